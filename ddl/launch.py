@@ -1,0 +1,106 @@
+"""The command: `python launch.py --sweep augmentation`, or `ddl --sweep augmentation` where it is installed."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+FAILED, BAD_INPUT, NOT_REPRODUCED, INTERRUPTED = 1, 2, 4, 130
+
+
+def parser() -> argparse.ArgumentParser:
+    parse = argparse.ArgumentParser(
+        prog="launch.py",
+        description="Train every configuration of a sweep in parallel, and report what came of it.",
+        epilog="exit: 0 all trials ended, 1 some failed, 2 bad input (nothing was started), 4 see --check, 130 interrupted",
+        allow_abbrev=False,
+    )
+    what = parse.add_mutually_exclusive_group(required=True)
+    what.add_argument("--sweep", metavar="NAME|FILE.yaml", help="the sweep to run")
+    what.add_argument("--list", action="store_true", help="the sweeps there are")
+    what.add_argument("--resume", metavar="RUN", type=Path, help="finish an interrupted run")
+    what.add_argument("--report", metavar="RUN", type=Path, nargs="+", help="write the report of a run again, or of several beside each other")
+    what.add_argument("--publish", metavar="RUN", type=Path, help="replay a run into W&B")
+    what.add_argument("--prepare-data", metavar="NAME", nargs="+", help="fetch and verify whole data sets")
+    parse.add_argument("--scale", choices=("smoke", "sample", "paper"), help="seconds | minutes on 2 cores, bundled data | the study's own size (default: paper with a GPU, else sample)")
+    parse.add_argument("--plan", action="store_true", help="show the trials, what they need and how long they take; train nothing")
+    parse.add_argument("--executor", choices=("ray", "inline"), help="inline: one process, in order, for a debugger (default: ray)")
+    parse.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: a private local one)")
+    parse.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where runs go (default: runs)")
+    parse.add_argument("--check", action="store_true", help="exit 4 where a published value is not reproduced")
+    parse.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="task.lr=0.01, task.lr=0.1,0.01 (an axis), seeds=5, resources.cpus=2, ...")
+    return parse
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    given = parser().parse_intermixed_args(arguments)
+    # Heavy imports come after the arguments are understood, so that --help and a mistyped option answer at once.
+    from ddl.config import ConfigError
+    from ddl.run import Interrupted
+
+    try:
+        return _do(given, f"python launch.py {shlex.join(arguments)}")
+    except ConfigError as error:
+        print(*error.problems, "Nothing was started.", sep="\n", file=sys.stderr)
+        return BAD_INPUT
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return INTERRUPTED
+
+
+def _do(given: argparse.Namespace, command: str) -> int:
+    from ddl import run
+
+    if given.list:
+        return _list()
+    if given.prepare_data:
+        return _prepare(given.prepare_data)
+    if given.publish:
+        from ddl.tracking import wandb
+
+        wandb.publish(given.publish)
+        return 0
+    if given.report:
+        path = given.report[0] / "report.html" if len(given.report) == 1 else given.out / "report.html"
+        missed = run.write_report(given.report, path)
+        return _end(path, missed if given.check else [], failed=False)
+    if given.resume:
+        done = run.resume(given.resume, given.executor, given.address)
+    elif given.plan:
+        run.show_the_plan(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address)
+        return 0
+    else:
+        done = run.run_sweep(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, given.out, command)
+    missed = run.write_report([done.folder], done.report) if given.check else []
+    return _end(done.report, missed, failed=bool(done.failed))
+
+
+def _end(report: Path, missed: Sequence[str], failed: bool) -> int:
+    for line in missed:
+        print(line)
+    print(f"report: {report}")
+    return NOT_REPRODUCED if missed else FAILED if failed else 0
+
+
+def _list() -> int:
+    from ddl import config, yamlfile
+
+    for name in config.names("sweep"):
+        problems: list[str] = []
+        values = yamlfile.read(config.FOLDER / "sweep" / f"{name}.yaml", problems).values
+        print(f"{name:24} {values.get('title', problems)}")
+    return 0
+
+
+def _prepare(names: Sequence[str]) -> int:
+    from ddl.data import sources
+
+    for name in names:
+        origin = sources.prepare(name, "full")
+        print(f"{name}: {origin.source}{'' if origin.complete else ', not the whole data set'}")
+    return 0

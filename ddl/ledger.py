@@ -1,0 +1,276 @@
+"""The ledger: one SQLite file beside the run that says what was planned, what was measured and how each trial ended.
+
+It is the only truth about a run. The driver is its one writer, under a lock that dies with its process; the terminal,
+the report and W&B are readings of it. Rows are ordered by sequence number, never by a clock.
+
+The journal is a plain rollback journal, not a write-ahead log: a write-ahead log needs shared memory, which network
+file systems do not give.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from filelock import FileLock, Timeout
+
+if TYPE_CHECKING:
+    import pandas as pd  # a third of a second that a mistyped option should not cost
+
+FILE = "ledger.sqlite"
+SCHEMA_VERSION = 1
+STATUSES = ("planned", "running", "finished", "stopped", "diverged", "failed")
+ENDED = ("finished", "stopped", "diverged", "failed")
+
+_SCHEMA = f"""
+CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE trials (
+    trial_id TEXT PRIMARY KEY,
+    position INTEGER NOT NULL UNIQUE,
+    configuration TEXT NOT NULL,
+    swept TEXT NOT NULL,
+    task TEXT NOT NULL,
+    seed INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN {STATUSES}),
+    reason TEXT NOT NULL DEFAULT '',
+    attempts INTEGER NOT NULL DEFAULT 0,
+    place TEXT NOT NULL DEFAULT '',
+    facts TEXT NOT NULL DEFAULT '{{}}',
+    started_at REAL,
+    ended_at REAL
+);
+CREATE TABLE metrics (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    trial_id TEXT NOT NULL REFERENCES trials,
+    step INTEGER NOT NULL,
+    epoch INTEGER,
+    elapsed_s REAL NOT NULL,
+    name TEXT NOT NULL,
+    value REAL
+);
+CREATE INDEX metrics_of_a_trial ON metrics (trial_id, name, step);
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    trial_id TEXT,
+    kind TEXT NOT NULL,
+    detail TEXT NOT NULL
+);
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial as the ledger knows it.
+
+    `configuration` is its name in tables, without the seed; `swept` maps each swept key (`task.lr`) to its value; `task`
+    is every hyperparameter; `facts` is what it said of itself (`Progress.facts`), with `stand_in` naming data that only
+    stand in; `started_at` and `ended_at` are Unix times in seconds, for display only.
+    """
+
+    trial_id: str
+    position: int
+    configuration: str
+    swept: Mapping[str, Any]
+    task: Mapping[str, Any]
+    seed: int
+    status: str = "planned"
+    reason: str = ""
+    attempts: int = 0
+    place: str = ""
+    facts: Mapping[str, Any] | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+class Reader:
+    """Reads a run's ledger, while it is written or later. Opens the file anew at each call, so it never blocks for long."""
+
+    def __init__(self, folder: Path):
+        """`folder` is the run's folder. Raises ValueError where there is no ledger this version can read."""
+        self.folder = Path(folder)
+        self.path = self.folder / FILE
+        if not self.path.is_file():
+            raise ValueError(f"{self.folder}: no {FILE} in it, so it is no run's folder. Name one under runs/.")
+        try:
+            with self._connection() as connection:
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self.path}: not a readable ledger ({error}). Restore it from a copy.") from error
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"{self.path}: ledger schema {version}, this version of ddl reads {SCHEMA_VERSION}. Use the version that wrote it."
+            )
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(f"file:{self.path.resolve()}?mode=ro", uri=True, timeout=30)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def run(self) -> dict[str, Any]:
+        """What `Ledger.create` was given about the run, and what `Ledger.note` added."""
+        with self._connection() as connection:
+            return {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM run")}
+
+    def trials(self) -> list[TrialRow]:
+        """All trials, in the order of the plan."""
+        columns = list(TrialRow.__dataclass_fields__)
+        with self._connection() as connection:
+            rows = connection.execute(f"SELECT {', '.join(columns)} FROM trials ORDER BY position").fetchall()
+        decoded = []
+        for row in rows:
+            values = dict(zip(columns, row, strict=True))
+            for key in ("swept", "task", "facts"):
+                values[key] = json.loads(values[key])
+            decoded.append(TrialRow(**values))
+        return decoded
+
+    def metrics(self, after: int = 0) -> "pd.DataFrame":
+        """Every measurement with a sequence number above `after`, in order.
+
+        Columns: seq, trial_id, step, epoch, elapsed_s (seconds the trial had trained, over all its attempts), name, value
+        (NaN where the figure was not a number).
+        """
+        import pandas as pd
+
+        with self._connection() as connection:
+            return pd.read_sql_query(
+                "SELECT seq, trial_id, step, epoch, elapsed_s, name, value FROM metrics WHERE seq > ? ORDER BY seq",
+                connection,
+                params=(after,),
+                dtype={"epoch": "Int64", "value": "float64"},
+            )
+
+    def events(self) -> "pd.DataFrame":
+        """What happened, in order. Columns: seq, at (Unix time, for display only), trial_id, kind, detail."""
+        import pandas as pd
+
+        with self._connection() as connection:
+            return pd.read_sql_query("SELECT seq, at, trial_id, kind, detail FROM events ORDER BY seq", connection)
+
+
+class Ledger(Reader):
+    """The one writer of a run. A context manager: the lock and the connection end with it."""
+
+    def __init__(self, folder: Path):
+        """Take over the existing run in `folder`. Raises ValueError where another process writes to it."""
+        super().__init__(folder)
+        self._lock = _lock(self.folder)
+        self._db = _connect(self.path)
+
+    @classmethod
+    def create(cls, folder: Path, run: Mapping[str, Any], trials: Iterable[TrialRow]) -> Self:
+        """Begin a run in the existing `folder`. `run` maps names to JSON-serialisable values."""
+        path = Path(folder) / FILE
+        assert not path.exists(), f"{path} exists"
+        db = _connect(path)
+        with db:
+            db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
+        with db:
+            db.executemany("INSERT INTO run VALUES (?, ?)", [(key, json.dumps(value)) for key, value in run.items()])
+            db.executemany(
+                "INSERT INTO trials (trial_id, position, configuration, swept, task, seed, status) VALUES (?, ?, ?, ?, ?, ?, 'planned')",
+                [
+                    (t.trial_id, t.position, t.configuration, json.dumps(dict(t.swept)), json.dumps(dict(t.task)), t.seed)
+                    for t in trials
+                ],
+            )
+        db.close()
+        return cls(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._db.close()
+        self._lock.release()
+
+    def note(self, **values: Any) -> None:
+        """Add to, or replace in, what `run()` gives."""
+        with self._db:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO run VALUES (?, ?)", [(key, json.dumps(value)) for key, value in values.items()]
+            )
+
+    def event(self, kind: str, detail: str, trial_id: str | None = None) -> None:
+        with self._db:
+            self._event(kind, detail, trial_id)
+
+    def started(self, trial_id: str, step: int, place: str) -> None:
+        """The trial runs at `place` (host and device), from `step` on.
+
+        What an earlier attempt measured after `step` is removed: this attempt will measure it again.
+        """
+        with self._db:
+            self._db.execute("DELETE FROM metrics WHERE trial_id = ? AND step > ?", (trial_id, step))
+            self._db.execute(
+                "UPDATE trials SET status = 'running', reason = '', place = ?, attempts = attempts + 1,"
+                " started_at = coalesce(started_at, ?), ended_at = NULL WHERE trial_id = ?",
+                (place, time.time(), trial_id),
+            )
+            self._event("started", f"from step {step} at {place}", trial_id)
+
+    def measured(
+        self,
+        trial_id: str,
+        step: int,
+        epoch: int | None,
+        elapsed_s: float,
+        metrics: Mapping[str, float],
+        facts: Mapping[str, Any],
+    ) -> None:
+        with self._db:
+            self._db.executemany(
+                "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) VALUES (?, ?, ?, ?, ?, ?)",
+                [(trial_id, step, epoch, elapsed_s, name, value) for name, value in metrics.items()],
+            )
+            if facts:
+                self._db.execute(
+                    "UPDATE trials SET facts = json_patch(facts, ?) WHERE trial_id = ?", (json.dumps(dict(facts)), trial_id)
+                )
+
+    def ended(self, trial_id: str, status: str, reason: str = "") -> None:
+        """Durable when this returns."""
+        assert status in ENDED, status
+        with self._db:
+            self._db.execute(
+                "UPDATE trials SET status = ?, reason = ?, ended_at = ? WHERE trial_id = ?",
+                (status, reason, time.time(), trial_id),
+            )
+            self._event(status, reason, trial_id)
+
+    def interrupted(self) -> None:
+        """Trials that were running are planned again, to be continued by a resume."""
+        with self._db:
+            self._db.execute("UPDATE trials SET status = 'planned' WHERE status = 'running'")
+            self._event("interrupted", "", None)
+
+    def _event(self, kind: str, detail: str, trial_id: str | None) -> None:
+        self._db.execute(
+            "INSERT INTO events (at, trial_id, kind, detail) VALUES (?, ?, ?, ?)", (time.time(), trial_id, kind, detail)
+        )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=30)
+    db.execute("PRAGMA journal_mode = TRUNCATE")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+def _lock(folder: Path) -> FileLock:
+    """The kernel drops this lock with the process that holds it, however it ends, so it cannot go stale."""
+    lock = FileLock(folder / "ledger.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{folder}: another process is running this sweep. Wait for it, or stop it first.") from None
+    return lock

@@ -1,0 +1,137 @@
+"""Number format, memory layout and compilation of a model; and which of them trains fastest without going wrong.
+
+Neither is taken on trust: bf16 is the fastest choice on one processor and the slowest on the next, and now and then it is
+wrong (pytorch#163347, #183815). So candidates are timed in turn on the trial's own first steps, and only one whose losses
+agree with plain fp32 may win.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddl.devices import Device
+from ddl.progress import Progress
+
+AGREEMENT = 0.02
+"""How far a candidate's losses may lie from fp32's, relative to them: bf16 rounds at 0.4% (2^-8) an operation."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """`str()` and `parse` are each other's inverse: "fp32", "bf16 channels_last", "bf16 channels_last compiled"."""
+
+    dtype: torch.dtype
+    channels_last: bool
+    compiled: bool
+
+    @classmethod
+    def parse(cls, text: str) -> "Precision":
+        """Raises ValueError for words it does not know."""
+        dtype, *rest = text.split() or [""]
+        if dtype not in _DTYPES or not set(rest) <= {"channels_last", "compiled"} or len(set(rest)) < len(rest):
+            raise ValueError(f"precision: {text!r} is unknown. Use auto, or fp32 or bf16, then channels_last, compiled or both.")
+        return cls(_DTYPES[dtype], "channels_last" in rest, "compiled" in rest)
+
+    def __str__(self) -> str:
+        name = next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
+        return " ".join([name] + ["channels_last"] * self.channels_last + ["compiled"] * self.compiled)
+
+    def apply(self, module: nn.Module) -> nn.Module:
+        """The module in this layout, compiled where asked. Its parameters stay fp32: `autocast` rounds the work only."""
+        if self.channels_last:
+            module = module.to(memory_format=torch.channels_last)
+        return torch.compile(module) if self.compiled else module  # type: ignore[return-value]
+
+    def layout(self, images: Tensor) -> Tensor:
+        """Images [n, c, h, w] in this layout."""
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+
+    def autocast(self, device: Device) -> AbstractContextManager:
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(device.torch.type, dtype=self.dtype)
+
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def candidates(device: Device) -> list[str]:
+    """What is worth timing there, fp32 first. Compiling takes half a minute before the first step, which only a GPU earns back."""
+    names = ["fp32", "fp32 channels_last", "bf16 channels_last"]
+    return [*names, "bf16 channels_last compiled"] if device.torch.type == "cuda" else names
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a trial's first steps showed in one precision: seconds to the first step, of a step, of an evaluation.
+
+    `deviation` is the largest relative distance from fp32's losses. `facts` are the trial's own (`Progress.facts`).
+    """
+
+    precision: str
+    start_s: float
+    step_s: float
+    evaluate_s: float
+    deviation: float
+    total_steps: int
+    evaluations: int
+    facts: Mapping[str, Any]
+
+    @property
+    def trial_s(self) -> float:
+        """Expected seconds for the whole trial."""
+        return self.start_s + self.total_steps * self.step_s + self.evaluations * self.evaluate_s
+
+
+def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], device: Device, steps: int) -> list[Probe]:
+    """Time the first `steps` steps of one trial in each precision of `names`, in turn, fastest first.
+
+    `start(name)` begins the trial in that precision. The first of `names` is the reference; those that disagree with it
+    (`AGREEMENT`) are left out. The median step counts, without the first two, which pay for warming up.
+    """
+    runs, started, times, losses = {}, {}, {}, {}
+    for name in names:
+        began = time.perf_counter()
+        runs[name] = start(name)
+        first = next(runs[name])
+        device.synchronise()
+        started[name] = (time.perf_counter() - began, first)
+        times[name], losses[name] = [], []
+    for _ in range(steps):
+        for name in names:
+            began = time.perf_counter()
+            progress = next(runs[name], None)
+            device.synchronise()
+            if progress is None:
+                continue
+            times[name].append(time.perf_counter() - began)
+            losses[name].append(float("nan") if progress.loss is None else progress.loss.item())
+    for run in runs.values():
+        run.close()  # type: ignore[attr-defined]
+    found = []
+    for name in names:
+        start_s, first = started[name]
+        deviation = _deviation(losses[name], losses[names[0]])
+        if deviation > AGREEMENT:
+            continue
+        evaluate_s = first.metrics.get("time/evaluate_s", 0.0)
+        step_s = statistics.median(times[name][2:] or times[name] or [0.0])
+        evaluations = first.facts.get("evaluations", 0)
+        found.append(
+            Probe(name, start_s - evaluate_s, step_s, evaluate_s, deviation, first.total_steps, evaluations, dict(first.facts))
+        )
+    return sorted(found, key=lambda probe: probe.step_s)
+
+
+def _deviation(losses: Sequence[float], reference: Sequence[float]) -> float:
+    """0 where the task gives no losses to compare, or the reference itself is not finite: then nothing is known against it."""
+    known = [(a, b) for a, b in zip(losses, reference, strict=True) if b == b and abs(b) != float("inf")]
+    if any(a != a for a, _ in known):
+        return float("inf")
+    return max((abs(a - b) / max(abs(b), 1e-12) for a, b in known), default=0.0)

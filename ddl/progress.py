@@ -1,0 +1,40 @@
+"""What a running trial yields: the one thing that passes from training to its consumer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+State = dict[str, Any]
+"""Nested dictionaries (string keys) of tensors, numbers, strings, booleans and None: all that a checkpoint can hold."""
+
+
+class Diverged(Exception):
+    """Training left the range in which it can still learn; the message gives the figure and its bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of a trial, yielded after the step is done.
+
+    A `Progress` without metrics is a sign of life: cheap enough for every step, and the consumer may drop it.
+
+    `step` and `total_steps` count optimiser steps (or env steps, where a task has no optimiser step of its own).
+    `epoch` counts whole passes over the training split, None where a task has none.
+    `metrics` maps `split/name` to a finite number; a number that is not finite ends the trial as diverged.
+    `facts` are what the trial learnt about itself (data source, parameter count), JSON-serialisable, merged into its
+    record; given once, with the first `Progress`.
+    `figures` maps a name to a PNG or an SVG file's bytes.
+    `loss` is the last step's training loss, left on the device so that nobody who does not need it waits for it.
+    `state` takes the state for a checkpoint when called, and only before the generator is resumed.
+    """
+
+    step: int
+    total_steps: int
+    state: Callable[[], State]
+    epoch: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, bytes] = field(default_factory=dict)
+    loss: Tensor | None = None

@@ -1,0 +1,63 @@
+"""What is needed to run the same again: code, versions, machine."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+MAX_DIFF = 1_000_000
+_PACKAGES = ("ddl", "torch", "torchvision", "ray", "numpy", "gymnasium", "hydra-core", "wandb")
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def host() -> dict[str, Any]:
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "os": platform.platform(),
+    }
+
+
+def code() -> dict[str, str]:
+    """The commit this package was loaded from and its uncommitted changes; empty where it is no git checkout."""
+    folder = Path(__file__).parent
+    commit = _git(folder, "rev-parse", "HEAD").strip()
+    if not commit or _git(folder, "ls-files", "--error-unmatch", Path(__file__).name) == "":
+        return {"commit": "", "diff": ""}
+    diff = _git(folder, "diff", "HEAD", "--", "*.py", "*.yaml")
+    if len(diff) > MAX_DIFF:
+        diff = f"(a diff of {len(diff)} characters, too long to keep)"
+    return {"commit": commit + (" (dirty)" if diff else ""), "diff": diff}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,234 @@
+"""What a run measured, by configuration: estimates over seeds, comparisons, and how they stand against the reference."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ddl.ledger import TrialRow
+from ddl.reports import statistics, verdicts
+from ddl.reports.statistics import Comparison, Estimate
+from ddl.reports.verdicts import Ordering, Verdict
+from ddl.reports.wording import count
+
+COUNTED = ("finished", "stopped")
+"""A trial that a scheduler stopped counts with what it had reached: leaving it out would flatter its configuration."""
+
+ALL_PAIRS = 12
+"""Up to so many configurations, every pair is compared; above, each with the best one."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The data a trial said it used; `train` and `val` are numbers of examples."""
+
+    name: str
+    source: str
+    complete: bool
+    stand_in: str
+    sha256: str
+    train: int | None
+    val: int | None
+
+    @property
+    def label(self) -> str:
+        """Name, kind and source in a few words."""
+        kind = f" (stand-in: {self.stand_in})" if self.stand_in else "" if self.complete else " (sample)"
+        return f"{self.name}{kind}, {self.source}" if self.source else f"{self.name}{kind}"
+
+    @property
+    def genuine(self) -> bool:
+        return self.complete and not self.stand_in
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What was published. `measure` is None where the reference names one that this run can't give; `absent` not run here."""
+
+    source: str
+    metric: str
+    measure: str | None
+    tolerance: float | None
+    values: Mapping[str, float]
+    absent: tuple[str, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One configuration over its seeds. `estimates` and `values` (by seed) are keyed by measure, `costs` by cost."""
+
+    name: str
+    statuses: Mapping[str, int]
+    estimates: Mapping[str, Estimate]
+    values: Mapping[str, Mapping[int, float]]
+    costs: Mapping[str, float]
+    precision: str
+    reference: float | None
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A whole run, measured. The fields are those of `model.Run` under the same names."""
+
+    measures: tuple[str, ...]
+    primary: str
+    data: tuple[DataSet, ...]
+    reference: Reference | None
+    configurations: tuple[Configuration, ...]
+    costs: tuple[str, ...]
+    comparisons: Mapping[str, tuple[Comparison, ...]]
+    comparisons_note: str
+    ordering: Ordering | None
+
+    def ranked(self, measure: str, mode: str) -> list[Configuration]:
+        """Best mean first; those without a value are left out."""
+        return ranked(self.configurations, measure, mode)
+
+
+def measure(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.DataFrame) -> Measured:
+    """`run` and `trials` as the ledger gives them, `frame` as `results.of` makes it from them."""
+    sweep = run["sweep"]
+    metric, mode = sweep["metric"]["name"], sweep["metric"]["mode"]
+    names = list(dict.fromkeys(t.configuration for t in trials))
+    reference = _reference(sweep, names, frame)
+    primary = reference.measure if reference is not None and reference.measure else f"best {metric}"
+    measures = tuple(dict.fromkeys([f"best {metric}", f"last {metric}", primary]))
+    costs = ("elapsed_s", *(name for name in frame.columns if name.startswith(("time/", "device/"))))
+    rows = {name: frame[frame["configuration"] == name] for name in names}
+    members = {name: [t for t in trials if t.configuration == name] for name in names}
+    configurations = tuple(
+        _configuration(name, rows[name], measures, costs, reference, _obstacles(run, members[name], reference))
+        for name in names
+    )
+    pairs, note = _pairs(configurations, primary, mode, reference)
+    comparisons = {m: tuple(statistics.compare({c.name: c.values[m] for c in configurations}, pairs)) for m in measures}
+    ordering = None
+    if reference is not None and reference.measure:
+        ours = {c.name: c.estimates[reference.measure] for c in configurations}
+        here = {name: value for name, value in reference.values.items() if name in ours}
+        ordering = verdicts.order(here, mode, ours, comparisons[reference.measure])
+    data = tuple(dict.fromkeys(d for d in map(data_of, trials) if d is not None))
+    return Measured(measures, primary, data, reference, configurations, costs, comparisons, note, ordering)
+
+
+def ranked(configurations: Sequence[Configuration], by: str, mode: str) -> list[Configuration]:
+    """Best mean first; those without a value are left out."""
+    sign = -1 if mode == "max" else 1
+    measured = [(c.estimates[by].mean, c) for c in configurations]
+    return [c for mean, c in sorted(((m, c) for m, c in measured if m is not None), key=lambda pair: sign * pair[0])]
+
+
+def data_of(trial: TrialRow) -> DataSet | None:
+    """None before the trial has said what it reads, or where its task reads no data set."""
+    data = (trial.facts or {}).get("data")
+    if not data:
+        return None
+    return DataSet(
+        name=data.get("name", ""),
+        source=data.get("source", ""),
+        complete=bool(data.get("complete", False)),  # what does not say that it is whole is not taken to be
+        stand_in=data.get("stand_in", ""),
+        sha256=data.get("sha256", ""),
+        train=data.get("train"),
+        val=data.get("val"),
+    )
+
+
+def column(measure: str) -> str:
+    """The column of `results.frame` that holds a measure."""
+    return measure.removeprefix("last ")
+
+
+def _reference(sweep: Mapping[str, Any], names: Sequence[str], frame: pd.DataFrame) -> Reference | None:
+    given = sweep.get("reference")
+    if not given:
+        return None
+    metric = given["metric"]
+    measure = metric if metric.startswith(("best ", "last ")) else f"last {metric}"
+    return Reference(
+        source=given.get("source", "the reference"),
+        metric=metric,
+        measure=measure if column(measure) in frame.columns else None,
+        tolerance=given.get("tolerance"),
+        values=given["values"],
+        absent=tuple(name for name in given["values"] if name not in names),
+        note=given.get("note") or "",
+    )
+
+
+def _obstacles(run: Mapping[str, Any], trials: Sequence[TrialRow], reference: Reference | None) -> list[str]:
+    """Why this configuration's figures must not be held against the reference."""
+    reasons = []
+    if run.get("scale") != "paper":
+        reasons.append(f"at {run.get('scale', 'unknown')} scale, not at the reference's")
+    data = list(dict.fromkeys(d for d in map(data_of, trials) if d is not None))
+    reasons += [f"on a stand-in for {d.name}: {d.stand_in}" for d in data if d.stand_in]
+    reasons += [f"on a sample of {d.name} ({d.source})" for d in data if not d.stand_in and not d.complete]
+    swept = run["sweep"].get("keys", [])
+    changed = [o for o in run.get("overrides", []) if o.startswith("task.") and o.split("=")[0] not in swept]
+    if changed:
+        reasons.append(f"with other hyperparameters: {', '.join(changed)}")
+    if reference is not None and reference.tolerance is None:
+        reasons.append("the sweep states no tolerance")
+    return reasons
+
+
+def _configuration(
+    name: str,
+    rows: pd.DataFrame,
+    measures: Sequence[str],
+    costs: Sequence[str],
+    reference: Reference | None,
+    obstacles: Sequence[str],
+) -> Configuration:
+    statuses = dict(Counter(rows["status"]))
+    counted = rows[rows["status"].isin(COUNTED)]
+    values = {m: _finite(counted, column(m)) for m in measures}
+    estimates = {m: statistics.estimate(values[m].values()) for m in measures}
+    means = {cost: float(counted[cost].mean()) for cost in costs if counted[cost].notna().any()}
+    if rows["parameters"].notna().any():
+        means["parameters"] = float(rows["parameters"].max())
+    value = None if reference is None else reference.values.get(name)
+    verdict = None
+    if reference is not None and value is not None:
+        if reference.measure is None or reference.tolerance is None:
+            why = [*obstacles, *([] if reference.measure else [f"“{reference.metric}” was not measured"])]
+            verdict = Verdict(verdicts.NOT_COMPARABLE, "; ".join(why))
+        else:
+            ours = estimates[reference.measure]
+            gaps = [f"{number_of} of {len(rows)} {status}" for status, number_of in statuses.items() if status != "finished"]
+            lost = sum(rows["status"].isin(COUNTED)) - ours.n
+            if lost:
+                gaps.append(f"{count(lost, 'trial')} without a finite value")
+            verdict = verdicts.judge(ours, value, reference.tolerance, obstacles, gaps)
+    precision = ", ".join(sorted({p for p in rows["precision"] if p}))
+    return Configuration(name, statuses, estimates, values, means, precision, value, verdict)
+
+
+def _finite(rows: pd.DataFrame, name: str) -> dict[int, float]:
+    if name not in rows.columns:
+        return {}
+    return {int(s): float(v) for s, v in zip(rows["seed"], rows[name], strict=True) if np.isfinite(v)}
+
+
+def _pairs(
+    configurations: Sequence[Configuration], primary: str, mode: str, reference: Reference | None
+) -> tuple[list[tuple[str, str]], str]:
+    """The pairs to compare, and what to say of the choice."""
+    names = [c.name for c in configurations]
+    if len(names) <= ALL_PAIRS:
+        return list(combinations(names, 2)), ""
+    order = [c.name for c in ranked(configurations, primary, mode)]
+    pairs = [(order[0], other) for other in order[1:]]
+    known = [name for name in names if reference is not None and name in reference.values]
+    pairs += [pair for pair in combinations(known, 2) if pair not in pairs and pair[::-1] not in pairs]
+    return pairs, (
+        f"With {len(names)} configurations, each is compared with the best one only. The best was picked on these very "
+        "seeds, which flatters its lead."
+    )

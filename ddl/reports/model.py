@@ -1,0 +1,203 @@
+"""The report as plain data: what any renderer needs, without a mark of HTML.
+
+`build` reads ledgers and nothing else, and works at any moment of a run: before the first trial, amid them, after failures.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ddl.ledger import ENDED, STATUSES, Reader, TrialRow
+from ddl.reports import curves, measures, narrative, results
+from ddl.reports.curves import Panel
+from ddl.reports.measures import Configuration, DataSet, Measured, Reference
+from ddl.reports.narrative import Plan
+from ddl.reports.statistics import Comparison
+from ddl.reports.verdicts import NOT_REPRODUCED, Ordering
+
+CURVES = 12
+"""The most configurations drawn together; more could not be told apart."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row of the trial table. `values` maps a column of `Run.trial_columns` to its last value, None where unmeasured."""
+
+    trial_id: str
+    configuration: str
+    seed: int
+    status: str
+    reason: str
+    epoch: int | None
+    seconds: float | None
+    values: Mapping[str, float | None]
+    data: str
+    place: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """A figure a trial left as a file."""
+
+    path: Path
+    name: str
+    trial_id: str
+    configuration: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. Every measure is named "best <metric>" (over epochs) or "last <metric>"; `primary` is the one to lead with.
+
+    `notice` is loud: what the data are where they are a sample or a stand-in, "" otherwise; `caption` is the same for
+    under a table or figure. `curves_note` says which configurations are drawn where not all are.
+    """
+
+    name: str
+    sweep: str
+    title: str
+    scale: str
+    ended: bool
+    statuses: Mapping[str, int]
+    metric: str
+    mode: str
+    measures: tuple[str, ...]
+    primary: str
+    data: tuple[DataSet, ...]
+    notice: str
+    caption: str
+    answer: str
+    setting: str
+    judgement: str
+    method: str
+    reference: Reference | None
+    configurations: tuple[Configuration, ...]
+    costs: tuple[str, ...]
+    ordering: Ordering | None
+    panels: tuple[Panel, ...]
+    curves_note: str
+    comparisons: Mapping[str, tuple[Comparison, ...]]
+    comparisons_note: str
+    trial_columns: tuple[str, ...]
+    trials: tuple[Trial, ...]
+    images: tuple[Image, ...]
+    plan: Plan
+    reproduce: tuple[tuple[str, str], ...]
+
+    @property
+    def failures(self) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self.trials if trial.status in ("failed", "diverged"))
+
+
+@dataclass(frozen=True)
+class Report:
+    """One or several runs. `written` is an ISO time."""
+
+    title: str
+    written: str
+    runs: tuple[Run, ...]
+
+    def not_reproduced(self) -> list[str]:
+        """A line for each reference value that was not reproduced; empty where there is none."""
+        return [
+            f"{run.sweep} / {configuration.name}: {narrative.against_reference(configuration, run.reference)}"
+            for run in self.runs
+            if run.reference is not None
+            for configuration in run.configurations
+            if configuration.verdict is not None and configuration.verdict.word == NOT_REPRODUCED
+        ]
+
+
+def build(folders: Sequence[Path]) -> Report:
+    """The report on the runs in `folders`. Raises ValueError for a folder without a readable ledger."""
+    assert folders, "at least one run folder"
+    runs = tuple(_run(Path(folder)) for folder in folders)
+    titles = list(dict.fromkeys(run.title for run in runs))
+    title = titles[0] if len(titles) == 1 else f"{len(runs)} runs: {', '.join(dict.fromkeys(run.sweep for run in runs))}"
+    return Report(title, datetime.now(UTC).isoformat(timespec="seconds"), runs)
+
+
+def _run(folder: Path) -> Run:
+    reader = Reader(folder)
+    run, trials, metrics = reader.run(), reader.trials(), reader.metrics()
+    frame = results.of(run, trials, metrics)
+    sweep = run["sweep"]
+    measured = measures.measure(run, trials, frame)
+    shown = _shown(measured, sweep["metric"]["mode"])
+    statuses = {status: sum(t.status == status for t in trials) for status in STATUSES}
+    ended = all(t.status in ENDED for t in trials)
+    trial_columns = tuple(name for name in frame.columns if "/" in name and not name.startswith(("time/", "device/")))
+    return Run(
+        name=folder.resolve().name,
+        sweep=sweep["name"],
+        title=sweep.get("title") or sweep["name"],
+        scale=run.get("scale", ""),
+        ended=ended,
+        statuses=statuses,
+        metric=sweep["metric"]["name"],
+        mode=sweep["metric"]["mode"],
+        measures=measured.measures,
+        primary=measured.primary,
+        data=measured.data,
+        notice=narrative.notice(measured.data),
+        caption=narrative.caption(measured.data),
+        answer=narrative.answer(measured, sweep["metric"]["mode"]),
+        setting=narrative.setting(measured, statuses, run.get("scale", "")),
+        judgement=narrative.judgement(measured),
+        method=narrative.method(measured),
+        reference=measured.reference,
+        configurations=measured.configurations,
+        costs=measured.costs,
+        ordering=measured.ordering,
+        panels=curves.panels(
+            metrics, {t.trial_id: t.configuration for t in trials}, {t.trial_id: t.seed for t in trials}, shown,
+            sweep["metric"]["name"],
+        ),
+        curves_note=narrative.curves_note(measured, shown),
+        comparisons=measured.comparisons,
+        comparisons_note=measured.comparisons_note,
+        trial_columns=trial_columns,
+        trials=tuple(_trial(t, row, trial_columns) for t, row in zip(trials, frame.to_dict("records"), strict=True)),
+        images=tuple(_images(folder, trials)),
+        plan=narrative.plan(run, trials, ended),
+        reproduce=narrative.reproduce(run, folder.resolve().name, trials, measured.data, ended),
+    )  # fmt: skip
+
+
+def _shown(measured: Measured, mode: str) -> list[str]:
+    """The configurations whose curves are drawn: all in the order of the plan, or the best where they are too many."""
+    names = [configuration.name for configuration in measured.configurations]
+    if len(names) <= CURVES:
+        return names
+    return [configuration.name for configuration in measured.ranked(measured.primary, mode)][:CURVES] or names[:CURVES]
+
+
+def _trial(trial: TrialRow, row: Mapping[str, Any], columns: Sequence[str]) -> Trial:
+    data = measures.data_of(trial)
+    return Trial(
+        trial_id=trial.trial_id,
+        configuration=trial.configuration,
+        seed=trial.seed,
+        status=trial.status,
+        reason=trial.reason,
+        epoch=None if pd.isna(row["epoch"]) else int(row["epoch"]),
+        seconds=None if pd.isna(row["elapsed_s"]) else float(row["elapsed_s"]),
+        values={name: None if pd.isna(row[name]) else float(row[name]) for name in columns},
+        data="" if data is None else data.label,
+        place=trial.place,
+        attempts=trial.attempts,
+    )
+
+
+def _images(folder: Path, trials: Sequence[TrialRow]) -> list[Image]:
+    return [
+        Image(path, path.stem, trial.trial_id, trial.configuration, trial.seed)
+        for trial in trials
+        for path in sorted((folder / "trials" / trial.trial_id / "figures").glob("*.png"))
+    ]

@@ -1,0 +1,82 @@
+"""results.csv and results.parquet: one row a trial, in the order of the plan, from the ledger alone."""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ddl.ledger import Reader, TrialRow
+from ddl.reports import atomic
+
+
+def frame(folder: Path) -> pd.DataFrame:
+    """One row a trial: what it was, how it ended, and its final figures (NaN where it measured none).
+
+    Columns: trial_id, configuration, status, reason, seed; one a swept key (`task.augmentation`); epoch and elapsed_s
+    (seconds trained) at the last measurement; the last value of each metric, under the metric's name; `best <metric>`, the
+    best epoch of the sweep's own metric; the last value of each `time/...` and `device/...`; parameters, precision, data,
+    data_source, data_complete, stand_in ("" where the data are the real thing).
+    """
+    reader = Reader(folder)
+    return of(reader.run(), reader.trials(), reader.metrics())
+
+
+def of(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.DataFrame) -> pd.DataFrame:
+    """`frame` of what a ledger's reader gave."""
+    rows = pd.DataFrame(
+        {
+            "trial_id": [t.trial_id for t in trials],
+            "configuration": [t.configuration for t in trials],
+            "status": [t.status for t in trials],
+            "reason": [t.reason for t in trials],
+            "seed": [t.seed for t in trials],
+        }
+    )
+    keys = list(dict.fromkeys([*run["sweep"].get("keys", []), *(key for t in trials for key in t.swept)]))
+    for key in keys:
+        rows[key] = _one_type([t.swept.get(key) for t in trials])
+    rows = rows.join(_finals(metrics, run["sweep"]["metric"]), on="trial_id")
+    facts = [dict(t.facts or {}) for t in trials]
+    data = [dict(f.get("data") or {}) for f in facts]
+    rows["parameters"] = pd.array([f.get("parameters") for f in facts], dtype="Int64")
+    rows["precision"] = [f.get("precision", "") for f in facts]
+    rows["data"] = [d.get("name", "") for d in data]
+    rows["data_source"] = [d.get("source", "") for d in data]
+    rows["data_complete"] = pd.array([d.get("complete") for d in data], dtype="boolean")
+    rows["stand_in"] = [d.get("stand_in", "") for d in data]
+    return rows
+
+
+def write(folder: Path) -> None:
+    """Write results.csv and results.parquet into the run's folder."""
+    folder = Path(folder)
+    rows = frame(folder)
+    atomic.replace(folder / "results.csv", rows.to_csv(index=False).encode())
+    parquet = io.BytesIO()
+    rows.to_parquet(parquet, index=False)
+    atomic.replace(folder / "results.parquet", parquet.getvalue())
+
+
+def _finals(metrics: pd.DataFrame, metric: Mapping[str, str]) -> pd.DataFrame:
+    """Final figures by trial id: metrics by name, the sweep's best value, then timings and utilisation."""
+    # Not groupby().last(), which passes over a last value that is not a number.
+    last = metrics.drop_duplicates(["trial_id", "name"], keep="last")
+    values = last.pivot(index="trial_id", columns="name", values="value")
+    costs = [name for name in values if name.startswith(("time/", "device/"))]
+    of_metric = metrics[metrics["name"] == metric["name"]].groupby("trial_id")["value"]
+    progress = metrics.drop_duplicates("trial_id", keep="last").set_index("trial_id")[["epoch", "elapsed_s"]]
+    best = (of_metric.max() if metric["mode"] == "max" else of_metric.min()).rename(f"best {metric['name']}")
+    finals = progress.join(values.drop(columns=costs)).join(best).join(values[costs])
+    finals.columns.name = None
+    return finals
+
+
+def _one_type(values: list[Any]) -> list[Any]:
+    """The values as they are where a typed column can hold them, otherwise as JSON text: Parquet knows no mixed columns."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) <= 1 and kinds <= {str, bool, int, float} or kinds == {int, float}:
+        return values
+    return [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]

@@ -1,0 +1,103 @@
+"""What a sweep is made of: the schema of its YAML, and the sweep that config.py composes from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from ddl.tasks.task import Count, CountOrZero, Number, Positive, Task
+
+CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""No unknown key. (Strict as a whole would refuse a mapping where a nested class is wanted; the numbers are strict.)"""
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Resources:
+    """Of one trial. A share of a GPU below 1 puts several trials on it."""
+
+    cpus: Count | Literal["auto"]
+    gpus: Annotated[Number, Ge(0)] | Literal["auto"]
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Wandb:
+    mode: Literal["auto", "online", "offline", "disabled"]
+    project: str
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Launch:
+    """What tune_configs/launch.yaml gives, a sweep's file may change and the command line has the last word on."""
+
+    seeds: Count
+    first_seed: CountOrZero
+    resources: Resources
+    retries: CountOrZero
+    checkpoint_every_s: Positive
+    wandb: Wandb
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Metric:
+    """What configurations are compared by; `mode` says whether more is better."""
+
+    name: str
+    mode: Literal["max", "min"]
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Reference:
+    """What was published: `values` by configuration, of `metric` (`best val/accuracy`, `last val/loss`, or a plain metric).
+
+    `tolerance` is how far (absolutely) a mean may lie from a value and still reproduce it.
+    """
+
+    source: str
+    metric: str
+    values: dict[str, Number]
+    tolerance: Positive
+    note: str = ""
+
+
+@dataclass(frozen=True, config=CLOSED)
+class SweepFile:
+    """A sweep's YAML. `space` are the axes of a grid, `configurations` named points; together, each point over the grid.
+
+    `set` assigns hyperparameters for the whole sweep, `scale` for one scale. `samples` is the number of draws where an
+    axis is a distribution.
+    """
+
+    task: str
+    title: str
+    metric: Metric
+    scale: dict[Literal["smoke", "sample", "paper"], dict[str, Any]]
+    space: dict[str, Any] = field(default_factory=dict)
+    configurations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    samples: CountOrZero = 0
+    set: dict[str, Any] = field(default_factory=dict)
+    reference: Reference | None = None
+    plugins: list[str] = field(default_factory=list)
+
+
+@plain_dataclass(frozen=True)
+class Sweep:
+    """A composed sweep. `base`, `space`, `configurations` and `forced` map hyperparameters' names (without `task.`) to values.
+
+    A trial's hyperparameters are `base`, then its point of `space`, then its configuration's, then `forced` (the command
+    line's). `where` says who gave a key its value: `file:line`, or the command line.
+    """
+
+    name: str
+    scale: str
+    file: SweepFile
+    launch: Launch
+    task_class: type[Task]
+    base: Mapping[str, Any]
+    space: Mapping[str, Any]
+    configurations: Mapping[str, Mapping[str, Any]]
+    forced: Mapping[str, Any]
+    where: Mapping[str, str]

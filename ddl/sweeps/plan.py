@@ -1,0 +1,150 @@
+"""What will run, on what, for how long: worked out before anything starts."""
+
+import heapq
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddl import checkpoints
+from ddl.precision import Probe
+from ddl.schema import Launch
+from ddl.sweeps.executors import Capacity, Executor
+from ddl.sweeps.space import Trial
+from ddl.sweeps.worker import Assignment, with_precision
+
+MAX_PROBED = 8
+"""Configurations timed at most; the others are taken to last as long as these on average."""
+
+BYTES_PER_PARAMETER = 12
+"""Of a checkpoint: fp32 weights and Adam's two moments."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one trial gets, and how many such shares there are."""
+
+    cpus: int
+    gpus: float
+    concurrent: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`eta_s`: seconds from the first trial's start to the last one's end. `probes`: by configuration, in the chosen precision."""
+
+    share: Share
+    capacity: Capacity
+    precision: str
+    probes: Mapping[str, Probe]
+    eta_s: float
+    disk_bytes: int
+    free_bytes: int
+
+    def record(self, executor: str, trials: int) -> dict[str, Any]:
+        """As the ledger keeps it."""
+        return {
+            "executor": executor,
+            "trials": trials,
+            "concurrent": self.share.concurrent,
+            "cpus_per_trial": self.share.cpus,
+            "gpus_per_trial": self.share.gpus,
+            "nodes": self.capacity.nodes,
+            "cpus": self.capacity.cpus,
+            "gpus": self.capacity.gpus,
+            "precision": self.precision,
+            "eta_s": self.eta_s,
+            "disk_bytes": self.disk_bytes,
+            "probes": [
+                {
+                    "configuration": name,
+                    "precision": probe.precision,
+                    "steps_per_s": 1 / probe.step_s if probe.step_s else None,
+                    "seconds_per_trial": probe.trial_s,
+                    "deviation": probe.deviation,
+                }
+                for name, probe in self.probes.items()
+            ],
+        }
+
+
+def share(launch: Launch, capacity: Capacity, trials: int, inline: bool, problems: list[str]) -> Share:
+    """Each trial's part of `capacity`. A request that no node can ever fulfil goes into `problems`: Ray would wait for ever."""
+    asked = launch.resources
+    gpus = asked.gpus if asked.gpus != "auto" else float(min(capacity.node_gpus, 1))
+    if gpus > capacity.node_gpus:
+        problems.append(f"resources.gpus: {gpus:g} asked for one trial, but no node has more than {capacity.node_gpus}. Ask for less.")
+    if gpus > 1 and gpus != int(gpus):
+        problems.append(f"resources.gpus: {gpus:g}: above one, a trial gets whole GPUs. Write {math.ceil(gpus)}.")
+    by_gpu = int(capacity.gpus / gpus) if gpus else trials
+    side_by_side = max(1, min(trials, capacity.cpus, by_gpu, 1 if inline else trials))
+    cpus = asked.cpus if asked.cpus != "auto" else max(1, min(capacity.node_cpus, capacity.cpus // side_by_side))
+    if cpus > capacity.node_cpus:
+        problems.append(f"resources.cpus: {cpus} asked for one trial, but no node has more than {capacity.node_cpus}. Ask for less.")
+    concurrent = max(1, min(side_by_side, capacity.cpus // cpus))
+    return Share(cpus, gpus, concurrent)
+
+
+def make(
+    trials: Sequence[Trial], part: Share, executor: Executor, precision: str | None, out: Path, checkpoint_every_s: float
+) -> Plan:
+    """Probe and reckon. `precision`: settled before (a resumed run), or None to settle it here.
+
+    All configurations of a sweep get one precision: the fastest that agreed with fp32 in every configuration it was tried
+    in, so that none is compared in a format of its own. Probes run as many at a time as trials will.
+    """
+    first = {trial.configuration: trial for trial in reversed(trials)}
+    chosen = [first[name] for name in dict.fromkeys(trial.configuration for trial in trials)][:MAX_PROBED]
+    assignments = [Assignment(t.trial_id, t.task, part.cpus, part.gpus, out, checkpoint_every_s) for t in chosen]
+    probes: dict[str, Probe] = {}
+    while assignments:
+        now, assignments = assignments[: part.concurrent], assignments[part.concurrent :]
+        # A half-empty machine is faster than the sweep will be.
+        padded = [now[index % len(now)] for index in range(part.concurrent)][:MAX_PROBED]
+        found = executor.probe(padded, None if precision is None else [precision])
+        if precision is None:
+            precision = _fastest(found)
+        for assignment, tried in zip(now, found, strict=False):
+            name = next(trial.configuration for trial in chosen if trial.trial_id == assignment.trial_id)
+            probes[name] = next((probe for probe in tried if probe.precision == precision), tried[0])
+    assert precision is not None
+    mean = sum(probe.trial_s for probe in probes.values()) / len(probes)
+    seconds = [probes[t.configuration].trial_s if t.configuration in probes else mean for t in trials]
+    return Plan(
+        share=part,
+        capacity=executor.capacity(),
+        precision=precision,
+        probes=probes,
+        eta_s=makespan(seconds, part.concurrent),
+        disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials),
+        free_bytes=shutil.disk_usage(out).free,
+    )
+
+
+def makespan(seconds: Sequence[float], concurrent: int) -> float:
+    """When the last ends, if each starts, in order, as soon as one of `concurrent` places is free."""
+    ends = [0.0] * concurrent
+    for duration in seconds:
+        heapq.heapreplace(ends, ends[0] + duration)
+    return max(ends)
+
+
+def _fastest(found: Sequence[Sequence[Probe]]) -> str:
+    """fp32 stands first among what was tried and always agrees with itself, so there is always one."""
+    total: dict[str, float] = {}
+    for name in {probe.precision for tried in found for probe in tried}:
+        steps = [probe.step_s for tried in found for probe in tried if probe.precision == name]
+        if len(steps) == len(found):
+            total[name] = sum(steps)
+    return min(total, key=lambda name: total[name])
+
+
+def _bytes(probe: Probe | None) -> int:
+    return 0 if probe is None else probe.facts.get("parameters", 0) * BYTES_PER_PARAMETER * checkpoints.KEEP
+
+
+def settled(trials: Sequence[Trial], precision: str) -> list[Trial]:
+    """The trials with their precision settled; their identity stays what was asked for."""
+    return [Trial(t.trial_id, t.position, t.configuration, t.swept, with_precision(t.task, precision)) for t in trials]

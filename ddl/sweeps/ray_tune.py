@@ -1,0 +1,208 @@
+"""Trials side by side on Ray. Ray Tune places and stops them; what they report is handed to the one that owns the ledger."""
+
+import os
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+os.environ |= {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # signs of life carry no metric
+}
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+
+from ddl.precision import Probe
+from ddl.sweeps.executors import Capacity, local_capacity
+from ddl.sweeps.worker import Assignment, Report, probe_trial, run_trial
+
+STOP_S = 10
+"""How long Tune may take to end its trials when a sweep is stopped; then their processes are ended all the same."""
+
+
+class RayExecutor:
+    """A private cluster on this machine, or a running one at `address`.
+
+    A worker process goes on to the next trial when one ends, its imports and data still there. A trial whose process is
+    lost starts again from its newest checkpoint, `retries` times.
+    """
+
+    def __init__(self, address: str | None, retries: int, scratch: Path):
+        """`scratch` is an existing folder for Tune's own files, which nothing reads afterwards."""
+        self._address, self._retries, self._scratch = address, retries, scratch
+
+    def __enter__(self) -> Self:
+        if self._address is not None:
+            ray.init(address=self._address)
+            return self
+        here = local_capacity()
+        ray.init(
+            address="local",
+            num_cpus=here.cpus,
+            num_gpus=here.gpus,
+            include_dashboard=False,
+            # Nothing large passes through it: workers get names and numbers, and load data themselves.
+            object_store_memory=128 * 2**20,
+            _node_ip_address="127.0.0.1",
+        )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        ray.shutdown()
+
+    def capacity(self) -> Capacity:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus, gpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU"))
+        return Capacity(len(nodes), sum(cpus), sum(gpus), max(cpus, default=0), max(gpus, default=0))
+
+    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[Probe]]:
+        remote = ray.remote(max_retries=0)(probe_trial)
+        return ray.get([remote.options(num_cpus=a.cpus, num_gpus=a.gpus).remote(a, precisions) for a in assignments])
+
+    def run(self, assignments: Sequence[Assignment]) -> Iterator[Report]:
+        if not assignments:
+            return
+        handover = Handover()
+        tuner = self._tuner(assignments, handover)
+
+        def fit() -> None:
+            try:
+                tuner.fit()
+                handover.finish(None)
+            except BaseException as error:  # carried to the consumer's thread, which raises it
+                handover.finish(error)
+
+        thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
+        thread.start()
+        try:
+            yield from handover
+        finally:
+            handover.stop()
+            thread.join(timeout=STOP_S)
+
+    def _tuner(self, assignments: Sequence[Assignment], handover: "Handover") -> tune.Tuner:
+        by_id = {assignment.trial_id: assignment for assignment in assignments}
+        first = assignments[0]
+        trainable = tune.with_parameters(_train, assignments=by_id)
+        return tune.Tuner(
+            tune.with_resources(trainable, {"cpu": first.cpus, "gpu": first.gpus}),
+            param_space={"trial_id": tune.grid_search(list(by_id))},
+            tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=_name, trial_name_creator=_name),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(self._scratch),
+                failure_config=tune.FailureConfig(max_failures=self._retries),
+                callbacks=[_HandOver(handover)],
+                stop=_WhenAsked(handover),
+                verbose=0,
+            ),
+        )
+
+
+class Handover:
+    """Reports on their way from Tune's thread to the consumer's.
+
+    `give` returns when the report has been recorded, which is when the consumer asks for the next: so nothing a worker
+    goes on from is unrecorded.
+    """
+
+    def __init__(self) -> None:
+        self._reports: queue.Queue[Report | None] = queue.Queue()
+        self._stopped = threading.Event()
+        self._error: BaseException | None = None
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def give(self, report: Report) -> None:
+        if not self.stopped:
+            self._reports.put(report)
+            self._reports.join()
+
+    def finish(self, error: BaseException | None) -> None:
+        self._error = error
+        self._reports.put(None)
+
+    def stop(self) -> None:
+        """Nothing is taken from now on, and Tune is told to end at its next look."""
+        self._stopped.set()
+        while not self._reports.empty():
+            self._reports.get()
+            self._reports.task_done()
+
+    def __iter__(self) -> Iterator[Report]:
+        while (report := self._reports.get()) is not None:
+            try:
+                yield report
+            finally:
+                self._reports.task_done()
+        self._reports.task_done()
+        if self._error is not None:
+            raise self._error
+
+
+class _HandOver(tune.Callback):
+    """Tune's events as reports."""
+
+    def __init__(self, handover: Handover) -> None:
+        self._handover = handover
+        self._ended: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # pickled for Tune's own restore, which is not used
+
+    def on_trial_result(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any) -> None:
+        # A trial that is stopped at once repeats its last result.
+        if "report" in result and _name(trial) not in self._ended:
+            if result["report"].kind == "ended":
+                self._ended.add(_name(trial))
+            self._handover.give(result["report"])
+
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self._end(trial, "stopped", "by the scheduler")
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        said = str(trial.get_error() or "").strip().splitlines()
+        self._end(trial, "failed", f"its process was lost more often than retries allow ({said[-1] if said else 'no message'})")
+
+    def _end(self, trial: TuneTrial, status: str, reason: str) -> None:
+        """Only for trials that have not said themselves how they ended."""
+        if _name(trial) not in self._ended:
+            self._ended.add(_name(trial))
+            self._handover.give(Report(_name(trial), "ended", status=status, reason=reason))
+
+
+class _WhenAsked(tune.Stopper):
+    def __init__(self, handover: Handover) -> None:
+        self._handover = handover
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._handover.stopped
+
+
+def _name(trial: TuneTrial) -> str:
+    return trial.config["trial_id"]
+
+
+def _train(config: dict[str, str], assignments: dict[str, Assignment]) -> None:
+    """Runs in a worker. Each report waits until the driver has recorded it."""
+    for report in run_trial(assignments[config["trial_id"]]):
+        # The metrics stand at the top level too, where schedulers and searchers look for them.
+        tune.report({**report.metrics, "step": report.step, "epoch": report.epoch, "report": report})

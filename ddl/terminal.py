@@ -1,0 +1,181 @@
+"""What the user sees while a sweep runs: a live table on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ddl.schema import Metric
+from ddl.sweeps.plan import Plan, makespan
+from ddl.sweeps.space import Trial
+from ddl.sweeps.worker import Report
+
+PLAN_ROWS = 30
+RUNNING_ROWS = 16
+
+
+def duration(seconds: float) -> str:
+    """`41 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def show_plan(console: Console, plan: Plan, trials: Sequence[Trial]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("trial", "configuration", "seed"):
+        table.add_column(column)
+    for column in ("steps", "steps/s", "expected"):
+        table.add_column(column, justify="right")
+    for trial in trials[:PLAN_ROWS]:
+        probe = plan.probes.get(trial.configuration)
+        measured = (
+            (str(probe.total_steps), f"{1 / probe.step_s:.1f}" if probe.step_s else "", duration(probe.trial_s)) if probe else ("", "", "")
+        )
+        table.add_row(trial.trial_id, Text(trial.configuration), str(trial.task.seed), *measured)
+    console.print(table)
+    if len(trials) > PLAN_ROWS:
+        console.print(f"... and {len(trials) - PLAN_ROWS} more trials")
+    share, capacity = plan.share, plan.capacity
+    gpus = f", {share.gpus:g} of {capacity.gpus} GPUs" if capacity.gpus else ""
+    nodes = f" on {capacity.nodes} nodes" if capacity.nodes > 1 else ""
+    console.print(f"each trial: {share.cpus} of {capacity.cpus} CPU cores{gpus}{nodes}; {share.concurrent} at a time")
+    for line in dict.fromkeys(data_line(probe.facts) for probe in plan.probes.values()):
+        console.print(Text(line)) if line else None
+    if plan.precision:
+        console.print(f"precision: {plan.precision} (the fastest of those that agree with fp32)")
+    probed = f"probed {len(plan.probes)} of {len({t.configuration for t in trials})} configurations"
+    disk = f"{plan.disk_bytes / 1e6:.0f} MB of {plan.free_bytes / 1e9:.0f} GB free" if plan.disk_bytes else "not known"
+    console.print(f"expected: {duration(plan.eta_s)} ({probed}); disk: {disk}")
+
+
+def data_line(facts: Mapping[str, Any]) -> str:
+    """Names the data, loudly where it is a part or a stand-in."""
+    data = facts.get("data")
+    if not data:
+        return ""
+    line = f"data: {data['name']}, {data['source']}, {data.get('train', '?')} train and {data.get('val', '?')} validation examples"
+    if data.get("stand_in"):
+        return f"{line}. A STAND-IN for {data['stand_in']}"
+    return line if data.get("complete") else f"{line}. A SAMPLE, not the whole data set"
+
+
+@dataclass
+class _Row:
+    report: Report
+    began: float
+    began_step: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def steps_per_s(self) -> float:
+        return (self.report.step - self.began_step) / max(time.monotonic() - self.began, 1e-9)
+
+    @property
+    def left_s(self) -> float:
+        speed = self.steps_per_s
+        return (self.report.total_steps - self.report.step) / speed if speed > 0 else float("nan")
+
+
+class Progress:
+    """The whole sweep's progress, fed with each report after it is recorded. A context manager."""
+
+    def __init__(self, console: Console, trials: Sequence[Trial], done: int, plan: Plan, metric: Metric):
+        """`trials` are those to run now; `done` ended in an earlier run."""
+        self._console, self._metric, self._plan = console, metric, plan
+        self._trials = {trial.trial_id: trial for trial in trials}
+        self._total, self._done, self._earlier = len(trials) + done, done, done
+        self._waiting = dict.fromkeys(self._trials)
+        self._rows: dict[str, _Row] = {}
+        self._began = time.monotonic()
+        self._last_line = 0.0
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.__exit__(kind, error, trace)
+
+    def update(self, report: Report) -> None:
+        trial = self._trials[report.trial_id]
+        name = f"{trial.configuration} seed {trial.task.seed}"
+        if report.kind == "started":
+            self._waiting.pop(report.trial_id, None)
+            self._rows[report.trial_id] = _Row(report, time.monotonic(), report.step)
+            return
+        row = self._rows.setdefault(report.trial_id, _Row(report, time.monotonic(), report.step))
+        row.report = report
+        row.metrics |= report.metrics
+        if report.kind == "ended":
+            self._rows.pop(report.trial_id)
+            self._done += 1
+            reason = f": {report.reason}" if report.reason else ""
+            self._line(f"[{self._done}/{self._total}] {name} {report.status}{self._measured(row)} after {duration(report.elapsed_s)}{reason}")
+        elif not self._live and time.monotonic() - self._last_line >= 10:
+            self._line(f"[{self._done}/{self._total}] {name}{_epoch(report)}{self._measured(row)}; about {duration(self._left())} left")
+
+    def _line(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        self._console.print(Text(text), soft_wrap=True)
+
+    def _measured(self, row: _Row) -> str:
+        value = row.metrics.get(self._metric.name)
+        return "" if value is None else f", {self._metric.name} {value:.4g}"
+
+    def _left(self) -> float:
+        """Seconds: the running trials to their ends by their own speed, then the waiting ones by the plan's."""
+        expected = {name: probe.trial_s for name, probe in self._plan.probes.items()}
+        mean = sum(expected.values()) / max(len(expected), 1)
+        running = [row.left_s if row.left_s == row.left_s else mean for row in self._rows.values()]
+        waiting = [expected.get(self._trials[trial_id].configuration, mean) for trial_id in self._waiting]
+        return makespan([*running, *waiting], self._plan.share.concurrent)
+
+    def _render(self) -> Table:
+        now = duration(time.monotonic() - self._began)
+        table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style="bold")
+        table.title = f"{self._done} of {self._total} trials ended, {now} so far, about {duration(self._left())} left"
+        for column in ("configuration", "seed"):
+            table.add_column(column)
+        for column in ("epoch", "step", self._metric.name, "steps/s", "left"):
+            table.add_column(column, justify="right")
+        for trial_id, row in list(self._rows.items())[:RUNNING_ROWS]:
+            trial, report = self._trials[trial_id], row.report
+            value = row.metrics.get(self._metric.name)
+            table.add_row(
+                Text(trial.configuration),
+                str(trial.task.seed),
+                "" if report.epoch is None else str(report.epoch),
+                f"{report.step}/{report.total_steps}" if report.total_steps else "starting",
+                "" if value is None else f"{value:.4g}",
+                f"{row.steps_per_s:.1f}" if row.steps_per_s else "",
+                duration(row.left_s) if row.left_s == row.left_s else "",
+            )
+        return table
+
+
+def _epoch(report: Report) -> str:
+    return f" step {report.step}/{report.total_steps}" if report.epoch is None else f" epoch {report.epoch}, step {report.step}/{report.total_steps}"
+
+
+@contextmanager
+def waiting(console: Console, what: str) -> Iterator[None]:
+    """Says what takes its time, where someone may be watching."""
+    if console.is_terminal:
+        with console.status(what):
+            yield
+    else:
+        yield

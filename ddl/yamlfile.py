@@ -1,0 +1,97 @@
+"""YAML of bounded size, without surprises, with the line of every key."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 8
+_NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+|\d*\.\d+)[eE][-+]?\d+")
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """`values` is what the file says; `lines` maps a key's dotted path to its line, counted from 1."""
+
+    path: Path
+    values: dict[str, Any]
+    lines: dict[str, int]
+
+    def where(self, key: str) -> str:
+        """`file:line` of a dotted key, or of the nearest key above it that stands in the file."""
+        while key not in self.lines and "." in key:
+            key = key.rpartition(".")[0]
+        return f"{self.path}:{self.lines.get(key, 1)}"
+
+
+def read(path: Path, problems: list[str]) -> YamlFile:
+    """Read a file whose top level is a mapping. Each thing wrong with it becomes a line in `problems`.
+
+    Refused: keys given twice (PyYAML would keep the last in silence), aliases (a few lines can unfold into gigabytes), tags,
+    nesting beyond `MAX_DEPTH`, and numbers such as 1e-3, which YAML 1.1 reads as text.
+    """
+    empty = YamlFile(path, {}, {})
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        problems.append(f"{path}: cannot be read ({error.strerror}).")
+        return empty
+    if len(content) > MAX_BYTES:
+        problems.append(f"{path}: {len(content)} bytes, more than the {MAX_BYTES} a configuration may have.")
+        return empty
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        problems.append(f"{path}: not UTF-8 (byte {error.start}). Save it as UTF-8.")
+        return empty
+    try:
+        if any(isinstance(token, yaml.AliasToken | yaml.AnchorToken | yaml.TagToken) for token in yaml.scan(text)):
+            problems.append(f"{path}: has an alias, an anchor or a tag. Write the values out.")
+            return empty
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except RecursionError:
+        problems.append(f"{path}: nested deeper than {MAX_DEPTH} levels.")
+        return empty
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        problems.append(f"{path}:{line}: not YAML: {getattr(error, 'problem', None) or error}.")
+        return empty
+    if not isinstance(node, yaml.MappingNode):
+        problems.append(f"{path}:1: must be a mapping, lines of `key: value`.")
+        return empty
+    lines: dict[str, int] = {}
+    before = len(problems)
+    _check(path, node, "", 1, lines, problems)
+    if len(problems) > before:
+        return empty
+    return YamlFile(path, yaml.safe_load(text), lines)
+
+
+def _check(path: Path, node: yaml.Node, key: str, depth: int, lines: dict[str, int], problems: list[str]) -> None:
+    line = node.start_mark.line + 1
+    if depth > MAX_DEPTH:
+        problems.append(f"{path}:{line}: {key}: nested deeper than {MAX_DEPTH} levels.")
+    elif isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            name = f"{key}.{key_node.value}" if key else str(key_node.value)
+            here = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                problems.append(f"{path}:{here}: a key must be plain text.")
+            elif name in lines:
+                problems.append(f"{path}:{here}: {name}: given twice, first in line {lines[name]}. Remove one.")
+            else:
+                lines[name] = here
+                _check(path, value_node, name, depth + 1, lines, problems)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check(path, item, key, depth + 1, lines, problems)
+    elif isinstance(node, yaml.ScalarNode) and node.style is None and node.tag.endswith(":str"):
+        if _NUMBER_AS_TEXT.fullmatch(node.value):
+            mantissa, exponent = re.split("[eE]", node.value)
+            sign = "" if exponent[0] in "+-" else "+"
+            better = f"{mantissa if '.' in mantissa else mantissa + '.0'}e{sign}{exponent}"
+            problems.append(f"{path}:{line}: {key}: YAML reads {node.value} as text. Write {better}.")

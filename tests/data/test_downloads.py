@@ -1,0 +1,157 @@
+import hashlib
+import random
+import socket
+from pathlib import Path
+
+import pytest
+
+from ddl.data import downloads
+from ddl.data.downloads import fetch, shown
+from ddl.data.integrity import Damaged, Unavailable
+
+BODY = random.Random(7).randbytes(200_000)
+CHECKSUM = f"md5:{hashlib.md5(BODY).hexdigest()}"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "downloads" / "data.bin"
+
+
+@pytest.fixture
+def url(host) -> str:
+    host.files["/data.bin"] = BODY
+    return f"{host.url}/data.bin"
+
+
+def test_a_file_comes_whole_and_only_once(host, url, path):
+    fetch(url, path, CHECKSUM)
+    fetch(url, path, CHECKSUM)
+    assert path.read_bytes() == BODY
+    assert host.requests == [("/data.bin", None)]
+    assert [p.name for p in path.parent.iterdir()] == ["data.bin"]
+
+
+def test_sha256_is_understood_too(url, path):
+    fetch(url, path, f"sha256:{hashlib.sha256(BODY).hexdigest()}")
+    assert path.read_bytes() == BODY
+
+
+def test_an_interrupted_download_is_continued_where_it_ended(host, url, path):
+    path.parent.mkdir()
+    path.with_name("data.bin.part").write_bytes(BODY[:150_000])
+    fetch(url, path, CHECKSUM)
+    assert path.read_bytes() == BODY
+    assert host.requests == [("/data.bin", "bytes=150000-")]
+
+
+def test_a_connection_that_breaks_twice_is_continued(host, url, path):
+    host.cut_after = [70_000, 70_000]
+    fetch(url, path, CHECKSUM)
+    assert path.read_bytes() == BODY
+    assert [asked for _, asked in host.requests] == [None, "bytes=70000-", "bytes=140000-"]
+
+
+def test_a_download_that_gets_nowhere_ends_and_keeps_what_came(host, url, path):
+    host.cut_after = [70_000, 0, 0, 0]
+    with pytest.raises(Unavailable, match="data.bin: "):
+        fetch(url, path, CHECKSUM)
+    assert len(host.requests) == 2
+    assert path.with_name("data.bin.part").read_bytes() == BODY[:70_000]
+    assert not path.exists()
+
+
+def test_a_host_that_cannot_continue_sends_the_whole_again(host, url, path):
+    host.continues = False
+    path.parent.mkdir()
+    path.with_name("data.bin.part").write_bytes(BODY[:150_000])
+    fetch(url, path, CHECKSUM)
+    assert path.read_bytes() == BODY
+
+
+def test_a_part_that_is_already_whole_is_taken(host, url, path):
+    path.parent.mkdir()
+    path.with_name("data.bin.part").write_bytes(BODY)
+    fetch(url, path, CHECKSUM)
+    assert path.read_bytes() == BODY
+    assert len(host.requests) == 1
+
+
+def test_a_part_of_another_file_is_set_aside_and_the_whole_fetched(host, url, path, caplog):
+    path.parent.mkdir()
+    path.with_name("data.bin.part").write_bytes(b"x" * 150_000)
+    fetch(url, path, CHECKSUM)
+    assert path.read_bytes() == BODY
+    assert path.with_name("data.bin.part.damaged").exists()
+    assert "do not add up" in caplog.text
+
+
+def test_a_damaged_file_is_set_aside_and_fetched_again(url, path, caplog):
+    path.parent.mkdir()
+    path.write_bytes(BODY[:-1])
+    fetch(url, path, CHECKSUM)
+    assert path.read_bytes() == BODY
+    assert path.with_name("data.bin.damaged").read_bytes() == BODY[:-1]
+    assert f"{path}: 199,999 bytes with md5" in caplog.text
+
+
+def test_other_bytes_are_refused_and_set_aside(host, url, path):
+    host.files["/data.bin"] = BODY[:-1] + b"!"
+    with pytest.raises(Damaged, match="cut off or altered"):
+        fetch(url, path, CHECKSUM)
+    assert not path.exists()
+    assert path.with_name("data.bin.part.damaged").exists()
+
+
+@pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "application/octet-stream"])
+def test_a_web_page_is_refused(host, url, path, content_type):
+    host.content_type = content_type
+    host.files["/data.bin"] = b"\n<!DOCTYPE html><title>Please log in</title>"
+    with pytest.raises(Damaged, match="a web page, not data"):
+        fetch(url, path, CHECKSUM)
+    assert not path.exists()
+
+
+def test_a_missing_file_says_so(host, path):
+    with pytest.raises(Unavailable, match="absent.bin: HTTP 404"):
+        fetch(f"{host.url}/absent.bin", path, CHECKSUM)
+
+
+def test_nobody_listening(path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(Unavailable, match="no connection"):
+        fetch(f"http://127.0.0.1:{port}/data.bin", path, CHECKSUM)
+
+
+def test_a_silent_host_is_given_up(host, url, path, monkeypatch):
+    monkeypatch.setattr(downloads, "SILENCE_S", 0.2)
+    host.silent.set()
+    with pytest.raises(Unavailable, match=r"silent for 0.2 s"):
+        fetch(url, path, CHECKSUM)
+
+
+def test_connecting_takes_five_seconds_at_most(url, path, monkeypatch):
+    asked = []
+    get = downloads.requests.get
+    monkeypatch.setattr(downloads.requests, "get", lambda *args, **kw: asked.append(kw["timeout"]) or get(*args, **kw))
+    fetch(url, path, CHECKSUM)
+    assert asked == [(5, 30)]
+
+
+def test_no_password_in_messages(host, path):
+    secret = host.url.replace("//", "//user:hunter2@") + "/absent.bin?token=hunter2"
+    with pytest.raises(Unavailable) as error:
+        fetch(secret, path, CHECKSUM)
+    assert "hunter2" not in str(error.value)
+    assert shown("https://user:hunter2@host:81/a/b?token=hunter2") == "https://host:81/a/b"
+
+
+def test_a_full_disk_is_no_matter_of_the_source(url, path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(downloads.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        fetch(url, path, CHECKSUM)
+    assert not path.exists()
