@@ -3,9 +3,11 @@
 No pickle is read, so a checkpoint from elsewhere can be wrong but cannot run code.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -31,28 +33,31 @@ def store(folder: Path, identity: str, step: int, state: State) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     tree = _split(state, "", tensors)
-    content = save(tensors)
-    manifest = {
-        "schema": SCHEMA_VERSION,
-        "identity": identity,
-        "step": step,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "state": tree,
-    }
+    content = save(_apart(tensors))
+    manifest = {"schema": SCHEMA_VERSION, "identity": identity, "step": step, "state": tree}
+    manifest["sha256"] = _checksum(manifest, content)
     final = folder / f"step-{step:09d}"
+    former = folder / f"{final.name}.former"
     partial = folder / f"{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    for leftover in folder.glob("*.partial"):
+        shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
     try:
         _write(partial / "state.safetensors", content)
         _write(partial / "manifest.json", json.dumps(manifest).encode())
         _sync_folder(partial)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():
+            shutil.rmtree(former, ignore_errors=True)
+            os.rename(final, former)
         os.rename(partial, final)
         _sync_folder(folder)
     except OSError:
+        if former.exists() and not final.exists():
+            with contextlib.suppress(OSError):  # `newest` finds it under this name too
+                os.rename(former, final)
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    shutil.rmtree(former, ignore_errors=True)
     for old in _newest_first(folder)[KEEP:]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -65,7 +70,7 @@ def newest(folder: Path, identity: str) -> tuple[int, State] | None:
     for candidate in _newest_first(folder):
         try:
             return _load(candidate, identity)
-        except (ValueError, KeyError, OSError, safetensors.SafetensorError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError, safetensors.SafetensorError) as error:
             aside = candidate.with_name(f"{candidate.name}.damaged")
             shutil.rmtree(aside, ignore_errors=True)
             os.rename(candidate, aside)
@@ -80,21 +85,30 @@ def _load(path: Path, identity: str) -> tuple[int, State]:
     if manifest["identity"] != identity:
         raise ValueError(f"belongs to {manifest['identity']}, not to {identity}")
     content = (path / "state.safetensors").read_bytes()
-    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
-        raise ValueError("state.safetensors has another checksum than its manifest says")
+    if _checksum(manifest, content) != manifest["sha256"]:
+        raise ValueError("its content has another checksum than its manifest says")
     return manifest["step"], _join(manifest["state"], load(content))
 
 
+def _checksum(manifest: dict[str, Any], content: bytes) -> str:
+    """Of everything but itself: the state's numbers stand in the manifest, its tensors in `content`."""
+    named = json.dumps({key: value for key, value in manifest.items() if key != "sha256"}, sort_keys=True)
+    return hashlib.sha256(named.encode() + content).hexdigest()
+
+
 def _newest_first(folder: Path) -> list[Path]:
+    """Every checkpoint; of a step written twice the later one first, and the former where a crash left it."""
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if path.name[5:].isdigit()), reverse=True)
+    found = [(path, match) for path in folder.iterdir() if (match := re.fullmatch(r"step-(\d+)(\.former)?", path.name, re.ASCII))]
+    return [path for path, match in sorted(found, key=lambda item: (int(item[1][1]), not item[1][2]), reverse=True)]
 
 
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON, its tensors moved into `tensors` and named there by their path."""
     match value:
         case Tensor():
+            name = name if name not in tensors else f"{name} {len(tensors)}"
             tensors[name] = value.detach().cpu().contiguous()
             return {"tensor": name}
         case dict():
@@ -105,6 +119,17 @@ def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         case None | bool() | int() | float() | str():
             return value
     raise AssertionError(f"{name}: a state holds no {type(value).__name__}")
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same, copied where two share their memory, which safetensors refuses."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return apart
 
 
 def _join(tree: Any, tensors: dict[str, Tensor]) -> Any:

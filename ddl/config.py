@@ -4,13 +4,14 @@ import difflib
 import importlib
 import inspect
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import OverrideParseException
 from pydantic import ValidationError
 
@@ -51,22 +52,28 @@ def compose(sweep: str, overrides: Sequence[str], scale: str, problems: list[str
     if not source.values:
         return None
     launch_keys = [item.name for item in fields(Launch)]
-    given = {key: value for key, value in source.values.items() if key not in launch_keys}
+    given = {str(key): value for key, value in source.values.items() if key not in launch_keys}
+    # YAML reads the key 0.1 as a number, but a configuration's name is text.
+    if isinstance(configurations := given.get("configurations"), dict):
+        given["configurations"] = {label(key): value for key, value in configurations.items()}
     if isinstance(reference := given.get("reference"), dict) and isinstance(reference.get("values"), dict):
-        # YAML reads the key 0.1 as a number, but a configuration's name is text.
         given["reference"] = reference | {"values": {label(key): value for key, value in reference["values"].items()}}
-    file = build(SweepFile, given, lambda key: source.where(key), "", problems, also=launch_keys)
+    file = build(SweepFile, given, source.where, "", problems, also=launch_keys)
+    if file is None:
+        # Go on without what is wrong, to find what else is.
+        file = build(SweepFile, _NO_SWEEP | _sound(SweepFile, given), source.where, "", [])
     if file is None:
         return None
     task_class, task_source = _task(file, source, problems)
     if task_class is None:
         return None
     hyperparameters = [item.name for item in fields(task_class) if item.name != "seed"]
-    base = {key: value for key, value in task_source.values.items() if key != "class"}
-    where = {key: task_source.where(key) for key in base}
-    for key in base.keys() - set(hyperparameters):
-        problems.append(f"{task_source.where(key)}: {key}: unknown key.{_meant(key, hyperparameters)}")
-    base = {key: value for key, value in base.items() if key in hyperparameters}
+    for key in map(str, task_source.values):
+        if key != "class" and key not in hyperparameters:
+            problems.append(f"{task_source.where(key)}: {key}: unknown key.{_meant(key, hyperparameters)}")
+    base = {key: value for key, value in task_source.values.items() if key in hyperparameters}
+    where = {key: task_source.where(key) for key in hyperparameters}
+    where |= {key: source.where(key) for key in ("space", "configurations", "samples")}
 
     def section(values: Mapping[str, Any], place: str) -> dict[str, Any]:
         """A section's `task.x: value` lines without the `task.`, the unknown ones reported."""
@@ -75,45 +82,53 @@ def compose(sweep: str, overrides: Sequence[str], scale: str, problems: list[str
             name = key.removeprefix("task.")
             if key.startswith("task.") and name in hyperparameters:
                 found[name] = value
-                where[name] = source.where(f"{place}.{key}")
+                where[f"{place}.{name}"] = source.where(f"{place}.{key}")
             else:
                 known = [f"task.{name}" for name in hyperparameters]
                 problems.append(f"{source.where(f'{place}.{key}')}: {key}: unknown key.{_meant(key, known)}")
         return found
 
-    base |= section(file.set, "set") | section(file.scale.get(scale, {}), f"scale.{scale}")
-    for other in set(SCALES) & file.scale.keys() - {scale}:
-        section(file.scale[other], f"scale.{other}")  # type: ignore[index]
+    scales = {name: section(values, f"scale.{name}") for name, values in file.scale.items()}
+    for place, values in (("set", section(file.set, "set")), (f"scale.{scale}", scales.get(scale, {}))):
+        base |= values
+        where |= {name: where[f"{place}.{name}"] for name in values}
     space = section(file.space, "space")
     configurations = {name: section(values, f"configurations.{name}") for name, values in file.configurations.items()}
 
     launch_values = dict(launch_source.values)
     for key in launch_keys:
         if key in source.values:
-            launch_values[key] = _merged(launch_values[key], source.values[key])
+            launch_values[key] = _merged(launch_values.get(key), source.values[key])
     forced: dict[str, Any] = {}
-    for override in _parse(overrides, problems):
+    axes, parsed = dict(space), _parse(overrides, problems)
+    for override in parsed:
         _apply(override, hyperparameters, launch_values, space, forced, problems)
     where |= dict.fromkeys(forced, "command line")
-    launch = build(
-        Launch, launch_values, lambda key: source.where(key) if key in source.lines else launch_source.where(key), "", problems
-    )
+    where |= {f"space.{name}": "command line" for name, values in space.items() if values is not axes.get(name)}
+    commanded = {override.key_or_group for override in parsed}
+
+    def where_launch(key: str) -> str:
+        if key in commanded:
+            return "command line"
+        return source.where(key) if key in source.lines else launch_source.where(key)
+
+    launch = build(Launch, launch_values, where_launch, "", problems) or build(Launch, launch_source.values, where_launch, "", [])
     if launch is None:
         return None
+    where["seed"] = where_launch("first_seed")
     return Sweep(path.stem, scale, file, launch, task_class, base, space, configurations, forced, where)
 
 
-def build(
-    cls: type, values: Mapping[str, Any], where: Any, prefix: str, problems: list[str], also: Sequence[str] = ()
-) -> Any | None:
+def build(cls: type, values: Mapping[str, Any], where: Any, prefix: str, problems: list[str], also: Sequence[str] = ()) -> Any | None:
     """`cls(**values)`, or None with each mistake in `problems`. `where(key)` tells where a key was given; `also` are
     further keys that would have been right."""
     try:
         return cls(**values)
     except ValidationError as error:
+        wrong: dict[str, tuple[list[str], Any]] = {}
         for item in error.errors():
             path = [str(part) for part in item["loc"] if part not in ("int", "float", "constrained-int", "constrained-float")]
-            key = re.sub(r"\.(literal|function-.*)\[.*", "", ".".join(path))
+            key = re.sub(r"\.(literal|function-.*)\[.*|\.\[key\]", "", ".".join(path))
             shown = f"{prefix}{key}" if key else prefix.rstrip(".") or cls.__name__
             place = where(key)
             match item["type"]:
@@ -124,9 +139,25 @@ def build(
                     problems.append(f"{place}: {shown}: unknown key.{_meant(key, known)}")
                 case _:
                     said = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-                    ending = "" if said.endswith(".") else f", not {item['input']!r}."
-                    problems.append(f"{place}: {shown}: {said}{ending}")
+                    wrong.setdefault(f"{place}: {shown}", ([], item["input"]))[0].append(said)
+        for start, (complaints, value) in wrong.items():
+            # A value that may be one thing or another has a complaint from each.
+            ending = "" if complaints[-1].endswith(".") else f", not {reprlib.repr(value)}."
+            problems.append(f"{start}: {', or '.join(complaints)}{ending}")
         return None
+
+
+_NO_SWEEP = {"title": "", "metric": {"name": "", "mode": "max"}, "scale": {}}
+
+
+def _sound(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without those that `cls` does not take."""
+    try:
+        cls(**values)
+    except ValidationError as error:
+        wrong = {item["loc"][0] for item in error.errors()}
+        return {key: value for key, value in values.items() if key not in wrong}
+    return dict(values)
 
 
 def label(value: object) -> str:
@@ -137,8 +168,12 @@ def label(value: object) -> str:
 def _find(sweep: str, problems: list[str]) -> Path | None:
     if sweep.endswith((".yaml", ".yml")):
         path = Path(sweep)
-        if "\0" in sweep or not path.is_file():
-            problems.append(f"--sweep {sweep!r}: there is no such file.")
+        try:
+            there = path.is_file()
+        except (OSError, ValueError):  # a name too long, or not one at all
+            there = False
+        if not there:
+            problems.append(f"--sweep {reprlib.repr(sweep)}: there is no such file.")
         elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", path.stem):
             problems.append(f"--sweep {sweep!r}: a sweep's file is named with letters, digits, _ and -, at most 64.")
         else:
@@ -173,8 +208,8 @@ def _task(file: SweepFile, source: YamlFile, problems: list[str]) -> tuple[type[
         return None, task_source
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        problems.append(f"{where}: class: {module_name}.{class_name} cannot be imported ({error}).")
+    except Exception as error:  # noqa: BLE001  a plugin is the user's own code, which may fail in any way
+        problems.append(f"{where}: class: {module_name}.{class_name} cannot be imported ({type(error).__name__}: {error}).")
         return None, task_source
     if not (inspect.isclass(cls) and issubclass(cls, Task)) or inspect.isabstract(cls):
         problems.append(f"{where}: class: {module_name}.{class_name} is not a Task that can be run.")
@@ -203,15 +238,25 @@ def _apply(
     """Put one override where it belongs: an axis, a hyperparameter of every trial, or a launch setting."""
     key = override.key_or_group
     known = [f"task.{name}" for name in hyperparameters]
-    known += [f"{name}.{inner}" if isinstance(value, dict) else name for name, value in launch.items() for inner in (value if isinstance(value, dict) else [""])]
-    if override.is_delete() or key not in known:
+    known += [
+        f"{name}.{inner}" if isinstance(value, dict) else name
+        for name, value in launch.items()
+        for inner in (value if isinstance(value, dict) else [""])
+    ]
+    if override.is_delete():
+        problems.append(f"command line: ~{key}: nothing can be removed. Write KEY=VALUE, as in task.lr=0.01.")
+    elif key not in known:
         hint = " Seeds are counted from first_seed." if key == "task.seed" else _meant(key, known)
         problems.append(f"command line: {key}: unknown key.{hint}")
     elif override.is_sweep_override():
-        if not key.startswith("task.") or not override.is_choice_sweep():
-            problems.append(f"command line: {key}: takes one value. Several, as in task.lr=0.1,0.01, make an axis of a hyperparameter only.")
+        if not key.startswith("task.") or not isinstance(override.value(), ChoiceSweep):
+            problems.append(
+                f"command line: {key}: takes one value. Several, as in task.lr=0.1,0.01, make an axis of a hyperparameter only."
+            )
         else:
-            space[key.removeprefix("task.")] = list(override.sweep_iterator())
+            name = key.removeprefix("task.")
+            forced.pop(name, None)
+            space[name] = [_plain(item) for item in override.sweep_iterator()]
     elif key.startswith("task."):
         name = key.removeprefix("task.")
         if name in space:
@@ -221,6 +266,13 @@ def _apply(
     else:
         outer, _, inner = key.partition(".")
         launch[outer] = launch[outer] | {inner: override.value()} if inner else override.value()
+
+
+def _plain(value: Any) -> Any:
+    """Without Hydra's wrapping of quoted text, which it leaves on an axis's values."""
+    if isinstance(value, QuotedString):
+        return value.text
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _merged(default: Any, value: Any) -> Any:

@@ -63,7 +63,7 @@ def fit(
         return Progress(step=done, total_steps=total_steps, epoch=done // steps_per_epoch, state=state, **what)
 
     if first_step == 0:
-        yield progress(0, metrics=_evaluate(learner, val, batch_size, device), facts=facts | {"evaluations": epochs + 1})
+        yield progress(0, metrics=_evaluate(learner, val, batch_size, device), facts={**facts, "evaluations": epochs + 1})
 
     order = torch.empty(0)
     began, examples = time.perf_counter(), 0

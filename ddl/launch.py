@@ -20,16 +20,24 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--sweep", metavar="NAME|FILE.yaml", help="the sweep to run")
     what.add_argument("--list", action="store_true", help="the sweeps there are")
     what.add_argument("--resume", metavar="RUN", type=Path, help="finish an interrupted run")
-    what.add_argument("--report", metavar="RUN", type=Path, nargs="+", help="write the report of a run again, or of several beside each other")
+    what.add_argument(
+        "--report", metavar="RUN", type=Path, nargs="+", help="write the report of a run again, or of several beside each other"
+    )
     what.add_argument("--publish", metavar="RUN", type=Path, help="replay a run into W&B")
     what.add_argument("--prepare-data", metavar="NAME", nargs="+", help="fetch and verify whole data sets")
-    parse.add_argument("--scale", choices=("smoke", "sample", "paper"), help="seconds | minutes on 2 cores, bundled data | the study's own size (default: paper with a GPU, else sample)")
+    parse.add_argument(
+        "--scale",
+        choices=("smoke", "sample", "paper"),
+        help="seconds | minutes on 2 cores, bundled data | the study's own size (default: paper with a GPU, else sample)",
+    )
     parse.add_argument("--plan", action="store_true", help="show the trials, what they need and how long they take; train nothing")
     parse.add_argument("--executor", choices=("ray", "inline"), help="inline: one process, in order, for a debugger (default: ray)")
     parse.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: a private local one)")
     parse.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where runs go (default: runs)")
     parse.add_argument("--check", action="store_true", help="exit 4 where a published value is not reproduced")
-    parse.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="task.lr=0.01, task.lr=0.1,0.01 (an axis), seeds=5, resources.cpus=2, ...")
+    parse.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="task.lr=0.01, task.lr=0.1,0.01 (an axis), seeds=5, resources.cpus=2, ..."
+    )
     return parse
 
 

@@ -60,7 +60,6 @@ CREATE TABLE events (
     kind TEXT NOT NULL,
     detail TEXT NOT NULL
 );
-PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 
@@ -97,11 +96,10 @@ class Reader:
         self.path = self.folder / FILE
         if not self.path.is_file():
             raise ValueError(f"{self.folder}: no {FILE} in it, so it is no run's folder. Name one under runs/.")
-        try:
-            with self._connection() as connection:
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-        except sqlite3.DatabaseError as error:
-            raise ValueError(f"{self.path}: not a readable ledger ({error}). Restore it from a copy.") from error
+        with self._connection() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            raise ValueError(f"{self.path}: an empty ledger: the run was cut off before it began. Start it again.")
         if version != SCHEMA_VERSION:
             raise ValueError(
                 f"{self.path}: ledger schema {version}, this version of ddl reads {SCHEMA_VERSION}. Use the version that wrote it."
@@ -109,9 +107,13 @@ class Reader:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(f"file:{self.path.resolve()}?mode=ro", uri=True, timeout=30)
+        # Not `mode=ro`: what a killed writer left in the journal has to be rolled back before anybody can read.
+        connection = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=rw", uri=True, timeout=30)
         try:
+            connection.execute("PRAGMA query_only = ON")
             yield connection
+        except (sqlite3.DatabaseError, OSError, ValueError) as error:  # pandas raises an OSError, a damaged field is no JSON
+            raise ValueError(f"{self.path}: not a readable ledger ({error}). Restore it from a copy.") from error
         finally:
             connection.close()
 
@@ -124,14 +126,13 @@ class Reader:
         """All trials, in the order of the plan."""
         columns = list(TrialRow.__dataclass_fields__)
         with self._connection() as connection:
-            rows = connection.execute(f"SELECT {', '.join(columns)} FROM trials ORDER BY position").fetchall()
-        decoded = []
-        for row in rows:
-            values = dict(zip(columns, row, strict=True))
-            for key in ("swept", "task", "facts"):
-                values[key] = json.loads(values[key])
-            decoded.append(TrialRow(**values))
-        return decoded
+            decoded = []
+            for row in connection.execute(f"SELECT {', '.join(columns)} FROM trials ORDER BY position"):
+                values = dict(zip(columns, row, strict=True))
+                for key in ("swept", "task", "facts"):
+                    values[key] = json.loads(values[key])
+                decoded.append(TrialRow(**values))
+            return decoded
 
     def metrics(self, after: int = 0) -> "pd.DataFrame":
         """Every measurement with a sequence number above `after`, in order.
@@ -178,11 +179,9 @@ class Ledger(Reader):
             db.executemany("INSERT INTO run VALUES (?, ?)", [(key, json.dumps(value)) for key, value in run.items()])
             db.executemany(
                 "INSERT INTO trials (trial_id, position, configuration, swept, task, seed, status) VALUES (?, ?, ?, ?, ?, ?, 'planned')",
-                [
-                    (t.trial_id, t.position, t.configuration, json.dumps(dict(t.swept)), json.dumps(dict(t.task)), t.seed)
-                    for t in trials
-                ],
+                [(t.trial_id, t.position, t.configuration, json.dumps(dict(t.swept)), json.dumps(dict(t.task)), t.seed) for t in trials],
             )
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # the last: without it there is no run yet
         db.close()
         return cls(folder)
 
@@ -196,9 +195,7 @@ class Ledger(Reader):
     def note(self, **values: Any) -> None:
         """Add to, or replace in, what `run()` gives."""
         with self._db:
-            self._db.executemany(
-                "INSERT OR REPLACE INTO run VALUES (?, ?)", [(key, json.dumps(value)) for key, value in values.items()]
-            )
+            self._db.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", [(key, json.dumps(value)) for key, value in values.items()])
 
     def event(self, kind: str, detail: str, trial_id: str | None = None) -> None:
         with self._db:
@@ -207,10 +204,11 @@ class Ledger(Reader):
     def started(self, trial_id: str, step: int, place: str) -> None:
         """The trial runs at `place` (host and device), from `step` on.
 
-        What an earlier attempt measured after `step` is removed: this attempt will measure it again.
+        What an earlier attempt measured after `step` is removed: this attempt will measure it again. From step 0 on that is
+        everything, what was measured before the first step too.
         """
         with self._db:
-            self._db.execute("DELETE FROM metrics WHERE trial_id = ? AND step > ?", (trial_id, step))
+            self._db.execute("DELETE FROM metrics WHERE trial_id = ? AND (step > ? OR ? = 0)", (trial_id, step, step))
             self._db.execute(
                 "UPDATE trials SET status = 'running', reason = '', place = ?, attempts = attempts + 1,"
                 " started_at = coalesce(started_at, ?), ended_at = NULL WHERE trial_id = ?",
@@ -233,9 +231,7 @@ class Ledger(Reader):
                 [(trial_id, step, epoch, elapsed_s, name, value) for name, value in metrics.items()],
             )
             if facts:
-                self._db.execute(
-                    "UPDATE trials SET facts = json_patch(facts, ?) WHERE trial_id = ?", (json.dumps(dict(facts)), trial_id)
-                )
+                self._db.execute("UPDATE trials SET facts = json_patch(facts, ?) WHERE trial_id = ?", (json.dumps(dict(facts)), trial_id))
 
     def ended(self, trial_id: str, status: str, reason: str = "") -> None:
         """Durable when this returns."""
@@ -254,9 +250,7 @@ class Ledger(Reader):
             self._event("interrupted", "", None)
 
     def _event(self, kind: str, detail: str, trial_id: str | None) -> None:
-        self._db.execute(
-            "INSERT INTO events (at, trial_id, kind, detail) VALUES (?, ?, ?, ?)", (time.time(), trial_id, kind, detail)
-        )
+        self._db.execute("INSERT INTO events (at, trial_id, kind, detail) VALUES (?, ?, ?, ?)", (time.time(), trial_id, kind, detail))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ddl.devices import Device
-from ddl.progress import Progress
+from ddl.progress import Diverged, Progress
 
 AGREEMENT = 0.02
 """How far a candidate's losses may lie from fp32's, relative to them: bf16 rounds at 0.4% (2^-8) an operation."""
@@ -95,7 +95,10 @@ def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], devi
     `start(name)` begins the trial in that precision. The first of `names` is the reference; those that disagree with it
     (`AGREEMENT`) are left out. The median step counts, without the first two, which pay for warming up.
     """
-    runs, started, times, losses = {}, {}, {}, {}
+    runs: dict[str, Iterator[Progress]] = {}
+    started: dict[str, tuple[float, Progress]] = {}
+    times: dict[str, list[float]] = {}
+    losses: dict[str, list[float]] = {}
     for name in names:
         began = time.perf_counter()
         runs[name] = start(name)
@@ -106,7 +109,7 @@ def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], devi
     for _ in range(steps):
         for name in names:
             began = time.perf_counter()
-            progress = next(runs[name], None)
+            progress = _next(runs[name])
             device.synchronise()
             if progress is None:
                 continue
@@ -123,15 +126,24 @@ def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], devi
         evaluate_s = first.metrics.get("time/evaluate_s", 0.0)
         step_s = statistics.median(times[name][2:] or times[name] or [0.0])
         evaluations = first.facts.get("evaluations", 0)
-        found.append(
-            Probe(name, start_s - evaluate_s, step_s, evaluate_s, deviation, first.total_steps, evaluations, dict(first.facts))
-        )
+        found.append(Probe(name, start_s - evaluate_s, step_s, evaluate_s, deviation, first.total_steps, evaluations, dict(first.facts)))
     return sorted(found, key=lambda probe: probe.step_s)
 
 
+def _next(run: Iterator[Progress]) -> Progress | None:
+    """None where the trial has ended, be it by diverging: its first steps took their time all the same."""
+    try:
+        return next(run, None)
+    except Diverged:
+        return None
+
+
 def _deviation(losses: Sequence[float], reference: Sequence[float]) -> float:
-    """0 where the task gives no losses to compare, or the reference itself is not finite: then nothing is known against it."""
-    known = [(a, b) for a, b in zip(losses, reference, strict=True) if b == b and abs(b) != float("inf")]
+    """0 where the task gives no losses to compare, or the reference itself is not finite: then nothing is known against it.
+    Infinite where it ended, by diverging, before the reference did."""
+    if len(losses) < len(reference):
+        return float("inf")
+    known = [(a, b) for a, b in zip(losses, reference, strict=False) if b == b and abs(b) != float("inf")]
     if any(a != a for a, _ in known):
         return float("inf")
     return max((abs(a - b) / max(abs(b), 1e-12) for a, b in known), default=0.0)

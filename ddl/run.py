@@ -111,13 +111,17 @@ def run_sweep(
         job, request = _compose(console, sweep, overrides, scale, executor, address)
         folder = _new_folder(Path(out), job.name)
         given = command or f"ddl.run_sweep({sweep!r}, overrides={list(overrides)!r}, scale={request['scale']!r})"
-        about = request | provenance.code() | {
-            "command": given,
-            "resume": resume_command(folder),
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "versions": provenance.versions(),
-            "host": provenance.host(),
-        }
+        about = (
+            request
+            | provenance.code()
+            | {
+                "command": given,
+                "resume": resume_command(folder),
+                "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "versions": provenance.versions(),
+                "host": provenance.host(),
+            }
+        )
         rows = [TrialRow(t.trial_id, t.position, t.configuration, t.swept, t.hyperparameters, t.task.seed) for t in job.trials]
         with Ledger.create(folder, about, rows) as ledger:
             _run(console, job, folder, ledger)
@@ -174,7 +178,7 @@ def _compose(
         raise ConfigError(problems)
     console.print(f"scale: {scale} ({why})")
     file = composed.file
-    job = _Job(composed.name, composed.launch, file.metric, executor, address, trials, 0, None, None)
+    job = _Job(composed.name, composed.launch, file.metric, executor, address, trials, 0, None, share)
     about = {
         "sweep": {
             "name": composed.name,
@@ -283,7 +287,9 @@ def _finish(console: Console, folder: Path) -> None:
     write_report([folder], folder / "report.html")
     for trial in Reader(folder).trials():
         if trial.status in ("failed", "diverged"):
-            console.print(f"{trial.status}: {trial.configuration} seed {trial.seed} ({trial.trial_id}): {trial.reason}", markup=False, soft_wrap=True)
+            console.print(
+                f"{trial.status}: {trial.configuration} seed {trial.seed} ({trial.trial_id}): {trial.reason}", markup=False, soft_wrap=True
+            )
 
 
 def _new_folder(out: Path, name: str) -> Path:

@@ -9,7 +9,7 @@ from annotated_types import Ge
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from ddl.tasks.task import Count, CountOrZero, Number, Positive, Task
+from ddl.tasks.task import Count, CountOrZero, Number, Positive, Seed, Task
 
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 """No unknown key. (Strict as a whole would refuse a mapping where a nested class is wanted; the numbers are strict.)"""
@@ -34,7 +34,7 @@ class Launch:
     """What tune_configs/launch.yaml gives, a sweep's file may change and the command line has the last word on."""
 
     seeds: Count
-    first_seed: CountOrZero
+    first_seed: Seed
     resources: Resources
     retries: CountOrZero
     checkpoint_every_s: Positive

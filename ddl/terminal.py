@@ -1,5 +1,6 @@
 """What the user sees while a sweep runs: a live table on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ RUNNING_ROWS = 16
 
 def duration(seconds: float) -> str:
     """`41 s`, `3 min 20 s`, `2 h 05 min`."""
+    if math.isnan(seconds):
+        return "not known"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -82,9 +85,10 @@ class _Row:
         return (self.report.step - self.began_step) / max(time.monotonic() - self.began, 1e-9)
 
     @property
-    def left_s(self) -> float:
+    def left_s(self) -> float | None:
+        """None until it has moved."""
         speed = self.steps_per_s
-        return (self.report.total_steps - self.report.step) / speed if speed > 0 else float("nan")
+        return (self.report.total_steps - self.report.step) / speed if speed > 0 else None
 
 
 class Progress:
@@ -99,7 +103,9 @@ class Progress:
         self._rows: dict[str, _Row] = {}
         self._began = time.monotonic()
         self._last_line = 0.0
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True) if console.is_terminal else None
+        self._live = (
+            Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True) if console.is_terminal else None
+        )
 
     def __enter__(self) -> Self:
         if self._live:
@@ -124,7 +130,9 @@ class Progress:
             self._rows.pop(report.trial_id)
             self._done += 1
             reason = f": {report.reason}" if report.reason else ""
-            self._line(f"[{self._done}/{self._total}] {name} {report.status}{self._measured(row)} after {duration(report.elapsed_s)}{reason}")
+            self._line(
+                f"[{self._done}/{self._total}] {name} {report.status}{self._measured(row)} after {duration(report.elapsed_s)}{reason}"
+            )
         elif not self._live and time.monotonic() - self._last_line >= 10:
             self._line(f"[{self._done}/{self._total}] {name}{_epoch(report)}{self._measured(row)}; about {duration(self._left())} left")
 
@@ -140,7 +148,7 @@ class Progress:
         """Seconds: the running trials to their ends by their own speed, then the waiting ones by the plan's."""
         expected = {name: probe.trial_s for name, probe in self._plan.probes.items()}
         mean = sum(expected.values()) / max(len(expected), 1)
-        running = [row.left_s if row.left_s == row.left_s else mean for row in self._rows.values()]
+        running = [mean if row.left_s is None else row.left_s for row in self._rows.values()]
         waiting = [expected.get(self._trials[trial_id].configuration, mean) for trial_id in self._waiting]
         return makespan([*running, *waiting], self._plan.share.concurrent)
 
@@ -153,7 +161,7 @@ class Progress:
         for column in ("epoch", "step", self._metric.name, "steps/s", "left"):
             table.add_column(column, justify="right")
         for trial_id, row in list(self._rows.items())[:RUNNING_ROWS]:
-            trial, report = self._trials[trial_id], row.report
+            trial, report, left_s = self._trials[trial_id], row.report, row.left_s
             value = row.metrics.get(self._metric.name)
             table.add_row(
                 Text(trial.configuration),
@@ -162,13 +170,17 @@ class Progress:
                 f"{report.step}/{report.total_steps}" if report.total_steps else "starting",
                 "" if value is None else f"{value:.4g}",
                 f"{row.steps_per_s:.1f}" if row.steps_per_s else "",
-                duration(row.left_s) if row.left_s == row.left_s else "",
+                "" if left_s is None else duration(left_s),
             )
         return table
 
 
 def _epoch(report: Report) -> str:
-    return f" step {report.step}/{report.total_steps}" if report.epoch is None else f" epoch {report.epoch}, step {report.step}/{report.total_steps}"
+    return (
+        f" step {report.step}/{report.total_steps}"
+        if report.epoch is None
+        else f" epoch {report.epoch}, step {report.step}/{report.total_steps}"
+    )
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import yaml
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 8
+_OPENS = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken)
+_CLOSES = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 _NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+|\d*\.\d+)[eE][-+]?\d+")
 
 
@@ -48,19 +50,16 @@ def read(path: Path, problems: list[str]) -> YamlFile:
         problems.append(f"{path}: not UTF-8 (byte {error.start}). Save it as UTF-8.")
         return empty
     try:
-        if any(isinstance(token, yaml.AliasToken | yaml.AnchorToken | yaml.TagToken) for token in yaml.scan(text)):
-            problems.append(f"{path}: has an alias, an anchor or a tag. Write the values out.")
+        if refused := _refused(text):
+            problems.append(f"{path}:{refused}")
             return empty
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except RecursionError:
-        problems.append(f"{path}: nested deeper than {MAX_DEPTH} levels.")
-        return empty
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        problems.append(f"{path}:{line}: not YAML: {getattr(error, 'problem', None) or error}.")
+        problems.append(f"{path}:{line}: not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}.")
         return empty
-    if not isinstance(node, yaml.MappingNode):
+    if not isinstance(node, yaml.MappingNode) or not node.value:
         problems.append(f"{path}:1: must be a mapping, lines of `key: value`.")
         return empty
     lines: dict[str, int] = {}
@@ -69,6 +68,23 @@ def read(path: Path, problems: list[str]) -> YamlFile:
     if len(problems) > before:
         return empty
     return YamlFile(path, yaml.safe_load(text), lines)
+
+
+def _refused(text: str) -> str:
+    """`line: why` of the first token that may not be; empty where all may. The depth is counted here already, since
+    PyYAML reads a hundred thousand nested brackets in minutes."""
+    depth = 0
+    for token in yaml.scan(text):
+        line = token.start_mark.line + 1
+        if isinstance(token, yaml.AliasToken | yaml.AnchorToken | yaml.TagToken):
+            return f"{line}: has an alias, an anchor or a tag. Write the values out."
+        if isinstance(token, _OPENS):
+            depth += 1
+        elif isinstance(token, _CLOSES):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            return f"{line}: nested deeper than {MAX_DEPTH} levels."
+    return ""
 
 
 def _check(path: Path, node: yaml.Node, key: str, depth: int, lines: dict[str, int], problems: list[str]) -> None:
@@ -81,17 +97,29 @@ def _check(path: Path, node: yaml.Node, key: str, depth: int, lines: dict[str, i
             here = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
                 problems.append(f"{path}:{here}: a key must be plain text.")
+            elif key_node.tag.endswith(":merge"):
+                problems.append(f"{path}:{here}: <<: merges are not read. Write the values out.")
             elif name in lines:
                 problems.append(f"{path}:{here}: {name}: given twice, first in line {lines[name]}. Remove one.")
             else:
                 lines[name] = here
+                _check_scalar(path, key_node, name, problems)
                 _check(path, value_node, name, depth + 1, lines, problems)
     elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check(path, item, key, depth + 1, lines, problems)
-    elif isinstance(node, yaml.ScalarNode) and node.style is None and node.tag.endswith(":str"):
-        if _NUMBER_AS_TEXT.fullmatch(node.value):
-            mantissa, exponent = re.split("[eE]", node.value)
-            sign = "" if exponent[0] in "+-" else "+"
-            better = f"{mantissa if '.' in mantissa else mantissa + '.0'}e{sign}{exponent}"
-            problems.append(f"{path}:{line}: {key}: YAML reads {node.value} as text. Write {better}.")
+        for index, item in enumerate(node.value):
+            _check(path, item, f"{key}.{index}", depth + 1, lines, problems)
+    elif isinstance(node, yaml.ScalarNode):
+        _check_scalar(path, node, key, problems)
+
+
+def _check_scalar(path: Path, node: yaml.ScalarNode, key: str, problems: list[str]) -> None:
+    line = node.start_mark.line + 1
+    if node.style is None and node.tag.endswith(":str") and _NUMBER_AS_TEXT.fullmatch(node.value):
+        mantissa, exponent = re.split("[eE]", node.value)
+        sign = "" if exponent[0] in "+-" else "+"
+        better = f"{mantissa if '.' in mantissa else mantissa + '.0'}e{sign}{exponent}"
+        problems.append(f"{path}:{line}: {key}: YAML reads {node.value} as text. Write {better}.")
+    try:
+        yaml.SafeLoader("").construct_object(node)
+    except ValueError:  # as YAML's authors will have it, 2024-13-45 is a date and a thousand digits are a number
+        problems.append(f"{path}:{line}: {key}: {node.value[:40]} looks like a number or a date, but is none. Put text in quotes.")

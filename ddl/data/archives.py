@@ -96,9 +96,7 @@ class _Bounded:
         data = self._file.read(size)
         self._allowance.bytes -= len(data)
         if self._allowance.bytes < 0:
-            raise Damaged(
-                f"{self._allowance.archive}: unpacks to more than {MAX_RATIO} times its size, or than {MAX_BYTES >> 30} GiB."
-            )
+            raise Damaged(f"{self._allowance.archive}: unpacks to more than {MAX_RATIO} times its size, or than {MAX_BYTES >> 30} GiB.")
         return data
 
 

@@ -17,7 +17,8 @@ CONNECT_S = 5
 SILENCE_S = 30
 RESUMPTIONS = 20
 """How often one download is continued after it broke off. Each must have brought something, or it ends there."""
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""Bytes written at a time. Where a connection breaks, what came of the last chunk is lost, so chunks are small."""
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ def _reason(error: requests.RequestException) -> str:
         case requests.exceptions.ChunkedEncodingError():
             return "the transfer broke off"
         case requests.ConnectionError():
-            return "no connection"
+            return "no lasting connection"
         case _:
             return f"the request failed ({type(error).__name__})"
 

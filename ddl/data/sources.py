@@ -91,8 +91,7 @@ def _load(name: str, content: str, earliest: float) -> DataSet:
 @cache  # a process says it once
 def _announce(name: str, reason: str) -> None:
     log.warning(
-        "%s: the whole data cannot be had, so THE BUNDLED SAMPLE STANDS IN FOR IT. %s. "
-        "Set %s to a folder or URL with the official files.",
+        "%s: the whole data cannot be had, so THE BUNDLED SAMPLE STANDS IN FOR IT. %s. Set %s to a folder or URL with the official files.",
         name,
         reason,
         MIRROR,
@@ -219,7 +218,7 @@ def _decode(recipe: Recipe, content: Path) -> tuple[Split, Split]:
     splits = recipe.decode(content)
     for split in splits:
         if split.inputs.dtype != torch.uint8 or split.inputs.shape != (len(split), *recipe.SHAPE):
-            raise Damaged(f"inputs are {split.inputs.dtype} {list(split.inputs.shape)}, not uint8 [n, {recipe.SHAPE}].")
+            raise Damaged(f"inputs are {split.inputs.dtype} {list(split.inputs.shape)}, not uint8 {['n', *recipe.SHAPE]}.")
         if split.targets.dtype != torch.int64 or split.targets.min() < 0 or split.targets.max() >= len(recipe.CLASSES):
             raise Damaged(f"targets reach {split.targets.max()}, but there are {len(recipe.CLASSES)} classes.")
     return splits

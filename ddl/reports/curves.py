@@ -58,8 +58,7 @@ def panels(
 ) -> tuple[Panel, ...]:
     """Curves of every `split/name` metric for the configurations `shown`.
 
-    The metric named `first` and its training twin come first; validation always stands before training. Timings and
-    utilisation are no curves. Bands are Student t intervals at every point, whatever n is: hundreds of bootstraps would
+    Timings and utilisation are no curves. Bands are Student t intervals at every point, whatever n is: hundreds of bootstraps would
     slow the report, and nothing is decided from a band.
     """
     rows = metrics[~metrics["name"].str.startswith(("time/", "device/"))].copy()
@@ -67,11 +66,12 @@ def panels(
     rows["seed"] = rows["trial_id"].map(seed_of)
     rows = rows[rows["configuration"].isin(shown)]
     few = rows["trial_id"].nunique() <= FEW_TRIALS
-    drawn = [_panel(name, rows[rows["name"] == name], shown, few) for name in _in_order(rows["name"].unique(), first)]
+    drawn = [_panel(name, rows[rows["name"] == name], shown, few) for name in in_order(list(rows["name"].unique()), first)]
     return tuple(panel for panel in drawn if panel is not None)
 
 
-def _in_order(names: Sequence[str], first: str) -> list[str]:
+def in_order(names: Sequence[str], first: str) -> list[str]:
+    """Metric names: `first` and what measures the same quantity, then losses, then the rest; validation before training."""
     quantity = first.split("/", 1)[-1]
     splits = ["val", "test", "train"]
 
@@ -118,8 +118,8 @@ def _series(configuration: str, points: pd.DataFrame, few: bool) -> Series:
     half = stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(n - 1, 1)) * deviation / np.sqrt(n)
     seeds = []
     if few and points["trial_id"].nunique() <= FEW_SEEDS:
-        for (seed, _), rows in points.groupby(["seed", "trial_id"]):
-            seeds.append(SeedCurve(int(seed), _floats(rows["x"]), _floats(rows["elapsed_s"]), _floats(rows["value"])))
+        for _, rows in points.groupby(["seed", "trial_id"]):
+            seeds.append(SeedCurve(int(rows["seed"].iloc[0]), _floats(rows["x"]), _floats(rows["elapsed_s"]), _floats(rows["value"])))
     return Series(
         configuration,
         _floats(mean.index),

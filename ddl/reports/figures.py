@@ -11,8 +11,9 @@ from typing import Any
 
 from ddl.reports.curves import Panel, Series
 from ddl.reports.measures import Configuration, Reference
-from ddl.reports.wording import interval, number
 from ddl.reports.statistics import Estimate
+from ddl.reports.verdicts import NOT_COMPARABLE
+from ddl.reports.wording import interval, number
 
 # After Okabe and Ito, "Color Universal Design" (2008), darkened on white and lightened on black until every one stands
 # out from its background by 3:1 (WCAG 2.2, 1.4.11).
@@ -59,12 +60,14 @@ def _traces(series: Series, index: int, floor: float) -> list[tuple[dict[str, An
     banded = [i for i, low in enumerate(series.low) if not math.isnan(low)]
     if banded:
         there_and_back = banded + banded[::-1]
-        ys = [series.high[i] for i in banded] + [max(series.low[i], floor) for i in banded[::-1]]
-        traces.append(_trace("band", name, index, [series.x[i] for i in there_and_back], ys,
+        edge = [series.high[i] for i in banded] + [max(series.low[i], floor) for i in banded[::-1]]
+        traces.append(_trace("band", name, index, [series.x[i] for i in there_and_back], edge,
                              [series.seconds[i] for i in there_and_back],
                              mode="lines", line={"width": 0}, fill="toself", hoverinfo="skip"))  # fmt: skip
     if len(series.seeds) > 1:
-        xs, ys, seconds = [], [], []
+        xs: list[float | None] = []
+        ys: list[float | None] = []
+        seconds: list[float | None] = []
         for seed in series.seeds:
             xs += [*seed.x, None]
             ys += [*seed.values, None]
@@ -121,8 +124,8 @@ class Strips:
 
 def strips(configurations: Sequence[Configuration], measure: str, reference: Reference | None) -> Strips | None:
     """The estimates of `measure`, beside the reference's values where it has this measure. None where nothing is measured."""
+    tolerance = reference.tolerance if reference is not None and reference.measure == measure else None
     has_reference = reference is not None and reference.measure == measure
-    tolerance = reference.tolerance if has_reference else None
     points: list[float] = []
     for c in configurations:
         points += c.values[measure].values()
@@ -143,12 +146,13 @@ def strips(configurations: Sequence[Configuration], measure: str, reference: Ref
         if e.mean is None:
             continue
         value = c.reference if has_reference else None
+        comparable = c.verdict is not None and c.verdict.word != NOT_COMPARABLE
         rows[c.name] = Strip(
             mean=place(e.mean),
             low=None if e.low is None else place(e.low),
             high=None if e.high is None else place(e.high),
             dots=tuple(place(v) for v in c.values[measure].values()) if e.n <= 10 else (),
             reference=None if value is None else place(value),
-            allowed=None if value is None or tolerance is None else (place(value - tolerance), place(value + tolerance)),
+            allowed=None if value is None or tolerance is None or not comparable else (place(value - tolerance), place(value + tolerance)),
         )
     return Strips(left, right, rows)

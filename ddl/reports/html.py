@@ -4,6 +4,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
@@ -57,19 +58,17 @@ class Section:
     """A run with what the page draws of it."""
 
     run: Run
-    figures: list[dict]
+    panels: list[dict[str, Any]]
     colours: dict[str, int]
     strips: figures.Strips | None
     images: list[Shown]
 
 
 def _section(run: Run) -> Section:
-    drawn = list(dict.fromkeys(series.configuration for panel in run.panels for series in panel.series))
-    names = [c.name for c in run.configurations if c.name in drawn]
     return Section(
         run=run,
-        figures=figures.panels(run.panels, names),
-        colours={name: index for index, name in enumerate(names)},
+        panels=figures.panels(run.panels, run.shown),
+        colours={name: index for index, name in enumerate(run.shown)},
         strips=figures.strips(run.configurations, run.primary, run.reference),
         images=_images(run.images),
     )

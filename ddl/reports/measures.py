@@ -52,7 +52,7 @@ class Reference:
     source: str
     metric: str
     measure: str | None
-    tolerance: float | None
+    tolerance: float
     values: Mapping[str, float]
     absent: tuple[str, ...]
     note: str
@@ -99,13 +99,11 @@ def measure(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.DataFr
     reference = _reference(sweep, names, frame)
     primary = reference.measure if reference is not None and reference.measure else f"best {metric}"
     measures = tuple(dict.fromkeys([f"best {metric}", f"last {metric}", primary]))
-    costs = ("elapsed_s", *(name for name in frame.columns if name.startswith(("time/", "device/"))))
+    costs = ("parameters", "elapsed_s", *(name for name in frame.columns if name.startswith(("time/", "device/"))))
     rows = {name: frame[frame["configuration"] == name] for name in names}
     members = {name: [t for t in trials if t.configuration == name] for name in names}
-    configurations = tuple(
-        _configuration(name, rows[name], measures, costs, reference, _obstacles(run, members[name], reference))
-        for name in names
-    )
+    configurations = tuple(_configuration(name, rows[name], measures, costs, reference, _obstacles(run, members[name])) for name in names)
+    costs = tuple(cost for cost in costs if any(cost in c.costs for c in configurations))
     pairs, note = _pairs(configurations, primary, mode, reference)
     comparisons = {m: tuple(statistics.compare({c.name: c.values[m] for c in configurations}, pairs)) for m in measures}
     ordering = None
@@ -155,14 +153,14 @@ def _reference(sweep: Mapping[str, Any], names: Sequence[str], frame: pd.DataFra
         source=given.get("source", "the reference"),
         metric=metric,
         measure=measure if column(measure) in frame.columns else None,
-        tolerance=given.get("tolerance"),
+        tolerance=given["tolerance"],
         values=given["values"],
         absent=tuple(name for name in given["values"] if name not in names),
         note=given.get("note") or "",
     )
 
 
-def _obstacles(run: Mapping[str, Any], trials: Sequence[TrialRow], reference: Reference | None) -> list[str]:
+def _obstacles(run: Mapping[str, Any], trials: Sequence[TrialRow]) -> list[str]:
     """Why this configuration's figures must not be held against the reference."""
     reasons = []
     if run.get("scale") != "paper":
@@ -171,11 +169,10 @@ def _obstacles(run: Mapping[str, Any], trials: Sequence[TrialRow], reference: Re
     reasons += [f"on a stand-in for {d.name}: {d.stand_in}" for d in data if d.stand_in]
     reasons += [f"on a sample of {d.name} ({d.source})" for d in data if not d.stand_in and not d.complete]
     swept = run["sweep"].get("keys", [])
-    changed = [o for o in run.get("overrides", []) if o.startswith("task.") and o.split("=")[0] not in swept]
+    given = [o.lstrip("+~") for o in run.get("overrides", [])]
+    changed = [o for o in given if o.startswith("task.") and o.split("=")[0] not in swept]
     if changed:
         reasons.append(f"with other hyperparameters: {', '.join(changed)}")
-    if reference is not None and reference.tolerance is None:
-        reasons.append("the sweep states no tolerance")
     return reasons
 
 
@@ -192,21 +189,16 @@ def _configuration(
     values = {m: _finite(counted, column(m)) for m in measures}
     estimates = {m: statistics.estimate(values[m].values()) for m in measures}
     means = {cost: float(counted[cost].mean()) for cost in costs if counted[cost].notna().any()}
-    if rows["parameters"].notna().any():
-        means["parameters"] = float(rows["parameters"].max())
     value = None if reference is None else reference.values.get(name)
     verdict = None
     if reference is not None and value is not None:
-        if reference.measure is None or reference.tolerance is None:
-            why = [*obstacles, *([] if reference.measure else [f"“{reference.metric}” was not measured"])]
-            verdict = Verdict(verdicts.NOT_COMPARABLE, "; ".join(why))
-        else:
-            ours = estimates[reference.measure]
-            gaps = [f"{number_of} of {len(rows)} {status}" for status, number_of in statuses.items() if status != "finished"]
-            lost = sum(rows["status"].isin(COUNTED)) - ours.n
-            if lost:
-                gaps.append(f"{count(lost, 'trial')} without a finite value")
-            verdict = verdicts.judge(ours, value, reference.tolerance, obstacles, gaps)
+        ours = estimates[reference.measure] if reference.measure else Estimate(0, None)
+        gaps = [f"{number_of} of {len(rows)} {status}" for status, number_of in statuses.items() if status != "finished"]
+        if reference.measure is None:
+            gaps.append(f"“{reference.metric}” was not measured")
+        elif ours.n < len(counted):
+            gaps.append(f"{count(len(counted) - ours.n, 'trial')} without a finite value")
+        verdict = verdicts.judge(ours, value, reference.tolerance, obstacles, gaps)
     precision = ", ".join(sorted({p for p in rows["precision"] if p}))
     return Configuration(name, statuses, estimates, values, means, precision, value, verdict)
 

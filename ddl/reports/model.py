@@ -3,7 +3,7 @@
 `build` reads ledgers and nothing else, and works at any moment of a run: before the first trial, amid them, after failures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from ddl.reports import curves, measures, narrative, results
 from ddl.reports.curves import Panel
 from ddl.reports.measures import Configuration, DataSet, Measured, Reference
 from ddl.reports.narrative import Plan
-from ddl.reports.statistics import Comparison
+from ddl.reports.statistics import Comparison, Estimate
 from ddl.reports.verdicts import NOT_REPRODUCED, Ordering
 
 CURVES = 12
@@ -56,7 +56,7 @@ class Run:
     """One run folder. Every measure is named "best <metric>" (over epochs) or "last <metric>"; `primary` is the one to lead with.
 
     `notice` is loud: what the data are where they are a sample or a stand-in, "" otherwise; `caption` is the same for
-    under a table or figure. `curves_note` says which configurations are drawn where not all are.
+    under a table or figure. Curves are drawn of the configurations `shown`; `curves_note` says which those are where not all are.
     """
 
     name: str
@@ -80,6 +80,7 @@ class Run:
     configurations: tuple[Configuration, ...]
     costs: tuple[str, ...]
     ordering: Ordering | None
+    shown: tuple[str, ...]
     panels: tuple[Panel, ...]
     curves_note: str
     comparisons: Mapping[str, tuple[Comparison, ...]]
@@ -96,12 +97,23 @@ class Run:
 
 
 @dataclass(frozen=True)
+class SideBySide:
+    """Runs of the same sweep: for each configuration the estimates of `measure`, one a run, None where a run lacks it."""
+
+    sweep: str
+    measure: str
+    runs: tuple[Run, ...]
+    rows: Mapping[str, tuple[Estimate | None, ...]]
+
+
+@dataclass(frozen=True)
 class Report:
-    """One or several runs. `written` is an ISO time."""
+    """One or several runs. `written` is an ISO time; `side_by_side` has an entry for each sweep that several runs share."""
 
     title: str
     written: str
     runs: tuple[Run, ...]
+    side_by_side: tuple[SideBySide, ...]
 
     def not_reproduced(self) -> list[str]:
         """A line for each reference value that was not reproduced; empty where there is none."""
@@ -120,7 +132,18 @@ def build(folders: Sequence[Path]) -> Report:
     runs = tuple(_run(Path(folder)) for folder in folders)
     titles = list(dict.fromkeys(run.title for run in runs))
     title = titles[0] if len(titles) == 1 else f"{len(runs)} runs: {', '.join(dict.fromkeys(run.sweep for run in runs))}"
-    return Report(title, datetime.now(UTC).isoformat(timespec="seconds"), runs)
+    return Report(title, datetime.now(UTC).isoformat(timespec="seconds"), runs, _side_by_side(runs))
+
+
+def _side_by_side(runs: Sequence[Run]) -> tuple[SideBySide, ...]:
+    shared = []
+    for sweep, measure in dict.fromkeys((run.sweep, run.primary) for run in runs):
+        same = tuple(run for run in runs if (run.sweep, run.primary) == (sweep, measure))
+        if len(same) > 1:
+            measured = [{c.name: c.estimates[measure] for c in run.configurations} for run in same]
+            names = dict.fromkeys(name for estimates in measured for name in estimates)
+            shared.append(SideBySide(sweep, measure, same, {n: tuple(e.get(n) for e in measured) for n in names}))
+    return tuple(shared)
 
 
 def _run(folder: Path) -> Run:
@@ -132,7 +155,7 @@ def _run(folder: Path) -> Run:
     shown = _shown(measured, sweep["metric"]["mode"])
     statuses = {status: sum(t.status == status for t in trials) for status in STATUSES}
     ended = all(t.status in ENDED for t in trials)
-    trial_columns = tuple(name for name in frame.columns if "/" in name and not name.startswith(("time/", "device/")))
+    trial_columns = (f"best {sweep['metric']['name']}", *curves.in_order(_curve_names(metrics), sweep["metric"]["name"]))
     return Run(
         name=folder.resolve().name,
         sweep=sweep["name"],
@@ -155,6 +178,7 @@ def _run(folder: Path) -> Run:
         configurations=measured.configurations,
         costs=measured.costs,
         ordering=measured.ordering,
+        shown=tuple(shown),
         panels=curves.panels(
             metrics, {t.trial_id: t.configuration for t in trials}, {t.trial_id: t.seed for t in trials}, shown,
             sweep["metric"]["name"],
@@ -170,6 +194,10 @@ def _run(folder: Path) -> Run:
     )  # fmt: skip
 
 
+def _curve_names(metrics: pd.DataFrame) -> list[str]:
+    return [name for name in metrics["name"].unique() if not name.startswith(("time/", "device/"))]
+
+
 def _shown(measured: Measured, mode: str) -> list[str]:
     """The configurations whose curves are drawn: all in the order of the plan, or the best where they are too many."""
     names = [configuration.name for configuration in measured.configurations]
@@ -178,7 +206,7 @@ def _shown(measured: Measured, mode: str) -> list[str]:
     return [configuration.name for configuration in measured.ranked(measured.primary, mode)][:CURVES] or names[:CURVES]
 
 
-def _trial(trial: TrialRow, row: Mapping[str, Any], columns: Sequence[str]) -> Trial:
+def _trial(trial: TrialRow, row: Mapping[Hashable, Any], columns: Sequence[str]) -> Trial:
     data = measures.data_of(trial)
     return Trial(
         trial_id=trial.trial_id,

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,15 +44,13 @@ def answer(measured: Measured, mode: str) -> str:
         return "No trial has finished yet."
     best = ranked[0]
     estimate = best.estimates[measured.primary]
-    text = f"{best.name} has the {'highest' if mode == 'max' else 'lowest'} {measured.primary}: {number(estimate.mean)}"
+    text = f"“{best.name}” leads on {measured.primary}{'' if mode == 'max' else ' (lower is better)'}: {number(estimate.mean)}"
     text += f" {interval(estimate)}, n = {estimate.n}." if estimate.low is not None else " (n = 1, so without an interval)."
     if len(ranked) == 1:
         return text
     second = ranked[1]
-    (between,) = [
-        c for c in measured.comparisons[measured.primary] if {c.first, c.second} == {best.name, second.name}
-    ]
-    text += f" Next comes {second.name} with {number(second.estimates[measured.primary].mean)}"
+    (between,) = [c for c in measured.comparisons[measured.primary] if {c.first, c.second} == {best.name, second.name}]
+    text += f" Next comes “{second.name}” with {number(second.estimates[measured.primary].mean)}"
     if between.p_holm is None:
         return text + f" (not tested: {between.untested})."
     return text + (" (significantly different)." if between.significant else " (difference not significant).")
@@ -62,7 +60,11 @@ def setting(measured: Measured, statuses: Mapping[str, int], scale: str) -> str:
     trials = sum(statuses.values())
     per_configuration = {sum(c.statuses.values()) for c in measured.configurations}
     text = count(len(measured.configurations), "configuration")
-    text += f" × {count(per_configuration.pop(), 'seed')}" if len(per_configuration) == 1 else f", {count(trials, 'trial')}"
+    text += (
+        f" \N{MULTIPLICATION SIGN} {count(per_configuration.pop(), 'seed')}"
+        if len(per_configuration) == 1
+        else f", {count(trials, 'trial')}"
+    )
     text += f" at {scale} scale" if scale else ""
     text += f", on {'; '.join(d.label + _amount(d) for d in measured.data)}" if measured.data else ""
     others = [f"{n} {status}" for status, n in statuses.items() if n and status != "finished"]
@@ -88,7 +90,8 @@ def judgement(measured: Measured) -> str:
 
 def against_reference(configuration: Configuration, reference: Reference) -> str:
     """One configuration's verdict with its figures, in one line."""
-    assert configuration.verdict is not None and reference.measure is not None
+    assert configuration.verdict is not None
+    assert reference.measure is not None
     estimate = configuration.estimates[reference.measure]
     return (
         f"{configuration.verdict.word}, {configuration.verdict.why}: {reference.measure} {number(estimate.mean)} "
@@ -112,8 +115,10 @@ def curves_note(measured: Measured, shown: Sequence[str]) -> str:
 
 def plan(run: Mapping[str, Any], trials: Sequence[TrialRow], ended: bool) -> Plan:
     given = run.get("plan") or {}
-    worded = {
+    worded: dict[str, tuple[str, Callable[[Any], str]]] = {
         "executor": ("Executor", str),
+        "precision": ("Precision", str),
+        "nodes": ("Nodes", str),
         "trials": ("Trials", str),
         "concurrent": ("Side by side", str),
         "cpus_per_trial": ("CPU cores a trial", str),
@@ -145,11 +150,11 @@ def reproduce(
         ("Overrides", shlex.join(run.get("overrides", []))),
         ("Run", name),
         ("Begun", run.get("created", "")),
-        ("Commit", run.get("commit", "")),
+        ("Commit", run.get("commit", "") + ("; its uncommitted changes are kept in the ledger" if run.get("diff") else "")),
         ("Versions", ", ".join(f"{package} {version}" for package, version in (run.get("versions") or {}).items())),
         ("Host", ", ".join(part for part in machine if part)),
         ("GPUs", ", ".join(str(gpu) for gpu in host.get("gpus") or ())),
-        ("Seeds", ", ".join(str(seed) for seed in sorted({t.seed for t in trials}))),
+        ("Seeds", _ranges(sorted({t.seed for t in trials}))),
     ]
     facts += [("Data", f"{d.label}{_amount(d)}" + (f", sha256 {d.sha256}" if d.sha256 else "")) for d in data]
     return tuple((label, text) for label, text in facts if text)
@@ -158,3 +163,14 @@ def reproduce(
 def _amount(data: DataSet) -> str:
     sizes = [f"{n:,} {split}" for n, split in ((data.train, "train"), (data.val, "val")) if n is not None]
     return f" ({' + '.join(sizes)} examples)" if sizes else ""
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers, runs of three and more shortened, with a dash from first to last."""
+    runs: list[list[int]] = []
+    for number_ in numbers:
+        if runs and number_ == runs[-1][-1] + 1:
+            runs[-1].append(number_)
+        else:
+            runs.append([number_])
+    return ", ".join(f"{run[0]}\N{EN DASH}{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)

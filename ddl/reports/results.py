@@ -65,7 +65,7 @@ def _finals(metrics: pd.DataFrame, metric: Mapping[str, str]) -> pd.DataFrame:
     # Not groupby().last(), which passes over a last value that is not a number.
     last = metrics.drop_duplicates(["trial_id", "name"], keep="last")
     values = last.pivot(index="trial_id", columns="name", values="value")
-    costs = [name for name in values if name.startswith(("time/", "device/"))]
+    costs = [*(n for n in values if str(n).startswith("time/")), *(n for n in values if str(n).startswith("device/"))]
     of_metric = metrics[metrics["name"] == metric["name"]].groupby("trial_id")["value"]
     progress = metrics.drop_duplicates("trial_id", keep="last").set_index("trial_id")[["epoch", "elapsed_s"]]
     best = (of_metric.max() if metric["mode"] == "max" else of_metric.min()).rename(f"best {metric['name']}")
@@ -77,6 +77,6 @@ def _finals(metrics: pd.DataFrame, metric: Mapping[str, str]) -> pd.DataFrame:
 def _one_type(values: list[Any]) -> list[Any]:
     """The values as they are where a typed column can hold them, otherwise as JSON text: Parquet knows no mixed columns."""
     kinds = {type(value) for value in values if value is not None}
-    if len(kinds) <= 1 and kinds <= {str, bool, int, float} or kinds == {int, float}:
+    if (len(kinds) <= 1 and kinds <= {str, bool, int, float}) or kinds == {int, float}:
         return values
     return [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]

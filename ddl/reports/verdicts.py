@@ -54,7 +54,7 @@ def judge(ours: Estimate, value: float, tolerance: float, obstacles: Sequence[st
     if ours.low is None or ours.high is None:
         return Verdict(INCONCLUSIVE, f"n = {ours.n}: no interval without at least 2 seeds")
     low, high = value - tolerance, value + tolerance
-    allowed = f"{number(value)} ± {number(tolerance)}"
+    allowed = f"{number(value)} ± {tolerance:g}"
     if low <= ours.low and ours.high <= high:
         return Verdict(REPRODUCED, f"the 95% interval lies within {allowed}")
     if ours.low > high:
@@ -64,9 +64,7 @@ def judge(ours: Estimate, value: float, tolerance: float, obstacles: Sequence[st
     return Verdict(INCONCLUSIVE, f"the 95% interval is partly within {allowed}, partly outside")
 
 
-def order(
-    reference: Mapping[str, float], mode: str, ours: Mapping[str, Estimate], comparisons: Sequence[Comparison]
-) -> Ordering | None:
+def order(reference: Mapping[str, float], mode: str, ours: Mapping[str, Estimate], comparisons: Sequence[Comparison]) -> Ordering | None:
     """The reference's order against ours; None where it orders nothing. `mode` (max, min) only says which end comes first.
 
     `comparisons` hold the tested pairs, in either direction.
@@ -91,9 +89,7 @@ def order(
     return Ordering(expected, len(pairs), same, significant, tuple(against), unmeasured, sentence)
 
 
-def _sentence(
-    expected: Sequence[str], pairs: int, same: int, significant: int, against: Sequence[Comparison], unmeasured: int
-) -> str:
+def _sentence(expected: Sequence[str], pairs: int, same: int, significant: int, against: Sequence[Comparison], unmeasured: int) -> str:
     measured = pairs - unmeasured
     text = f"The reference's order, best first, is {', '.join(expected)}. "
     if measured == 0:

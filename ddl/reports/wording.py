@@ -4,13 +4,16 @@ import math
 
 from ddl.reports.statistics import Estimate
 
+ABSENT = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+
 
 def number(value: float | None) -> str:
-    """Four decimals for fractions, fewer for larger numbers; "–" for nothing measured, "NaN" for not a number."""
+    """Four decimals for fractions, fewer for larger numbers; a dash for nothing measured, "NaN" for not a number."""
     if value is None:
-        return "–"
+        return ABSENT
     if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+        return "NaN" if math.isnan(value) else ("∞" if value > 0 else f"{MINUS}∞")
     size = abs(value)
     if size >= 1000:
         text = f"{value:,.0f}"
@@ -20,7 +23,7 @@ def number(value: float | None) -> str:
         text = f"{value:.4f}"
     else:
         text = f"{value:.2e}"
-    return text.replace("-", "−")
+    return text.replace("-", MINUS)
 
 
 def interval(estimate: Estimate) -> str:

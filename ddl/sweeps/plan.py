@@ -55,7 +55,7 @@ class Plan:
             "cpus": self.capacity.cpus,
             "gpus": self.capacity.gpus,
             "precision": self.precision,
-            "eta_s": self.eta_s,
+            "eta_s": None if math.isnan(self.eta_s) else self.eta_s,
             "disk_bytes": self.disk_bytes,
             "probes": [
                 {
@@ -78,18 +78,20 @@ def share(launch: Launch, capacity: Capacity, trials: int, inline: bool, problem
         problems.append(f"resources.gpus: {gpus:g} asked for one trial, but no node has more than {capacity.node_gpus}. Ask for less.")
     if gpus > 1 and gpus != int(gpus):
         problems.append(f"resources.gpus: {gpus:g}: above one, a trial gets whole GPUs. Write {math.ceil(gpus)}.")
-    by_gpu = int(capacity.gpus / gpus) if gpus else trials
+    by_gpu = trials
+    if gpus >= 1:
+        by_gpu = min(capacity.gpus // int(gpus), capacity.nodes * (capacity.node_gpus // int(gpus)))
+    elif gpus:
+        by_gpu = capacity.gpus * int(1 / gpus)  # a share lies on one GPU
     side_by_side = max(1, min(trials, capacity.cpus, by_gpu, 1 if inline else trials))
     cpus = asked.cpus if asked.cpus != "auto" else max(1, min(capacity.node_cpus, capacity.cpus // side_by_side))
     if cpus > capacity.node_cpus:
         problems.append(f"resources.cpus: {cpus} asked for one trial, but no node has more than {capacity.node_cpus}. Ask for less.")
-    concurrent = max(1, min(side_by_side, capacity.cpus // cpus))
+    concurrent = max(1, min(side_by_side, capacity.cpus // cpus, capacity.nodes * (capacity.node_cpus // cpus)))
     return Share(cpus, gpus, concurrent)
 
 
-def make(
-    trials: Sequence[Trial], part: Share, executor: Executor, precision: str | None, out: Path, checkpoint_every_s: float
-) -> Plan:
+def make(trials: Sequence[Trial], part: Share, executor: Executor, precision: str | None, out: Path, checkpoint_every_s: float) -> Plan:
     """Probe and reckon. `precision`: settled before (a resumed run), or None to settle it here.
 
     All configurations of a sweep get one precision: the fastest that agreed with fp32 in every configuration it was tried
@@ -104,20 +106,19 @@ def make(
         # A half-empty machine is faster than the sweep will be.
         padded = [now[index % len(now)] for index in range(part.concurrent)][:MAX_PROBED]
         found = executor.probe(padded, None if precision is None else [precision])
-        if precision is None:
-            precision = _fastest(found)
+        precision = precision or _fastest(found)
         for assignment, tried in zip(now, found, strict=False):
             name = next(trial.configuration for trial in chosen if trial.trial_id == assignment.trial_id)
-            probes[name] = next((probe for probe in tried if probe.precision == precision), tried[0])
-    assert precision is not None
-    mean = sum(probe.trial_s for probe in probes.values()) / len(probes)
+            if tried:
+                probes[name] = next((probe for probe in tried if probe.precision == precision), tried[0])
+    mean = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1)
     seconds = [probes[t.configuration].trial_s if t.configuration in probes else mean for t in trials]
     return Plan(
         share=part,
         capacity=executor.capacity(),
-        precision=precision,
+        precision=precision or "",
         probes=probes,
-        eta_s=makespan(seconds, part.concurrent),
+        eta_s=makespan(seconds, part.concurrent) if probes else math.nan,
         disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials),
         free_bytes=shutil.disk_usage(out).free,
     )
@@ -132,13 +133,14 @@ def makespan(seconds: Sequence[float], concurrent: int) -> float:
 
 
 def _fastest(found: Sequence[Sequence[Probe]]) -> str:
-    """fp32 stands first among what was tried and always agrees with itself, so there is always one."""
+    """fp32 stands first among what was tried and always agrees with itself; "" only where nothing could be tried."""
     total: dict[str, float] = {}
+    found = [tried for tried in found if tried]
     for name in {probe.precision for tried in found for probe in tried}:
         steps = [probe.step_s for tried in found for probe in tried if probe.precision == name]
         if len(steps) == len(found):
             total[name] = sum(steps)
-    return min(total, key=lambda name: total[name])
+    return min(total, key=lambda name: total[name], default="")
 
 
 def _bytes(probe: Probe | None) -> int:

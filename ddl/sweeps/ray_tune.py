@@ -2,6 +2,7 @@
 
 import os
 import queue
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,15 +47,25 @@ class RayExecutor:
             ray.init(address=self._address)
             return self
         here = local_capacity()
-        ray.init(
-            address="local",
-            num_cpus=here.cpus,
-            num_gpus=here.gpus,
-            include_dashboard=False,
-            # Nothing large passes through it: workers get names and numbers, and load data themselves.
-            object_store_memory=128 * 2**20,
-            _node_ip_address="127.0.0.1",
-        )
+        # A scheduler that ends a job signals all its processes at once. Ray's own must outlive the driver's orderly stop
+        # (it ends them with SIGKILL), so they inherit a mask; SIGINT they mask themselves.
+        handler = signal.getsignal(signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            ray.init(
+                address="local",
+                num_cpus=here.cpus,
+                num_gpus=here.gpus,
+                include_dashboard=False,
+                # Nothing large passes through it: workers get names and numbers, and load data themselves.
+                object_store_memory=128 * 2**20,
+                _node_ip_address="127.0.0.1",
+            )
+        finally:
+            # Ray has put its own handlers in place of ours: one prints a trace and aborts, the other exits at once.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -67,7 +78,14 @@ class RayExecutor:
 
     def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[Probe]]:
         remote = ray.remote(max_retries=0)(probe_trial)
-        return ray.get([remote.options(num_cpus=a.cpus, num_gpus=a.gpus).remote(a, precisions) for a in assignments])
+        pending = [remote.options(num_cpus=a.cpus, num_gpus=a.gpus).remote(a, precisions) for a in assignments]
+        found: list[list[Probe]] = []
+        for reference in pending:
+            try:
+                found.append(ray.get(reference))
+            except ray.exceptions.WorkerCrashedError:
+                found.append([])  # as for a trial that raises
+        return found
 
     def run(self, assignments: Sequence[Assignment]) -> Iterator[Report]:
         if not assignments:
@@ -79,7 +97,7 @@ class RayExecutor:
             try:
                 tuner.fit()
                 handover.finish(None)
-            except BaseException as error:  # carried to the consumer's thread, which raises it
+            except BaseException as error:  # noqa: BLE001  carried to the consumer's thread, which raises it
                 handover.finish(error)
 
         thread = threading.Thread(target=fit, name="ray-tune", daemon=True)

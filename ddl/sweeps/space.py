@@ -4,8 +4,8 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,11 @@ from ddl.schema import Sweep
 from ddl.tasks.task import Task
 
 MAX_TRIALS = 100_000
+MAX_BOUND = 2**53
+"""Of an axis that is a distribution: far enough for any hyperparameter, and exact in every number format."""
+
 _DISTRIBUTIONS = ("uniform", "loguniform", "randint", "choice")
+_SORTS = {"uniform": "finite numbers", "loguniform": "finite numbers above 0", "randint": "whole numbers"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Trial:
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        return {name: getattr(self.task, name) for name in self.task.__dataclass_fields__}
+        return {item.name: getattr(self.task, item.name) for item in fields(self.task)}
 
 
 def identity(task: Task) -> str:
@@ -54,55 +58,82 @@ def expand(sweep: Sweep, problems: list[str]) -> list[Trial]:
     seen: dict[str, str] = {}
     reported: set[str] = set()
     for seed in range(sweep.launch.first_seed, sweep.launch.first_seed + sweep.launch.seeds):
-        for name, swept in points:
-            values = {**sweep.base, **swept, **sweep.forced, "seed": seed}
-            where = sweep.where | {key: f"{sweep.where.get(key, 'command line')}" for key in swept}
+        for point in points:
+            values = {**sweep.base, **point.swept, **sweep.forced, "seed": seed}
             found: list[str] = []
-            task = build(sweep.task_class, values, lambda key, where=where: where.get(key, sweep.name), "task.", found)
+            task = build(sweep.task_class, values, lambda key, point=point: _where(sweep, point, key), "task.", found)
+            if task is not None:
+                trial_id = identity(task)
+                if trial_id in seen:
+                    mend = "Take fewer samples, or list the values" if _sampled(sweep) else "Remove one"
+                    place = _where(sweep, point, next(iter(point.swept), "seed"))
+                    found = [f"{place}: the configurations {seen[trial_id]!r} and {point.name!r} are the same. {mend}."]
+                seen[trial_id] = point.name
+                trials.append(Trial(trial_id, len(trials), point.name, {f"task.{key}": getattr(task, key) for key in point.swept}, task))
             problems += [line for line in found if line not in reported]
             reported |= set(found)
-            if task is None:
-                continue
-            trial_id = identity(task)
-            if trial_id in seen:
-                problems.append(f"{sweep.name}: the configurations {seen[trial_id]!r} and {name!r} are the same. Remove one.")
-                return []
-            seen[trial_id] = name
-            trials.append(Trial(trial_id, len(trials), name, {f"task.{key}": getattr(task, key) for key in swept}, task))
         if reported:
             break
     return trials
 
 
-def _points(sweep: Sweep, problems: list[str]) -> list[tuple[str, dict[str, Any]]]:
-    """(name, hyperparameters that vary) of every configuration."""
-    before = len(problems)
-    axes = {key: _axis(sweep, key, values, problems) for key, values in sweep.space.items()}
+@dataclass(frozen=True)
+class _Point:
+    """A configuration before its seed: its name in tables, what varies, and the section each of these was given in."""
+
+    name: str
+    swept: Mapping[str, Any]
+    sections: Mapping[str, str]
+
+
+def _where(sweep: Sweep, point: _Point, key: str) -> str:
+    """Who gave the point this hyperparameter (or an element of it, `widths.1`)."""
+    name = key.partition(".")[0]
+    if name in point.sections and name not in sweep.forced:
+        return sweep.where[f"{point.sections[name]}.{name}"]
+    return sweep.where.get(name, "command line")
+
+
+def _sampled(sweep: Sweep) -> bool:
+    return any(isinstance(values, dict) for values in sweep.space.values())
+
+
+def _points(sweep: Sweep, problems: list[str]) -> list[_Point]:
+    """Every configuration; those of the sound axes alone where others are not, so that their values are looked at too."""
+    samples = sweep.file.samples if _sampled(sweep) else 1
+    if samples == 0:
+        problems.append(f"{sweep.where['samples']}: samples: missing. An axis is a distribution, so say how many draws to take.")
     named = sweep.configurations or {"": {}}
-    sampled = any(isinstance(values, dict) for values in sweep.space.values())
-    if sampled and sweep.file.samples == 0:
-        problems.append(f"{sweep.name}: samples: missing. An axis is a distribution, so say how many draws to take.")
-    grid = {key: values for key, values in axes.items() if not isinstance(sweep.space[key], dict)}
-    count = len(named) * math.prod(len(values) for values in grid.values()) * (sweep.file.samples if sampled else 1) * sweep.launch.seeds
+    lengths = [len(values) for values in sweep.space.values() if isinstance(values, list) and values]
+    count = len(named) * math.prod(lengths) * max(samples, 1) * sweep.launch.seeds
     if count > MAX_TRIALS:
-        problems.append(f"{sweep.name}: {count:,} trials, more than the {MAX_TRIALS:,} a sweep may have. Shorten an axis.")
-    if len(problems) > before:
+        problems.append(f"{sweep.where['space']}: {count:,} trials, more than the {MAX_TRIALS:,} a sweep may have. Shorten an axis.")
         return []
-    points = []
-    for draw in range(sweep.file.samples if sampled else 1):
-        drawn = {key: axes[key][draw] for key in sweep.space if isinstance(sweep.space[key], dict)}
+    axes = {key: axis for key in sweep.space if (axis := _axis(sweep, key, sweep.space[key], problems))}
+    drawn = {key: axes.pop(key) for key in list(axes) if isinstance(sweep.space[key], dict)}
+    found: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = []
+    for draw in range(samples if drawn else 1):
+        draws = {key: axis[draw] for key, axis in drawn.items()}
         for configuration, values in named.items():
-            for chosen in itertools.product(*grid.values()):
-                varied = dict(zip(grid, chosen, strict=True)) | drawn
-                points.append((_name(configuration, varied), varied | values))
+            sections = dict.fromkeys([*axes, *drawn], "space") | dict.fromkeys(values, f"configurations.{configuration}")
+            for chosen in itertools.product(*axes.values()):
+                varied = dict(zip(axes, chosen, strict=True)) | draws
+                found.append((configuration, varied, {**varied, **values}, sections))
+    names = [_name(configuration, varied, label) for configuration, varied, _, _ in found]
+    if len(set(names)) < len(names):  # six digits do not tell them apart
+        names = [_name(configuration, varied, str) for configuration, varied, _, _ in found]
     # Configurations that name different hyperparameters still share their columns.
-    columns = list(dict.fromkeys(key for _, values in points for key in values))
-    return [(name, {key: values.get(key, sweep.base.get(key)) for key in columns}) for name, values in points]
+    columns = list(dict.fromkeys(key for _, _, swept, _ in found for key in swept))
+    points = []
+    for name, (_, _, swept, sections) in zip(names, found, strict=True):
+        given = {**sweep.base, **swept}
+        points.append(_Point(name, {key: given[key] for key in columns if key in given}, sections))
+    return points
 
 
 def _axis(sweep: Sweep, key: str, values: Any, problems: list[str]) -> Sequence[Any]:
     """An axis's values: the list, or as many draws from a distribution as there are samples."""
-    where = f"{sweep.where.get(key, 'command line')}: task.{key}"
+    where = f"{sweep.where[f'space.{key}']}: task.{key}"
     if isinstance(values, list):
         if not values:
             problems.append(f"{where}: an axis without values. Give it some, or remove it.")
@@ -115,9 +146,10 @@ def _axis(sweep: Sweep, key: str, values: Any, problems: list[str]) -> Sequence[
     generator = np.random.default_rng(list(f"{sweep.name}/{key}".encode()))
     if kind == "choice":
         return [bounds[index] for index in generator.integers(len(bounds), size=sweep.file.samples)]
-    numeric = all(isinstance(bound, int | float) and not isinstance(bound, bool) and math.isfinite(bound) for bound in bounds)
+    kinds = int if kind == "randint" else int | float
+    numeric = all(isinstance(bound, kinds) and not isinstance(bound, bool) and abs(bound) <= MAX_BOUND for bound in bounds)
     if len(bounds) != 2 or not numeric or not bounds[0] < bounds[1] or (kind == "loguniform" and bounds[0] <= 0):
-        problems.append(f"{where}: {kind} takes [low, high], finite, low < high{', above 0' if kind == 'loguniform' else ''}.")
+        problems.append(f"{where}: {kind} takes [low, high], {_SORTS[kind]}, low < high.")
         return []
     low, high = bounds
     if kind == "randint":
@@ -127,9 +159,9 @@ def _axis(sweep: Sweep, key: str, values: Any, problems: list[str]) -> Sequence[
     return [float(math.exp(value)) for value in generator.uniform(math.log(low), math.log(high), size=sweep.file.samples)]
 
 
-def _name(configuration: str, varied: Mapping[str, Any]) -> str:
+def _name(configuration: str, varied: Mapping[str, Any], shown: Callable[[object], str]) -> str:
     """What tables call it: the value alone where one key varies, else `key=value` each."""
     if not configuration and len(varied) == 1:
-        return label(next(iter(varied.values())))
+        return shown(next(iter(varied.values())))
     parts = [configuration] if configuration else []
-    return ", ".join(parts + [f"{key}={label(value)}" for key, value in varied.items()]) or "default"
+    return ", ".join(parts + [f"{key}={shown(value)}" for key, value in varied.items()]) or "default"

@@ -99,9 +99,9 @@ def run_trial(assignment: Assignment) -> Iterator[Report]:
         if unsaved is not None:
             store(unsaved)
         yield replace(last, kind="ended", status="finished", metrics={"time/train_s": last.elapsed_s})
-    except Diverged as reason:
-        yield replace(last, kind="ended", status="diverged", reason=str(reason))
-    except Exception as error:  # whatever it is, it is this trial's alone; it is recorded with its place in the code
+    except Diverged as error:
+        yield replace(last, kind="ended", status="diverged", reason=str(error))
+    except Exception as error:  # noqa: BLE001  whatever it is, it is this trial's alone, and recorded with its place in the code
         traceback.print_exc()
         frame = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
@@ -111,19 +111,24 @@ def run_trial(assignment: Assignment) -> Iterator[Report]:
 def probe_trial(assignment: Assignment, precisions: list[str] | None) -> list[Probe]:
     """The trial's first steps in each of these precisions (None: all that are worth trying there), fastest first.
 
-    A task without a choice of precision is timed as it is, under the name "".
+    A task without a choice of precision is timed as it is, under the name "". A trial that raises gives an empty list:
+    it will fail when its turn comes, and until then the others are none of its business.
     """
     device = _device(assignment)
     task = assignment.task
-    if not hasattr(task, "precision"):
-        return probe(lambda name: task.run(device), [""], device, PROBE_STEPS)
-    names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
-    return probe(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
+    names = [""]
+    if hasattr(task, "precision"):
+        names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
+    try:
+        return probe(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
+    except Exception:  # noqa: BLE001  into the log; the trial itself will say it again and end as failed
+        traceback.print_exc()
+        return []
 
 
 def with_precision(task: Task, name: str) -> Task:
     """The task with its `precision` settled, where that was left open."""
-    return replace(task, precision=name) if getattr(task, "precision", None) == "auto" else task  # type: ignore[call-arg]
+    return replace(task, precision=name or "fp32") if getattr(task, "precision", None) == "auto" else task  # type: ignore[call-arg]
 
 
 def _device(assignment: Assignment) -> Device:

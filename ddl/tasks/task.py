@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, ClassVar
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ConfigDict, Strict
 from pydantic.dataclasses import dataclass
 
@@ -20,6 +20,8 @@ Positive = Annotated[Number, Gt(0)]
 Share = Annotated[Number, Ge(0), Lt(1)]
 Count = Annotated[int, Strict(), Ge(1)]
 CountOrZero = Annotated[int, Strict(), Ge(0)]
+Seed = Annotated[int, Strict(), Ge(0), Le(2**53)]
+"""Up to what every reader of results takes for a whole number."""
 
 
 def _known_precision(text: str) -> str:
@@ -43,7 +45,7 @@ class Task(ABC):
     data_sets: ClassVar[tuple[str, ...]] = ()
     """Names of the data sets it can read, so that they can be prepared before a trial needs them."""
 
-    seed: CountOrZero
+    seed: Seed
 
     @abstractmethod
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:

@@ -6,7 +6,7 @@ import os
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -29,15 +29,21 @@ def apart(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
             monkeypatch.setenv(variable, NOBODY)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-    forget()
+    forget_all()
     yield
-    forget()
+    forget_all()
 
 
-def forget() -> None:
+def forget_all() -> None:
     """What this process remembers between calls."""
     sources.load.cache_clear()
     sources._announce.cache_clear()
+
+
+@pytest.fixture
+def forget() -> Callable[[], None]:
+    """Call it to go on like a new process."""
+    return forget_all
 
 
 class Host:
@@ -63,7 +69,7 @@ class Host:
         self.server.server_close()
         self.thread.join()
 
-    def _handler(host) -> type[BaseHTTPRequestHandler]:  # noqa: N805 (self is the request)
+    def _handler(host) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 asked = self.headers["Range"]
@@ -100,7 +106,8 @@ def host() -> Iterator[Host]:
     served.close()
 
 
-def gzipped_tar(files: dict[str, bytes]) -> bytes:
+def pack(files: dict[str, bytes]) -> bytes:
+    """A gzipped tar file."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name, content in files.items():
@@ -108,6 +115,11 @@ def gzipped_tar(files: dict[str, bytes]) -> bytes:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return packed.getvalue()
+
+
+@pytest.fixture
+def gzipped_tar() -> Callable[[dict[str, bytes]], bytes]:
+    return pack
 
 
 TINY = '''
@@ -157,26 +169,30 @@ def sample():
 class Tiny:
     """The data set "tiny", served by nobody until a test puts its files somewhere. Of a file, class and pixel in turn."""
 
-    def __init__(self, folder: Path, official: str, classes: tuple[int, int] = (0, 1)):
-        dark, light = classes
+    def __init__(self, folder: Path, official: str):
+        self.folder = folder
+        self.official = official
+        self.write(dark=0, light=1)
+
+    def write(self, dark: int, light: int) -> None:
+        """Its module and its files, with these two classes in them."""
         self.content = {
             "train.bin": bytes(value for pixel in range(4) for value in (dark, pixel, light, 200 + pixel)),
             "val.bin": bytes([dark, 9, light, 190, dark, 8, light, 191]),
         }
-        self.archive = gzipped_tar(self.content)
-        self.package = gzipped_tar({f"package/{name}": content for name, content in self.content.items()})
-        self.folder = folder
+        self.archive = pack(self.content)
+        self.package = pack({f"package/{name}": content for name, content in self.content.items()})
         text = TINY
         for mark, value in {
             "TRAIN_MD5": hashlib.md5(self.content["train.bin"]).hexdigest(),
             "VAL_MD5": hashlib.md5(self.content["val.bin"]).hexdigest(),
             "ARCHIVE_MD5": hashlib.md5(self.archive).hexdigest(),
             "PACKAGE_SHA256": hashlib.sha256(self.package).hexdigest(),
-            "OFFICIAL": official,
+            "OFFICIAL": self.official,
         }.items():
             text = text.replace(mark, value)
-        folder.mkdir(exist_ok=True)
-        (folder / "tiny.py").write_text(text)
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "tiny.py").write_text(text)
 
 
 @pytest.fixture
@@ -187,6 +203,16 @@ def tiny(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterato
     yield made
     sys.modules.pop("ddl.data.sets.tiny", None)
     sets.__dict__.pop("tiny", None)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's mirror: a folder with the archive of "tiny"."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    (folder / "tiny.tar.gz").write_bytes(tiny.archive)
+    monkeypatch.setenv("DDL_DATA_MIRROR", str(folder))
+    return folder
 
 
 @pytest.fixture

@@ -44,7 +44,8 @@ def into(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("mode", ["w:gz", "w"])
 def test_a_good_tar_file(tmp_path, into, mode):
-    made = tar(tmp_path / "a.tar", ("d", tarfile.DIRTYPE, b""), ("./d/x", tarfile.REGTYPE, b"1"), ("y", tarfile.REGTYPE, b"2"), mode=mode)
+    members = [("d", tarfile.DIRTYPE, b""), ("./d/x", tarfile.REGTYPE, b"1"), ("y", tarfile.REGTYPE, b"2")]
+    made = tar(tmp_path / "a.tar", *members, mode=mode)
     extract(made, into)
     assert {str(p.relative_to(into)): p.read_bytes() for p in into.rglob("*") if p.is_file()} == {"d/x": b"1", "y": b"2"}
 
@@ -94,9 +95,7 @@ def test_writing_through_a_link_is_refused(tmp_path, into):
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "mode"), [("../x", stat.S_IFREG), ("/x", stat.S_IFREG), ("link", stat.S_IFLNK), ("pipe", stat.S_IFIFO)]
-)
+@pytest.mark.parametrize(("name", "mode"), [("../x", stat.S_IFREG), ("/x", stat.S_IFREG), ("link", stat.S_IFLNK), ("pipe", stat.S_IFIFO)])
 def test_a_bad_member_of_a_zip_file_is_refused(tmp_path, into, name, mode):
     with pytest.raises(Damaged, match="not unpacked"):
         extract(zipped(tmp_path / "a.zip", (name, mode, b"target")), into)

@@ -1,9 +1,11 @@
 import hashlib
+import io
 import random
 import socket
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ddl.data import downloads
 from ddl.data.downloads import fetch, shown
@@ -49,15 +51,15 @@ def test_a_connection_that_breaks_twice_is_continued(host, url, path):
     host.cut_after = [70_000, 70_000]
     fetch(url, path, CHECKSUM)
     assert path.read_bytes() == BODY
-    assert [asked for _, asked in host.requests] == [None, "bytes=70000-", "bytes=140000-"]
+    assert [asked for _, asked in host.requests] == [None, "bytes=65536-", "bytes=131072-"]
 
 
 def test_a_download_that_gets_nowhere_ends_and_keeps_what_came(host, url, path):
     host.cut_after = [70_000, 0, 0, 0]
-    with pytest.raises(Unavailable, match="data.bin: "):
+    with pytest.raises(Unavailable, match=r"data\.bin: "):
         fetch(url, path, CHECKSUM)
     assert len(host.requests) == 2
-    assert path.with_name("data.bin.part").read_bytes() == BODY[:70_000]
+    assert path.with_name("data.bin.part").read_bytes() == BODY[:65_536]
     assert not path.exists()
 
 
@@ -67,6 +69,7 @@ def test_a_host_that_cannot_continue_sends_the_whole_again(host, url, path):
     path.with_name("data.bin.part").write_bytes(BODY[:150_000])
     fetch(url, path, CHECKSUM)
     assert path.read_bytes() == BODY
+    assert len(host.requests) == 1
 
 
 def test_a_part_that_is_already_whole_is_taken(host, url, path):
@@ -103,24 +106,24 @@ def test_other_bytes_are_refused_and_set_aside(host, url, path):
     assert path.with_name("data.bin.part.damaged").exists()
 
 
-@pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "application/octet-stream"])
-def test_a_web_page_is_refused(host, url, path, content_type):
+@pytest.mark.parametrize(("content_type", "saved"), [("text/html; charset=utf-8", False), ("application/octet-stream", True)])
+def test_a_web_page_is_refused_and_not_even_saved_where_the_host_admits_it(host, url, path, content_type, saved):
     host.content_type = content_type
     host.files["/data.bin"] = b"\n<!DOCTYPE html><title>Please log in</title>"
     with pytest.raises(Damaged, match="a web page, not data"):
         fetch(url, path, CHECKSUM)
-    assert not path.exists()
+    assert [p.name for p in path.parent.iterdir()] == (["data.bin.part.damaged"] if saved else [])
 
 
 def test_a_missing_file_says_so(host, path):
-    with pytest.raises(Unavailable, match="absent.bin: HTTP 404"):
+    with pytest.raises(Unavailable, match=r"absent\.bin: HTTP 404"):
         fetch(f"{host.url}/absent.bin", path, CHECKSUM)
 
 
 def test_nobody_listening(path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(Unavailable, match="no connection"):
+    with pytest.raises(Unavailable, match="no lasting connection"):
         fetch(f"http://127.0.0.1:{port}/data.bin", path, CHECKSUM)
 
 
@@ -139,11 +142,25 @@ def test_connecting_takes_five_seconds_at_most(url, path, monkeypatch):
     assert asked == [(5, 30)]
 
 
-def test_no_password_in_messages(host, path):
-    secret = host.url.replace("//", "//user:hunter2@") + "/absent.bin?token=hunter2"
-    with pytest.raises(Unavailable) as error:
-        fetch(secret, path, CHECKSUM)
+@pytest.mark.parametrize("trouble", ["absent", "cut off", "altered", "web page"])
+def test_no_password_in_messages(host, url, path, trouble):
+    match trouble:
+        case "absent":
+            url += ".absent"
+        case "cut off":
+            host.cut_after = [0]
+        case "altered":
+            host.files["/data.bin?token=hunter2"] = BODY + b"!"
+        case "web page":
+            host.content_type = "text/html"
+    host.files.setdefault("/data.bin?token=hunter2", BODY)
+    with pytest.raises((Unavailable, Damaged)) as error:
+        fetch(url.replace("//", "//user:hunter2@") + "?token=hunter2", path, CHECKSUM)
     assert "hunter2" not in str(error.value)
+    assert "/data.bin" in str(error.value)
+
+
+def test_a_url_is_shown_without_secrets():
     assert shown("https://user:hunter2@host:81/a/b?token=hunter2") == "https://host:81/a/b"
 
 
@@ -155,3 +172,16 @@ def test_a_full_disk_is_no_matter_of_the_source(url, path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         fetch(url, path, CHECKSUM)
     assert not path.exists()
+
+
+def test_a_bar_is_shown_on_a_terminal(url, path, monkeypatch):
+    shown_there = io.StringIO()
+    monkeypatch.setattr(downloads, "Console", lambda stderr: Console(file=shown_there, force_terminal=True, width=100))
+    fetch(url, path, CHECKSUM)
+    assert "data.bin" in shown_there.getvalue()
+    assert "200.0/200.0 kB" in shown_there.getvalue()
+
+
+def test_nothing_is_shown_elsewhere(url, path, capsys):
+    fetch(url, path, CHECKSUM)
+    assert capsys.readouterr() == ("", "")

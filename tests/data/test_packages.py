@@ -23,7 +23,7 @@ def test_npm_is_called_like_by_a_user_in_a_folder_of_its_own(npm, tmp_path):
 
 
 def test_no_npm(tmp_path):
-    with pytest.raises(Unavailable, match="npm package tiny@1.0.0: npm is not installed"):
+    with pytest.raises(Unavailable, match=r"npm package tiny@1\.0\.0: npm is not installed"):
         npm_pack("tiny@1.0.0", SHA256, tmp_path)
 
 
@@ -78,7 +78,7 @@ def test_pip_fetches_a_wheel_with_the_users_configuration(wheel, tmp_path):
 
 
 def test_pip_refuses_another_wheel_than_the_checked_one(wheel, tmp_path):
-    with pytest.raises(Unavailable, match="PyPI package tinydata==1.0.0: the client failed .DO NOT MATCH THE HASHES"):
+    with pytest.raises(Unavailable, match=r"PyPI package tinydata==1\.0\.0: the client failed .DO NOT MATCH THE HASHES"):
         pip_download("tinydata==1.0.0", SHA256, tmp_path)
 
 

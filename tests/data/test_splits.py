@@ -49,8 +49,11 @@ def test_the_fingerprint_tells_values_shapes_types_and_names_apart_but_not_order
 
 
 def test_two_splits_to_tensors_and_back():
-    train, val = from_tensors(to_tensors(split(6), split(2)))
-    assert (len(train), len(val)) == (6, 2)
+    train, val = split(6), split(2)
+    back = from_tensors(to_tensors(train, val))
+    for found, given in zip(back, (train, val), strict=True):
+        assert found.inputs is given.inputs
+        assert found.targets is given.targets
 
 
 def test_an_origin_as_facts_is_json():

@@ -1,99 +1,12 @@
-"""Runs to report on: real ledgers with made-up, seeded figures. "synthetic" stands in their names so that nobody mistakes one."""
-
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
 from typing import Any
 
-import numpy as np
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from ddl.ledger import Ledger, TrialRow
-
-GENUINE = {
-    "name": "CIFAR-10", "source": "official host", "complete": True, "stand_in": "", "sha256": "5f" * 32,
-    "train": 50000, "val": 10000,
-}  # fmt: skip
-SAMPLE = GENUINE | {"source": "bundled sample", "complete": False, "train": 5000, "val": 1000}
-
-MakeRun = Callable[..., Path]
-
-
-def create(
-    folder: Path,
-    final: Mapping[str, float],
-    seeds: Sequence[int] = (0, 1, 2),
-    epochs: int = 12,
-    scale: str = "paper",
-    spread: float = 0.004,
-    data: Mapping[str, Any] = GENUINE,
-    reference: Mapping[str, Any] | None = None,
-    endings: Mapping[tuple[str, int], tuple[str, str]] | None = None,
-    alter: Callable[[str, int, int, dict[str, float]], dict[str, float]] = lambda configuration, seed, epoch, metrics: metrics,
-    **run: Any,
-) -> Path:
-    """A run whose configurations end near `final` val/accuracy.
-
-    `endings` maps (configuration, seed) to its status and reason where that is not "finished": "planned" measures
-    nothing, "running", "failed" and "diverged" get half the epochs. `alter` may change what is measured.
-    """
-    folder.mkdir(parents=True)
-    trials = [
-        TrialRow(f"{position:04d}-synthetic", position, name, {"task.augmentation": name}, {"seed": seed}, seed)
-        for position, (name, seed) in enumerate((name, seed) for name in final for seed in seeds)
-    ]
-    described = {
-        "sweep": {
-            "name": "augmentation", "title": "Augmentation strength on CIFAR-10 (synthetic)", "task": "classification",
-            "metric": {"name": "val/accuracy", "mode": "max"}, "seeds": len(seeds), "keys": ["task.augmentation"],
-            "reference": reference,
-        },
-        "scale": scale,
-        "command": f"python launch.py --sweep augmentation --scale {scale}",
-        "resume": "python launch.py --resume runs/augmentation/synthetic",
-        "created": "2026-03-01T09:30:00+00:00",
-        "versions": {"python": "3.11.7", "torch": "2.9.1", "ray": "2.60.0", "ddl": "0.1.0"},
-        "commit": "0123456789abcdef (dirty)",
-        "host": {"cpu": "Synthetic CPU", "cores": 2, "memory_gb": 8.0, "gpus": [], "os": "Linux"},
-        "plan": {
-            "executor": "ray", "trials": len(trials), "concurrent": 2, "cpus_per_trial": 1, "gpus_per_trial": 0,
-            "eta_s": 570.0, "disk_bytes": 1.5e8,
-            "probes": [{"configuration": n, "steps_per_s": 41.5, "precision": "bf16", "seconds_per_trial": 63.0} for n in final],
-        },
-    } | run  # fmt: skip
-    with Ledger.create(folder, described, trials) as ledger:
-        for trial in trials:
-            status, reason = (endings or {}).get((trial.configuration, trial.seed), ("finished", ""))
-            if status == "planned":
-                continue
-            ledger.started(trial.trial_id, 0, "synthetic-host cpu")
-            reached = epochs if status == "finished" else max(1, epochs // 2)
-            noise = np.random.default_rng([trial.position, 7])
-            ceiling = final[trial.configuration] + spread * noise.standard_normal()
-            facts = {"data": dict(data), "parameters": 356810, "precision": "bf16 channels_last"}
-            for epoch in range(1, reached + 1):
-                measured = alter(trial.configuration, trial.seed, epoch, _metrics(ceiling, epoch, epochs, noise))
-                ledger.measured(trial.trial_id, epoch * 98, epoch, 5.2 * epoch, measured, facts if epoch == 1 else {})
-            if status != "running":
-                ledger.ended(trial.trial_id, status, reason)
-    return folder
-
-
-def _metrics(ceiling: float, epoch: int, epochs: int, noise: np.random.Generator) -> dict[str, float]:
-    grown = 1 - math.exp(-4 * epoch / epochs)
-    accuracy = 0.1 + (ceiling - 0.1) * grown + 0.002 * noise.standard_normal()
-    return {
-        "train/loss": 2.3 - 1.9 * grown + 0.01 * noise.standard_normal(),
-        "train/accuracy": min(0.999, accuracy * (1 + 0.1 * grown)),
-        "val/loss": 2.3 - 1.6 * grown + 0.25 * grown**4 + 0.02 * noise.standard_normal(),
-        "val/accuracy": accuracy,
-        "time/train_s": 4.9,
-        "time/images_per_s": 9600 + 50 * noise.standard_normal(),
-        "time/latency_p50_ms": 0.42 + 0.01 * noise.standard_normal(),
-        "device/cpu_utilisation_percent": 96.0,
-    }
+from .synthetic import MakeRun, create
 
 
 @pytest.fixture

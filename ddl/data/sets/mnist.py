@@ -27,7 +27,7 @@ CONTENT = {
     "t10k-labels-idx1-ubyte": "md5:27ae3e4e09519cfbb04c329615203637",
 }
 HOSTS = ("https://ossci-datasets.s3.amazonaws.com/mnist", "http://yann.lecun.com/exdb/mnist")
-"""The authors' own page, the second, no longer gives the files to everyone; the first holds them for PyTorch's users."""
+"""The authors' own page, the second, often refuses; the first is the copy that PyTorch keeps with their leave."""
 ARCHIVES = tuple(
     Archive(f"{file}.gz", checksum, tuple(f"{host}/{file}.gz" for host in HOSTS))
     for file, checksum in {
@@ -68,9 +68,9 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     """An IDX file of bytes as uint8. Its head: two zeros, 8 for unsigned bytes, the number of dimensions, and each one's
     length in four bytes, big end first. Raises Damaged where the head or the length is another."""
     data = path.read_bytes()
-    if data[:4] != bytes([0, 0, 8, dimensions]):
-        raise Damaged(f"{path}: begins with {data[:4].hex(' ')}, so it is no IDX file of bytes in {dimensions} dimensions.")
     start = 4 + 4 * dimensions
+    if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) < start:
+        raise Damaged(f"{path}: begins with {data[:start].hex(' ')}, so it is no IDX file of bytes in {dimensions} dimensions.")
     shape = np.frombuffer(data[4:start], dtype=">u4").astype(int).tolist()
     if len(data) - start != np.prod(shape):
         raise Damaged(f"{path}: {len(data) - start:,} values, but its head says {shape}.")

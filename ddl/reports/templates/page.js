@@ -20,29 +20,29 @@
     const range = log ? figure.log : figure.linear;
     return {
       height: 290, margin: { l: 48, r: 8, t: 8, b: 40 }, showlegend: false,
-      hovermode: "x unified", dragmode: touch ? false : "zoom",
+      hovermode: "x unified", hoverdistance: -1, dragmode: touch ? false : "zoom",
       paper_bgcolor: t.paper, plot_bgcolor: t.paper,
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: t.ink },
       hoverlabel: { bgcolor: t.paper, bordercolor: t.grid, font: { color: t.ink, size: 12 }, namelength: 40 },
       xaxis: { ...axis, title: { text: state.x === "seconds" ? "seconds trained" : figure.x_name, font: { color: t.soft } },
-        rangemode: "tozero", unifiedhovertitle: { text: state.x === "seconds" ? "%{x:.1f} s" : figure.x_name + " %{x}" } },
+        unifiedhovertitle: { text: state.x === "seconds" ? "%{x:.1f} s" : figure.x_name + " %{x}" } },
       yaxis: { ...axis, type: state.y, ...(range ? { range: [...range] } : { autorange: true }) },
     };
   }
 
   function draw(section, name, width) {
     const t = theme(name ?? (dark.matches ? "dark" : "light"));
-    section.figures.forEach((figure, i) => {
+    return Promise.all(section.figures.map((figure, i) => {
       const data = figure.data.map((trace, k) => ({
         ...coloured(trace, t),
         x: section.state.x === "seconds" ? figure.seconds[k] : trace.x,
         visible: !section.state.hidden.has(trace.meta.series),
       }));
-      Plotly.react(section.plots[i], data, { ...layout(figure, section.state, t), ...(width ? { width } : {}) }, {
-        displaylogo: false, responsive: true,
+      return Plotly.react(section.plots[i], data, { ...layout(figure, section.state, t), ...(width ? { width } : {}) }, {
+        displaylogo: false, responsive: true, displayModeBar: touch ? false : "hover",
         modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
       });
-    });
+    }));
   }
 
   function press(buttons, pressed) {
@@ -69,11 +69,16 @@
         draw(section);
       }));
     }
-    draw(section);
   }
-  dark.addEventListener("change", () => sections.forEach((section) => draw(section)));
-  addEventListener("beforeprint", () => sections.forEach((section) => draw(section, "light", 340)));
-  addEventListener("afterprint", () => sections.forEach((section) => draw(section)));
+  async function drawAll(name, width) {
+    await Promise.all(sections.map((section) => draw(section, name, width)));
+    // Who takes a picture of the page by machine can wait for this.
+    document.documentElement.dataset.drawn = name ?? (dark.matches ? "dark" : "light");
+  }
+  drawAll();
+  dark.addEventListener("change", () => drawAll());
+  addEventListener("beforeprint", () => drawAll("light", 340));
+  addEventListener("afterprint", () => drawAll());
 
   const shown = (cell) => cell.dataset.v ?? cell.textContent.trim();
   function compare(a, b) {

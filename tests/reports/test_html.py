@@ -1,0 +1,128 @@
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddl.reports import html, model
+
+from .synthetic import GENUINE, SAMPLE
+
+FINAL = {"none": 0.80, "light": 0.765}
+HOSTILE = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">{{ 7 * 7 }}"
+
+
+def page(folder, tmp_path) -> str:
+    html.write(model.build([folder]), tmp_path / "report.html")
+    return (tmp_path / "report.html").read_text()
+
+
+def text(page: str) -> str:
+    """The page without its scripts and styles."""
+    return re.sub(r"<(script|style).*?</\1>", "", page, flags=re.S)
+
+
+def test_what_comes_from_data_is_escaped_everywhere(make_run, tmp_path):
+    folder = make_run(
+        {HOSTILE: 0.8, "none": 0.7},
+        epochs=2,
+        data=SAMPLE | {"name": HOSTILE, "source": HOSTILE, "stand_in": HOSTILE, "sha256": HOSTILE},
+        endings={(HOSTILE, 1): ("failed", HOSTILE)},
+        reference={"source": HOSTILE, "metric": "best val/accuracy", "tolerance": 0.02, "values": {HOSTILE: 0.8, "none": 0.7}, "note": HOSTILE},
+        alter=lambda configuration, seed, epoch, metrics: metrics | {f"val/{HOSTILE}": 1.0, f"time/{HOSTILE}": 1.0},
+        scale=HOSTILE,
+        command=HOSTILE,
+        commit=HOSTILE,
+        versions={HOSTILE: HOSTILE},
+        host={"cpu": HOSTILE, "gpus": [HOSTILE]},
+        plan={"executor": HOSTILE, "probes": [{"configuration": HOSTILE, "precision": HOSTILE}]},
+    )  # fmt: skip
+    written = page(folder, tmp_path)
+    assert written.count("document.title") > 20, "the hostile text must be on the page for this test to mean anything"
+    assert "<script>document" not in written
+    assert "</script><script>document" not in written
+    assert "<img src=x" not in written
+    assert "49" not in re.findall(r"onerror.{0,60}", written), "the text must not be taken for a template"
+    assert "{{ 7 * 7 }}" in written
+    island = re.search(r'<script type="application/json" id="r0-curves">(.*?)</script>', written, re.S).group(1)
+    assert "<" not in island
+    assert json.loads(island)[0]["data"][0]["name"].startswith("&lt;/script&gt;"), "Plotly reads HTML in names"
+
+
+def test_one_file_with_plotly_once_and_no_address_to_load_from(make_run, tmp_path):
+    written = page(make_run(FINAL, epochs=2), tmp_path)
+    assert written.count("plotly.js v") == 1
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"?(?!data:)", text(written))
+    assert "default-src 'none'" in written
+    assert len(written) < 6e6
+
+
+@pytest.mark.parametrize(
+    ("data", "named"), [(SAMPLE, "CIFAR-10 (sample), bundled sample"), (GENUINE | {"stand_in": "noise"}, "CIFAR-10 (stand-in: noise)")]
+)
+def test_every_caption_names_data_that_are_not_the_real_thing(make_run, tmp_path, data, named):
+    folder = make_run(FINAL, epochs=2, data=data)
+    _image(folder, "confusion", 16)
+    written = text(page(folder, tmp_path))
+    captions = re.findall(r"<caption>.*?</caption>|<figcaption>.*?</figcaption>|<p class=\"key\">Lines.*?</p>", written, re.S)
+    captions = [c for c in captions if "probe" not in c]
+    assert len(captions) == 6, "results, cost, curves, comparisons, trials, the image"
+    assert all(named in c for c in captions)
+    assert "Not the full data." in written
+
+
+def test_real_data_need_no_notice(make_run, tmp_path):
+    written = text(page(make_run(FINAL, epochs=2), tmp_path))
+    assert 'class="notice"' not in written
+    assert "data-note" not in written
+
+
+def _image(folder, name, side):
+    figures = folder / "trials" / "0000-synthetic" / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 255, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(figures / f"{name}.png")
+
+
+def test_images_are_shown_where_they_are_small_and_named_where_not(make_run, tmp_path):
+    folder = make_run(FINAL, epochs=2)
+    _image(folder, "confusion", 32)
+    _image(folder, "huge", 500)
+    written = text(page(folder, tmp_path))
+    assert written.count('src="data:image/png;base64,') == 1
+    assert "Too large to include: figures/huge.png" in written
+    assert "confusion: none, seed 0." in written
+
+
+def test_the_images_of_a_page_are_bounded_together(make_run, tmp_path, monkeypatch):
+    folder = make_run(FINAL, epochs=2)
+    for name in "abc":
+        _image(folder, name, 32)
+    size = (folder / "trials/0000-synthetic/figures/a.png").stat().st_size
+    monkeypatch.setattr(html, "IMAGES_BYTES", 2 * size)
+    assert text(page(folder, tmp_path)).count('src="data:image/png;base64,') == 2
+
+
+def test_any_state_of_a_run_renders(make_run, tmp_path):
+    planned = {(name, s): ("planned", "") for name in FINAL for s in range(3)}
+    bare = {"plan": None, "host": {}, "versions": {}, "commit": "", "overrides": []}
+    assert "No trial has finished yet." in page(make_run(FINAL, endings=planned, **bare), tmp_path)
+    mixed = {("none", 0): ("failed", ""), ("none", 1): ("running", ""), ("light", 2): ("stopped", "by the scheduler")}
+    written = text(page(make_run(FINAL, seeds=[0, 1, 2], epochs=1, endings=mixed), tmp_path))
+    assert "no reason was recorded" in written
+    assert '1<span class="muted"> of 3</span>' in written
+
+
+def test_several_runs_share_one_page(make_run, tmp_path):
+    html.write(model.build([make_run(FINAL, epochs=2), make_run(FINAL, epochs=2, scale="sample", data=SAMPLE)]), tmp_path / "r.html")
+    written = (tmp_path / "r.html").read_text()
+    assert written.count("plotly.js v") == 1
+    assert 'id="r0-curves"' in written
+    assert 'id="r1-curves"' in written
+    assert "augmentation, run by run" in written
+
+
+def test_the_difference_of_two_configurations_is_worded(make_run, tmp_path):
+    same = make_run({"a": 0.8, "b": 0.8}, epochs=2, spread=0.05)
+    assert "difference not significant" in text(page(same, tmp_path))

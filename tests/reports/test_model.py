@@ -1,0 +1,221 @@
+import math
+
+import pytest
+
+from ddl.ledger import Ledger, TrialRow
+from ddl.reports import model
+
+from .synthetic import GENUINE, SAMPLE
+
+FINAL = {"none": 0.80, "light": 0.765, "aggressive": 0.66}
+REFERENCE = {
+    "source": "Synthetic study, Table 1", "metric": "best val/accuracy", "tolerance": 0.02,
+    "values": {"none": 0.7948, "light": 0.7625, "aggressive": 0.5989},
+}  # fmt: skip
+EXACT = {"spread": 0.0, "alter": lambda configuration, seed, epoch, m: m | {"val/accuracy": FINAL[configuration] + 0.0004 * seed}}
+"""The last value is final + 0, 0.0004, 0.0008 for the three seeds: mean final + 0.0004, interval +- 0.000994."""
+
+
+def verdicts(report: model.Report) -> dict[str, tuple[str, str]]:
+    return {c.name: (c.verdict.word, c.verdict.why) for c in report.runs[0].configurations if c.verdict}
+
+
+def test_estimates_and_verdicts_of_a_finished_run(make_run):
+    report = model.build([make_run(FINAL, epochs=2, reference=REFERENCE, **EXACT)])
+    run = report.runs[0]
+    best = run.configurations[0].estimates["best val/accuracy"]
+    assert (best.n, best.mean) == (3, pytest.approx(0.8004))
+    assert best.high - best.mean == pytest.approx(4.302653 * 0.0004 / math.sqrt(3), rel=1e-5)
+    words = {name: word for name, (word, _) in verdicts(report).items()}
+    assert words == {"none": "reproduced", "light": "reproduced", "aggressive": "not reproduced"}
+    (line,) = report.not_reproduced()
+    assert "augmentation / aggressive: not reproduced, higher" in line
+    assert "0.6604" in line
+    assert "0.5989" in line
+    assert (run.notice, run.caption) == ("", "")
+    assert "“none” leads on best val/accuracy: 0.8004" in run.answer
+    assert "3 configurations \N{MULTIPLICATION SIGN} 3 seeds at paper scale, on CIFAR-10, official host" in run.setting
+    assert run.ordering.same == 3
+
+
+def test_best_and_last_are_both_there(make_run):
+    def peaking(configuration, seed, epoch, metrics):
+        return metrics | {"val/accuracy": [0.5, 0.9, 0.7][epoch - 1] + seed / 100}
+
+    run = model.build([make_run({"none": 0.8}, epochs=3, alter=peaking)]).runs[0]
+    estimates = run.configurations[0].estimates
+    assert estimates["best val/accuracy"].mean == pytest.approx(0.91)
+    assert estimates["last val/accuracy"].mean == pytest.approx(0.71)
+    assert (run.reference, run.judgement, run.ordering) == (None, "", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"scale": "sample"}, "at sample scale"),
+        ({"data": SAMPLE}, "on a sample of CIFAR-10 (bundled sample)"),
+        ({"data": GENUINE | {"stand_in": "coloured noise"}}, "on a stand-in for CIFAR-10: coloured noise"),
+        ({"data": {"name": "CIFAR-10", "source": "somewhere"}}, "on a sample"),
+        ({"overrides": ["seeds=3", "task.epochs=2"]}, "with other hyperparameters: task.epochs=2"),
+    ],
+)
+def test_what_is_not_comparable_is_never_reproduced_nor_not(make_run, options, said):
+    report = model.build([make_run(FINAL, epochs=2, **({"reference": REFERENCE} | EXACT | options))])
+    for word, why in verdicts(report).values():
+        assert word == "not comparable"
+        assert said in why
+    assert report.not_reproduced() == []
+
+
+def test_overrides_that_change_no_hyperparameter_leave_it_comparable(make_run):
+    folder = make_run(FINAL, epochs=2, reference=REFERENCE, overrides=["seeds=3", "task.augmentation=none"], **EXACT)
+    assert verdicts(model.build([folder]))["none"][0] == "reproduced"
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged", "planned", "running"])
+def test_a_configuration_with_a_trial_missing_is_inconclusive(make_run, status):
+    report = model.build([make_run(FINAL, epochs=2, reference=REFERENCE, endings={("none", 1): (status, "")}, **EXACT)])
+    assert verdicts(report)["none"] == ("inconclusive", f"1 of 3 {status}")
+    assert verdicts(report)["light"][0] == "reproduced"
+    assert report.runs[0].configurations[0].estimates["best val/accuracy"].n == 2
+
+
+@pytest.mark.parametrize("metric", ["test/accuracy", "best train/accuracy"])
+def test_a_reference_that_was_not_measured_is_inconclusive(make_run, metric):
+    report = model.build([make_run(FINAL, epochs=2, reference=REFERENCE | {"metric": metric}, **EXACT)])
+    assert verdicts(report)["none"] == ("inconclusive", f"“{metric}” was not measured")
+    assert report.runs[0].primary == "best val/accuracy"
+
+
+def test_a_reference_may_name_a_plain_metric(make_run):
+    values = {"none": 0.8004, "light": 0.5}
+    report = model.build([make_run(FINAL, epochs=2, reference=REFERENCE | {"metric": "val/accuracy", "values": values}, **EXACT)])
+    assert report.runs[0].primary == "last val/accuracy"
+    assert {name: word for name, (word, _) in verdicts(report).items()} == {"none": "reproduced", "light": "not reproduced"}
+    assert report.runs[0].configurations[2].verdict is None
+
+
+@pytest.mark.parametrize(("seeds", "drawn"), [(5, 5), (6, 0)])
+def test_seeds_are_drawn_where_they_are_few(make_run, seeds, drawn):
+    (series,) = model.build([make_run({"none": 0.8}, seeds=range(seeds), epochs=2)]).runs[0].panels[0].series
+    assert len(series.seeds) == drawn
+
+
+def test_one_seed_is_inconclusive(make_run):
+    report = model.build([make_run(FINAL, seeds=[7], epochs=2, reference=REFERENCE, **EXACT)])
+    assert {word for word, _ in verdicts(report).values()} == {"inconclusive"}
+    assert "n = 1" in report.runs[0].answer
+    assert all(c.p is None for c in report.runs[0].comparisons["best val/accuracy"])
+
+
+def test_a_value_that_is_not_a_number_is_left_out_and_counted(make_run):
+    def breaking(configuration, seed, epoch, metrics):
+        return metrics | {"val/accuracy": math.nan if (configuration, seed) == ("none", 1) else FINAL[configuration]}
+
+    report = model.build([make_run(FINAL, epochs=2, reference=REFERENCE, alter=breaking)])
+    assert report.runs[0].configurations[0].estimates["best val/accuracy"].n == 2
+    assert verdicts(report)["none"] == ("inconclusive", "1 trial without a finite value")
+
+
+def test_mid_run(make_run):
+    endings = {("none", 2): ("running", "")} | {(name, s): ("planned", "") for name in ("light", "aggressive") for s in range(3)}
+    run = model.build([make_run(FINAL, epochs=6, reference=REFERENCE, endings=endings)]).runs[0]
+    assert not run.ended
+    assert run.statuses["running"] == 1
+    assert run.configurations[0].estimates["best val/accuracy"].n == 2, "a running trial's value is not its result yet"
+    assert [s.configuration for s in run.panels[0].series] == ["none"]
+    assert run.panels[0].series[0].n == (3, 3, 3, 2, 2, 2)
+    assert "2 of 9 trials finished, 6 planned, 1 running." in run.setting
+    assert "To finish it" in dict(run.reproduce)
+    assert "3 pairs" not in run.answer
+    assert "No pair of them has been measured" in run.ordering.sentence
+
+
+def test_before_the_first_trial(make_run):
+    endings = {(name, s): ("planned", "") for name in FINAL for s in range(3)}
+    run = model.build([make_run(FINAL, reference=REFERENCE, endings=endings, plan={})]).runs[0]
+    assert run.answer == "No trial has finished yet."
+    assert (run.panels, run.data, run.plan.eta) == ((), (), "")
+
+
+def test_failures_come_with_their_reasons(make_run):
+    endings = {("light", 1): ("failed", "RuntimeError: out of memory"), ("light", 2): ("diverged", "train/loss 1e9 above 1e4")}
+    run = model.build([make_run(FINAL, epochs=2, endings=endings)]).runs[0]
+    assert [(t.seed, t.status, t.reason) for t in run.failures] == [(s, *endings["light", s]) for s in (1, 2)]
+
+
+def test_a_stopped_trial_counts_with_what_it_reached(make_run):
+    run = model.build([make_run(FINAL, epochs=4, reference=REFERENCE, endings={("none", 1): ("stopped", "by the scheduler")})]).runs[0]
+    assert run.configurations[0].estimates["best val/accuracy"].n == 3
+    assert "Trials that a scheduler stopped count with what they had reached." in run.method
+    assert run.configurations[0].verdict.why == "1 of 3 stopped"
+
+
+def test_many_configurations_are_compared_with_the_best_and_drawn_in_part(make_run):
+    many = {f"c{i:02d}": 0.5 + i / 100 for i in range(20)}
+    run = model.build([make_run(many, seeds=[0, 1], epochs=2, spread=0.0005)]).runs[0]
+    pairs = [(c.first, c.second) for c in run.comparisons["best val/accuracy"]]
+    assert len(pairs) == 19
+    assert {first for first, _ in pairs} == {"c19"}
+    assert "which flatters its lead" in run.comparisons_note
+    assert run.shown[0] == "c19"
+    assert len(run.shown) == 12
+    assert run.curves_note.startswith("The 12 best of 20")
+
+
+def test_several_runs_stand_side_by_side(make_run):
+    folders = [make_run(FINAL, epochs=2), make_run({"none": 0.7, "mild": 0.6}, epochs=2, scale="sample", data=SAMPLE)]
+    report = model.build(folders)
+    assert [run.scale for run in report.runs] == ["paper", "sample"]
+    (shared,) = report.side_by_side
+    assert list(shared.rows) == ["none", "light", "aggressive", "mild"]
+    assert shared.rows["light"][1] is None
+    assert shared.rows["none"][1].mean == pytest.approx(0.7, abs=0.05)
+
+
+def test_seeds_with_steps_of_their_own_are_averaged_in_bins(tmp_path):
+    trials = [TrialRow(f"t{seed}", seed, "ppo", {}, {}, seed) for seed in range(3)]
+    sweep = {"name": "rl", "metric": {"name": "train/return", "mode": "max"}, "keys": []}
+    with Ledger.create(tmp_path, {"sweep": sweep}, trials) as ledger:
+        for trial in trials:
+            for i in range(1, 11):
+                ledger.measured(trial.trial_id, 100 * i + trial.seed, None, float(i), {"train/return": 10.0 * i + trial.seed}, {})
+            ledger.ended(trial.trial_id, "finished")
+    run = model.build([tmp_path]).runs[0]
+    (panel,) = run.panels
+    assert panel.x_name == "step"
+    assert panel.series[0].n == (3,) * 10
+    assert panel.series[0].mean == pytest.approx([10 * i + 1 for i in range(1, 11)])
+    assert run.primary == "best train/return"
+    assert run.data == ()
+
+
+def test_long_curves_are_thinned(tmp_path):
+    sweep = {"name": "rl", "metric": {"name": "train/return", "mode": "max"}, "keys": []}
+    with Ledger.create(tmp_path, {"sweep": sweep}, [TrialRow("t", 0, "dqn", {}, {}, 0)]) as ledger:
+        ledger._db.executemany(
+            "INSERT INTO metrics (trial_id, step, elapsed_s, name, value) VALUES ('t', ?, ?, 'train/return', ?)",
+            [(i, i / 10, float(i)) for i in range(5000)],
+        )
+        ledger._db.commit()
+    (panel,) = model.build([tmp_path]).runs[0].panels
+    assert len(panel.series[0].x) == 200
+    assert panel.series[0].mean[0] == pytest.approx(12, abs=1)
+
+
+def test_plan_and_records(make_run):
+    run = model.build([make_run(FINAL, epochs=2, overrides=["seeds=3"], diff="--- a")]).runs[0]
+    assert ("Disk needed", "150.0 MB") in run.plan.facts
+    assert run.plan.eta.startswith("Expected 9 min 30 s; took ")
+    records = dict(run.reproduce)
+    assert records["Command"] == "python launch.py --sweep augmentation --scale paper"
+    assert records["Seeds"] == "0\N{EN DASH}2"
+    assert "5f" * 32 in records["Data"]
+    assert "torch 2.9.1" in records["Versions"]
+    assert "uncommitted changes" in records["Commit"]
+    assert "To finish it" not in records
+
+
+def test_a_folder_without_a_ledger_is_named(tmp_path):
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        model.build([tmp_path])

@@ -1,0 +1,69 @@
+import pytest
+
+from ddl.reports.statistics import Estimate, compare, estimate
+from ddl.reports.verdicts import INCONCLUSIVE, NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, judge, order
+
+
+def spanning(low: float, high: float) -> Estimate:
+    return Estimate(3, (low + high) / 2, low, high, "Student t")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word", "said"),
+    [
+        (0.79, 0.81, REPRODUCED, "within 0.8000 ± 0.02"),
+        (0.74, 0.77, NOT_REPRODUCED, "lower"),
+        (0.83, 0.85, NOT_REPRODUCED, "higher"),
+        (0.77, 0.79, INCONCLUSIVE, "partly"),
+        (0.81, 0.83, INCONCLUSIVE, "partly"),
+        (0.10, 0.99, INCONCLUSIVE, "partly"),
+    ],
+)
+def test_by_equivalence(low, high, word, said):
+    verdict = judge(spanning(low, high), 0.80, 0.02, [], [])
+    assert verdict.word == word
+    assert said in verdict.why
+
+
+def test_what_must_not_be_compared_is_said_before_all_else():
+    verdict = judge(spanning(0.79, 0.81), 0.80, 0.02, ["at sample scale", "on a stand-in"], ["1 of 3 failed"])
+    assert (verdict.word, verdict.why) == (NOT_COMPARABLE, "at sample scale; on a stand-in")
+
+
+def test_missing_trials_leave_it_open_however_good_the_rest():
+    assert judge(spanning(0.79, 0.81), 0.80, 0.02, [], ["1 of 3 failed"]).word == INCONCLUSIVE
+
+
+def test_a_single_seed_decides_nothing():
+    assert judge(Estimate(1, 0.8), 0.8, 0.02, [], []).word == INCONCLUSIVE
+
+
+def ordering(reference: dict[str, float], values: dict[str, list[float]], mode: str = "max"):
+    seeded = {name: dict(enumerate(v)) for name, v in values.items()}
+    names = list(values)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    return order(reference, mode, {n: estimate(v) for n, v in values.items()}, compare(seeded, pairs))
+
+
+def test_order_counts_pairs_and_those_that_are_significant():
+    # a is far above both; b and c cross from seed to seed.
+    o = ordering({"b": 0.7, "a": 0.8, "c": 0.6}, {"c": [0.50, 0.60, 0.40], "b": [0.52, 0.55, 0.46], "a": [0.99, 0.98, 0.985]})
+    assert o.expected == ("a", "b", "c")
+    assert (o.pairs, o.same, o.reversed, o.unmeasured) == (3, 3, (), 0)
+    assert o.significant == 2
+    assert "Here 3 of 3 pairs stand in the same order, 2 of them significantly." in o.sentence
+
+
+def test_order_names_what_is_reversed_and_what_is_missing():
+    o = ordering({"a": 0.8, "b": 0.7, "c": 0.6}, {"a": [0.5, 0.51, 0.49], "b": [0.9, 0.92, 0.93], "c": []})
+    assert (o.pairs, o.same, o.unmeasured) == (3, 0, 2)
+    assert "a / b (significant)" in o.sentence
+    assert "2 pairs not measured yet" in o.sentence
+
+
+def test_order_reads_the_best_first_where_less_is_better():
+    assert ordering({"a": 0.8, "b": 0.7}, {"a": [0.5], "b": [0.4]}, "min").expected == ("b", "a")
+
+
+def test_equal_reference_values_order_nothing():
+    assert ordering({"a": 0.8, "b": 0.8}, {"a": [0.5], "b": [0.4]}) is None

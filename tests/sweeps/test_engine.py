@@ -1,0 +1,223 @@
+"""The engine under real processes and real signals."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from ddl import config
+from ddl.ledger import Reader
+
+from .command import PLUGIN, ROOT, launch, run_folder, start
+
+MISCHIEF = str(PLUGIN / "mischief.yaml")
+QUICK = (
+    "--scale",
+    "smoke",
+    "seeds=2",
+    "task.widths=[8]",
+    "task.convolutions=1",
+    "task.dense=16",
+    "task.train_limit=256",
+    "wandb.mode=disabled",
+)
+
+
+def settled(folder: Path) -> pd.DataFrame:
+    """A run's results without what is measured in seconds."""
+    frame = pd.read_csv(folder / "results.csv")
+    return frame[[name for name in frame if not name.startswith(("time/", "device/", "elapsed"))]]
+
+
+def processes_of(session: int) -> list[psutil.Process]:
+    """Living processes that a command in a session of its own has started, Ray's among them, which leave the session."""
+    found = []
+    for process in psutil.process_iter(["environ", "status"]):
+        environment = process.info["environ"] or {}
+        if environment.get("DDL_TEST_SESSION") == str(session) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def wait_until(condition, seconds: float, what: str) -> None:
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("sweep", config.names("sweep"))
+def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(sweep: str, tmp_path: Path) -> None:
+    done = launch("--sweep", sweep, "--scale", "smoke", "seeds=1", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = run_folder(done.stdout, tmp_path)
+    assert {path.name for path in folder.iterdir()} >= {
+        "ledger.sqlite",
+        "results.csv",
+        "results.parquet",
+        "report.html",
+        "launch.log",
+        "trials",
+    }
+    statuses = set(settled(folder)["status"])
+    assert statuses <= {"finished", "diverged"}
+    assert "finished" in statuses
+    assert "A SAMPLE, not the whole data set" in " ".join(done.stdout.split()) or "data:" not in done.stdout
+
+
+def test_ray_and_inline_give_the_same_numbers(tmp_path: Path) -> None:
+    arguments = ("--sweep", "augmentation", *QUICK, "resources.cpus=1", "task.precision=fp32")
+    ray = launch(*arguments, cwd=tmp_path)
+    inline = launch(*arguments, "--executor", "inline", cwd=tmp_path)
+
+    assert ray.returncode == inline.returncode == 0, ray.stderr + inline.stderr
+    ours, theirs = settled(run_folder(ray.stdout, tmp_path)), settled(run_folder(inline.stdout, tmp_path))
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    assert ours["val/loss"].nunique() == len(ours), "every configuration and seed is another run"
+
+
+def test_one_failing_trial_stops_nothing_else(tmp_path: Path) -> None:
+    done = launch("--sweep", MISCHIEF, "--scale", "smoke", f"task.marks={tmp_path}", cwd=tmp_path)
+
+    assert done.returncode == 1
+    rows = {trial.configuration: trial for trial in Reader(run_folder(done.stdout, tmp_path)).trials()}
+    assert {name: row.status for name, row in rows.items()} == {"none": "finished", "raise": "failed", "nan": "diverged"}
+    assert "meant to fail" in rows["raise"].reason
+    assert "val/total" in rows["nan"].reason
+    assert len(list(tmp_path.glob("raise-*"))) == 1 + 1, "the probe and one attempt: an error in the code is not tried again"
+    assert "failed: raise seed 0" in done.stdout
+
+
+def test_a_lost_process_starts_again_from_its_checkpoint_and_only_as_often_as_allowed(tmp_path: Path) -> None:
+    deeds = "task.deed=none,'die once',die"
+    done = launch("--sweep", MISCHIEF, "--scale", "smoke", f"task.marks={tmp_path}", deeds, cwd=tmp_path)
+
+    assert done.returncode == 1
+    rows = {trial.configuration: trial for trial in Reader(run_folder(done.stdout, tmp_path)).trials()}
+    assert {name: row.status for name, row in rows.items()} == {"none": "finished", "die once": "finished", "die": "failed"}
+    results = settled(run_folder(done.stdout, tmp_path)).set_index("configuration")
+    assert results.loc["die once", "val/total"] == results.loc["none", "val/total"] == 0 + 1 + 2 + 3 + 4 + 5
+    once = sorted(tmp_path.glob("die once-*"), key=lambda path: path.name.split("-")[3])
+    assert [path.name.rsplit("-", 1)[1] for path in once] == ["0", "0", "3"], "the probe, the first attempt, and from the checkpoint"
+    assert len(list(tmp_path.glob("die-0-*"))) == 1 + 3, "the probe, and one attempt with two retries"
+
+
+def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = (
+        "--sweep",
+        "augmentation",
+        *QUICK,
+        "task.epochs=6",
+        "task.precision=fp32",
+        "checkpoint_every_s=0.1",
+        "task.train_limit=1024",
+    )
+    undisturbed = launch(*arguments, cwd=tmp_path)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    monkeypatch.setenv("DDL_TEST_SESSION", session := str(time.time_ns()))
+    killed = start(*arguments, "--out", "killed", cwd=tmp_path)
+    ledgers = lambda: list(tmp_path.glob("killed/augmentation/*/ledger.sqlite"))  # noqa: E731
+    ended = lambda: ledgers() and sum(t.status == "finished" for t in Reader(ledgers()[0].parent).trials()) >= 2  # noqa: E731
+    wait_until(ended, 120, "two trials finished")
+
+    os.kill(killed.pid, signal.SIGKILL)
+    output, _ = killed.communicate()
+
+    before = {t.trial_id: t for t in Reader(ledgers()[0].parent).trials()}
+    assert any(t.status != "finished" for t in before.values()), "it was killed before the end"
+    wait_until(lambda: not processes_of(session), 60, "no process is left of a killed driver")
+    command = re.search(r"python launch.py (--resume \S+)\)", " ".join(output.split()))
+    assert command, output
+    resumed = launch(*command[1].split(), cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    folder = run_folder(resumed.stdout, tmp_path)
+    after = {t.trial_id: t for t in Reader(folder).trials()}
+    for trial_id, trial in before.items():
+        if trial.status == "finished":
+            assert after[trial_id].attempts == trial.attempts, "a finished trial is not run again"
+    pd.testing.assert_frame_equal(settled(folder), settled(run_folder(undisturbed.stdout, tmp_path)), check_exact=True)
+    per_epoch = Reader(folder).metrics().query("name == 'val/accuracy'").groupby("trial_id")["step"]
+    assert (per_epoch.nunique() == per_epoch.size()).all(), "no measurement stands twice"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDL_TEST_SESSION", session := str(time.time_ns()))
+    arguments = (
+        "--sweep",
+        MISCHIEF,
+        "--scale",
+        "smoke",
+        "task.deed=none",
+        "seeds=4",
+        f"task.marks={tmp_path}",
+        "task.steps=40",
+        "task.pause_s=0.2",
+    )
+    process = start(*arguments, cwd=tmp_path)
+    measured = lambda: (found := list(tmp_path.glob("runs/mischief/*/ledger.sqlite"))) and len(Reader(found[0].parent).metrics()) >= 6  # noqa: E731
+    wait_until(measured, 60, "some steps measured")
+
+    os.killpg(process.pid, number)  # as a terminal does: the whole group
+    output, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 130, output + errors
+    assert "interrupted; go on with: python launch.py --resume " in errors
+    assert "Traceback" not in output + errors
+    wait_until(lambda: not processes_of(session), 30, "no process is left")
+    resumed = launch(*errors.strip().rpartition("launch.py ")[2].split(), "--executor", "inline", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    results = settled(run_folder(resumed.stdout, tmp_path))
+    assert set(results["status"]) == {"finished"}
+    assert set(results["val/total"]) == {sum(range(40))}
+
+
+def test_every_mistake_is_named_at_once_and_nothing_is_written(tmp_path: Path) -> None:
+    done = launch(
+        "--sweep", "augmentation", "task.lrr=1", "task.lr=-0.1", "task.epochs=many", "resources.cpus=100000", "sedes=3", cwd=tmp_path
+    )
+
+    assert done.returncode == 2
+    for part in (
+        "task.lrr: unknown key. Did you mean task.lr?",
+        "task.lr: ",
+        "task.epochs: ",
+        "resources.cpus: 100000",
+        "sedes: unknown key. Did you mean seeds?",
+    ):
+        assert part in done.stderr
+    assert done.stderr.rstrip().endswith("Nothing was started.")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--swep", "augmentation"), (), ("--sweep", "augmentation", "--scale", "huge"), ("--resume", "nowhere")]
+)
+def test_a_mistyped_option_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = launch(*arguments, cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_trains_and_writes_nothing(tmp_path: Path) -> None:
+    done = launch("--sweep", "augmentation", *QUICK, "--plan", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    for part in ("none", "light", "aggressive", "each trial:", "expected:", "disk:", "precision:"):
+        assert part in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_names_every_sweep() -> None:
+    done = launch("--list", cwd=ROOT)
+
+    assert [line.split()[0] for line in done.stdout.splitlines()] == config.names("sweep")

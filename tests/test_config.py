@@ -1,0 +1,563 @@
+"""What the user asks for, and what is said where it cannot be: each mistake with its file and line, all of them at once."""
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ddl import config
+from ddl.sweeps import space
+from ddl.tasks.classification import Classification
+
+from .conftest import SWEEP
+
+SWEEPS = sorted((config.FOLDER / "sweep").glob("*.yaml"))
+
+
+def problems_of(name: str) -> list[str]:
+    problems: list[str] = []
+    assert config.compose(name, [], "smoke", problems) is None
+    return problems
+
+
+# Sweeps by name and by file
+
+
+@pytest.mark.parametrize("scale", config.SCALES)
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_composes_at_every_scale(path, scale):
+    problems: list[str] = []
+    sweep = config.compose(path.stem, [], scale, problems)
+    trials = space.expand(sweep, problems)
+    assert problems == []
+    assert len(trials) >= 2
+    assert sweep.file.scale.keys() == set(config.SCALES)
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_reference_values_name_configurations_that_there_are(path):
+    sweep = config.compose(path.stem, [], "paper", [])
+    configurations = {trial.configuration for trial in space.expand(sweep, [])}
+    if sweep.file.reference is not None:
+        assert sweep.file.reference.values.keys() <= configurations
+        assert re.fullmatch(r"((best|last) )?\w+/\w+", sweep.file.reference.metric)
+    assert re.fullmatch(r"\w+/\w+", sweep.file.metric.name)
+
+
+def test_a_sweep_in_the_users_own_file(ask):
+    asked = ask()
+    assert asked.problems == []
+    assert asked.sweep.name == "small"
+    assert [trial.configuration for trial in asked.trials] == ["default"] * 3
+    assert asked.trials[0].task.epochs == 1
+
+
+def test_an_unknown_sweep_with_the_nearest_and_all_there_are():
+    assert problems_of("augmentaton") == [
+        "--sweep 'augmentaton': unknown sweep. Did you mean augmentation?"
+        f" There are: {', '.join(path.stem for path in SWEEPS)}. Or name a YAML file."
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "../sweep/augmentation", "/etc/passwd", "a\0b", "x" * 300, "", ".", "augmentation\n", "*"],
+    ids=["up", "up and back", "absolute", "NUL", "long", "empty", "dot", "newline", "star"],
+)
+def test_a_path_is_not_a_sweeps_name(name):
+    (problem,) = problems_of(name)
+    assert ": unknown sweep." in problem
+    assert len(problem.partition(":")[0]) < 120
+
+
+@pytest.mark.parametrize("name", ["none.yaml", "a\0.yaml", "x" * 300 + ".yaml", "../none.yml", "/", ".yaml"])
+def test_a_sweep_file_that_is_not_there(name):
+    (problem,) = problems_of(name + ("" if name.endswith("ml") else "none.yaml"))
+    assert problem.endswith(": there is no such file.")
+
+
+@pytest.mark.parametrize("name", ["two words.yaml", "-x.yaml", "a.b.yaml", "ä.yaml", "x" * 65 + ".yaml"])
+def test_a_sweep_file_whose_name_would_make_a_bad_folder(ask, name):
+    assert ask(name=name).problems[0].endswith("a sweep's file is named with letters, digits, _ and -, at most 64.")
+
+
+def test_a_broken_file_is_told_once(ask):
+    assert ask("title: again\n").problems == ["small.yaml:6: title: given twice, first in line 2. Remove one."]
+    assert ask(base="{}").problems == ["small.yaml:1: must be a mapping, lines of `key: value`."]
+
+
+# Keys
+
+
+def test_an_unknown_key_of_a_sweep(ask):
+    assert ask("sapce: {}\n").problems == ["small.yaml:6: sapce: unknown key. Did you mean space?"]
+    assert ask("seed: 3\n").problems == ["small.yaml:6: seed: unknown key. Did you mean seeds?"]
+    assert ask("1: 3\n").problems == ["small.yaml:6: 1: unknown key."]
+    assert ask("true: 3\n").problems == ["small.yaml:1: True: unknown key."]
+
+
+@pytest.mark.parametrize("section", ["space: {task.lrr: [0.1]}", "set: {task.lrr: 0.1}", "configurations: {a: {task.lrr: 0.1}}"])
+def test_an_unknown_hyperparameter_in_a_section(ask, section):
+    assert ask(f"{section}\n").problems == ["small.yaml:6: task.lrr: unknown key. Did you mean task.lr?"]
+
+
+def test_an_unknown_hyperparameter_is_found_at_a_scale_that_is_not_asked_for(ask):
+    assert ask("  paper: {task.epoch: 3}\n", scale="smoke").problems == ["small.yaml:6: task.epoch: unknown key. Did you mean task.epochs?"]
+
+
+def test_a_hyperparameter_without_its_task(ask):
+    assert ask("set: {lr: 0.1}\n").problems == ["small.yaml:6: lr: unknown key. Did you mean task.lr?"]
+
+
+def test_the_seed_is_no_hyperparameter_to_set(ask):
+    (problem,) = ask("set: {task.seed: 3}\n").problems
+    assert problem.startswith("small.yaml:6: task.seed: unknown key.")
+
+
+def test_unknown_keys_inside_the_nested_settings(ask):
+    assert ask("resources: {cpu: 1}\n").problems == ["small.yaml:6: resources.cpu: unknown key."] or ask(
+        "resources: {cpu: 1}\n"
+    ).problems == ["small.yaml:6: resources.cpu: Unexpected keyword argument, not 1."]
+    assert ask("reference: {source: a, metric: b, values: {}, tolerance: 0.1, tolarance: 1.0}\n").problems[0].startswith("small.yaml:6: reference.tolarance: ")
+
+
+def test_an_unknown_scale_in_the_file(ask):
+    (problem,) = ask("  big: {task.epochs: 3}\n").problems
+    assert problem == "small.yaml:6: scale.big: should be 'smoke', 'sample' or 'paper', not 'big'."
+
+
+def test_what_a_sweep_must_have(ask):
+    assert ask(base="task: classification\n").problems == [f"small.yaml:1: {key}: missing. Give it a value." for key in ("title", "metric", "scale")]
+
+
+def test_an_unknown_task(ask):
+    (problem,) = ask(base=SWEEP.replace("classification", "clasification")).problems
+    assert problem.startswith("small.yaml:1: task: 'clasification' is unknown. Did you mean classification? There are: classification")
+
+
+@pytest.mark.parametrize("name", ["../task/classification", "'a\\0b'", "x" * 300, "''", "'*'"])
+def test_a_path_is_not_a_tasks_name(ask, name):
+    (problem,) = ask(base=SWEEP.replace("classification", name)).problems
+    assert problem.startswith("small.yaml:1: task: ")
+    assert " is unknown." in problem
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("epochs", "true", "should be a valid integer, not True."),
+        ("epochs", "1.0", "should be a valid integer, not 1.0."),
+        ("epochs", "'3'", "should be a valid integer, not '3'."),
+        ("epochs", "0", "should be greater than or equal to 1, not 0."),
+        ("epochs", "-1", "should be greater than or equal to 1, not -1."),
+        ("epochs", ".nan", "should be a valid integer, not nan."),
+        ("epochs", "[3]", "should be a valid integer, not [3]."),
+        ("epochs", "", "should be a valid integer, not None."),
+        ("train_limit", "-1", "should be greater than or equal to 0, not -1."),
+        ("lr", ".nan", "should be a finite number, not nan."),
+        ("lr", ".inf", "should be a finite number, not inf."),
+        ("lr", "-0.1", "should be greater than 0, not -0.1."),
+        ("lr", "0", "should be greater than 0, not 0."),
+        ("lr", "true", "should be a valid number, not True."),
+        ("lr", "'1e-3'", "should be a valid number, not '1e-3'."),
+        ("dropout", "1.0", "should be less than 1, not 1.0."),
+        ("dropout", "-0.1", "should be greater than or equal to 0, not -0.1."),
+        ("augmentation", "lihgt", "should be 'none', 'light' or 'aggressive', not 'lihgt'."),
+        ("augmentation", "null", "should be 'none', 'light' or 'aggressive', not None."),
+        ("data_set", "cifar11", "should be 'cifar10' or 'mnist', not 'cifar11'."),
+        ("data_set", "../mnist", "should be 'cifar10' or 'mnist', not '../mnist'."),
+        ("precision", "fp8", "precision: 'fp8' is unknown. Use auto, or fp32 or bf16, then channels_last, compiled or both."),
+        ("widths", "8", "should be a valid list, not 8."),
+    ],
+)
+def test_a_value_that_its_hyperparameter_may_not_have(ask, name, value, said):
+    assert ask(f"set:\n  task.{name}: {value}\n", base=SWEEP.replace(", task.epochs: 1", "")).problems == [f"small.yaml:7: task.{name}: {said}"]
+
+
+def test_a_wrong_element_of_a_list_is_named_and_has_its_line(ask):
+    asked = ask("set:\n  task.widths: [8, true, 8, -8]\n")
+    assert asked.problems == [
+        "small.yaml:7: task.widths.1: should be a valid integer, not True.",
+        "small.yaml:7: task.widths.3: should be greater than or equal to 1, not -8.",
+    ]
+
+
+def test_a_long_value_is_not_told_at_length(ask):
+    (problem,) = ask(f"set: {{task.lr: {'x' * 5000}}}\n").problems
+    assert len(problem) < 200
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("seeds: 0", "seeds: should be greater than or equal to 1, not 0."),
+        ("seeds: true", "seeds: should be a valid integer, not True."),
+        ("seeds: '3'", "seeds: should be a valid integer, not '3'."),
+        ("seeds:", "seeds: should be a valid integer, not None."),
+        ("first_seed: -1", "first_seed: should be greater than or equal to 0, not -1."),
+        (f"first_seed: {10**30}", f"first_seed: should be less than or equal to {2**53}, not {10**30}."),
+        ("retries: 0.5", "retries: should be a valid integer, not 0.5."),
+        ("checkpoint_every_s: 0", "checkpoint_every_s: should be greater than 0, not 0."),
+        ("checkpoint_every_s: .inf", "checkpoint_every_s: should be a finite number, not inf."),
+        ("resources: {cpus: 0}", "resources.cpus: should be greater than or equal to 1, or should be 'auto', not 0."),
+        ("resources: {gpus: -1}", "resources.gpus: should be greater than or equal to 0, or should be 'auto', not -1."),
+        ("resources: {cpus: all}", "resources.cpus: should be a valid integer, or should be 'auto', not 'all'."),
+        ("resources: 3", "resources: should be a dictionary or an instance of Resources, not 3."),
+        ("wandb: {mode: on}", "wandb.mode: should be 'auto', 'online', 'offline' or 'disabled', not True."),
+        ("samples: -1", "samples: should be greater than or equal to 0, not -1."),
+        ("plugins: mine", "plugins: should be a valid list, not 'mine'."),
+        ("space: [task.lr]", "space: should be a valid dictionary, not ['task.lr']."),
+    ],
+)
+def test_a_setting_that_cannot_be(ask, line, said):
+    assert ask(f"{line}\n").problems == [f"small.yaml:6: {said}"]
+
+
+def test_the_last_seed_must_be_possible_too(ask):
+    asked = ask(f"first_seed: {2**53}\nseeds: 2\n")
+    assert asked.problems == [f"small.yaml:6: task.seed: should be less than or equal to {2**53}, not {2**53 + 1}."]
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "'0.8'", "true"])
+def test_a_reference_value_must_be_a_number(ask, value):
+    asked = ask(f"reference:\n  source: a\n  metric: val/accuracy\n  tolerance: 0.1\n  values:\n    default: {value}\n")
+    assert len(asked.problems) == 1
+    assert asked.problems[0].startswith("small.yaml:11: reference.values.default: should be a ")
+
+
+def test_a_number_names_a_configuration_as_tables_show_it(ask):
+    asked = ask(
+        "space: {task.lr: [0.1, 1.0e-3]}\n"
+        "reference: {source: a, metric: val/loss, tolerance: 0.1, values: {0.10: 1.0, 1.0e-3: 2.0}}\n"
+    )
+    assert asked.problems == []
+    assert asked.sweep.file.reference.values == {"0.1": 1.0, "0.001": 2.0}
+    assert {trial.configuration for trial in asked.trials} == {"0.1", "0.001"}
+
+
+def test_every_mistake_is_told_at_once_with_its_file_and_line(ask):
+    asked = ask(
+        textwrap.dedent(
+            """\
+              paper: {task.epochz: 3}
+            set:
+              task.lr: -0.1
+              task.bogus: 1
+            space:
+              task.augmentation: [none, lite]
+              task.dropout: []
+            seeds: 0
+            colour: red
+            """
+        ).replace("  paper", "  paper", 1),
+        overrides=["task.batch_size=0", "task.dens=3", "seeds", "retries=-1"],
+        base=SWEEP,
+    )
+    assert sorted(asked.problems) == sorted(
+        [
+            "small.yaml:14: colour: unknown key.",
+            "small.yaml:6: task.epochz: unknown key. Did you mean task.epochs?",
+            "small.yaml:9: task.bogus: unknown key. Did you mean task.epochs?",
+            "command line: task.dens: unknown key. Did you mean task.dense?",
+            "command line: 'seeds': not an override (Error parsing override 'seeds'). Write KEY=VALUE, as in task.lr=0.01.",
+            "small.yaml:13: seeds: should be greater than or equal to 1, not 0.",
+            "command line: retries: should be greater than or equal to 0, not -1.",
+            "small.yaml:12: task.dropout: an axis without values. Give it some, or remove it.",
+            "small.yaml:8: task.lr: should be greater than 0, not -0.1.",
+            "command line: task.batch_size: should be greater than or equal to 1, not 0.",
+            "small.yaml:11: task.augmentation: should be 'none', 'light' or 'aggressive', not 'lite'.",
+        ]
+    )
+
+
+def test_problems_come_in_the_same_order_each_time(ask):
+    text = "set: {task.a: 1, task.b: 1, task.c: 1, task.d: 1}\n"
+    assert [line.split(": ")[1] for line in ask(text).problems] == ["task.a", "task.b", "task.c", "task.d"]
+
+
+def test_a_value_has_the_line_of_the_scale_that_was_asked_for(ask):
+    text = "  sample:\n    task.lr: -0.1\n  paper:\n    task.lr: -0.2\n"
+    assert ask(text, scale="sample").problems == ["small.yaml:7: task.lr: should be greater than 0, not -0.1."]
+    assert ask(text, scale="paper").problems == ["small.yaml:9: task.lr: should be greater than 0, not -0.2."]
+    assert ask(text, scale="smoke").problems == []
+
+
+def test_a_value_has_the_line_of_its_own_configuration(ask):
+    asked = ask("configurations:\n  a: {task.lr: -0.1}\n  b: {task.lr: 0.1}\n  c: {task.lr: 0}\n")
+    assert asked.problems == [
+        "small.yaml:7: task.lr: should be greater than 0, not -0.1.",
+        "small.yaml:9: task.lr: should be greater than 0, not 0.",
+    ]
+
+
+def test_the_error_carries_every_problem():
+    error = config.ConfigError(["a: b.", "c: d."])
+    assert error.problems == ["a: b.", "c: d."]
+    assert str(error) == "a: b.\nc: d."
+    assert isinstance(error, ValueError)
+
+
+# Layers
+
+
+def test_what_is_more_particular_wins(ask):
+    text = "set: {task.epochs: 7, task.lr: 0.5, task.dense: 7}\n"
+    assert ask(text).trials[0].task.epochs == 1, "the scale's, not the sweep's"
+    assert ask(text).trials[0].task.lr == 0.5, "the sweep's, not the task's"
+    assert ask(text, ["task.dense=9"]).trials[0].task.dense == 9, "the command line's"
+    assert ask(text + "space: {task.epochs: [8]}\n").trials[0].task.epochs == 8, "the axis's, not the scale's"
+    assert ask("space: {task.lr: [0.5]}\nconfigurations: {a: {task.lr: 0.7}}\n").trials[0].task.lr == 0.7, "the configuration's"
+
+
+def test_a_sweep_file_changes_part_of_a_nested_setting(ask):
+    launch = ask("resources: {cpus: 3}\nwandb: {project: mine}\nseeds: 2\n").sweep.launch
+    assert (launch.resources.cpus, launch.resources.gpus) == (3, "auto")
+    assert (launch.wandb.mode, launch.wandb.project) == ("auto", "mine")
+    assert launch.seeds == 2
+
+
+# Overrides
+
+
+def test_an_override_with_several_values_makes_an_axis(ask):
+    asked = ask(overrides=["task.lr=0.1,0.01", "task.augmentation='none',\"light\"", "seeds=1"])
+    assert asked.problems == []
+    assert [trial.configuration for trial in asked.trials] == [
+        "lr=0.1, augmentation=none",
+        "lr=0.1, augmentation=light",
+        "lr=0.01, augmentation=none",
+        "lr=0.01, augmentation=light",
+    ]
+    assert asked.trials[2].swept == {"task.lr": 0.01, "task.augmentation": "none"}
+
+
+def test_an_override_replaces_or_narrows_an_axis(ask):
+    text = "seeds: 1\nspace: {task.lr: [0.1, 0.2, 0.3]}\n"
+    assert [trial.task.lr for trial in ask(text, ["task.lr=0.5,0.6"]).trials] == [0.5, 0.6]
+    narrowed = ask(text, ["task.lr=0.2"]).trials
+    assert [(trial.task.lr, trial.configuration) for trial in narrowed] == [(0.2, "0.2")]
+
+
+def test_the_last_override_has_the_last_word(ask):
+    assert ask(overrides=["task.lr=0.1", "task.lr=0.2"]).trials[0].task.lr == 0.2
+    asked = ask(overrides=["task.lr=0.1", "task.lr=0.2,0.3", "seeds=1"])
+    assert asked.problems == []
+    assert [trial.task.lr for trial in asked.trials] == [0.2, 0.3]
+
+
+def test_overrides_of_settings(ask):
+    launch = ask("seeds: 2\n", ["seeds=5", "first_seed=7", "resources.cpus=2", "resources.gpus=0.5", "wandb.mode=disabled"]).sweep.launch
+    assert (launch.seeds, launch.first_seed, launch.resources.cpus, launch.resources.gpus) == (5, 7, 2, 0.5)
+    assert launch.wandb.mode == "disabled"
+
+
+def test_lists_and_numbers_in_overrides(ask):
+    task = ask(overrides=["task.widths=[8,16]", "task.lr=1e-3", "task.momentum=0"]).trials[0].task
+    assert (task.widths, task.lr, task.momentum) == ([8, 16], 0.001, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("task.lrr=1", "task.lrr: unknown key. Did you mean task.lr?"),
+        ("lr=1", "lr: unknown key."),
+        ("task.seed=3", "task.seed: unknown key. Seeds are counted from first_seed."),
+        ("resources=3", "resources: unknown key. Did you mean resources.cpus?"),
+        ("title=x", "title: unknown key."),
+        ("~task.lr", "~task.lr: nothing can be removed. Write KEY=VALUE, as in task.lr=0.01."),
+        ("task.lr=nan", "task.lr: should be a finite number, not nan."),
+        ("task.lr=-inf", "task.lr: should be a finite number, not -inf."),
+        ("task.lr=", "task.lr: should be a valid number, not ''."),
+        ("task.lr=null", "task.lr: should be a valid number, not None."),
+        ("task.epochs=true", "task.epochs: should be a valid integer, not True."),
+        ("task.epochs='3'", "task.epochs: should be a valid integer, not '3'."),
+        ("task.lr=0.1,-1", "task.lr: should be greater than 0, not -1."),
+        ("seeds=0", "seeds: should be greater than or equal to 1, not 0."),
+        ("resources.cpus=0", "resources.cpus: should be greater than or equal to 1, or should be 'auto', not 0."),
+    ],
+)
+def test_a_wrong_override_is_found_on_the_command_line(ask, override, said):
+    assert [line for line in ask(overrides=[override]).problems] == [f"command line: {said}"]
+
+
+@pytest.mark.parametrize("override", ["task.lr", "task.lr=[1", "=", "task.lr=(1", "task lr=1", ""])
+def test_what_is_no_override(ask, override):
+    (problem,) = ask(overrides=[override]).problems
+    assert problem.startswith("command line: ")
+
+
+@pytest.mark.parametrize("override", ["seeds=1,2", "task.lr=range(1,3)", "task.lr=interval(0,1)", "task.augmentation=glob(*)"])
+def test_an_override_that_makes_no_axis(ask, override):
+    (problem,) = ask(overrides=[override]).problems
+    assert "takes one value. Several, as in task.lr=0.1,0.01, make an axis of a hyperparameter only." in problem
+
+
+# Tasks of the user's own
+
+
+TASK_MODULE = """
+from ddl.tasks.task import STRICT, Count, Task
+from pydantic.dataclasses import dataclass
+from abc import abstractmethod
+
+@dataclass(frozen=True, config=STRICT)
+class Counting(Task):
+    to: Count
+    word: str
+    def run(self, device, resume=None):
+        yield
+
+@dataclass(frozen=True, config=STRICT)
+class Unfinished(Task):
+    to: Count
+    @abstractmethod
+    def more(self): ...
+
+class NoTask: pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch, request):
+    """A function that makes a task `counting` beside the sweep file, of a module `MODULE`, which it returns, named by its class."""
+    module = f"own_{re.sub(r'[^a-z0-9]', '_', request.node.name)}"
+
+    def own(cls: str = "MODULE.Counting", hyperparameters: str = "to: 3\nword: go\n", code: str = TASK_MODULE) -> str:
+        (tmp_path / "modules").mkdir(exist_ok=True)
+        (tmp_path / "modules" / f"{module}.py").write_text(code)
+        monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+        (tmp_path / "task").mkdir(exist_ok=True)
+        (tmp_path / "task" / "counting.yaml").write_text(f"class: {cls.replace('MODULE', module)}\n{hyperparameters}")
+        return module
+
+    return own
+
+
+OWN = "task: counting\ntitle: Counting\nmetric: {name: val/x, mode: max}\nscale: {smoke: {}}\n"
+
+
+def test_a_plugins_task_beside_the_sweeps_file(ask, own):
+    asked = ask(f"plugins: [{own()}]\nspace: {{task.to: [1, 2]}}\nseeds: 1\n", base=OWN)
+    assert asked.problems == []
+    assert [(trial.task.to, trial.task.word) for trial in asked.trials] == [(1, "go"), (2, "go")]
+
+
+def test_a_plugins_task_in_a_folder_beside_the_sweeps_folder(own, tmp_path):
+    module = own()
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "mine.yaml").write_text(f"{OWN}plugins: [{module}]\n")
+    problems: list[str] = []
+    sweep = config.compose(str(tmp_path / "sweep" / "mine.yaml"), [], "smoke", problems)
+    assert problems == []
+    assert sweep.task_class.__name__ == "Counting"
+
+
+def test_a_class_in_a_module_that_is_not_listed(ask, own):
+    module = own()
+    assert ask(base=OWN).problems == [
+        "task/counting.yaml:1: class: must name a Task in ddl.tasks, or in a module that the sweep lists under `plugins`,"
+        f" not {module}."
+    ]
+
+
+@pytest.mark.parametrize("cls", ["os.system", "subprocess.Popen", "ddl.config.ConfigError", "ddl.tasksx.A", "Classification", "''", "3"])
+def test_a_class_from_anywhere_else(ask, own, cls):
+    own(cls)
+    (problem,) = ask(base=OWN).problems
+    assert problem.startswith("task/counting.yaml:1: class: must name a Task in ddl.tasks")
+
+
+@pytest.mark.parametrize(
+    ("cls", "said"),
+    [
+        ("ddl.tasks.task.Task", "ddl.tasks.task.Task is not a Task that can be run."),
+        ("ddl.tasks.classification.SGD", "ddl.tasks.classification.SGD is not a Task that can be run."),
+        ("ddl.tasks.classification.torch", "ddl.tasks.classification.torch is not a Task that can be run."),
+        ("ddl.tasks.nothing.X", "ddl.tasks.nothing.X cannot be imported (ModuleNotFoundError: No module named 'ddl.tasks.nothing')."),
+        (
+            "ddl.tasks.task.Tusk",
+            "ddl.tasks.task.Tusk cannot be imported (AttributeError: module 'ddl.tasks.task' has no attribute 'Tusk').",
+        ),
+    ],
+)
+def test_what_is_no_task(ask, own, cls, said):
+    own(cls)
+    assert ask(base=OWN).problems == [f"task/counting.yaml:1: class: {said}"]
+
+
+@pytest.mark.parametrize("name", ["NoTask", "Unfinished", "Count"])
+def test_a_plugins_class_that_is_no_task(ask, own, name):
+    module = own(f"MODULE.{name}")
+    assert ask(f"plugins: [{module}]\n", base=OWN).problems == [
+        f"task/counting.yaml:1: class: {module}.{name} is not a Task that can be run."
+    ]
+
+
+@pytest.mark.parametrize("code", ["1 / 0", "def", "raise SystemError('no')"])
+def test_a_plugin_that_fails_at_import(ask, own, code):
+    module = own(code=code)
+    (problem,) = ask(f"plugins: [{module}]\n", base=OWN).problems
+    assert problem.startswith(f"task/counting.yaml:1: class: {module}.Counting cannot be imported (")
+
+
+@pytest.mark.parametrize("plugin", ["''", ".x", "..", "'a b'"])
+def test_a_plugin_that_is_no_module(ask, own, plugin):
+    own(f"{yaml.safe_load(plugin)}.Counting")
+    (problem,) = ask(f"plugins: [{plugin}]\n", base=OWN).problems
+    assert problem.startswith("task/counting.yaml:1: class: ")
+
+
+def test_mistakes_in_a_tasks_own_file(ask, own):
+    module = own(hyperparameters="wrod: go\n4: x\nword: 3\n")
+    assert ask(f"plugins: [{module}]\n", base=OWN).problems == [
+        "task/counting.yaml:2: wrod: unknown key. Did you mean word?",
+        "task/counting.yaml:3: 4: unknown key.",
+        "task/counting.yaml:1: task.to: missing. Give it a value.",
+        "task/counting.yaml:4: task.word: should be a valid string, not 3.",
+    ]
+
+
+def test_a_tasks_file_that_is_empty(ask, own, tmp_path):
+    module = own()
+    (tmp_path / "task" / "counting.yaml").write_text("")
+    assert ask(f"plugins: [{module}]\n", base=OWN).problems == ["task/counting.yaml:1: must be a mapping, lines of `key: value`."]
+
+
+def test_the_users_own_task_file_comes_before_ours(ask, tmp_path):
+    (tmp_path / "task").mkdir()
+    ours = (config.FOLDER / "task" / "classification.yaml").read_text()
+    (tmp_path / "task" / "classification.yaml").write_text(ours.replace("batch_size: 128", "batch_size: 77"))
+    assert "batch_size: 128" in ours
+    assert ask().trials[0].task.batch_size == 77
+
+
+@pytest.mark.parametrize("path", sorted((config.FOLDER / "task").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_tasks_file_gives_each_hyperparameter_and_no_other(path):
+    values = yaml.safe_load(path.read_text())
+    module, _, name = values.pop("class").rpartition(".")
+    cls = getattr(__import__(module, fromlist=[name]), name)
+    assert values.keys() == {field for field in cls.__dataclass_fields__ if field != "seed"}
+    cls(**values, seed=0)
+
+
+# What a hyperparameter's name in a table is
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.001, "0.001"), (1e-5, "1e-05"), (1.0, "1"), (3, "3"), ("none", "none"), (True, "True"), (None, "None"), ([8, 16], "[8, 16]")],
+)
+def test_how_a_value_is_shown(value, shown):
+    assert config.label(value) == shown
+
+
+def test_where_nothing_is_wrong_nothing_is_said_and_nothing_is_written(ask, tmp_path):
+    assert ask().problems == []
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+    assert Classification.data_sets == ("cifar10", "mnist")
+    assert isinstance(config.FOLDER, Path)
