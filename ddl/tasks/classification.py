@@ -29,6 +29,8 @@ class Classification(Task):
     """`full`: all of it. `sample`: the part that comes with the package, the same on every machine."""
     train_limit: CountOrZero
     """Use only the first so many training images; 0 for all."""
+    val_limit: CountOrZero
+    """The same for validation."""
     augmentation: Literal["none", "light", "aggressive"]
     widths: Annotated[list[Count], Len(1, 5)]
     """Channels of each block of convolutions; each block halves the image."""
@@ -52,7 +54,7 @@ class Classification(Task):
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = sources.load(self.data_set, self.content)
         train = data.train.limit(self.train_limit or None).to(device.torch)
-        val = data.val.to(device.torch)
+        val = data.val.limit(self.val_limit or None).to(device.torch)
         torch.manual_seed(stream(self.seed, "weights", 0))
         channels, size = train.inputs.shape[1], train.inputs.shape[-1]
         model = ConvNet(

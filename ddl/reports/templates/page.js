@@ -7,6 +7,7 @@
     ? { colours: palettes.dark, paper: "#14171b", ink: "#e6e9ed", soft: "#a6aeb8", grid: "#2d333b" }
     : { colours: palettes.light, paper: "#ffffff", ink: "#1c1f23", soft: "#5b636d", grid: "#e6e9ed" };
   const sections = [];
+  const seen = new Set();
 
   function coloured(trace, t) {
     const colour = t.colours[trace.meta.colour];
@@ -30,20 +31,21 @@
     };
   }
 
-  function draw(section, name, width) {
+  function draw(section, i, name, width) {
     const t = theme(name ?? (dark.matches ? "dark" : "light"));
-    return Promise.all(section.figures.map((figure, i) => {
-      const data = figure.data.map((trace, k) => ({
-        ...coloured(trace, t),
-        x: section.state.x === "seconds" ? figure.seconds[k] : trace.x,
-        visible: !section.state.hidden.has(trace.meta.series),
-      }));
-      return Plotly.react(section.plots[i], data, { ...layout(figure, section.state, t), ...(width ? { width } : {}) }, {
-        displaylogo: false, responsive: true, displayModeBar: touch ? false : "hover",
-        modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
-      });
+    const figure = section.figures[i];
+    const data = figure.data.map((trace, k) => ({
+      ...coloured(trace, t),
+      x: section.state.x === "seconds" ? figure.seconds[k] : trace.x,
+      visible: !section.state.hidden.has(trace.meta.series),
     }));
+    return Plotly.react(section.plots[i], data, { ...layout(figure, section.state, t), ...(width ? { width } : {}) }, {
+      displaylogo: false, responsive: true, displayModeBar: touch ? false : "hover",
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+    });
   }
+
+  const redraw = (section) => section.plots.forEach((plot, i) => seen.has(plot) && draw(section, i));
 
   function press(buttons, pressed) {
     buttons.forEach((button) => button.setAttribute("aria-pressed", String(button === pressed)));
@@ -59,26 +61,34 @@
       const hide = chip.getAttribute("aria-pressed") === "true";
       chip.setAttribute("aria-pressed", String(!hide));
       section.state.hidden[hide ? "add" : "delete"](series);
-      draw(section);
+      redraw(section);
     }));
     for (const key of ["x", "y"]) {
       const buttons = [...element.querySelectorAll(`button[data-${key}]`)];
       buttons.forEach((button) => button.addEventListener("click", () => {
         section.state[key] = button.dataset[key];
         press(buttons, button);
-        draw(section);
+        redraw(section);
       }));
     }
   }
-  async function drawAll(name, width) {
-    await Promise.all(sections.map((section) => draw(section, name, width)));
+
+  // A plot is drawn when it comes near the screen, so that a page of many opens as fast as a page of few.
+  async function drawSeen(name, width) {
+    await Promise.all(sections.flatMap((section) => section.plots.map((plot, i) => seen.has(plot) && draw(section, i, name, width))));
     // Who takes a picture of the page by machine can wait for this.
     document.documentElement.dataset.drawn = name ?? (dark.matches ? "dark" : "light");
   }
-  drawAll();
-  dark.addEventListener("change", () => drawAll());
-  addEventListener("beforeprint", () => drawAll("light", 340));
-  addEventListener("afterprint", () => drawAll());
+  const plots = sections.flatMap((section) => section.plots);
+  const near = new IntersectionObserver((entries) => {
+    const fresh = entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target);
+    fresh.forEach((plot) => { seen.add(plot); near.unobserve(plot); });
+    drawSeen();
+  }, { rootMargin: "600px" });
+  plots.forEach((plot) => near.observe(plot));
+  dark.addEventListener("change", () => drawSeen());
+  addEventListener("beforeprint", () => { plots.forEach((plot) => seen.add(plot)); drawSeen("light", 340); });
+  addEventListener("afterprint", () => drawSeen());
 
   const shown = (cell) => cell.dataset.v ?? cell.textContent.trim();
   function compare(a, b) {

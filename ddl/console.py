@@ -1,0 +1,91 @@
+"""The process around a sweep: its standard output, its log, its signals, and who follows it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+PUBLISHED_WITHIN_S = 20.0
+"""How long a sweep that has ended waits for W&B's last rows; what is not sent by then can be sent later."""
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[Console]:
+    """A console on a copy of standard output, so that `quiet` does not silence it."""
+    try:
+        copy = os.dup(sys.stdout.fileno())
+    except (OSError, ValueError):  # a notebook, or a test that captures: standard output is no file
+        yield Console(file=sys.stdout, highlight=False)
+        return
+    with os.fdopen(copy, "w", buffering=1, encoding="utf-8") as stream:
+        yield Console(file=stream, highlight=False)
+
+
+@contextlib.contextmanager
+def quiet(log: Path) -> Iterator[None]:
+    """What this process and its children print meanwhile, Ray's processes among them, goes into the log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(descriptor) for descriptor in (1, 2)]
+    with log.open("ab") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, original in zip((1, 2), saved, strict=True):
+            os.dup2(original, descriptor)
+            os.close(original)
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[None]:
+    """SIGTERM ends a sweep as Ctrl-C does. Signals reach the main thread only; elsewhere there is nothing to set."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def followed(folder: Path, mode: str) -> Iterator[None]:
+    """The run is replayed into W&B meanwhile, by a process of its own, so that W&B can neither slow nor stop a sweep."""
+    if mode == "disabled":
+        yield
+        return
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    with (folder / "launch.log").open("ab") as log:
+        follower = subprocess.Popen(
+            [sys.executable, "-m", "ddl.tracking.wandb", str(folder), "--follow"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"PYTHONPATH": path},
+            start_new_session=True,  # a Ctrl-C is the sweep's; this one ends when it sees the sweep's end
+        )
+    try:
+        yield
+    finally:
+        try:
+            follower.wait(PUBLISHED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            follower.terminate()
+            follower.wait()

@@ -1,0 +1,295 @@
+"""From axes, configurations, samples and seeds to trials, and what makes a trial the same trial."""
+
+import dataclasses
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddl import config
+from ddl.sweeps import space
+from ddl.tasks.classification import Classification
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def values(asked, name):
+    return [getattr(trial.task, name) for trial in asked.trials]
+
+
+# Grids and seeds
+
+
+def test_every_configurations_first_seed_comes_before_any_second(ask):
+    asked = ask("seeds: 3\nfirst_seed: 5\nspace: {task.lr: [0.1, 0.2]}\n")
+    assert [(trial.task.seed, trial.configuration) for trial in asked.trials] == [
+        (5, "0.1"),
+        (5, "0.2"),
+        (6, "0.1"),
+        (6, "0.2"),
+        (7, "0.1"),
+        (7, "0.2"),
+    ]
+    assert [trial.position for trial in asked.trials] == list(range(6))
+
+
+def test_axes_multiply_and_the_last_varies_fastest(ask):
+    asked = ask("seeds: 1\nspace: {task.lr: [0.1, 0.2], task.epochs: [1, 2, 3]}\n")
+    assert list(zip(values(asked, "lr"), values(asked, "epochs"), strict=True)) == list(itertools.product([0.1, 0.2], [1, 2, 3]))
+    assert [trial.configuration for trial in asked.trials][:2] == ["lr=0.1, epochs=1", "lr=0.1, epochs=2"]
+
+
+def test_a_named_configuration_at_each_point_of_the_grid(ask):
+    asked = ask("seeds: 1\nconfigurations: {plain: {}, dropped: {task.dropout: 0.3}}\nspace: {task.lr: [0.1, 0.2]}\n")
+    assert [(trial.configuration, trial.task.lr, trial.task.dropout) for trial in asked.trials] == [
+        ("plain, lr=0.1", 0.1, 0.0),
+        ("plain, lr=0.2", 0.2, 0.0),
+        ("dropped, lr=0.1", 0.1, 0.3),
+        ("dropped, lr=0.2", 0.2, 0.3),
+    ]
+
+
+def test_configurations_that_name_different_hyperparameters_share_their_columns(ask):
+    asked = ask("seeds: 1\nconfigurations: {dropped: {task.dropout: 0.3}, normed: {task.batch_norm_layers: 2}}\n")
+    assert [trial.swept for trial in asked.trials] == [
+        {"task.dropout": 0.3, "task.batch_norm_layers": 0},
+        {"task.dropout": 0.0, "task.batch_norm_layers": 2},
+    ]
+
+
+def test_one_axis_names_a_configuration_by_its_value_alone(ask):
+    assert [trial.configuration for trial in ask("seeds: 1\nspace: {task.augmentation: [none, light]}\n").trials] == ["none", "light"]
+
+
+def test_a_trials_hyperparameters_are_all_of_them_in_plain_values(ask):
+    (trial,) = ask("seeds: 1\n").trials
+    assert json.loads(json.dumps(trial.hyperparameters)) == dataclasses.asdict(trial.task)
+    assert trial.hyperparameters["epochs"] == 1
+
+
+def test_two_configurations_never_have_one_name(ask):
+    asked = ask("seeds: 1\nspace: {task.lr: [0.1234567, 0.1234568]}\n")
+    assert asked.problems == []
+    assert [trial.configuration for trial in asked.trials] == ["0.1234567", "0.1234568"]
+
+
+# What a grid may not be
+
+
+def test_an_empty_axis(ask):
+    assert ask("space: {task.lr: []}\n").problems == ["small.yaml:6: task.lr: an axis without values. Give it some, or remove it."]
+
+
+@pytest.mark.parametrize(
+    "axis", ["0.1", "text", "{}", "{loguniform: [0.1, 1], uniform: [1, 2]}", "{normal: [0, 1]}", "{uniform: 3}", "{choice: []}", "null"]
+)
+def test_what_is_no_axis(ask, axis):
+    (problem,) = ask(f"samples: 2\nspace:\n  task.lr: {axis}\n").problems
+    assert problem == (
+        "small.yaml:8: task.lr: must be a list of values, or one of "
+        "{uniform: [...]}, {loguniform: [...]}, {randint: [...]}, {choice: [...]}."
+    )
+
+
+def test_duplicate_configurations_are_all_named_with_their_line(ask):
+    asked = ask("space:\n  task.lr: [0.1, 0.2, 0.1, 0.20]\n")
+    assert asked.problems == [
+        "small.yaml:7: the configurations '0.1' and '0.1' are the same. Remove one.",
+        "small.yaml:7: the configurations '0.2' and '0.2' are the same. Remove one.",
+    ]
+
+
+def test_configurations_that_only_come_to_the_same(ask):
+    assert ask("configurations:\n  a: {task.dropout: 0.3}\n  b: {task.dropout: 0.3, task.lr: 1.0e-3}\n").problems == [
+        "small.yaml:8: the configurations 'a' and 'b' are the same. Remove one."
+    ]
+    assert ask("space: {task.lr: [1, 1.0]}\n").problems == ["small.yaml:6: the configurations '1' and '1.0' are the same. Remove one."]
+
+
+def test_an_override_that_makes_all_configurations_the_same(ask):
+    (problem,) = ask("configurations: {a: {task.dropout: 0.1}, b: {task.dropout: 0.2}}\n", ["task.dropout=0.3"]).problems
+    assert problem == "command line: the configurations 'a' and 'b' are the same. Remove one."
+
+
+def test_a_grid_over_the_cap_is_counted_and_not_expanded(ask, monkeypatch):
+    monkeypatch.setattr(space.itertools, "product", lambda *axes: pytest.fail("the grid was expanded"))
+    ten = list(range(1, 11))
+    axes = ", ".join(
+        f"task.{name}: {ten}" for name in ("epochs", "dense", "convolutions", "batch_size", "train_limit", "batch_norm_layers")
+    )
+    assert ask(f"seeds: 3\nspace: {{{axes}}}\n").problems == [
+        "small.yaml:7: 3,000,000 trials, more than the 100,000 a sweep may have. Shorten an axis."
+    ]
+
+
+def test_seeds_and_samples_count_towards_the_cap(ask):
+    assert "1,000,000 trials" in ask("seeds: 1000000\n").problems[0]
+    assert "3,000,000,000,000 trials" in ask("samples: 1000000000000\nspace: {task.lr: {uniform: [0.1, 0.2]}}\n").problems[0]
+    assert "200,000 trials" in ask("seeds: 100000\nconfigurations: {a: {}, b: {task.lr: 0.1}}\n").problems[0]
+
+
+def test_a_wrong_value_is_told_once_and_not_for_every_trial(ask):
+    assert ask("seeds: 50\nset: {task.momentum: 2.0}\nspace: {task.lr: [0.1, 0.2, 0.3]}\n").problems == [
+        "small.yaml:7: task.momentum: should be less than 1, not 2.0."
+    ]
+
+
+def test_what_is_wrong_on_one_axis_hides_nothing_on_another(ask):
+    asked = ask("space:\n  task.lr: []\n  task.epochs: [0]\n  task.dense: 3\nset: {task.momentum: 2.0}\n")
+    assert sorted(line.partition(": ")[0] for line in asked.problems) == ["small.yaml:10", "small.yaml:7", "small.yaml:8", "small.yaml:9"]
+
+
+# Distributions
+
+
+def test_samples_lie_within_their_bounds_and_reach_towards_them(ask):
+    asked = ask(
+        "seeds: 1\nsamples: 400\nspace:\n"
+        "  task.lr: {loguniform: [1.0e-4, 1.0e-1]}\n"
+        "  task.dropout: {uniform: [0.2, 0.4]}\n"
+        "  task.dense: {randint: [10, 13]}\n"
+        "  task.augmentation: {choice: [none, light]}\n"
+    )
+    assert asked.problems == []
+    rates, shares = values(asked, "lr"), values(asked, "dropout")
+    assert all(1e-4 <= rate <= 1e-1 for rate in rates)
+    assert min(rates) < 2e-4
+    assert max(rates) > 5e-2
+    for low in (1e-4, 1e-3, 1e-2):
+        assert 80 < sum(low <= rate < 10 * low for rate in rates) < 190, "a decade holds a third"
+    assert all(0.2 <= share <= 0.4 for share in shares)
+    assert 150 < sum(share < 0.3 for share in shares) < 250
+    assert set(values(asked, "dense")) == {10, 11, 12}
+    assert set(values(asked, "augmentation")) == {"none", "light"}
+
+
+def test_samples_are_the_same_each_time_and_others_in_another_sweep(ask):
+    text = "seeds: 2\nsamples: 5\nspace: {task.lr: {loguniform: [1.0e-4, 1.0e-1]}}\n"
+    first, again, other = ask(text), ask(text), ask(text, name="other.yaml")
+    assert values(first, "lr") == values(again, "lr")
+    assert values(first, "lr")[:5] == values(first, "lr")[5:], "each seed sees the same configurations"
+    assert len(set(values(first, "lr"))) == 5
+    assert not set(values(first, "lr")) & set(values(other, "lr"))
+
+
+def test_more_samples_or_a_further_axis_leave_the_draws_as_they_were(ask):
+    few = ask("seeds: 1\nsamples: 3\nspace: {task.lr: {uniform: [0.1, 0.9]}}\n")
+    more = ask("seeds: 1\nsamples: 5\nspace: {task.dropout: {uniform: [0.1, 0.9]}, task.lr: {uniform: [0.1, 0.9]}}\n")
+    assert values(more, "lr")[:3] == values(few, "lr")
+    assert values(more, "dropout") != values(more, "lr")
+
+
+def test_samples_at_each_point_of_the_grid(ask):
+    asked = ask("seeds: 1\nsamples: 2\nspace: {task.epochs: [1, 2], task.lr: {uniform: [0.1, 0.2]}}\n")
+    assert values(asked, "epochs") == [1, 2, 1, 2]
+    assert values(asked, "lr")[0] == values(asked, "lr")[1] != values(asked, "lr")[2]
+
+
+def test_a_distribution_without_a_number_of_samples(ask):
+    assert ask("space: {task.lr: {uniform: [0.1, 0.2]}}\n").problems == [
+        "small.yaml:1: samples: missing. An axis is a distribution, so say how many draws to take."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axis", "said"),
+    [
+        ("{uniform: [0.2, 0.1]}", "uniform takes [low, high], finite numbers, low < high."),
+        ("{uniform: [0.1, 0.1]}", "uniform takes [low, high], finite numbers, low < high."),
+        ("{uniform: [0.1]}", "uniform takes [low, high], finite numbers, low < high."),
+        ("{uniform: [0.1, 0.2, 0.3]}", "uniform takes [low, high], finite numbers, low < high."),
+        ("{uniform: [0.1, .inf]}", "uniform takes [low, high], finite numbers, low < high."),
+        ("{uniform: [.nan, 1]}", "uniform takes [low, high], finite numbers, low < high."),
+        ("{uniform: [false, true]}", "uniform takes [low, high], finite numbers, low < high."),
+        ("{uniform: ['0', '1']}", "uniform takes [low, high], finite numbers, low < high."),
+        ("{uniform: [-1.0e+308, 1.0e+308]}", "uniform takes [low, high], finite numbers, low < high."),
+        (f"{{uniform: [0, {10**400}]}}", "uniform takes [low, high], finite numbers, low < high."),
+        ("{loguniform: [0, 0.1]}", "loguniform takes [low, high], finite numbers above 0, low < high."),
+        ("{loguniform: [-1, 1]}", "loguniform takes [low, high], finite numbers above 0, low < high."),
+        ("{randint: [1.5, 3]}", "randint takes [low, high], whole numbers, low < high."),
+        (f"{{randint: [0, {2**70}]}}", "randint takes [low, high], whole numbers, low < high."),
+    ],
+)
+def test_bounds_that_cannot_be(ask, axis, said):
+    assert ask(f"samples: 3\nspace:\n  task.lr: {axis}\n").problems == [f"small.yaml:8: task.lr: {said}"]
+
+
+def test_a_distribution_whose_draws_repeat(ask):
+    asked = ask("seeds: 1\nsamples: 3\nspace: {task.augmentation: {choice: [none, light]}}\n")
+    assert asked.problems
+    assert all(line.endswith("are the same. Take fewer samples, or list the values.") for line in asked.problems)
+
+
+# Identity
+
+OTHERWISE = {
+    "data_set": "mnist",
+    "content": "full",
+    "train_limit": 7,
+    "val_limit": 7,
+    "augmentation": "light",
+    "widths": [32, 64],
+    "convolutions": 1,
+    "dense": 64,
+    "dropout": 0.1,
+    "batch_norm_layers": 1,
+    "initialisation": "zeros",
+    "optimiser": "sgd",
+    "lr": 0.5,
+    "momentum": 0.5,
+    "batch_size": 64,
+    "epochs": 2,
+    "precision": "fp32",
+    "seed": 1,
+}
+
+
+@pytest.mark.parametrize("name", [item.name for item in dataclasses.fields(Classification)])
+def test_a_trial_is_another_where_any_hyperparameter_or_the_seed_is(ask, name):
+    (trial,) = ask("seeds: 1\n").trials
+    assert getattr(trial.task, name) != OTHERWISE[name]
+    assert space.identity(dataclasses.replace(trial.task, **{name: OTHERWISE[name]})) != trial.trial_id
+
+
+def test_a_trial_is_another_where_its_class_is(ask):
+    (trial,) = ask("seeds: 1\n").trials
+    other = type("Other", (Classification,), {"__module__": Classification.__module__})
+    assert space.identity(other(**trial.hyperparameters)) != trial.trial_id
+
+
+def test_how_a_trial_is_run_or_what_it_is_called_does_not_make_it_another(ask):
+    (trial,) = ask("seeds: 1\n").trials
+    elsewhere = ask(
+        "seeds: 2\nfirst_seed: 0\nconfigurations: {named: {task.epochs: 1}, more: {task.epochs: 2}}\n",
+        ["resources.cpus=1", "resources.gpus=0.5", "retries=7", "checkpoint_every_s=3", "wandb.mode=disabled"],
+        base="task: classification\ntitle: Other\nmetric: {name: val/loss, mode: min}\nscale: {smoke: {task.content: sample}}\n",
+    )
+    assert elsewhere.problems == []
+    assert elsewhere.trials[0].trial_id == trial.trial_id
+
+
+def test_a_whole_number_for_a_rate_is_the_same_trial(ask):
+    assert ask("set: {task.lr: 1}\n").trials[0].trial_id == ask("set: {task.lr: 1.0}\n").trials[0].trial_id
+
+
+def test_ids_are_short_plain_and_each_its_own(ask):
+    asked = ask("seeds: 20\nspace: {task.lr: [0.1, 0.2, 0.3, 0.4, 0.5]}\n")
+    ids = [trial.trial_id for trial in asked.trials]
+    assert len(set(ids)) == 100
+    assert all(len(name) == 12 and set(name) <= set("0123456789abcdef") for name in ids)
+
+
+def test_another_process_gives_the_same_trials_the_same_ids():
+    script = (
+        "from ddl import config; from ddl.sweeps import space\n"
+        "sweep = config.compose('augmentation', ['task.dropout=0.1,0.2'], 'sample', [])\n"
+        "print(*[trial.trial_id for trial in space.expand(sweep, [])])\n"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "4711", "PYTHONPATH": str(ROOT)}
+    there = subprocess.run([sys.executable, "-c", script], env=environment, cwd="/", capture_output=True, text=True, check=True)
+    sweep = config.compose("augmentation", ["task.dropout=0.1,0.2"], "sample", [])
+    assert there.stdout.split() == [trial.trial_id for trial in space.expand(sweep, [])]

@@ -1,0 +1,273 @@
+"""Publishing without a server, read back with W&B's own tool."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from wandb.util import get_core_path
+
+from ddl.ledger import Ledger
+from ddl.tracking import connection
+from ddl.tracking.wandb import follow, publish
+from tests.tracking.conftest import SAMPLE, create, in_ledger, measure, of_history, picture, whole
+
+SECRET = "canary-secret-77aa31"
+PLACE = "canary-place-93c0"
+
+
+def inspect(folder: Path, *options: str) -> str:
+    """What `wandb leet inspect --json` says of one W&B folder; its command line alone takes a second to load."""
+    (file,) = folder.glob("run-*.wandb")
+    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", *options, "--run-file", file, folder]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def held(folder: Path) -> dict[str, dict[str, Any]]:
+    """By trial: the summary that W&B makes of its run, with `rows` (its history) and `folder`."""
+    found: dict[str, dict[str, Any]] = {}
+    for made in sorted((folder / "wandb").glob("offline-run-*")):
+        run = json.loads(inspect(made, "--summary"))
+        records = [json.loads(line) for line in inspect(made).splitlines()]
+        trial_id = run["config"]["trial_id"]
+        assert trial_id not in found, "two folders of one trial"
+        about = next(record["run"] for record in records if record["type"] == "run")
+        rows = [record["history"]["item"] for record in records if record["type"] == "history"]
+        found[trial_id] = run | {"about": about, "rows": rows, "folder": made}
+    return found
+
+
+def assert_once(folder: Path, trials: set[str]) -> dict[str, dict[str, Any]]:
+    """Each row of the ledger is there exactly once."""
+    runs = held(folder)
+    rows = in_ledger(folder)
+    assert set(runs) == trials
+    for trial_id, run in runs.items():
+        assert of_history(run["rows"]) == rows[trial_id]
+        assert [row["_step"] for row in run["rows"]] == sorted({step for step, _, _ in rows[trial_id]})
+    return runs
+
+
+def test_each_row_is_there_once_with_what_the_trial_was_and_how_it_ended(folder: Path) -> None:
+    with create(folder, trials=3) as ledger:
+        whole(ledger, "t0")
+        whole(ledger, "t1", status="stopped", reason="behind the others")
+    picture(folder, "t0", "kernels.png")
+    picture(folder, "t0", "maps/first.layer.jpg")
+    (folder / "trials/t0/figures/kernels.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+
+    done = publish(folder)
+
+    assert (done.mode, done.trials, done.changed, done.rows) == ("offline", 2, 2, 6)
+    run = assert_once(folder, {"t0", "t1"})["t0"]  # and not t2, which is still planned
+    assert run["exit_code"] == held(folder)["t1"]["exit_code"] == 0
+    assert run["about"]["run_group"] == "augmentation 2026-03-01-093000"
+    assert run["about"]["job_type"] == "classification"
+    assert run["project"] == "trials-of-ours"
+    assert run["name"] == "strength 0, seed 7 [SAMPLE DATA]"
+    assert run["tags"] == ["smoke", "cifar10", "SAMPLE DATA"]
+    assert "ONLY A SAMPLE" in run["notes"]
+    assert run["config"]["task"] == {"lr": 0.1, "augmentation": "a0", "widths": [32, 64]}
+    assert run["config"]["sweep"]["keys"] == ["task.augmentation"]
+    assert (run["config"]["seed"], run["config"]["configuration"]) == (7, "strength 0")
+    assert run["config"]["facts"]["data"]["source"] == "bundled sample"
+    assert [(row["epoch"], row["elapsed_s"]) for row in run["rows"]] == [(0, 0.0), (1, 1.5), (2, 3.0)]
+    summary = run["summary"]
+    assert (summary["status"], summary["reason"], summary["val/loss"], summary["time/train_s"]) == ("finished", "", 2.125, 3.0)
+    assert summary["best val/accuracy"] == 2.1875
+    assert {name: summary["figures/" + name]["_type"] for name in ("kernels", "kernels_svg", "maps/first_layer")} == {
+        "kernels": "image-file",
+        "kernels_svg": "html-file",
+        "maps/first_layer": "image-file",
+    }
+    assert (run["folder"] / "files" / summary["figures/kernels"]["path"]).read_bytes() == picture(folder, "t0").read_bytes()
+
+
+def test_no_secret_and_no_place_reaches_wandbs_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder.parents[2] / PLACE / "2026-03-01-093000"
+    monkeypatch.setenv("SOME_API_KEY", SECRET)
+    monkeypatch.setattr("sys.argv", ["launch.py", f"--password={SECRET}", f"/srv/{PLACE}"])
+    facts = {"cache": f"/srv/{PLACE}/x.bin", "said": f"with {SECRET}", "access_key": "canary-secret-field", "parameters": 12}
+    with create(folder, command=f"python /srv/{PLACE}/launch.py", diff=SECRET, overrides=[SECRET], host={"cpu": PLACE}) as ledger:
+        whole(ledger, "t0", facts=facts, status="failed", reason=f"FileNotFoundError: '{folder}/x.bin' with {SECRET} (worker.py:12)")
+    # Neither does a link lead out of the run.
+    (folder / "secret.png").write_bytes(picture(folder, "t0").read_bytes() + SECRET.encode())
+    (folder / "trials/t0/figures/link.png").symlink_to(folder / "secret.png")
+
+    publish(folder)
+
+    (run,) = held(folder).values()
+    assert run["config"]["facts"]["parameters"] == 12
+    assert run["config"]["facts"]["cache"] == "(path)"
+    assert run["summary"]["reason"] == "FileNotFoundError: '(path)' with (withheld) (worker.py:12)"
+    files = [path for path in (folder / "wandb").rglob("*") if path.is_file()]
+    assert len(files) >= 3
+    for path in files:
+        content = path.read_bytes() + str(path.relative_to(folder)).encode()
+        assert b"canary" not in content, path
+    assert not list((folder / "wandb").rglob("*.log"))
+    assert not {"host", "git", "settings"} & set(run["about"])
+
+
+def test_a_second_publish_changes_nothing(folder: Path) -> None:
+    with create(folder) as ledger:
+        whole(ledger, "t0")
+        whole(ledger, "t1")
+    picture(folder, "t0")
+    publish(folder)
+    before = {path: path.stat().st_mtime_ns for path in (folder / "wandb").rglob("*") if path.is_file() and path.name != ".lock"}
+
+    again = publish(folder)
+
+    assert (again.trials, again.changed, again.rows) == (2, 0, 0)
+    assert {path: path.stat().st_mtime_ns for path in (folder / "wandb").rglob("*") if path.is_file() and path.name != ".lock"} == before
+
+
+def test_after_a_resume_each_row_is_there_once(folder: Path) -> None:
+    with create(folder) as ledger:
+        whole(ledger, "t0")
+        ledger.started("t1", 0, "somewhere cpu")
+        measure(ledger, "t1", range(4))
+    publish(folder)  # t1 was running when all was lost
+    running = assert_once(folder, {"t0", "t1"})["t1"]
+    assert (running["exit_code"], running["summary"]["status"]) == (1, "running")
+
+    with Ledger(folder) as ledger:
+        ledger.started("t1", 10, "elsewhere cpu")  # from its checkpoint: steps 20 and 30 are measured again
+        measure(ledger, "t1", range(2, 6), bias=0.5)
+        ledger.ended("t1", "finished")
+    assert publish(folder).changed == 1
+
+    runs = assert_once(folder, {"t0", "t1"})
+    assert runs["t1"]["run_id"] == running["run_id"]
+    assert (runs["t1"]["exit_code"], runs["t1"]["summary"]["status"], runs["t1"]["summary"]["attempts"]) == (0, "finished", 2)
+
+
+def test_a_trial_that_did_not_come_to_a_good_end_is_marked(folder: Path) -> None:
+    with create(folder, trials=3) as ledger:
+        whole(ledger, "t0", status="diverged", reason="train/loss is nan")
+        ledger.started("t1", 0, "somewhere cpu")
+        ledger.ended("t1", "failed", "ValueError: no such thing")
+        ledger.started("t2", 0, "somewhere cpu")
+        ledger.measured("t2", 10, None, 1.0, {"val/loss": float("nan")}, {"data": SAMPLE | {"stand_in": "the whole of cifar10"}})
+        ledger.ended("t2", "diverged", "val/loss is nan")
+
+    publish(folder)
+
+    runs = held(folder)
+    ends = {trial_id: (run["exit_code"], run["summary"]["status"], run["summary"]["reason"]) for trial_id, run in runs.items()}
+    assert ends == {
+        "t0": (1, "diverged", "train/loss is nan"),
+        "t1": (1, "failed", "ValueError: no such thing"),
+        "t2": (1, "diverged", "val/loss is nan"),
+    }
+    assert runs["t1"]["rows"] == []
+    assert [row["val/loss"] for row in runs["t2"]["rows"]] == ["NaN"]
+    assert "STAND-IN DATA" in runs["t2"]["tags"]
+    assert "[STAND-IN DATA]" in runs["t2"]["name"]
+    assert "epoch" not in runs["t2"]["rows"][0]
+
+
+def test_a_publish_that_is_cut_off_leaves_the_earlier_one_and_no_half(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with create(folder, trials=1) as ledger:
+        whole(ledger, "t0")
+    publish(folder)
+    before = in_ledger(folder)["t0"]
+    with Ledger(folder) as ledger:
+        ledger.measured("t0", 40, 4, 9.0, {"val/loss": 1.0}, {})
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "finish", full)
+        with pytest.raises(ValueError, match=r"No space left on device.*Nothing is lost.*--publish"):
+            publish(folder)
+    (run,) = held(folder).values()
+    assert of_history(run["rows"]) == before
+
+    publish(folder)
+    assert_once(folder, {"t0"})
+    assert not (folder / "wandb/.draft").exists()
+
+
+def test_a_figure_that_is_no_image_costs_only_itself(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with create(folder, trials=1) as ledger:
+        whole(ledger, "t0")
+    picture(folder, "t0", "good.png")
+    picture(folder, "t0", "bad.png").write_bytes(b"")
+    publish(folder)
+    (run,) = assert_once(folder, {"t0"}).values()
+    assert [name for name in run["summary"] if name.startswith("figures/")] == ["figures/good"]
+    assert "bad.png: not an image, left out" in capfd.readouterr().err
+
+
+def test_following_publishes_ended_trials_and_ends_with_the_drivers_mark(folder: Path) -> None:
+    with create(folder) as ledger:
+        whole(ledger, "t0")
+        ledger.started("t1", 0, "somewhere cpu")
+        measure(ledger, "t1", range(2))
+        ledger.interrupted()
+    follow(folder)
+    assert_once(folder, {"t0"})
+
+
+def test_one_at_a_time_publishes_a_run(folder: Path) -> None:
+    with create(folder, trials=1) as ledger:
+        whole(ledger, "t0")
+    (folder / "wandb").mkdir()
+    with FileLock(folder / "wandb/.lock"), pytest.raises(ValueError, match="another process is publishing"):
+        publish(folder)
+    assert publish(folder).changed == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "outcome"),
+    [
+        ("auto", {}, "offline"),
+        ("auto", {"WANDB_API_KEY": "k" * 40}, "online"),
+        ("auto", {"WANDB_API_KEY": "k" * 40, "WANDB_MODE": "offline"}, "offline"),
+        ("auto", {"WANDB_MODE": "disabled"}, "disabled"),
+        ("offline", {"WANDB_API_KEY": "k" * 40}, "offline"),
+        ("disabled", {"WANDB_API_KEY": "k" * 40}, "disabled"),
+        ("online", {}, "online needs a key and there is none. Set WANDB_API_KEY"),
+        ("auto", {"WANDB_API_KEY": "canary"}, "the key for http://127.0.0.1:9 can't be used"),
+        ("loud", {}, "mode 'loud' is unknown; it may be auto, online"),
+    ],
+)
+def test_the_mode_follows_from_settings_and_key(
+    settings: str, environment: dict[str, str], outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    run = {"launch": {"wandb": {"mode": settings, "project": "p"}}}
+    with connection.Client():
+        if outcome in connection.MODES:
+            assert connection.mode_of(run) == outcome
+        else:
+            with pytest.raises(ValueError, match=outcome) as raised:
+                connection.mode_of(run)
+            assert "canary" not in str(raised.value)
+
+
+def test_a_netrc_entry_is_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1:9 login user password {'k' * 40}\n")
+    with connection.Client():
+        assert connection.mode_of({}) == "online"
+
+
+def test_disabled_writes_nothing(folder: Path) -> None:
+    with create(folder, trials=1, launch={"wandb": {"mode": "disabled", "project": "p"}}) as ledger:
+        whole(ledger, "t0")
+    assert "disabled in this run's settings" in str(publish(folder))
+    follow(folder)
+    assert not (folder / "wandb").exists()
+
+
+def test_a_folder_without_a_ledger_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match=r"no ledger\.sqlite in it"):
+        publish(tmp_path)
+    follow(tmp_path)
+    assert "no ledger.sqlite in it" in capfd.readouterr().err

@@ -1,0 +1,229 @@
+"""Publishing to a server, here one on the loopback that keeps every row it is sent."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ddl.ledger import Ledger
+from ddl.tracking import connection
+from ddl.tracking import wandb as tracking
+from ddl.tracking.wandb import follow, publish
+from tests.tracking.conftest import KEY, create, in_ledger, measure, of_history, picture, whole
+from tests.tracking.server import Held, Server, serving
+
+SECRET = "canary-secret-77aa31"
+
+
+def held(server: Server) -> dict[str, Held]:
+    """By trial."""
+    return {json.loads(run.about["config"])["trial_id"]["value"]: run for run in server.runs.values()}
+
+
+def assert_once(folder: Path, server: Server, trials: set[str]) -> dict[str, Held]:
+    runs, rows = held(server), in_ledger(folder)
+    assert set(runs) == trials
+    for trial_id, run in runs.items():
+        assert of_history(run.rows) == rows[trial_id]
+        assert [row["_step"] for row in run.rows] == sorted({step for step, _, _ in rows[trial_id]})
+    return runs
+
+
+@contextmanager
+def following(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The process that a driver starts."""
+    command = [sys.executable, "-m", "ddl.tracking.wandb", str(folder), "--follow"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+def until(condition: Callable[[], object], within_s: float = 15.0) -> None:
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_whatever_is_published_again_each_row_is_sent_once(folder: Path, server: Server) -> None:
+    with create(folder) as ledger:
+        whole(ledger, "t0")
+        ledger.started("t1", 0, "somewhere cpu")
+        measure(ledger, "t1", range(4))
+    picture(folder, "t0")
+    done = publish(folder)
+    assert (done.mode, done.trials, done.changed, done.rows) == ("online", 2, 2, 6)  # the newest row may still grow
+    assert (held(server)["t1"].exit_code, held(server)["t1"].summary["status"]) == (1, "running")
+
+    assert publish(folder).rows == 0
+
+    with Ledger(folder) as ledger:
+        ledger.started("t1", 20, "elsewhere cpu")
+        measure(ledger, "t1", range(3, 6))
+        ledger.measured("t1", 50, 5, 9.0, {"time/train_s": 9.0}, {})
+        ledger.ended("t1", "finished")
+    assert publish(folder).rows == 3
+
+    runs = assert_once(folder, server, {"t0", "t1"})
+    assert runs["t0"].about["groupName"] == "augmentation 2026-03-01-093000"
+    assert runs["t0"].about["displayName"] == "strength 0, seed 7 [SAMPLE DATA]"
+    assert (runs["t1"].exit_code, runs["t1"].summary["status"], runs["t1"].summary["attempts"]) == (0, "finished", 2)
+    assert len([name for name in runs["t0"].files if name.endswith(".png")]) == 1
+
+
+def test_no_secret_and_no_place_reaches_the_server(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", SECRET)
+    facts = {"cache": "/srv/canary-place/x.bin", "said": f"with {SECRET}"}
+    with create(folder, command="python /srv/canary-place/launch.py", diff=SECRET) as ledger:
+        whole(ledger, "t0", facts=facts, status="failed", reason=f"no file {folder}/canary-file with {SECRET}")
+    publish(folder)
+    (run,) = held(server).values()
+    assert (run.exit_code, run.summary["reason"]) == (1, "no file (path) with (withheld)")
+    sent = b"\n".join(server.received)
+    assert b"canary" not in sent
+    assert KEY.encode() not in sent
+    for unwanted in (str(folder), sys.executable, "pytest", os.getcwd()):
+        assert unwanted.encode() not in sent
+
+
+def test_a_sweep_is_followed_live_and_over_a_retry(folder: Path, server: Server) -> None:
+    with create(folder) as ledger:
+        with following(folder) as process:
+            ledger.started("t0", 0, "somewhere cpu")
+            measure(ledger, "t0", range(3))
+            until(lambda: server.runs and len(held(server)["t0"].rows) == 2)  # live, but for the newest row
+            assert held(server)["t0"].exit_code is None
+            ledger.started("t0", 10, "elsewhere cpu")  # its process was lost
+            measure(ledger, "t0", range(2, 4))
+            ledger.measured("t0", 30, 3, 5.0, {"time/train_s": 5.0}, {})
+            ledger.ended("t0", "finished")
+            ledger.started("t1", 0, "somewhere cpu")
+            measure(ledger, "t1", range(2))
+            until(lambda: len(held(server)) == 2)
+            ledger.interrupted()
+            assert process.wait(timeout=15) == 0
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+    cut_off = held(server)["t1"]
+    assert (cut_off.exit_code, cut_off.summary["status"], len(cut_off.rows)) == (1, "interrupted", 1)
+
+    with Ledger(folder) as ledger:  # resumed
+        ledger.event("resumed", "")
+        ledger.interrupted()
+        begun = held(server)["t0"].begun
+        ledger.started("t1", 0, "somewhere cpu")
+        measure(ledger, "t1", range(3))
+        ledger.ended("t1", "finished")
+        ledger.event("trained", "")
+    follow(folder)
+    runs = assert_once(folder, server, {"t0", "t1"})
+    assert [run.exit_code for run in runs.values()] == [0, 0]
+    assert runs["t0"].begun == begun  # it was sent whole, so nobody asks about it again
+    assert not (folder / "wandb/.draft").exists()
+
+
+def test_without_its_driver_a_follower_ends(folder: Path, server: Server) -> None:
+    with create(folder, trials=1) as ledger:
+        ledger.started("t0", 0, "somewhere cpu")
+        measure(ledger, "t0", range(3))
+    driver = subprocess.Popen(
+        ["sh", "-c", f"{sys.executable} -m ddl.tracking.wandb '{folder}' --follow & echo $!; wait"], stdout=subprocess.PIPE, text=True
+    )
+    with driver:
+        assert driver.stdout is not None
+        follower = psutil.Process(int(driver.stdout.readline()))
+        until(lambda: server.runs and len(held(server)["t0"].rows) == 2)
+        processes = [follower, *follower.children(recursive=True)]
+        assert len(processes) > 1
+        driver.kill()
+    _, alive = psutil.wait_procs(processes, timeout=15)
+    assert not alive
+    assert (held(server)["t0"].exit_code, held(server)["t0"].summary["status"]) == (1, "interrupted")
+
+
+def test_a_server_that_never_answers_is_given_up_in_time(
+    folder: Path, hole: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(connection, "INIT_S", 2.0)
+    monkeypatch.setattr(tracking, "FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr(tracking, "FAILURES", 2)
+    monkeypatch.setattr(tracking, "POLL_S", 0.1)
+    with create(folder, trials=1) as ledger:
+        whole(ledger, "t0")
+    began = time.monotonic()
+
+    with pytest.raises(ValueError, match=rf"^W&B at {hole}: .*Nothing is lost.*--publish"):
+        publish(folder)
+    assert time.monotonic() - began < 8
+    assert len(str(pytest.raises(ValueError, publish, folder).value).splitlines()) == 1
+
+    began = time.monotonic()
+    follow(folder)  # whose driver goes on, as far as the ledger says
+    assert time.monotonic() - began < 15
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert "Trying again in 0 s; the sweep goes on meanwhile." in said[0]
+    assert said[1].startswith(f"W&B at {hole}: ")
+    assert "Nothing is lost" in said[1]
+    assert not [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
+
+
+def test_a_server_that_comes_back_gets_everything(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setattr(connection, "INIT_S", 1.0)
+    monkeypatch.setattr(tracking, "FIRST_PAUSE_S", 0.2)
+    monkeypatch.setattr(tracking, "POLL_S", 0.1)
+    with create(folder, trials=1) as ledger:
+        whole(ledger, "t0")
+    follower = threading.Thread(target=follow, args=(folder,))
+    follower.start()
+    said = ""
+    while "Trying again" not in said:
+        said += capfd.readouterr().err
+        time.sleep(0.05)
+    with serving(port) as server:
+        until(lambda: server.runs and held(server)["t0"].exit_code == 0)
+        with Ledger(folder) as ledger:
+            ledger.event("trained", "")
+        follower.join(timeout=15)
+        assert not follower.is_alive()
+        assert_once(folder, server, {"t0"})
+
+
+def test_a_server_that_falls_silent_is_given_up_in_time_and_no_row_is_sent_twice(
+    folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "FINISH_S", 1.0)
+    monkeypatch.setattr(connection, "INIT_S", 5.0)
+    with create(folder, trials=1) as ledger:
+        whole(ledger, "t0")
+    silent = threading.Event()
+    silent.set()
+    stream = Server.stream
+
+    def stalled(self: Server, *arguments: object) -> None:
+        while silent.is_set():
+            time.sleep(0.05)
+        stream(self, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "stream", stalled)
+        began = time.monotonic()
+        with pytest.raises(ValueError, match="Nothing is lost"):
+            publish(folder)
+        assert time.monotonic() - began < 8
+        silent.clear()
+    publish(folder)
+    assert_once(folder, server, {"t0"})
