@@ -37,6 +37,14 @@ class Device:
             torch.distributed.all_reduce(values)
         return values
 
+    def agree(self, decision: bool) -> bool:
+        """The first process's decision, in every process: for what depends on a clock."""
+        if self.world_size == 1:
+            return decision
+        shared = torch.tensor([float(decision)], device=self.torch)
+        torch.distributed.broadcast(shared, src=0)
+        return bool(shared.item())
+
     def synchronise(self) -> None:
         """Wait for what was queued on the device, so that a clock read next is honest."""
         if self.torch.type == "cuda":

@@ -41,12 +41,17 @@ def fit(
 
     Both splits are on the device already. Each epoch's order, and all that is random within a step, follow from `seed`
     and the step's number, so resuming at any step continues the same run. `batch_size` is the global one: with several
-    processes each takes its share of every batch. The last batch of an epoch may be smaller and is not dropped.
+    processes each takes its equal share of every batch, and an epoch leaves out the examples that cannot be shared equally. The last batch of an epoch may be smaller and is not dropped.
 
     Metrics: `train/...` as the learner's steps gave them (means over the epoch's examples, with augmentation and dropout
     on), `val/...`, and `time/{unit}_per_s`, the training speed without evaluation. Raises Diverged.
     """
-    steps_per_epoch = math.ceil(len(train) / batch_size)
+    if batch_size % device.world_size:
+        raise ValueError(
+            f"batch_size: {batch_size} cannot be shared by {device.world_size} workers. Make it a multiple of {device.world_size}."
+        )
+    usable = len(train) - len(train) % device.world_size
+    steps_per_epoch = math.ceil(usable / batch_size)
     total_steps = epochs * steps_per_epoch
     first_step = 0
     first_loss: float | None = None
@@ -58,7 +63,9 @@ def fit(
 
     def progress(done: int, **what: Any) -> Progress:
         def state() -> State:
-            return {"step": done, "first_loss": first_loss, "epoch_sums": epoch_sums, "learner": learner.state_dict()}
+            # Each process gets the same part of the sums back, whatever its own was.
+            sums = {name: device.sum(value.clone()) / device.world_size for name, value in epoch_sums.items()}
+            return {"step": done, "first_loss": first_loss, "epoch_sums": sums, "learner": learner.state_dict()}
 
         return Progress(step=done, total_steps=total_steps, epoch=done // steps_per_epoch, state=state, **what)
 
@@ -71,7 +78,7 @@ def fit(
         epoch, position = divmod(step, steps_per_epoch)
         if position == 0 or step == first_step:
             generator = torch.Generator().manual_seed(stream(seed, "order", epoch))
-            order = torch.randperm(len(train), generator=generator).to(device.torch)
+            order = torch.randperm(len(train), generator=generator).to(device.torch)[:usable]
         indices = order[position * batch_size : (position + 1) * batch_size]
         seed_step(seed, step * device.world_size + device.rank)
         parts = learner.step(_batch(train, device.share(indices)))
@@ -94,7 +101,7 @@ def fit(
         device.synchronise()
         metrics = {f"time/{unit}_per_s": examples / (time.perf_counter() - began)}
         for name, total in epoch_sums.items():
-            metrics[f"train/{name}"] = (device.sum(total) / device.world_size / len(train)).item()
+            metrics[f"train/{name}"] = (device.sum(total) / device.world_size / usable).item()
         epoch_sums = {}
         metrics |= _evaluate(learner, val, batch_size, device)
         yield progress(step + 1, loss=parts["loss"], metrics=metrics)

@@ -69,9 +69,9 @@ def _do(given: argparse.Namespace, command: str) -> int:
     if given.prepare_data:
         return _prepare(given.prepare_data)
     if given.publish:
-        from ddl.tracking import wandb
+        from ddl.tracking.wandb import publish
 
-        wandb.publish(given.publish)
+        print(publish(given.publish))
         return 0
     if given.report:
         path = given.report[0] / "report.html" if len(given.report) == 1 else given.out / "report.html"

@@ -214,7 +214,7 @@ def _remaining(ledger: Ledger, executor: str | None, address: str | None) -> _Jo
         earlier=len(rows) - len(left),
         # The same precision and as many threads as before, or the numbers would not be the same run's.
         precision=plan["precision"] if plan else None,
-        share=planning.Share(plan["cpus_per_trial"], plan["gpus_per_trial"], plan["concurrent"]) if plan else None,
+        share=planning.Share(plan["num_workers"], plan["cpus_per_trial"], plan["gpus_per_trial"], plan["concurrent"]) if plan else None,
     )
 
 
@@ -257,6 +257,7 @@ def _train(console: Console, job: _Job, plan: planning.Plan, place: Executor, fo
         Assignment(
             trial_id=trial.trial_id,
             task=trial.task,
+            num_workers=plan.share.num_workers,
             cpus=plan.share.cpus,
             gpus=plan.share.gpus,
             folder=(folder / "trials" / trial.trial_id).resolve(),
@@ -265,7 +266,7 @@ def _train(console: Console, job: _Job, plan: planning.Plan, place: Executor, fo
         for trial in planning.settled(job.trials, plan.precision)
     ]
     began = time.time()
-    reports = place.run(assignments)
+    reports = place.run(assignments, plan.share.concurrent)
     with Progress(console, job.trials, job.earlier, plan, job.metric) as progress, contextlib.closing(reports):  # type: ignore[type-var]
         for report in reports:
             match report.kind:

@@ -17,8 +17,10 @@ CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 @dataclass(frozen=True, config=CLOSED)
 class Resources:
-    """Of one trial. A share of a GPU below 1 puts several trials on it."""
+    """Of one trial: `num_workers` processes that train it together, each with so much. A share of a GPU below 1 puts several
+    trials on it."""
 
+    num_workers: Count
     cpus: Count | Literal["auto"]
     gpus: Annotated[Number, Ge(0)] | Literal["auto"]
 

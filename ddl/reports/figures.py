@@ -15,11 +15,14 @@ from ddl.reports.statistics import Estimate
 from ddl.reports.verdicts import NOT_COMPARABLE
 from ddl.reports.wording import interval, number
 
-# After Okabe and Ito, "Color Universal Design" (2008), darkened on white and lightened on black until every one stands
-# out from its background by 3:1 (WCAG 2.2, 1.4.11).
-LIGHT = ("#0072B2", "#D55E00", "#00805C", "#B5508F", "#8A6A00", "#4A4A4A")
-DARK = ("#56B4E9", "#E8833A", "#1FC497", "#E58FC0", "#E9D53B", "#C9CDD2")
+# From the palette of Okabe and Ito, "Color Universal Design" (2008), moved until every colour stands out from its background
+# by 3:1 (WCAG 2.2, 1.4.11) and any two stay apart for the colour-blind; a test simulates that.
+LIGHT = ("#2D65B0", "#CF3900", "#21A172", "#A35086", "#A1863E", "#664F40")
+DARK = ("#409EE1", "#D36A12", "#4FE6B3", "#C3729C", "#F7D633", "#C5D8F1")
 DASHES = ("solid", "dash")
+
+BAND_FROM = 3
+"""The fewest seeds a band is drawn for: with two, Student's t makes it nine times as wide as they lie apart, and it hides all."""
 
 
 def panels(drawn: Sequence[Panel], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -40,12 +43,13 @@ def _figure(panel: Panel, names: Sequence[str], span: tuple[float, float]) -> di
     low, high = span
     pad = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
     logarithmic = [math.log10(low) - 0.05, math.log10(high) + 0.05] if low > 0 else None
-    # A band of two seeds may reach far out of the plot, and on a logarithmic axis below zero: it is cut beyond its edge.
+    # A band of few seeds may reach far out of the plot, and on a logarithmic axis below zero: it is cut beyond its edge.
     floor = low / 10 if low > 0 else low - 2 * (high - low)
     traces = [trace for series in panel.series for trace in _traces(series, names.index(series.configuration), floor)]
     return {
         "metric": panel.metric,
         "x_name": panel.x_name,
+        "ticks": panel.x_name == "epoch" and max(x for series in panel.series for x in series.x) <= 8,  # else "epoch 0.5"
         "data": [trace for trace, _ in traces],
         "seconds": [seconds for _, seconds in traces],
         "linear": [low - pad, high + pad],
@@ -57,7 +61,7 @@ def _traces(series: Series, index: int, floor: float) -> list[tuple[dict[str, An
     """(trace, seconds): the band, the seeds as one trace with gaps, and the mean line on top."""
     name = html.escape(series.configuration)  # Plotly reads some HTML in names
     traces = []
-    banded = [i for i, low in enumerate(series.low) if not math.isnan(low)]
+    banded = [i for i, n in enumerate(series.n) if n >= BAND_FROM]
     if banded:
         there_and_back = banded + banded[::-1]
         edge = [series.high[i] for i in banded] + [max(series.low[i], floor) for i in banded[::-1]]
@@ -151,7 +155,7 @@ def strips(configurations: Sequence[Configuration], measure: str, reference: Ref
             mean=place(e.mean),
             low=None if e.low is None else place(e.low),
             high=None if e.high is None else place(e.high),
-            dots=tuple(place(v) for v in c.values[measure].values()) if e.n <= 10 else (),
+            dots=tuple(place(v) for v in c.values[measure].values()) if 1 < e.n <= 10 else (),
             reference=None if value is None else place(value),
             allowed=None if value is None or tolerance is None or not comparable else (place(value - tolerance), place(value + tolerance)),
         )

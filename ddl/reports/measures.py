@@ -19,7 +19,7 @@ COUNTED = ("finished", "stopped")
 """A trial that a scheduler stopped counts with what it had reached: leaving it out would flatter its configuration."""
 
 ALL_PAIRS = 12
-"""Up to so many configurations, every pair is compared; above, each with the best one."""
+"""Up to so many configurations, every pair is compared; above, each with the best one, and the best are listed first."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,9 @@ def measure(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.DataFr
     members = {name: [t for t in trials if t.configuration == name] for name in names}
     configurations = tuple(_configuration(name, rows[name], measures, costs, reference, _obstacles(run, members[name])) for name in names)
     costs = tuple(cost for cost in costs if any(cost in c.costs for c in configurations))
+    if len(configurations) > ALL_PAIRS:
+        best_first = ranked(configurations, primary, mode)
+        configurations = (*best_first, *(c for c in configurations if c not in best_first))
     pairs, note = _pairs(configurations, primary, mode, reference)
     comparisons = {m: tuple(statistics.compare({c.name: c.values[m] for c in configurations}, pairs)) for m in measures}
     ordering = None

@@ -68,7 +68,7 @@ def setting(measured: Measured, statuses: Mapping[str, int], scale: str) -> str:
     text += f" at {scale} scale" if scale else ""
     text += f", on {'; '.join(d.label + _amount(d) for d in measured.data)}" if measured.data else ""
     others = [f"{n} {status}" for status, n in statuses.items() if n and status != "finished"]
-    return f"{text}. {statuses['finished']} of {count(trials, 'trial')} finished{''.join(f', {o}' for o in others)}."
+    return f"{text}. {statuses['finished']:,} of {count(trials, 'trial')} finished{''.join(f', {o}' for o in others)}."
 
 
 def judgement(measured: Measured) -> str:
@@ -81,11 +81,11 @@ def judgement(measured: Measured) -> str:
     said = [f"{words[word]} {word}" for word in (
         verdicts.REPRODUCED, verdicts.NOT_REPRODUCED, verdicts.INCONCLUSIVE, verdicts.NOT_COMPARABLE
     ) if words[word]]  # fmt: skip
-    text = f"Against {measured.reference.source}: {', '.join(said)}"
+    text = f"Against {measured.reference.source}: {', '.join(said)}."
     reasons = {c.verdict.why for c in measured.configurations if c.verdict is not None}
     if words[verdicts.NOT_COMPARABLE] and len(reasons) == 1:
-        text += f" ({reasons.pop()})"
-    return text + "."
+        text += f" Why: {reasons.pop()}."
+    return text
 
 
 def against_reference(configuration: Configuration, reference: Reference) -> str:
@@ -122,7 +122,7 @@ def plan(run: Mapping[str, Any], trials: Sequence[TrialRow], ended: bool) -> Pla
         "trials": ("Trials", str),
         "concurrent": ("Side by side", str),
         "cpus_per_trial": ("CPU cores a trial", str),
-        "gpus_per_trial": ("GPUs a trial", str),
+        "gpus_per_trial": ("GPUs a trial", "{:g}".format),
         "disk_bytes": ("Disk needed", size),
     }
     facts = [(label, text(given[key])) for key, (label, text) in worded.items() if given.get(key) is not None]

@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from ddl.precision import Probe
-from ddl.sweeps.worker import Assignment, Report, probe_trial, run_trial
+from ddl.sweeps.worker import Assignment, Report, device_of, probe_trial, run_trial
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Executor(Protocol):
         """`worker.probe_trial` of each, all at once where there is room, so that they are timed under a sweep's load."""
         ...
 
-    def run(self, assignments: Sequence[Assignment]) -> Iterator[Report]:
-        """Run all; each report is taken to be recorded when the next is asked for. Closing the iterator stops the trials."""
+    def run(self, assignments: Sequence[Assignment], concurrent: int) -> Iterator[Report]:
+        """Run all, at most `concurrent` at a time; each report is taken to be recorded when the next is asked for. Closing the iterator stops the trials."""
         ...
 
 
@@ -74,6 +74,6 @@ class InlineExecutor:
     def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[Probe]]:
         return [probe_trial(assignment, precisions) for assignment in assignments]
 
-    def run(self, assignments: Sequence[Assignment]) -> Iterator[Report]:
+    def run(self, assignments: Sequence[Assignment], concurrent: int) -> Iterator[Report]:
         for assignment in assignments:
-            yield from run_trial(assignment)
+            yield from run_trial(assignment, device_of(assignment))

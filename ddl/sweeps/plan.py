@@ -24,8 +24,9 @@ BYTES_PER_PARAMETER = 12
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial gets, and how many such shares there are."""
+    """What one trial gets (`cpus` and `gpus` for each of its `num_workers`), and how many trials run at once."""
 
+    num_workers: int
     cpus: int
     gpus: float
     concurrent: int
@@ -49,6 +50,7 @@ class Plan:
             "executor": executor,
             "trials": trials,
             "concurrent": self.share.concurrent,
+            "num_workers": self.share.num_workers,
             "cpus_per_trial": self.share.cpus,
             "gpus_per_trial": self.share.gpus,
             "nodes": self.capacity.nodes,
@@ -73,22 +75,33 @@ class Plan:
 def share(launch: Launch, capacity: Capacity, trials: int, inline: bool, problems: list[str]) -> Share:
     """Each trial's part of `capacity`. A request that no node can ever fulfil goes into `problems`: Ray would wait for ever."""
     asked = launch.resources
+    workers = asked.num_workers
+    if inline and workers > 1:
+        problems.append(f"resources.num_workers: {workers} workers need --executor ray; inline is one process. Ask for 1.")
     gpus = asked.gpus if asked.gpus != "auto" else float(min(capacity.node_gpus, 1))
     if gpus > capacity.node_gpus:
-        problems.append(f"resources.gpus: {gpus:g} asked for one trial, but no node has more than {capacity.node_gpus}. Ask for less.")
+        problems.append(f"resources.gpus: {gpus:g} asked for a worker, but no node has more than {capacity.node_gpus}. Ask for less.")
+    elif gpus and (room := _room(capacity.gpus, capacity.node_gpus, capacity.nodes, gpus)) < workers:
+        problems.append(f"resources: {workers} workers with {gpus:g} GPUs each, but there is room for {room}. Ask for less.")
     if gpus > 1 and gpus != int(gpus):
-        problems.append(f"resources.gpus: {gpus:g}: above one, a trial gets whole GPUs. Write {math.ceil(gpus)}.")
-    by_gpu = trials
-    if gpus >= 1:
-        by_gpu = min(capacity.gpus // int(gpus), capacity.nodes * (capacity.node_gpus // int(gpus)))
-    elif gpus:
-        by_gpu = capacity.gpus * int(1 / gpus)  # a share lies on one GPU
-    side_by_side = max(1, min(trials, capacity.cpus, by_gpu, 1 if inline else trials))
-    cpus = asked.cpus if asked.cpus != "auto" else max(1, min(capacity.node_cpus, capacity.cpus // side_by_side))
+        problems.append(f"resources.gpus: {gpus:g}: above one, a worker gets whole GPUs. Write {math.ceil(gpus)}.")
+    by_gpu = _room(capacity.gpus, capacity.node_gpus, capacity.nodes, gpus) // workers if gpus else trials
+    side_by_side = max(1, min(trials, capacity.cpus // workers, by_gpu, 1 if inline else trials))
+    per_node = math.ceil(side_by_side * workers / capacity.nodes)
+    cpus = asked.cpus if asked.cpus != "auto" else max(1, min(capacity.node_cpus // per_node, capacity.cpus // (side_by_side * workers)))
     if cpus > capacity.node_cpus:
-        problems.append(f"resources.cpus: {cpus} asked for one trial, but no node has more than {capacity.node_cpus}. Ask for less.")
-    concurrent = max(1, min(side_by_side, capacity.cpus // cpus, capacity.nodes * (capacity.node_cpus // cpus)))
-    return Share(cpus, gpus, concurrent)
+        problems.append(f"resources.cpus: {cpus} asked for a worker, but no node has more than {capacity.node_cpus}. Ask for less.")
+    elif (room := _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus)) < workers:
+        problems.append(f"resources: {workers} workers with {cpus} CPU cores each, but there is room for {room}. Ask for less.")
+    concurrent = max(1, min(side_by_side, _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus) // workers))
+    return Share(workers, cpus, gpus, concurrent)
+
+
+def _room(total: int, node: int, nodes: int, each: float) -> int:
+    """For how many workers with `each` of something there is room. A worker lies on one node, and a share of a GPU on one GPU."""
+    if each < 1:
+        return total * int(1 / each + 1e-9)
+    return min(total // int(each), nodes * (node // int(each)))
 
 
 def make(trials: Sequence[Trial], part: Share, executor: Executor, precision: str | None, out: Path, checkpoint_every_s: float) -> Plan:
@@ -99,7 +112,7 @@ def make(trials: Sequence[Trial], part: Share, executor: Executor, precision: st
     """
     first = {trial.configuration: trial for trial in reversed(trials)}
     chosen = [first[name] for name in dict.fromkeys(trial.configuration for trial in trials)][:MAX_PROBED]
-    assignments = [Assignment(t.trial_id, t.task, part.cpus, part.gpus, out, checkpoint_every_s) for t in chosen]
+    assignments = [Assignment(t.trial_id, t.task, part.num_workers, part.cpus, part.gpus, out, checkpoint_every_s) for t in chosen]
     probes: dict[str, Probe] = {}
     while assignments:
         now, assignments = assignments[: part.concurrent], assignments[part.concurrent :]

@@ -25,7 +25,11 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from ddl.precision import Probe
 from ddl.sweeps.executors import Capacity, local_capacity
-from ddl.sweeps.worker import Assignment, Report, probe_trial, run_trial
+from ddl.sweeps.ray_train import run_together
+from ddl.sweeps.worker import Assignment, Report, device_of, probe_trial, run_trial
+
+LEADER = "trial_leader"
+"""What the process holds that waits for a trial's workers: it must hold something, and must not hold what they need."""
 
 STOP_S = 10
 """How long Tune may take to end its trials when a sweep is stopped; then their processes are ended all the same."""
@@ -56,6 +60,7 @@ class RayExecutor:
                 address="local",
                 num_cpus=here.cpus,
                 num_gpus=here.gpus,
+                resources={LEADER: here.cpus},
                 include_dashboard=False,
                 # Nothing large passes through it: workers get names and numbers, and load data themselves.
                 object_store_memory=128 * 2**20,
@@ -87,11 +92,11 @@ class RayExecutor:
                 found.append([])  # as for a trial that raises
         return found
 
-    def run(self, assignments: Sequence[Assignment]) -> Iterator[Report]:
+    def run(self, assignments: Sequence[Assignment], concurrent: int) -> Iterator[Report]:
         if not assignments:
             return
         handover = Handover()
-        tuner = self._tuner(assignments, handover)
+        tuner = self._tuner(assignments, concurrent, handover)
 
         def fit() -> None:
             try:
@@ -108,14 +113,24 @@ class RayExecutor:
             handover.stop()
             thread.join(timeout=STOP_S)
 
-    def _tuner(self, assignments: Sequence[Assignment], handover: "Handover") -> tune.Tuner:
+    def _tuner(self, assignments: Sequence[Assignment], concurrent: int, handover: "Handover") -> tune.Tuner:
         by_id = {assignment.trial_id: assignment for assignment in assignments}
         first = assignments[0]
+        share: Any = {"cpu": first.cpus, "gpu": first.gpus}
+        if first.num_workers > 1:
+            # A cluster that others started has no such resource; there it takes a hundredth of a core.
+            share = tune.PlacementGroupFactory([{LEADER: 1} if self._address is None else {"CPU": 0.01}])
         trainable = tune.with_parameters(_train, assignments=by_id)
         return tune.Tuner(
-            tune.with_resources(trainable, {"cpu": first.cpus, "gpu": first.gpus}),
+            tune.with_resources(trainable, share),
             param_space={"trial_id": tune.grid_search(list(by_id))},
-            tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=_name, trial_name_creator=_name),
+            tune_config=tune.TuneConfig(
+                # Trials whose workers Ray Train places do not hold the workers' resources themselves.
+                max_concurrent_trials=concurrent if first.num_workers > 1 else None,
+                reuse_actors=True,
+                trial_dirname_creator=_name,
+                trial_name_creator=_name,
+            ),
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(self._scratch),
@@ -221,6 +236,8 @@ def _name(trial: TuneTrial) -> str:
 
 def _train(config: dict[str, str], assignments: dict[str, Assignment]) -> None:
     """Runs in a worker. Each report waits until the driver has recorded it."""
-    for report in run_trial(assignments[config["trial_id"]]):
+    assignment = assignments[config["trial_id"]]
+    alone = assignment.num_workers == 1
+    for report in run_trial(assignment, device_of(assignment)) if alone else run_together(assignment):
         # The metrics stand at the top level too, where schedulers and searchers look for them.
         tune.report({**report.metrics, "step": report.step, "epoch": report.epoch, "report": report})

@@ -26,10 +26,14 @@ PROBE_STEPS = 6
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial as a worker gets it: what to compute, with how much, and where its files go."""
+    """A trial as a worker gets it: what to compute, with how much, and where its files go.
+
+    `cpus` and `gpus` are each worker's, where several (`num_workers`) train the one trial.
+    """
 
     trial_id: str
     task: Task
+    num_workers: int
     cpus: int
     gpus: float
     folder: Path
@@ -57,13 +61,13 @@ class Report:
     place: str = ""
 
 
-def run_trial(assignment: Assignment) -> Iterator[Report]:
+def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
     """Run a trial from its newest checkpoint to its end, yielding reports; the last has the kind `ended`.
 
+    Where several processes train it, each runs this, with its own `device`: all yield, the first one's reports count.
     A measurement is yielded, and so recorded by the consumer, before the checkpoint that contains it is stored: a resume
     measures again what was lost, and never skips it. A trial that raises ends as failed: it stops no other.
     """
-    device = _device(assignment)
     trial_id, folder = assignment.trial_id, assignment.folder / "checkpoints"
     found = checkpoints.newest(folder, trial_id)
     step, saved = found if found else (0, None)
@@ -76,7 +80,8 @@ def run_trial(assignment: Assignment) -> Iterator[Report]:
 
     def store(progress: Progress) -> None:
         state = {"elapsed_s": before_s + time.monotonic() - began, "task": progress.state()}
-        checkpoints.store(folder, trial_id, progress.step, state)
+        if device.rank == 0:
+            checkpoints.store(folder, trial_id, progress.step, state)
 
     try:
         for progress in assignment.task.run(device, saved["task"] if saved else None):
@@ -85,7 +90,8 @@ def run_trial(assignment: Assignment) -> Iterator[Report]:
             last = replace(
                 last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=before_s + now - began
             )
-            _keep_figures(assignment.folder, progress.figures)
+            if device.rank == 0:
+                _keep_figures(assignment.folder, progress.figures)
             if progress.metrics or progress.facts:
                 yield replace(last, kind="measured", metrics=dict(progress.metrics), facts=dict(progress.facts))
                 reported = now
@@ -93,7 +99,7 @@ def run_trial(assignment: Assignment) -> Iterator[Report]:
             elif now - reported >= REPORT_EVERY_S:
                 yield last
                 reported = now
-            if now - stored >= assignment.checkpoint_every_s:
+            if device.agree(now - stored >= assignment.checkpoint_every_s):
                 store(progress)
                 stored, unsaved = time.monotonic(), None
         if unsaved is not None:
@@ -114,7 +120,7 @@ def probe_trial(assignment: Assignment, precisions: list[str] | None) -> list[Pr
     A task without a choice of precision is timed as it is, under the name "". A trial that raises gives an empty list:
     it will fail when its turn comes, and until then the others are none of its business.
     """
-    device = _device(assignment)
+    device = device_of(assignment)
     task = assignment.task
     names = [""]
     if hasattr(task, "precision"):
@@ -131,7 +137,8 @@ def with_precision(task: Task, name: str) -> Task:
     return replace(task, precision=name or "fp32") if getattr(task, "precision", None) == "auto" else task  # type: ignore[call-arg]
 
 
-def _device(assignment: Assignment) -> Device:
+def device_of(assignment: Assignment) -> Device:
+    """The device for a trial that this process trains alone, and as many threads as it was given cores."""
     torch.set_num_threads(assignment.cpus)
     if not assignment.gpus:
         # Without this a process that was given no GPU still sees them all.

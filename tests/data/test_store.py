@@ -123,14 +123,14 @@ def test_others_may_read_the_cache(mirror, tmp_path):
     assert (tmp_path / "cache/tiny" / PREPARED).stat().st_mode & 0o777 == 0o644
 
 
-PREPARE = """
+LOAD = """
 import json, logging, multiprocessing, sys
 from ddl.data import sets, sources
 
-def prepare(barrier, report):
+def load(barrier, report):
     logging.basicConfig(filename=report + ".log")
     barrier.wait()
-    facts = sources.prepare("tiny", "full").facts()
+    facts = sources.load("tiny", "full").origin.facts()
     with open(report, "w") as file:
         json.dump(facts, file)
 
@@ -138,7 +138,7 @@ folder, reports, processes = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sets.__path__.append(folder)
 context = multiprocessing.get_context("fork")
 barrier = context.Barrier(processes)
-running = [context.Process(target=prepare, args=(barrier, f"{reports}/{number}")) for number in range(processes)]
+running = [context.Process(target=load, args=(barrier, f"{reports}/{number}")) for number in range(processes)]
 for process in running:
     process.start()
 for process in running:
@@ -146,10 +146,10 @@ for process in running:
 """
 
 
-def prepare_at_once(tiny, reports: Path, processes: int) -> list[tuple[dict, str]]:
-    """Each process's origin and log; they start to prepare in the same moment. One import of torch serves them all."""
+def load_at_once(tiny, reports: Path, processes: int) -> list[tuple[dict, str]]:
+    """Each process's origin and log; they start to load, so to prepare, in the same moment. One import of torch serves all."""
     reports.mkdir()
-    command = [sys.executable, "-c", PREPARE, str(tiny.folder), str(reports), str(processes)]
+    command = [sys.executable, "-c", LOAD, str(tiny.folder), str(reports), str(processes)]
     one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
     path = {"PYTHONPATH": str(Path(sources.__file__).parents[2])}
     subprocess.run(command, env=os.environ | one_thread | path, check=True, timeout=100)
@@ -158,7 +158,7 @@ def prepare_at_once(tiny, reports: Path, processes: int) -> list[tuple[dict, str
 
 def test_eight_processes_prepare_at_once_and_download_once(host, tiny, tmp_path):
     host.files["/tiny.tar.gz"] = tiny.archive
-    ends = prepare_at_once(tiny, tmp_path / "reports", processes=8)
+    ends = load_at_once(tiny, tmp_path / "reports", processes=8)
     assert [facts for facts, _ in ends] == [ends[0][0]] * 8
     assert ends[0][0]["complete"]
     assert [log for _, log in ends] == [""] * 8
@@ -167,7 +167,7 @@ def test_eight_processes_prepare_at_once_and_download_once(host, tiny, tmp_path)
 
 
 def test_processes_that_find_no_source_ask_once_and_agree(host, tiny, tmp_path):
-    ends = prepare_at_once(tiny, tmp_path / "reports", processes=8)
+    ends = load_at_once(tiny, tmp_path / "reports", processes=8)
     assert [facts["stand_in"] for facts, _ in ends] == ["the whole of tiny"] * 8
     assert [log.count("STANDS IN") for _, log in ends] == [1] * 8
     assert len(host.requests) == 1

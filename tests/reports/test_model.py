@@ -156,6 +156,7 @@ def test_many_configurations_are_compared_with_the_best_and_drawn_in_part(make_r
     run = model.build([make_run(many, seeds=[0, 1], epochs=2, spread=0.0005)]).runs[0]
     pairs = [(c.first, c.second) for c in run.comparisons["best val/accuracy"]]
     assert len(pairs) == 19
+    assert [c.name for c in run.configurations] == list(reversed(many))
     assert {first for first, _ in pairs} == {"c19"}
     assert "which flatters its lead" in run.comparisons_note
     assert run.shown[0] == "c19"

@@ -16,6 +16,8 @@ def spanning(low: float, high: float) -> Estimate:
         (0.83, 0.85, NOT_REPRODUCED, "higher"),
         (0.77, 0.79, INCONCLUSIVE, "partly"),
         (0.81, 0.83, INCONCLUSIVE, "partly"),
+        (0.81, 0.85, INCONCLUSIVE, "partly"),
+        (0.75, 0.79, INCONCLUSIVE, "partly"),
         (0.10, 0.99, INCONCLUSIVE, "partly"),
     ],
 )

@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
 def _bucket(run_id: str, held: Held) -> dict[str, Any]:
     return {
         "id": "b", "name": run_id, "displayName": held.about.get("displayName"), "notes": held.about.get("notes"),
-        "tags": held.about.get("tags"), "config": held.about.get("config", "{}"), "wandbConfig": "{}",
+        "tags": held.about.get("tags"), "config": held.about.get("config", "{}"), "wandbConfig": json.dumps({"t": 1}),
         "summaryMetrics": json.dumps(held.summary), "historyLineCount": len(held.rows), "logLineCount": 0, "eventsLineCount": 0,
         "historyTail": json.dumps([json.dumps(row) for row in held.rows[-1:]]), "eventsTail": "[]",
     }  # fmt: skip

@@ -43,8 +43,10 @@ def following(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """The process that a driver starts."""
     command = [sys.executable, "-m", "ddl.tracking.wandb", str(folder), "--follow"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def until(condition: Callable[[], object], within_s: float = 15.0) -> None:
@@ -96,23 +98,22 @@ def test_no_secret_and_no_place_reaches_the_server(folder: Path, server: Server,
 
 
 def test_a_sweep_is_followed_live_and_over_a_retry(folder: Path, server: Server) -> None:
-    with create(folder) as ledger:
-        with following(folder) as process:
-            ledger.started("t0", 0, "somewhere cpu")
-            measure(ledger, "t0", range(3))
-            until(lambda: server.runs and len(held(server)["t0"].rows) == 2)  # live, but for the newest row
-            assert held(server)["t0"].exit_code is None
-            ledger.started("t0", 10, "elsewhere cpu")  # its process was lost
-            measure(ledger, "t0", range(2, 4))
-            ledger.measured("t0", 30, 3, 5.0, {"time/train_s": 5.0}, {})
-            ledger.ended("t0", "finished")
-            ledger.started("t1", 0, "somewhere cpu")
-            measure(ledger, "t1", range(2))
-            until(lambda: len(held(server)) == 2)
-            ledger.interrupted()
-            assert process.wait(timeout=15) == 0
-            assert process.stderr is not None
-            assert process.stderr.read() == ""
+    with create(folder) as ledger, following(folder) as process:
+        ledger.started("t0", 0, "somewhere cpu")
+        measure(ledger, "t0", range(3))
+        until(lambda: server.runs and len(held(server)["t0"].rows) == 2)  # live, but for the newest row
+        assert held(server)["t0"].exit_code is None
+        ledger.started("t0", 10, "elsewhere cpu")  # its process was lost
+        measure(ledger, "t0", range(2, 4))
+        ledger.measured("t0", 30, 3, 5.0, {"time/train_s": 5.0}, {})
+        ledger.ended("t0", "finished")
+        ledger.started("t1", 0, "somewhere cpu")
+        measure(ledger, "t1", range(2))
+        until(lambda: len(held(server)) == 2)
+        ledger.interrupted()
+        assert process.wait(timeout=15) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
     cut_off = held(server)["t1"]
     assert (cut_off.exit_code, cut_off.summary["status"], len(cut_off.rows)) == (1, "interrupted", 1)
 
@@ -135,16 +136,16 @@ def test_without_its_driver_a_follower_ends(folder: Path, server: Server) -> Non
     with create(folder, trials=1) as ledger:
         ledger.started("t0", 0, "somewhere cpu")
         measure(ledger, "t0", range(3))
-    driver = subprocess.Popen(
-        ["sh", "-c", f"{sys.executable} -m ddl.tracking.wandb '{folder}' --follow & echo $!; wait"], stdout=subprocess.PIPE, text=True
-    )
-    with driver:
-        assert driver.stdout is not None
-        follower = psutil.Process(int(driver.stdout.readline()))
-        until(lambda: server.runs and len(held(server)["t0"].rows) == 2)
-        processes = [follower, *follower.children(recursive=True)]
-        assert len(processes) > 1
-        driver.kill()
+    command = f"{sys.executable} -m ddl.tracking.wandb '{folder}' --follow & echo $!; wait"
+    with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, text=True) as driver:
+        try:
+            assert driver.stdout is not None
+            follower = psutil.Process(int(driver.stdout.readline()))
+            until(lambda: server.runs and len(held(server)["t0"].rows) == 2)
+            processes = [follower, *follower.children(recursive=True)]
+            assert len(processes) > 1
+        finally:
+            driver.kill()
     _, alive = psutil.wait_procs(processes, timeout=15)
     assert not alive
     assert (held(server)["t0"].exit_code, held(server)["t0"].summary["status"]) == (1, "interrupted")
@@ -161,10 +162,10 @@ def test_a_server_that_never_answers_is_given_up_in_time(
         whole(ledger, "t0")
     began = time.monotonic()
 
-    with pytest.raises(ValueError, match=rf"^W&B at {hole}: .*Nothing is lost.*--publish"):
+    with pytest.raises(ValueError, match=rf"^W&B at {hole}: .*Nothing is lost.*--publish") as raised:
         publish(folder)
     assert time.monotonic() - began < 8
-    assert len(str(pytest.raises(ValueError, publish, folder).value).splitlines()) == 1
+    assert len(str(raised.value).splitlines()) == 1
 
     began = time.monotonic()
     follow(folder)  # whose driver goes on, as far as the ledger says

@@ -26,6 +26,7 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: t.ink },
       hoverlabel: { bgcolor: t.paper, bordercolor: t.grid, font: { color: t.ink, size: 12 }, namelength: 40 },
       xaxis: { ...axis, title: { text: state.x === "seconds" ? "seconds trained" : figure.x_name, font: { color: t.soft } },
+        ...(figure.ticks && state.x !== "seconds" ? { dtick: 1 } : {}),
         unifiedhovertitle: { text: state.x === "seconds" ? "%{x:.1f} s" : figure.x_name + " %{x}" } },
       yaxis: { ...axis, type: state.y, ...(range ? { range: [...range] } : { autorange: true }) },
     };

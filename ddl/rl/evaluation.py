@@ -1,0 +1,31 @@
+"""Greedy episodes of a stack, apart from training: no exploration, fresh starts, nothing learnt from them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ddl.rl.draws import Draws
+from ddl.rl.environments import CartPole
+
+LOOK_EVERY = 20
+"""Steps between looks at whether all episodes have ended; each look waits for the device."""
+
+
+def greedy_returns(
+    values: Callable[[Tensor], Tensor], environment: CartPole, seeds: list[int], purpose: str, episodes: int, device: torch.device
+) -> Tensor:
+    """Returns [members, episodes] of the greedy policy on `values`, observations -> action values.
+
+    The starts follow from each member's seed and `purpose`: another purpose, other episodes.
+    """
+    state = environment.start(Draws(seeds, f"evaluation/{purpose}", episodes * environment.start_numbers, device).at(0))
+    returns = torch.zeros(len(seeds), episodes, device=device)
+    running = torch.ones(len(seeds), episodes, dtype=torch.bool, device=device)
+    for step in range(environment.step_limit):
+        state, terminated, _ = environment.step(state, values(environment.observe(state)).argmax(1))
+        returns += running
+        running &= ~terminated
+        if step % LOOK_EVERY == 0 and not running.any():
+            break
+    return returns

@@ -1,0 +1,159 @@
+"""Who steps the environments: this process, or env runners in processes of their own.
+
+`num_env_runners` is RLlib's: 0 samples in this process, N makes N Ray actors, which share every member's environments
+between them. Both give the same numbers.
+"""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from ddl.rl.environments import CartPole, EnvState, find
+from ddl.rl.members import Member, Settings, Stack
+from ddl.rl.networks import MemberNetwork
+from ddl.rl.sampling import Rollout, Sampler, joined
+
+TIMEOUT_S = 60.0
+"""After which a runner that has not answered is taken for dead, where the settings say nothing."""
+
+ATTEMPTS = 5
+"""Runners tried in turn for one rollout before it is given up: something kills every one of them."""
+
+
+class Runners(Protocol):
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def start(self) -> EnvState: ...
+
+    def sample(self, parameters: Tensor, state: EnvState, step: int, steps: int) -> Rollout:
+        """`Sampler.sample` over all environments."""
+        ...
+
+
+class LocalRunner(contextlib.AbstractContextManager["LocalRunner"]):
+    """Samples in this process."""
+
+    def __init__(self, sampler: Sampler):
+        self._sampler = sampler
+
+    def start(self) -> EnvState:
+        return self._sampler.start()
+
+    def sample(self, parameters: Tensor, state: EnvState, step: int, steps: int) -> Rollout:
+        return self._sampler.sample(parameters, state, step, steps)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+
+class RayRunners:
+    """N Ray actors, each with a part of every member's environments.
+
+    The state of the environments comes back with every rollout, so a runner that dies, or does not answer in time, takes
+    nothing with it: another is started in its place and asked for the same rollout, which gives the same numbers.
+    """
+
+    def __init__(self, stack: Stack, settings: Settings):
+        self._stack, self._settings = stack, settings
+        self._timeout_s = settings.runner_timeout_s or TIMEOUT_S
+        n, envs = settings.num_env_runners, settings.envs
+        self._parts = [(envs * index // n, envs * (index + 1) // n) for index in range(n)]
+        self._actors: list[Any] = []
+        self.replaced = 0
+
+    def __enter__(self) -> Self:
+        import ray
+
+        self._own_ray = not ray.is_initialized()
+        if self._own_ray:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            ray.init(
+                address="local",
+                num_cpus=len(self._parts),
+                include_dashboard=False,
+                object_store_memory=128 * 2**20,
+                log_to_driver=False,
+                _node_ip_address="127.0.0.1",
+            )
+        self._actors = [self._launch(part) for part in self._parts]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        import ray
+
+        for actor in self._actors:
+            ray.kill(actor)
+        if self._own_ray:
+            ray.shutdown()
+
+    def start(self) -> EnvState:
+        return local_sampler(self._stack, self._settings, 0, self._settings.envs).start()
+
+    def sample(self, parameters: Tensor, state: EnvState, step: int, steps: int) -> Rollout:
+        asked = [(parameters.cpu(), _cpu(state.part(*part)), step, steps) for part in self._parts]
+        pending = [actor.sample.remote(*question) for actor, question in zip(self._actors, asked, strict=True)]
+        found = [self._wait(index, asked[index], reference) for index, reference in enumerate(pending)]
+        return _to(joined(found), self._stack.device)
+
+    def _wait(self, index: int, question: tuple, reference: Any) -> Rollout:
+        """The runner's answer, or its replacement's."""
+        import ray
+
+        for _ in range(ATTEMPTS):
+            try:
+                return ray.get(reference, timeout=self._timeout_s)
+            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+                ray.kill(self._actors[index])
+                self._actors[index] = self._launch(self._parts[index])
+                self.replaced += 1
+                reference = self._actors[index].sample.remote(*question)
+        raise RuntimeError(f"env runner {index}: {ATTEMPTS} in a row died or did not answer within {self._timeout_s:g} s")
+
+    def _launch(self, part: tuple[int, int]) -> Any:
+        import ray
+
+        # No CPU of its own: a trial's processes share what the trial was given.
+        remote = ray.remote(num_cpus=0, max_restarts=0)(_Runner)
+        return remote.remote(self._stack.members, self._settings, part)
+
+
+class _Runner:
+    """Lives in a Ray actor."""
+
+    def __init__(self, members: Sequence[Member], settings: Settings, part: tuple[int, int]):
+        torch.set_num_threads(1)
+        self._sampler = local_sampler(Stack(members, torch.device("cpu")), settings, *part)
+
+    def sample(self, parameters: Tensor, state: EnvState, step: int, steps: int) -> Rollout:
+        return self._sampler.sample(parameters, state, step, steps)
+
+
+def local_sampler(stack: Stack, settings: Settings, first: int, last: int) -> Sampler:
+    return Sampler(stack, network_of(stack, settings), find(settings.environment), settings.envs, first, last)
+
+
+def network_of(stack: Stack, settings: Settings) -> MemberNetwork:
+    inputs, actions = CartPole.observation_size, CartPole.actions
+    return MemberNetwork(inputs, settings.hidden, actions, stack.value_scale, settings.optimistic)
+
+
+def runners(stack: Stack, settings: Settings) -> Runners:
+    if settings.num_env_runners == 0:
+        return LocalRunner(local_sampler(stack, settings, 0, settings.envs))
+    return RayRunners(stack, settings)
+
+
+def _cpu(state: EnvState) -> EnvState:
+    return EnvState(state.physics.cpu().contiguous(), state.steps.cpu().contiguous())
+
+
+def _to(rollout: Rollout, device: torch.device) -> Rollout:
+    state = EnvState(rollout.state.physics.to(device), rollout.state.steps.to(device))
+    return Rollout(rollout.rows.to(device), rollout.ended, state)

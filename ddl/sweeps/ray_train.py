@@ -1,0 +1,88 @@
+"""One trial trained by several workers: Ray Train places them, inside the trial's own process under Ray Tune."""
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from ddl.devices import Device
+from ddl.sweeps.worker import Assignment, Report, run_trial
+
+
+@ray.remote(num_cpus=0)
+class _Mailbox:
+    """Reports on their way from the first worker to the trial's process. `give` returns when the report was dealt with."""
+
+    def __init__(self) -> None:
+        self._reports: asyncio.Queue[Report | None] = asyncio.Queue()
+        self._taken = False
+
+    async def give(self, report: Report | None) -> None:
+        await self._reports.put(report)
+        await self._reports.join()
+
+    async def take(self) -> Report | None:
+        """The next report; asking for it says that the one before is dealt with."""
+        if self._taken:
+            self._reports.task_done()
+        self._taken = True
+        return await self._reports.get()
+
+
+def run_together(assignment: Assignment) -> Iterator[Report]:
+    """`worker.run_trial` in `num_workers` processes: NCCL between GPUs, gloo between CPUs. Yields the first one's reports.
+
+    Raises what ended the workers where that was not the trial's own doing, so that Tune starts the trial again.
+    """
+    mailbox = _Mailbox.remote()  # type: ignore[attr-defined]
+    storage = assignment.folder / "train"
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"assignment": assignment, "mailbox": mailbox},
+        torch_config=TorchConfig(backend="nccl" if assignment.gpus else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=assignment.num_workers,
+            use_gpu=assignment.gpus > 0,
+            resources_per_worker={"CPU": assignment.cpus} | ({"GPU": assignment.gpus} if assignment.gpus else {}),
+        ),
+        run_config=ray.train.RunConfig(name="train", storage_path=str(storage)),
+    )
+    failure: list[Exception] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except Exception as error:  # noqa: BLE001  carried to the thread that consumes the reports, which raises it
+            failure.append(error)
+        mailbox.give.remote(None)
+
+    thread = threading.Thread(target=fit, name="ray-train", daemon=True)
+    thread.start()
+    ended = False
+    while (report := ray.get(mailbox.take.remote())) is not None:
+        ended = report.kind == "ended"
+        yield report
+    ray.kill(mailbox)
+    shutil.rmtree(storage, ignore_errors=True)
+    if failure and not ended:
+        raise failure[0]
+
+
+def _work(config: dict[str, Any]) -> None:
+    """Runs in each worker."""
+    assignment: Assignment = config["assignment"]
+    torch.set_num_threads(assignment.cpus)
+    context = ray.train.get_context()
+    device = Device(get_device(), context.get_world_rank(), context.get_world_size())
+    for report in run_trial(assignment, device):
+        if device.rank == 0:
+            ray.get(config["mailbox"].give.remote(report))
+        if report.status == "failed":
+            # Alone in its failure it would leave the others waiting for it.
+            raise RuntimeError(f"worker {device.rank} of {device.world_size}: {report.reason}")

@@ -1,0 +1,140 @@
+"""The contract of a learner, driven with made-up data. A new learner needs a line in `LEARNERS` and nothing else."""
+
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from ddl import checkpoints, learners
+from ddl.devices import Device
+from ddl.learners.learner import Batch, Learner
+from ddl.learners.supervised import Classifier
+from ddl.models.cnn import ConvNet
+from ddl.precision import Precision
+
+CPU = Device(torch.device("cpu"))
+
+
+def classifier(optimiser: Callable) -> Callable[[], Learner]:
+    def make() -> Learner:
+        return Classifier(
+            ConvNet(1, 8, 3, widths=[4], convolutions=2, dense=16, dropout=0.2, batch_norm_layers=1, initialisation="glorot"),
+            optimiser,
+            training=lambda images: images.float() / 255,
+            evaluation=lambda images: images.float() / 255,
+            precision=Precision.parse("fp32"),
+            device=CPU,
+        )
+
+    return make
+
+
+def images_and_classes(n: int) -> Batch:
+    return torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 3, (n,))
+
+
+LEARNERS: dict[str, tuple[Callable[[], Learner], Callable[[int], Batch]]] = {
+    "Classifier with Adam": (classifier(lambda parameters: torch.optim.Adam(parameters, lr=0.01)), images_and_classes),
+    "Classifier with SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)), images_and_classes),
+    "Classifier with plain SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1)), images_and_classes),
+}
+"""How to make one, with weights from torch's generator, and a batch of so many examples for it."""
+
+every_learner = pytest.mark.parametrize(("make", "batch_of"), LEARNERS.values(), ids=LEARNERS.keys())
+
+
+def test_every_learner_is_held_to_the_contract():
+    found = set()
+    for module in pkgutil.iter_modules(learners.__path__):
+        for name, cls in inspect.getmembers(importlib.import_module(f"{learners.__name__}.{module.name}"), inspect.isclass):
+            if issubclass(cls, Learner) and not inspect.isabstract(cls):
+                found.add(name)
+    assert found == {type(make()).__name__ for make, _ in LEARNERS.values()}
+
+
+@every_learner
+def test_a_step_gives_a_loss_and_named_parts_that_hold_nothing_back(make, batch_of):
+    parts = make().step(batch_of(6))
+    assert "loss" in parts
+    for name, value in parts.items():
+        assert isinstance(name, str)
+        assert value.shape == ()
+        assert not value.requires_grad
+        assert math.isfinite(value)
+
+
+@every_learner
+def test_steps_learn(make, batch_of):
+    learner, batch = make(), batch_of(24)
+    losses = [learner.step(batch)["loss"].item() for _ in range(150)]
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
+@every_learner
+@pytest.mark.parametrize("parts", [1, 2, 3, 25])
+def test_an_evaluation_counts_each_example_once_however_they_are_batched(make, batch_of, parts):
+    learner, batch = make(), batch_of(25)
+    learner.step(batch)
+    whole = dict(learner.evaluate([batch]))
+    split = dict(learner.evaluate(zip(*(tensor.tensor_split(parts) for tensor in batch), strict=True)))
+    assert whole.keys() == split.keys()
+    assert all(isinstance(value, float) for value in whole.values())
+    assert split == pytest.approx(whole, rel=1e-5)
+
+
+@every_learner
+def test_an_evaluation_changes_nothing(make, batch_of, tmp_path):
+    learner, batch = make(), batch_of(10)
+    learner.step(batch)
+    checkpoints.store(tmp_path, "learner", 0, learner.state_dict())
+    first, again = dict(learner.evaluate([batch])), dict(learner.evaluate([batch]))
+    assert first == again
+    assert equal(learner.state_dict(), checkpoints.newest(tmp_path, "learner")[1])
+
+
+@every_learner
+def test_a_learner_with_anothers_state_goes_on_as_the_other_would(make, batch_of, tmp_path):
+    one, batches = make(), [batch_of(8) for _ in range(6)]
+    for batch in batches[:3]:
+        one.step(batch)
+    checkpoints.store(tmp_path, "learner", 3, one.state_dict())
+    other = make()
+    other.step(batches[5])
+    other.load_state_dict(checkpoints.newest(tmp_path, "learner")[1])
+    assert equal(one.state_dict(), other.state_dict())
+    for batch in batches[3:]:
+        after = []
+        for learner in (one, other):
+            torch.manual_seed(5)
+            after.append(learner.step(batch))
+        assert equal(*after)
+    assert equal(one.state_dict(), other.state_dict())
+    assert dict(one.evaluate(batches)) == dict(other.evaluate(batches))
+
+
+@every_learner
+def test_a_state_of_a_learner_that_has_not_begun(make, batch_of, tmp_path):
+    one, other, batch = make(), make(), batch_of(8)
+    assert not equal(one.state_dict(), other.state_dict()), "they begin with other weights"
+    checkpoints.store(tmp_path, "learner", 0, one.state_dict())
+    other.load_state_dict(checkpoints.newest(tmp_path, "learner")[1])
+    after = []
+    for learner in (one, other):
+        torch.manual_seed(5)
+        after.append(learner.step(batch))
+    assert equal(*after)
+    assert equal(one.state_dict(), other.state_dict())
+
+
+def equal(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b

@@ -1,0 +1,277 @@
+"""What a trial gets, how many run side by side, and how long it takes: worked out before anything starts."""
+
+import dataclasses
+import itertools
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from ddl.precision import Probe
+from ddl.sweeps import plan
+from ddl.sweeps.executors import Capacity
+from ddl.sweeps.plan import Share, makespan
+
+LAPTOP = Capacity(nodes=1, cpus=8, gpus=0, node_cpus=8, node_gpus=0)
+WORKSTATION = Capacity(nodes=1, cpus=16, gpus=4, node_cpus=16, node_gpus=4)
+CLUSTER = Capacity(nodes=3, cpus=30, gpus=9, node_cpus=10, node_gpus=3)
+
+
+@pytest.fixture
+def share(ask):
+    """What a trial gets of a capacity, with its problems, by the overrides on the command line."""
+
+    def share(capacity: Capacity, trials: int, *overrides: str, inline: bool = False) -> tuple[Share, list[str]]:
+        asked = ask(overrides=overrides)
+        assert asked.problems == []
+        problems: list[str] = []
+        return plan.share(asked.sweep.launch, capacity, trials, inline, problems), problems
+
+    return share
+
+
+# Shares
+
+
+@pytest.mark.parametrize(
+    ("capacity", "trials", "overrides", "cpus", "gpus", "concurrent"),
+    [
+        (LAPTOP, 2, [], 4, 0, 2),
+        (LAPTOP, 3, [], 2, 0, 3),
+        (LAPTOP, 100, [], 1, 0, 8),
+        (LAPTOP, 1, [], 8, 0, 1),
+        (LAPTOP, 100, ["resources.cpus=3"], 3, 0, 2),
+        (LAPTOP, 100, ["resources.cpus=8"], 8, 0, 1),
+        (WORKSTATION, 100, [], 4, 1, 4),
+        (WORKSTATION, 2, [], 8, 1, 2),
+        (WORKSTATION, 100, ["resources.gpus=2"], 8, 2, 2),
+        (WORKSTATION, 100, ["resources.gpus=3"], 16, 3, 1),
+        (WORKSTATION, 100, ["resources.gpus=0.5"], 2, 0.5, 8),
+        (WORKSTATION, 100, ["resources.gpus=0.1"], 1, 0.1, 16),
+        (WORKSTATION, 100, ["resources.gpus=0"], 1, 0, 16),
+        (WORKSTATION, 100, ["resources.cpus=6"], 6, 1, 2),
+        (CLUSTER, 100, [], 3, 1, 9),
+    ],
+)
+def test_a_trials_share(share, capacity, trials, overrides, cpus, gpus, concurrent):
+    found, problems = share(capacity, trials, *overrides)
+    assert problems == []
+    assert (found.cpus, found.gpus, found.concurrent) == (cpus, gpus, concurrent)
+
+
+def test_a_share_of_a_gpu_lies_on_one_gpu(share):
+    assert share(WORKSTATION, 100, "resources.gpus=0.6")[0].concurrent == 4, "not six: two of them fit on no GPU"
+    assert share(WORKSTATION, 100, "resources.gpus=0.4", "resources.cpus=1")[0].concurrent == 8, "not ten"
+
+
+def test_a_trials_share_lies_on_one_node(share):
+    assert share(CLUSTER, 100, "resources.gpus=2")[0].concurrent == 3, "not four: one GPU of each node is left over"
+    assert share(CLUSTER, 100, "resources.cpus=6", "resources.gpus=0")[0].concurrent == 3, "not five"
+
+
+def test_inline_is_one_at_a_time_with_all_the_cores(share):
+    found, problems = share(LAPTOP, 100, inline=True)
+    assert (found.cpus, found.concurrent, problems) == (8, 1, [])
+
+
+@pytest.mark.parametrize("capacity", [LAPTOP, WORKSTATION, CLUSTER])
+@pytest.mark.parametrize("trials", [1, 2, 3, 7, 50])
+def test_shares_that_nobody_asked_for_never_exceed_what_there_is(share, capacity, trials):
+    found, problems = share(capacity, trials)
+    assert problems == []
+    assert 1 <= found.concurrent <= trials
+    assert found.cpus * found.concurrent <= capacity.cpus
+    assert found.gpus * found.concurrent <= capacity.gpus
+    assert found.cpus <= capacity.node_cpus
+
+
+@pytest.mark.parametrize(
+    ("capacity", "overrides", "said"),
+    [
+        (LAPTOP, ["resources.cpus=9"], "resources.cpus: 9 asked for "),
+        (LAPTOP, ["resources.gpus=1"], "resources.gpus: 1 asked for "),
+        (LAPTOP, ["resources.gpus=0.5"], "resources.gpus: 0.5 asked for "),
+        (CLUSTER, ["resources.cpus=11"], "resources.cpus: 11 asked for "),
+        (CLUSTER, ["resources.gpus=4"], "resources.gpus: 4 asked for "),
+        (WORKSTATION, ["resources.gpus=1.5"], "resources.gpus: 1.5: above one, "),
+    ],
+)
+def test_what_no_node_can_ever_give_is_refused_with_a_mend(share, capacity, overrides, said):
+    _, problems = share(capacity, 10, *overrides)
+    (problem,) = problems
+    assert problem.startswith(said)
+    assert problem.endswith(("Ask for less.", "Write 2."))
+
+
+def test_workers_that_train_a_trial_together_share_it_out(share):
+    found, problems = share(WORKSTATION, 100, "resources.num_workers=2")
+    assert problems == []
+    assert (found.num_workers, found.cpus, found.gpus, found.concurrent) == (2, 4, 1, 2)
+    assert share(CLUSTER, 100, "resources.num_workers=4")[0].concurrent == 2
+    assert share(LAPTOP, 1, "resources.num_workers=2")[0].cpus == 4
+    found, problems = share(CLUSTER, 1, "resources.num_workers=4", "resources.gpus=0")
+    assert (found.cpus, problems) == (5, []), "two of them on one node"
+
+
+@pytest.mark.parametrize(
+    ("capacity", "overrides", "room"),
+    [
+        (WORKSTATION, ["resources.num_workers=5"], 4),
+        (WORKSTATION, ["resources.num_workers=5", "resources.gpus=0.6"], 4),
+        (CLUSTER, ["resources.num_workers=4", "resources.gpus=2"], 3),
+        (LAPTOP, ["resources.num_workers=3", "resources.cpus=4"], 2),
+        (CLUSTER, ["resources.num_workers=4", "resources.cpus=6", "resources.gpus=0"], 3),
+    ],
+)
+def test_more_workers_than_there_is_room_for(share, capacity, overrides, room):
+    _, (problem,) = share(capacity, 10, *overrides)
+    assert problem.startswith("resources: ")
+    assert problem.endswith(f" each, but there is room for {room}. Ask for less.")
+
+
+def test_inline_is_one_process(share):
+    _, (problem,) = share(LAPTOP, 10, "resources.num_workers=2", inline=True)
+    assert problem.startswith("resources.num_workers: 2 workers need --executor ray")
+
+
+def test_both_are_told_at_once(share):
+    _, problems = share(LAPTOP, 10, "resources.cpus=9", "resources.gpus=1")
+    assert len(problems) == 2
+
+
+# Makespan
+
+
+def simulated(seconds: list[float], places: int) -> float:
+    """The same by looking at each moment at which a place becomes free."""
+    running: list[float] = []
+    now, waiting = 0.0, list(seconds)
+    while waiting or running:
+        while waiting and len(running) < places:
+            running.append(now + waiting.pop(0))
+        now = min(running)
+        running.remove(now)
+    return now
+
+
+@pytest.mark.parametrize("places", [1, 2, 3, 8])
+def test_the_makespan_is_that_of_a_simulation(places):
+    for lengths in itertools.product([0.5, 1.0, 3.0], repeat=4):
+        assert makespan(lengths, places) == simulated(list(lengths), places)
+    numbers = random.Random(0)
+    for _ in range(50):
+        lengths = [numbers.uniform(0, 10) for _ in range(numbers.randint(1, 30))]
+        assert makespan(lengths, places) == pytest.approx(simulated(lengths, places))
+
+
+def test_the_makespan_of_nothing_of_one_and_of_equal_ones():
+    assert makespan([], 3) == 0.0
+    assert makespan([7.0], 3) == 7.0
+    assert makespan([2.0] * 7, 3) == 6.0
+    assert makespan([1.0, 1.0, 9.0], 2) == 10.0, "in the order given, not the best"
+
+
+# The plan as a whole
+
+
+@dataclasses.dataclass
+class Probing:
+    """An executor that measures what it is told: the seconds of a step, by learning rate and precision."""
+
+    step_s: dict[float, dict[str, float]]
+    asked: list[tuple[list[float], list[str] | None]] = dataclasses.field(default_factory=list)
+
+    def capacity(self) -> Capacity:
+        return LAPTOP
+
+    def probe(self, assignments, precisions):
+        self.asked.append(([one.task.lr for one in assignments], precisions))
+        return [
+            sorted(
+                (
+                    Probe(name, 10.0, step_s, 1.0, 0.0, 100, 2, {"parameters": 1000})
+                    for name, step_s in self.step_s[one.task.lr].items()
+                    if precisions is None or name in precisions
+                ),
+                key=lambda probe: probe.step_s,
+            )
+            for one in assignments
+        ]
+
+
+def rates(ask, *values: float, seeds: int = 2):
+    asked = ask(overrides=[f"task.lr={','.join(map(str, values))}", f"seeds={seeds}"])
+    assert asked.problems == []
+    return asked.trials
+
+
+@pytest.fixture
+def make(tmp_path: Path):
+    def make(trials, executor: Probing, concurrent: int, precision: str | None = None) -> plan.Plan:
+        part = dataclasses.replace(Share(**dict.fromkeys([item.name for item in dataclasses.fields(Share)], 1)), concurrent=concurrent)
+        return plan.make(trials, part, executor, precision, tmp_path, 15.0)
+
+    return make
+
+
+def test_every_configuration_is_timed_and_each_of_its_seeds_takes_as_long(ask, make):
+    executor = Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 3.0}})
+    made = make(rates(ask, 0.1, 0.2), executor, concurrent=2)
+    assert {name: one.step_s for name, one in made.probes.items()} == {"0.1": 1.0, "0.2": 3.0}
+    assert made.eta_s == makespan([112.0, 312.0, 112.0, 312.0], 2)
+    assert made.disk_bytes == 4 * 1000 * plan.BYTES_PER_PARAMETER * 2
+    assert executor.asked == [([0.1, 0.2], None)]
+
+
+def test_all_configurations_get_the_one_precision_that_is_fastest_in_sum_and_agrees_in_each(ask, make):
+    executor = Probing({0.1: {"fp32": 3.0, "bf16": 1.0, "wild": 0.1}, 0.2: {"fp32": 3.0, "bf16": 4.0}})
+    made = make(rates(ask, 0.1, 0.2), executor, concurrent=2)
+    assert made.precision == "bf16"
+    assert {one.precision for one in made.probes.values()} == {"bf16"}
+    executor = Probing({0.1: {"fp32": 3.0, "bf16": 1.0}, 0.2: {"fp32": 3.0, "bf16": 6.0}})
+    assert make(rates(ask, 0.1, 0.2), executor, concurrent=2).precision == "fp32"
+
+
+def test_later_rounds_are_timed_in_the_precision_of_the_first(ask, make):
+    executor = Probing({rate: {"fp32": 3.0, "bf16": 1.0} for rate in (0.1, 0.2, 0.3)})
+    made = make(rates(ask, 0.1, 0.2, 0.3), executor, concurrent=2)
+    assert executor.asked == [([0.1, 0.2], None), ([0.3, 0.3], ["bf16"])], "a half-empty machine would be faster than the sweep is"
+    assert len(made.probes) == 3
+
+
+def test_a_settled_precision_is_kept(ask, make):
+    executor = Probing({0.1: {"fp32": 3.0, "bf16": 1.0}})
+    assert make(rates(ask, 0.1), executor, concurrent=1, precision="fp32").precision == "fp32"
+    assert executor.asked == [([0.1], ["fp32"])]
+
+
+def test_of_many_configurations_some_are_timed_and_the_others_reckoned_by_their_mean(ask, make):
+    values = [float(number) for number in range(1, 21)]
+    executor = Probing({value: {"fp32": value} for value in values})
+    made = make(rates(ask, *values, seeds=1), executor, concurrent=4)
+    assert len(made.probes) == plan.MAX_PROBED == 8
+    mean = 10 + 100 * 4.5 + 2
+    assert made.eta_s == pytest.approx(makespan([12 + 100 * value for value in values[:8]] + [mean] * 12, 4))
+
+
+def test_where_nothing_could_be_timed_the_time_is_not_known(ask, make):
+    made = make(rates(ask, 0.1), Probing({0.1: {}}), concurrent=1)
+    assert math.isnan(made.eta_s)
+    assert made.record("inline", 2)["eta_s"] is None
+    assert (made.precision, made.disk_bytes) == ("", 0)
+
+
+def test_a_configuration_that_could_not_be_timed_is_reckoned_by_the_others(ask, make):
+    made = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 1.0}, 0.2: {}}), concurrent=1)
+    assert made.eta_s == 2 * 112.0
+    assert made.precision == "fp32"
+
+
+def test_settling_the_precision_leaves_a_trial_the_trial_it_was(ask):
+    trials = rates(ask, 0.1)
+    settled = plan.settled(trials, "bf16 channels_last")
+    assert [one.task.precision for one in settled] == ["bf16 channels_last"] * 2
+    assert [one.trial_id for one in settled] == [one.trial_id for one in trials]
+    given = ask(overrides=["task.precision=fp32"]).trials
+    assert plan.settled(given, "bf16") == given

@@ -1,0 +1,150 @@
+"""That every hyperparameter of the classification task reaches what it is meant for."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import yaml
+
+from ddl import config
+from ddl.data import sources
+from ddl.devices import Device
+from ddl.models.cnn import ConvNet
+from ddl.tasks import classification
+from ddl.tasks.classification import Classification
+
+CPU = Device(torch.device("cpu"))
+TINY = {
+    "seed": 3,
+    "content": "sample",
+    "train_limit": 32,
+    "val_limit": 16,
+    "augmentation": "none",
+    "widths": [4, 6],
+    "convolutions": 1,
+    "dense": 8,
+    "dropout": 0.1,
+    "optimiser": "sgd",
+    "lr": 0.05,
+    "momentum": 0.5,
+    "batch_size": 8,
+    "epochs": 1,
+    "precision": "fp32",
+}
+
+
+def task(**changed) -> Classification:
+    values = yaml.safe_load((config.FOLDER / "task" / "classification.yaml").read_text())
+    del values["class"]
+    return Classification(**values | TINY | changed)
+
+
+def last(**changed) -> dict[str, float]:
+    *_, progress = task(**changed).run(CPU)
+    return {name: value for name, value in progress.metrics.items() if not name.startswith("time/")}
+
+
+CHANGES = {
+    "data_set": "mnist",
+    "train_limit": 24,
+    "val_limit": 8,
+    "augmentation": "light",
+    "widths": [6, 6],
+    "convolutions": 2,
+    "dense": 9,
+    "dropout": 0.2,
+    "batch_norm_layers": 1,
+    "initialisation": "zeros",
+    "optimiser": "adam",
+    "lr": 0.06,
+    "momentum": 0.6,
+    "batch_size": 16,
+    "epochs": 2,
+    "precision": "bf16",
+    "seed": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def unchanged() -> dict[str, float]:
+    torch.set_num_threads(1)
+    return last()
+
+
+@pytest.mark.parametrize("name", [item.name for item in dataclasses.fields(Classification) if item.name != "content"])
+def test_every_hyperparameter_makes_a_difference(name, unchanged):
+    assert last(**{name: CHANGES[name]}) != unchanged
+
+
+def test_momentum_is_of_sgd_alone():
+    assert last(optimiser="adam", momentum=0.5) == last(optimiser="adam", momentum=0.0)
+
+
+def test_precision_left_open_is_fp32():
+    assert last(precision="auto") == last(precision="fp32")
+
+
+def test_facts_name_the_data_its_size_and_what_was_built():
+    first = next(task().run(CPU))
+    sample = sources.load("cifar10", "sample")
+    assert first.facts["data"] == sample.origin.facts() | {"train": 32, "val": 16}
+    assert first.facts["data"]["source"] == "bundled sample"
+    assert not first.facts["data"]["complete"]
+    by_hand = (3 * 4 * 9 + 4) + (4 * 6 * 9 + 6) + (6 * 8 * 8 * 8 + 8) + (8 * 10 + 10)
+    assert first.facts["parameters"] == by_hand
+    assert first.facts["precision"] == "fp32"
+    assert first.facts["evaluations"] == 2
+
+
+def test_no_limit_is_all_of_the_data():
+    first = next(task(data_set="mnist", train_limit=0, val_limit=0, batch_size=1024, widths=[1], convolutions=1, dense=1).run(CPU))
+    sample = sources.load("mnist", "sample")
+    assert (first.facts["data"]["train"], first.facts["data"]["val"]) == (len(sample.train), len(sample.val))
+
+
+@pytest.fixture
+def seen(monkeypatch) -> dict[bool, list[torch.Tensor]]:
+    """What the model is given, by whether it is training."""
+    given: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+
+    class Seeing(ConvNet):
+        def forward(self, images):
+            given[self.training].append(images.clone())
+            return super().forward(images)
+
+    monkeypatch.setattr(classification, "ConvNet", Seeing)
+    return given
+
+
+@pytest.mark.parametrize("data_set", ["cifar10", "mnist"])
+def test_images_are_normalised_by_the_official_figures_in_training_and_in_evaluation(seen, data_set):
+    list(task(data_set=data_set, batch_size=32).run(CPU))
+    data = sources.load(data_set, "sample")
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
+    torch.testing.assert_close(seen[False][0], (data.val.inputs[:16] / 255 - mean) / std, atol=1e-4, rtol=1e-4)
+    expected = (data.train.inputs[:32] / 255 - mean) / std
+    (trained,) = seen[True]
+    assert sorted(trained.sum((1, 2, 3)).tolist()) == pytest.approx(sorted(expected.sum((1, 2, 3)).tolist()), rel=1e-3, abs=0.1)
+
+
+def test_augmentation_is_for_training_alone(seen):
+    list(task(augmentation="aggressive").run(CPU))
+    moved = {key: list(images) for key, images in seen.items()}
+    for images in seen.values():
+        images.clear()
+    list(task(augmentation="none").run(CPU))
+    assert all(torch.equal(a, b) for a, b in zip(moved[False], seen[False], strict=True))
+    assert not any(torch.allclose(a, b) for a, b in zip(moved[True], seen[True], strict=True))
+
+
+def test_from_zeros_it_stays_at_chance_for_the_studys_reason():
+    steps = [
+        one.metrics
+        for one in task(initialisation="zeros", epochs=3, lr=0.5, train_limit=200, val_limit=0, batch_size=50).run(CPU)
+        if one.metrics
+    ]
+    assert steps[0]["val/loss"] == pytest.approx(math.log(10))
+    for metrics in steps:
+        assert metrics["val/accuracy"] == pytest.approx(0.1, abs=0.03)
+    assert steps[-1]["train/loss"] == pytest.approx(math.log(10), abs=0.2)

@@ -1,0 +1,144 @@
+"""The contract of a task, driven at the smallest size. A new task needs a line in `TINY` and nothing else."""
+
+import copy
+import dataclasses
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator
+
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+
+from ddl import checkpoints, config
+from ddl.data import sources
+from ddl.devices import Device
+from ddl.progress import Progress
+from ddl.tasks.task import Task
+
+CPU = Device(torch.device("cpu"))
+
+TINY = {
+    "classification": {
+        "content": "sample",
+        "train_limit": 40,
+        "val_limit": 20,
+        "widths": [4],
+        "convolutions": 1,
+        "dense": 8,
+        "dropout": 0.1,
+        "augmentation": "light",
+        "batch_size": 16,
+        "epochs": 2,
+    },
+}
+"""By the name of a task's YAML: what makes it so small that it ends in a moment."""
+
+TASKS = sorted(path.stem for path in (config.FOLDER / "task").glob("*.yaml"))
+every_task = pytest.mark.parametrize("name", TASKS)
+
+
+def build(name: str, **changed) -> Task:
+    values = yaml.safe_load((config.FOLDER / "task" / f"{name}.yaml").read_text())
+    module, _, cls = values.pop("class").rpartition(".")
+    return getattr(__import__(module, fromlist=[cls]), cls)(**values | TINY[name] | {"seed": 3} | changed)
+
+
+def measured(progress: Iterator[Progress]) -> list[tuple[int, dict[str, float]]]:
+    """(step, metrics) without what a clock says."""
+    found = [(one.step, {name: value for name, value in one.metrics.items() if not name.startswith("time/")}) for one in progress]
+    return [(step, metrics) for step, metrics in found if metrics]
+
+
+@every_task
+def test_every_task_has_a_tiny_version(name):
+    assert name in TINY
+
+
+@every_task
+def test_building_a_task_touches_no_data(name, monkeypatch):
+    monkeypatch.setattr(sources, "load", lambda *arguments: pytest.fail("data was loaded"))
+    task = build(name)
+    assert set(task.data_sets) <= set(sources.names())
+    task.run(CPU)
+
+
+@every_task
+def test_a_task_cannot_be_changed_and_takes_all_its_hyperparameters_and_no_other(name):
+    task = build(name)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        task.seed = 4
+    for item in dataclasses.fields(task):
+        assert item.default is item.default_factory is dataclasses.MISSING, f"{item.name} has a default, which YAML should give"
+    values = {item.name: getattr(task, item.name) for item in dataclasses.fields(task)}
+    with pytest.raises(ValidationError, match="surprise"):
+        type(task)(**values, surprise=1)
+    values.pop("seed")
+    with pytest.raises(ValidationError, match="seed"):
+        type(task)(**values)
+
+
+@every_task
+def test_the_first_says_what_the_trial_is_and_where_it_begins(name):
+    steps = build(name).run(CPU)
+    first, second = next(steps), next(steps)
+    assert first.step == 0
+    assert second.step > 0
+    facts = json.loads(json.dumps(first.facts, allow_nan=False))
+    assert facts["data"]["name"]
+    assert facts["data"]["source"]
+    assert facts["data"]["stand_in"] == ""
+    assert facts["parameters"] > 0
+    assert first.metrics
+    assert not second.facts
+
+
+@every_task
+def test_steps_count_up_to_their_total_and_metrics_have_a_split_and_a_finite_value(name):
+    steps = list(build(name).run(CPU))
+    assert [one.step for one in steps] == sorted({one.step for one in steps})
+    assert {one.total_steps for one in steps} == {steps[-1].step}
+    assert steps[-1].metrics
+    for one in steps:
+        for metric, value in one.metrics.items():
+            assert re.fullmatch(r"\w+/\w+", metric)
+            assert math.isfinite(value)
+
+
+@every_task
+def test_a_trial_resumed_from_a_stored_state_ends_in_the_same_figures(name, tmp_path):
+    undisturbed = list(build(name).run(CPU))
+    middle = len(undisturbed) // 2
+    for one in itertools.islice(build(name).run(CPU), middle + 1):
+        if one.step == undisturbed[middle].step:
+            checkpoints.store(tmp_path, "trial", one.step, one.state())
+    step, state = checkpoints.newest(tmp_path, "trial")
+    torch.manual_seed(12345)
+    resumed = list(build(name).run(CPU, state))
+    assert resumed[0].step > step
+    assert measured(resumed) == measured(one for one in undisturbed if one.step > step)
+
+
+@every_task
+def test_a_trial_is_the_same_again_and_another_with_another_seed(name):
+    runs = []
+    for seed in (3, 3, 4, 3 + 2**32):
+        torch.manual_seed(seed * 17 % 1000)
+        runs.append(measured(build(name, seed=seed).run(CPU)))
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+    assert runs[0] != runs[3]
+    starts = [str(run[0]) for run in runs[1:]]
+    assert len(set(starts)) == 3, "each seed begins with its own weights"
+
+
+@every_task
+def test_a_run_changes_no_data(name):
+    task = build(name)
+    before = {data_set: copy.deepcopy(sources.load(data_set, "sample").train.inputs[:40]) for data_set in task.data_sets}
+    list(task.run(CPU))
+    for data_set, inputs in before.items():
+        assert torch.equal(sources.load(data_set, "sample").train.inputs[:40], inputs)

@@ -1,0 +1,179 @@
+"""Which number format and layout a sweep trains in: the fastest whose losses agree with plain fp32."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from ddl import precision
+from ddl.devices import Device
+from ddl.precision import Precision, Probe, candidates, probe
+from ddl.progress import Diverged, Progress
+
+CPU = Device(torch.device("cpu"))
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Probe]]:
+    """Probes trials under a clock of their own. `seconds` and `losses` are of each candidate's steps, by its name."""
+    now = [0.0]
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+
+    def trials(
+        seconds: dict[str, list[float]], losses: dict[str, list], steps: int = 6, started: float = 5.0, evaluation: float = 3.0
+    ) -> list[Probe]:
+        closed = []
+
+        def trial(name: str) -> Iterator[Progress]:
+            try:
+                now[0] += started + evaluation
+                facts = {"evaluations": 4, "parameters": 9}
+                yield Progress(0, 1000, dict, metrics={"time/evaluate_s": evaluation}, facts=facts)
+                for step, (time, loss) in enumerate(zip(seconds[name], losses[name], strict=True)):
+                    now[0] += time
+                    if isinstance(loss, Exception):
+                        raise loss
+                    yield Progress(step + 1, 1000, dict, loss=None if loss is None else torch.tensor(loss))
+            finally:
+                closed.append(name)
+
+        found = probe(trial, list(seconds), CPU, steps)
+        assert sorted(closed) == sorted(seconds), "each trial is ended"
+        return found
+
+    return trials
+
+
+def names(found: list[Probe]) -> list[str]:
+    return [one.precision for one in found]
+
+
+def test_the_fastest_comes_first(trials):
+    seconds = {"fp32": [1.0] * 6, "slow": [3.0] * 6, "fast": [0.5] * 6}
+    found = trials(seconds, dict.fromkeys(seconds, [2.0] * 6))
+    assert names(found) == ["fast", "fp32", "slow"]
+    assert [one.step_s for one in found] == [0.5, 1.0, 3.0]
+
+
+def test_warming_up_and_a_single_slow_step_do_not_count(trials):
+    seconds = {"fp32": [1.0] * 6, "compiled": [90.0, 20.0, 0.5, 0.5, 30.0, 0.5]}
+    assert [(one.precision, one.step_s) for one in trials(seconds, dict.fromkeys(seconds, [2.0] * 6))] == [("compiled", 0.5), ("fp32", 1.0)]
+
+
+def test_what_a_probe_says_of_a_whole_trial(trials):
+    (found,) = trials({"fp32": [1.0] * 6}, {"fp32": [2.0] * 6}, started=5.0, evaluation=3.0)
+    assert (found.start_s, found.step_s, found.evaluate_s, found.total_steps, found.evaluations) == (5.0, 1.0, 3.0, 1000, 4)
+    assert found.facts == {"evaluations": 4, "parameters": 9}
+    assert found.trial_s == 5.0 + 1000 * 1.0 + 4 * 3.0
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [2.0, 2.0, 2.0, 2.0, 2.0, 2.05],
+        [2.0, NAN, 2.0, 2.0, 2.0, 2.0],
+        [2.0, INFINITY, 2.0, 2.0, 2.0, 2.0],
+        [0.0] * 6,
+        [-2.0] * 6,
+        [2.0, Diverged("training loss nan"), 2.0, 2.0, 2.0, 2.0],
+        [Diverged("training loss nan"), 2.0, 2.0, 2.0, 2.0, 2.0],
+    ],
+    ids=["apart", "nan", "infinite", "zero", "sign", "diverges", "diverges at once"],
+)
+def test_a_faster_one_whose_losses_disagree_is_left_out(trials, losses):
+    found = trials({"fp32": [1.0] * 6, "wrong": [0.1] * 6}, {"fp32": [2.0] * 6, "wrong": losses})
+    assert names(found) == ["fp32"]
+
+
+def test_rounding_is_no_disagreement(trials):
+    found = trials({"fp32": [1.0] * 6, "bf16": [0.1] * 6}, {"fp32": [2.0] * 6, "bf16": [2.0, 2.01, 1.99, 2.0, 2.0, 2.03]})
+    assert names(found) == ["bf16", "fp32"]
+    assert found[0].deviation == pytest.approx(0.015, abs=1e-5)
+    assert found[1].deviation == 0.0
+
+
+def test_a_configuration_that_diverges_in_fp32_says_nothing_against_the_others(trials):
+    end = Diverged("training loss nan")
+    seconds = {"fp32": [1.0] * 6, "bf16": [0.5] * 6}
+    found = trials(seconds, {"fp32": [2.0, 3.0, 4.0, end, 0.0, 0.0], "bf16": [2.0, 3.0, 4.0, NAN, NAN, NAN]})
+    assert names(found) == ["bf16", "fp32"]
+    assert names(trials(seconds, {"fp32": [NAN] * 6, "bf16": [NAN] * 6})) == ["bf16", "fp32"]
+    assert names(trials(seconds, {"fp32": [end] * 6, "bf16": [end] * 6})) == ["fp32", "bf16"]
+
+
+def test_a_trial_shorter_than_the_probe(trials):
+    seconds = {"fp32": [1.0, 1.0, 1.0], "bf16": [0.5, 0.5, 0.5]}
+    assert names(trials(seconds, dict.fromkeys(seconds, [2.0] * 3), steps=6)) == ["bf16", "fp32"]
+    assert names(trials({"fp32": [1.0], "bf16": [0.5]}, {"fp32": [2.0], "bf16": [2.0]}, steps=6)) == ["bf16", "fp32"]
+
+
+def test_a_task_that_gives_no_losses_is_timed_all_the_same(trials):
+    seconds = {"fp32": [1.0] * 6, "bf16": [0.5] * 6}
+    assert names(trials(seconds, dict.fromkeys(seconds, [None] * 6))) == ["bf16", "fp32"]
+
+
+def test_trials_take_turns_so_that_none_has_the_machine_at_a_better_time():
+    turns = []
+
+    def trial(name: str) -> Iterator[Progress]:
+        for step in range(10):
+            turns.append(name)
+            yield Progress(step, 10, dict, loss=torch.tensor(1.0))
+
+    probe(trial, ["a", "b"], CPU, 3)
+    assert turns[2:] == ["a", "b"] * 3
+
+
+# Names
+
+
+ALL = ["fp32", "bf16", "fp32 channels_last", "bf16 channels_last", "fp32 compiled", "bf16 channels_last compiled"]
+
+
+@pytest.mark.parametrize("text", ALL)
+def test_a_precisions_name_is_read_back(text):
+    assert str(Precision.parse(text)) == text
+    assert Precision.parse(str(Precision.parse(text))) == Precision.parse(text)
+
+
+def test_each_name_is_another_precision():
+    assert len({Precision.parse(text) for text in ALL}) == len(ALL)
+    assert Precision.parse("bf16 compiled channels_last") == Precision.parse("bf16 channels_last compiled")
+
+
+@pytest.mark.parametrize("text", ["", "fp64", "bf16 channel_last", "channels_last", "fp32 fp32", "fp32 compiled compiled", "auto", "FP32"])
+def test_unknown_words_are_refused(text):
+    with pytest.raises(ValueError, match=r"is unknown\. Use auto, or fp32 or bf16, then channels_last, compiled or both\."):
+        Precision.parse(text)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_candidates_begin_with_the_reference_and_can_all_be_parsed(kind):
+    tried = candidates(Device(torch.device(kind)))
+    assert tried[0] == "fp32"
+    assert [str(Precision.parse(name)) for name in tried] == tried
+    assert any("compiled" in name for name in tried) == (kind == "cuda")
+
+
+# What they do
+
+
+def test_bf16_rounds_the_work_and_not_the_weights():
+    chosen = Precision.parse("bf16")
+    module = chosen.apply(nn.Linear(4, 4))
+    with chosen.autocast(CPU):
+        assert module(torch.ones(1, 4)).dtype == torch.bfloat16
+    assert module.weight.dtype == torch.float32
+    with Precision.parse("fp32").autocast(CPU):
+        assert module(torch.ones(1, 4)).dtype == torch.float32
+
+
+def test_channels_last_is_the_layout_of_weights_and_images():
+    chosen, images = Precision.parse("fp32 channels_last"), torch.rand(2, 3, 5, 5)
+    module = chosen.apply(nn.Conv2d(3, 4, 3))
+    assert module.weight.is_contiguous(memory_format=torch.channels_last)
+    assert chosen.layout(images).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(chosen.layout(images), images)
+    assert Precision.parse("fp32").layout(images) is images
