@@ -29,7 +29,7 @@ class Online:
         """`folder` is the run's. `trusting`: a trial that was once sent whole is not asked about again."""
         self.root = folder.resolve() / "wandb"
         self.project = project
-        self.where = connection.server()
+        self.where = self._server = connection.server()
         self._trusting = trusting
         self._sent = self.root / ".sent"
         self._draft = self.root / ".draft"
@@ -41,7 +41,7 @@ class Online:
     def write(self, record: Record, final: bool) -> int:
         """The number of rows sent. The run is finished at the server when the trial has ended, or where this is `final`."""
         mark = self._sent / record.run_id
-        fingerprint = f"{self.where} {self.project} {record.fingerprint()}" if record.ended else ""
+        fingerprint = f"{self._server} {self.project} {record.fingerprint()}" if record.ended else ""
         if self._trusting and fingerprint and mark.is_file() and mark.read_text() == fingerprint:
             return 0
         steps = list(record.rows)
@@ -69,7 +69,7 @@ class Online:
         if open_ is None:
             run = connection.begin(record, self.project, "online", self._draft)
             self.where = run.project_url or self.where
-            open_ = self._open[record.trial_id] = _Open(run, run.step, record)
+            open_ = self._open[record.trial_id] = _Open(run, run.starting_step, record)
         open_.record = record
         return open_
 

@@ -101,7 +101,7 @@ def test_a_sweep_is_followed_live_and_over_a_retry(folder: Path, server: Server)
     with create(folder) as ledger, following(folder) as process:
         ledger.started("t0", 0, "somewhere cpu")
         measure(ledger, "t0", range(3))
-        until(lambda: server.runs and len(held(server)["t0"].rows) == 2)  # live, but for the newest row
+        until(lambda: server.runs and len(held(server)["t0"].rows) == 2, 30)  # live, but for the newest row; W&B's client sends every 15 s
         assert held(server)["t0"].exit_code is None
         ledger.started("t0", 10, "elsewhere cpu")  # its process was lost
         measure(ledger, "t0", range(2, 4))
@@ -141,7 +141,7 @@ def test_without_its_driver_a_follower_ends(folder: Path, server: Server) -> Non
         try:
             assert driver.stdout is not None
             follower = psutil.Process(int(driver.stdout.readline()))
-            until(lambda: server.runs and len(held(server)["t0"].rows) == 2)
+            until(lambda: server.runs)
             processes = [follower, *follower.children(recursive=True)]
             assert len(processes) > 1
         finally:
@@ -154,7 +154,7 @@ def test_without_its_driver_a_follower_ends(folder: Path, server: Server) -> Non
 def test_a_server_that_never_answers_is_given_up_in_time(
     folder: Path, hole: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(connection, "INIT_S", 2.0)
+    monkeypatch.setattr(connection, "INIT_S", 1.0)
     monkeypatch.setattr(tracking, "FIRST_PAUSE_S", 0.1)
     monkeypatch.setattr(tracking, "FAILURES", 2)
     monkeypatch.setattr(tracking, "POLL_S", 0.1)

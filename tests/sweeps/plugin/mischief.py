@@ -42,7 +42,7 @@ class Mischief(Task):
             raise RuntimeError("meant to fail")
         if self.deed == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.deed == "die once":
-            # In the probe, and in the first attempt.
-            if len(list(Path(self.marks).glob(f"{self.deed}-{self.seed}-*"))) <= 2:
-                os.kill(os.getpid(), signal.SIGKILL)
+        # In the probe, and in the first attempt.
+        attempts = len(list(Path(self.marks).glob(f"{self.deed}-{self.seed}-*")))
+        if self.deed == "die once" and attempts <= 2:
+            os.kill(os.getpid(), signal.SIGKILL)
