@@ -226,22 +226,36 @@ class Ledger(Reader):
         facts: Mapping[str, Any],
     ) -> None:
         with self._db:
-            self._db.executemany(
-                "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) VALUES (?, ?, ?, ?, ?, ?)",
-                [(trial_id, step, epoch, elapsed_s, name, value) for name, value in metrics.items()],
-            )
+            self._measure(trial_id, step, epoch, elapsed_s, metrics)
             if facts:
                 self._db.execute("UPDATE trials SET facts = json_patch(facts, ?) WHERE trial_id = ?", (json.dumps(dict(facts)), trial_id))
 
-    def ended(self, trial_id: str, status: str, reason: str = "") -> None:
-        """Durable when this returns."""
+    def ended(
+        self,
+        trial_id: str,
+        status: str,
+        reason: str = "",
+        *,
+        step: int = 0,
+        epoch: int | None = None,
+        elapsed_s: float = 0.0,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """The trial's end and its last metrics, together or not at all; durable when this returns."""
         assert status in ENDED, status
         with self._db:
+            self._measure(trial_id, step, epoch, elapsed_s, metrics or {})
             self._db.execute(
                 "UPDATE trials SET status = ?, reason = ?, ended_at = ? WHERE trial_id = ?",
                 (status, reason, time.time(), trial_id),
             )
             self._event(status, reason, trial_id)
+
+    def _measure(self, trial_id: str, step: int, epoch: int | None, elapsed_s: float, metrics: Mapping[str, float]) -> None:
+        self._db.executemany(
+            "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) VALUES (?, ?, ?, ?, ?, ?)",
+            [(trial_id, step, epoch, elapsed_s, name, value) for name, value in metrics.items()],
+        )
 
     def interrupted(self) -> None:
         """Trials that were running are planned again, to be continued by a resume."""

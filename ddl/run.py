@@ -275,8 +275,15 @@ def _train(console: Console, job: _Job, plan: planning.Plan, place: Executor, fo
                 case "measured":
                     ledger.measured(report.trial_id, report.step, report.epoch, report.elapsed_s, report.metrics, report.facts)
                 case "ended":
-                    ledger.measured(report.trial_id, report.step, report.epoch, report.elapsed_s, report.metrics, report.facts)
-                    ledger.ended(report.trial_id, report.status, report.reason)
+                    ledger.ended(
+                        report.trial_id,
+                        report.status,
+                        report.reason,
+                        step=report.step,
+                        epoch=report.epoch,
+                        elapsed_s=report.elapsed_s,
+                        metrics=report.metrics,
+                    )
             progress.update(report)
     ledger.event("trained", f"{time.time() - began:.1f} s, expected {plan.eta_s:.1f} s")
     console.print(f"all trials ended after {duration(time.time() - began)} (expected {duration(plan.eta_s)})")

@@ -223,6 +223,25 @@ def test_one_failing_call_leaves_the_old_or_the_new_checkpoint(folder, before, c
     assert raised >= 8, "two files, each opened, written and synced, a folder made and renamed"
 
 
+def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_the_name_before_it_is_called_stored(tmp_path, monkeypatch):
+    synced, missing, sync, rename = [], [], os.fsync, os.rename
+
+    def noted_sync(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    def noted_rename(source: Path, target: Path) -> None:
+        missing.extend(path.name for path in [source, *source.iterdir()] if path.stat().st_ino not in synced)
+        synced.clear()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    checkpoints.store(tmp_path, "trial", 1, state(1))
+    assert missing == []
+    assert synced == [tmp_path.stat().st_ino]
+
+
 def kill_at_every_call(folder: Path) -> None:
     """The same with SIGKILL. In a process of its own, since it forks."""
     for name, before in BEFORE.items():

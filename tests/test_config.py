@@ -136,7 +136,8 @@ def test_what_a_sweep_must_have(ask):
 
 def test_an_unknown_task(ask):
     (problem,) = ask(base=SWEEP.replace("classification", "clasification")).problems
-    assert problem.startswith("small.yaml:1: task: 'clasification' is unknown. Did you mean classification? There are: classification")
+    assert problem.startswith("small.yaml:1: task: 'clasification' is unknown. Did you mean classification? There are: ")
+    assert all(path.stem in problem for path in (config.FOLDER / "task").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", ["../task/classification", "'a\\0b'", "x" * 300, "''", "'*'"])
@@ -241,6 +242,9 @@ def test_a_number_names_a_configuration_as_tables_show_it(ask):
     assert asked.problems == []
     assert asked.sweep.file.reference.values == {"0.1": 1.0, "0.001": 2.0}
     assert {trial.configuration for trial in asked.trials} == {"0.1", "0.001"}
+    asked = ask("configurations: {0.10: {task.lr: 0.1}, 1: {task.lr: 0.2}}\n")
+    assert asked.problems == []
+    assert {trial.configuration for trial in asked.trials} == {"0.1", "1"}
 
 
 def test_every_mistake_is_told_at_once_with_its_file_and_line(ask):
@@ -407,6 +411,7 @@ from abc import abstractmethod
 class Counting(Task):
     to: Count
     word: str
+    loud: bool
     def run(self, device, resume=None):
         yield
 
@@ -425,7 +430,7 @@ def own(tmp_path, monkeypatch, request):
     """A function that makes a task `counting` beside the sweep file, of a module `MODULE`, which it returns, named by its class."""
     module = f"own_{re.sub(r'[^a-z0-9]', '_', request.node.name)}"
 
-    def own(cls: str = "MODULE.Counting", hyperparameters: str = "to: 3\nword: go\n", code: str = TASK_MODULE) -> str:
+    def own(cls: str = "MODULE.Counting", hyperparameters: str = "to: 3\nword: go\nloud: true\n", code: str = TASK_MODULE) -> str:
         (tmp_path / "modules").mkdir(exist_ok=True)
         (tmp_path / "modules" / f"{module}.py").write_text(code)
         monkeypatch.syspath_prepend(str(tmp_path / "modules"))
@@ -510,12 +515,13 @@ def test_a_plugin_that_is_no_module(ask, own, plugin):
 
 
 def test_mistakes_in_a_tasks_own_file(ask, own):
-    module = own(hyperparameters="wrod: go\n4: x\nword: 3\n")
+    module = own(hyperparameters="wrod: go\n4: x\nword: 3\nloud: 1\n")
     assert ask(f"plugins: [{module}]\n", base=OWN).problems == [
         "task/counting.yaml:2: wrod: unknown key. Did you mean word?",
         "task/counting.yaml:3: 4: unknown key.",
         "task/counting.yaml:1: task.to: missing. Give it a value.",
         "task/counting.yaml:4: task.word: should be a valid string, not 3.",
+        "task/counting.yaml:5: task.loud: should be a valid boolean, not 1.",
     ]
 
 

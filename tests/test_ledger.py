@@ -151,8 +151,8 @@ def test_a_status_that_there_is_not_is_refused(folder):
 def test_what_was_measured_after_the_checkpoint_is_removed_when_the_trial_starts_again(folder):
     with Ledger(folder) as writer:
         for step in (0, 10, 20, 30):
-            writer.measured("a", step, 0, 0.0, {"x": step}, {})
             writer.measured("b", step, 0, 0.0, {"x": step}, {})
+            writer.measured("a", step, 0, 0.0, {"x": step}, {})
         writer.started("a", 10, "")
         assert steps(folder, "a") == [0, 10], "what the checkpoint contains is not measured again"
         assert steps(folder, "b") == [0, 10, 20, 30]
@@ -372,3 +372,16 @@ def test_a_damaged_ledger_is_named_and_not_believed(folder, damage):
     with pytest.raises(ValueError, match=rf"{folder}/ledger\.sqlite: not a readable ledger \(.*\)\. Restore it from a copy\.") as caught:
         read_all(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("table", ["metrics", "events"])
+def test_damage_is_named_where_it_is_read_first(folder, table):
+    with Ledger(folder) as writer:
+        for step in range(200):
+            writer.measured("a", step, 0, 0.0, {"x": step}, {})
+            writer.event("noted", "x" * 50)
+    content = (folder / FILE).read_bytes()
+    reader = Reader(folder)
+    (folder / FILE).write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
+    with pytest.raises(ValueError, match=r"ledger\.sqlite: not a readable ledger"):
+        getattr(reader, table)()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddl.rl.policies import choose
+from ddl.rl.policies import choose, largest
 
 
 class Agent(ABC):
@@ -23,7 +23,7 @@ class QLearning(Agent):
     """Off-policy: the best action's value, max_a' Q(s', a') (equations 3 and 5)."""
 
     def bootstrap(self, values: Tensor, probabilities: Tensor, uniforms: Tensor) -> Tensor:
-        return values.amax(1)
+        return largest(values)
 
 
 class Sarsa(Agent):

@@ -6,16 +6,17 @@ import torch
 from torch import Tensor
 
 from ddl.rl.draws import Draws
-from ddl.rl.environments import CartPole
+from ddl.rl.environments import CartPole, EnvState
+from ddl.rl.policies import greedy
 
 LOOK_EVERY = 20
 """Steps between looks at whether all episodes have ended; each look waits for the device."""
 
 
 def greedy_returns(
-    values: Callable[[Tensor], Tensor], environment: CartPole, seeds: list[int], purpose: str, episodes: int, device: torch.device
+    values: Callable[[EnvState], Tensor], environment: CartPole, seeds: list[int], purpose: str, episodes: int, device: torch.device
 ) -> Tensor:
-    """Returns [members, episodes] of the greedy policy on `values`, observations -> action values.
+    """Returns [members, episodes] of the greedy policy on `values`, states -> action values [members, actions, episodes].
 
     The starts follow from each member's seed and `purpose`: another purpose, other episodes.
     """
@@ -23,7 +24,7 @@ def greedy_returns(
     returns = torch.zeros(len(seeds), episodes, device=device)
     running = torch.ones(len(seeds), episodes, dtype=torch.bool, device=device)
     for step in range(environment.step_limit):
-        state, terminated, _ = environment.step(state, values(environment.observe(state)).argmax(1))
+        state, terminated, _ = environment.step(state, greedy(values(state)))
         returns += running
         running &= ~terminated
         if step % LOOK_EVERY == 0 and not running.any():

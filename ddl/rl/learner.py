@@ -25,12 +25,18 @@ class QLearner:
         self.newest = network.initial(stack.seeds).to(stack.device)
         self.target, self.average = self.newest.clone(), self.newest.clone()
         self._gradient, self._m, self._v = (torch.zeros_like(self.newest) for _ in range(3))
-        self._views()
+        self._share = torch.ones_like(stack.lr)
+        self._layers, self._target_layers, self._into = map(network.layers, (self.newest, self.target, self._gradient))
         self.updates = 0
 
-    def _views(self) -> None:
-        layers = self._network.layers
-        self.layers, self._target_layers, self._into = layers(self.newest), layers(self.target), layers(self._gradient)
+    def slow(self, member: int) -> None:
+        """The member's average weights have solved its environment: it goes on from those, at the share `lr_solved` of its rate.
+
+        From its newest weights it would not do: at a high rate they wander about the average, and that is what it averages out.
+        """
+        self._share[member] = self._settings.lr_solved
+        self.newest[member] = self.target[member] = self.average[member]
+        self._m[member] = 0
 
     def step(self, batch: Batch, uniforms: Tensor, env_steps: int) -> Tensor:
         """One update; returns each member's mean distance of Q(s, a) to its target [members], in returns.
@@ -40,7 +46,7 @@ class QLearner:
         stack, network = self._stack, self._network
         following = network.values(self._target_layers, batch.next_observations)
         bootstrap = stack.agent.bootstrap(following, stack.policy.probabilities(following, env_steps), uniforms)
-        activations = network.activations(self.layers, batch.observations)
+        activations = network.activations(self._layers, batch.observations)
         taken = batch.actions.unsqueeze(1)
         output = activations[-1].gather(1, taken).squeeze(1)
         old = network.to_values(output.unsqueeze(1)).squeeze(1)
@@ -49,7 +55,7 @@ class QLearner:
         aim = torch.minimum(aim.clamp_(min=0), ceiling)
         error = output - network.to_outputs(aim)
         slope = torch.zeros_like(activations[-1]).scatter_(1, taken, (error / error.shape[1]).unsqueeze(1))
-        network.gradient(self.layers, activations, slope, self._into)
+        network.gradient(self._layers, activations, slope, self._into)
         self._adam(env_steps)
         self.updates += 1
         self.target.lerp_(self.newest, self._settings.target_rate)
@@ -63,7 +69,7 @@ class QLearner:
         self._m.lerp_(g, 1 - b1)
         self._v.mul_(b2).addcmul_(g, g, value=1 - b2)
         settings = self._settings
-        rates = self._stack.lr * (1 - (1 - settings.lr_end) * env_steps / settings.env_steps) / (1 - b1**t)
+        rates = self._stack.lr * self._share * (1 - (1 - settings.lr_end) * env_steps / settings.env_steps) / (1 - b1**t)
         deviation = (self._v / (1 - b2**t)).sqrt_().add_(EPS)
         self.newest.sub_((self._m / deviation).mul_(rates))
 
@@ -72,9 +78,12 @@ class QLearner:
         return self.newest.isfinite().all(1)
 
     def state(self) -> State:
-        return {name: getattr(self, name) for name in ("newest", "target", "average", "_m", "_v", "updates")}
+        return {name: getattr(self, name) for name in (*_TENSORS, "updates")}
 
     def load(self, state: State) -> None:
-        for name in ("newest", "target", "average", "_m", "_v"):
+        for name in _TENSORS:
             getattr(self, name).copy_(state[name])
         self.updates = state["updates"]
+
+
+_TENSORS = ("newest", "target", "average", "_m", "_v", "_share")

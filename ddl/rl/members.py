@@ -44,7 +44,8 @@ class Settings:
 
     `envs`: environments a member; each has `rollout_steps` steps taken in it, then `updates` updates are made of
     `batch_size` replayed transitions each, from the first `learning_starts` env steps on. `env_steps`: a member's, in all.
-    `lr_end`: learning rates fall linearly to this share of themselves. `target_rate` and `average_rate`: how far the target
+    `lr_end`: learning rates fall linearly to this share of themselves; `lr_solved`: and
+    by this factor once a member has solved its environment. `target_rate` and `average_rate`: how far the target
     network, and the weights that are evaluated, move towards the newest weights at each update; 1 for the newest
     themselves. `evaluate_every`: env steps between greedy evaluations of `evaluation_episodes` fresh episodes.
     `evaluate_from`: the mean return of the last 50 training episodes from which a member is worth evaluating.
@@ -61,6 +62,7 @@ class Settings:
     learning_starts: int
     env_steps: int
     lr_end: float
+    lr_solved: float
     target_rate: float
     average_rate: float
     evaluate_every: int

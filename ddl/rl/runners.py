@@ -5,8 +5,9 @@ between them. Both give the same numbers.
 """
 
 import contextlib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -23,6 +24,31 @@ TIMEOUT_S = 60.0
 
 ATTEMPTS = 5
 """Runners tried in turn for one rollout before it is given up: something kills every one of them."""
+
+
+@contextlib.contextmanager
+def private_ray(cpus: int) -> Iterator[None]:
+    """Ray on this machine alone, for as long as it is needed, unless this process has one already."""
+    for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        include_dashboard=False,
+        object_store_memory=128 * 2**20,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 class Runners(Protocol):
@@ -69,19 +95,8 @@ class RayRunners:
         self.replaced = 0
 
     def __enter__(self) -> Self:
-        import ray
-
-        self._own_ray = not ray.is_initialized()
-        if self._own_ray:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray.init(
-                address="local",
-                num_cpus=len(self._parts),
-                include_dashboard=False,
-                object_store_memory=128 * 2**20,
-                log_to_driver=False,
-                _node_ip_address="127.0.0.1",
-            )
+        self._ray = contextlib.ExitStack()
+        self._ray.enter_context(private_ray(len(self._parts)))
         self._actors = [self._launch(part) for part in self._parts]
         return self
 
@@ -90,8 +105,7 @@ class RayRunners:
 
         for actor in self._actors:
             ray.kill(actor)
-        if self._own_ray:
-            ray.shutdown()
+        self._ray.close()
 
     def start(self) -> EnvState:
         return local_sampler(self._stack, self._settings, 0, self._settings.envs).start()
@@ -130,6 +144,9 @@ class _Runner:
     def __init__(self, members: Sequence[Member], settings: Settings, part: tuple[int, int]):
         torch.set_num_threads(1)
         self._sampler = local_sampler(Stack(members, torch.device("cpu")), settings, *part)
+
+    def process_id(self) -> int:
+        return os.getpid()
 
     def sample(self, parameters: Tensor, state: EnvState, step: int, steps: int) -> Rollout:
         return self._sampler.sample(parameters, state, step, steps)

@@ -36,6 +36,22 @@ class Score:
         self.episodes += 1
         self.recent.append(episode_return)
 
+    def solve(self, env_steps: int, seconds: float) -> None:
+        self.solved = {
+            "train/env_steps_to_solved": float(env_steps),
+            "train/episodes_to_solved": float(self.episodes),
+            "time/solved_s": seconds,
+        }
+
+    def metrics(self, env_steps: int, mean: float | None) -> dict[str, float]:
+        """As the ledger names them; `mean` is the greedy return just measured, if it was."""
+        found = {"train/env_steps": float(env_steps), "train/episodes": float(self.episodes)}
+        if self.recent:
+            found["train/episode_return"] = self.recent_return
+        if mean is not None:
+            found |= {"val/episode_return": mean, "val/solved": float(self.solved is not None)}
+        return found | (self.solved or {})
+
     def state(self) -> State:
         return {name: getattr(self, name) for name in _KEPT} | {"recent": list(self.recent)}
 

@@ -37,7 +37,7 @@ class Step:
 
 
 @dataclass
-class _Clock:
+class Clock:
     """Seconds trained: what the consumer of the steps does meanwhile is not counted."""
 
     before_s: float = 0.0
@@ -68,7 +68,7 @@ class Training:
         self._draws = Draws(self.stack.seeds, "replay", 2 * settings.batch_size, device)
         self._stop_when_solved = stop_when_solved
         self._env_steps = 0
-        self._clock = _Clock()
+        self._clock = Clock()
         self._env_state: EnvState | None = None
 
     def run(self) -> Iterator[Step]:
@@ -137,36 +137,29 @@ class Training:
             if means[index] > score.best:
                 score.best, score.best_parameters = means[index], self.learner.average[index].clone()
             if confirmed.get(index, 0.0) >= self.environment.solved_return:
-                score.solved = {
-                    "train/env_steps_to_solved": float(self._env_steps),
-                    "train/episodes_to_solved": float(score.episodes),
-                    "time/solved_s": self._clock.seconds,
-                }
+                score.solve(self._env_steps, self._clock.seconds)
+                self.learner.slow(index)
         return {index: self._metrics(index, means.get(index), td_error, took) for index in alive}
 
     def _metrics(self, index: int, mean: float | None, td_error: Tensor | None, evaluate_s: float) -> dict[str, float]:
-        score = self.scores[index]
-        metrics = {"train/env_steps": float(self._env_steps), "train/episodes": float(score.episodes), "time/evaluate_s": evaluate_s}
-        if score.recent:
-            metrics["train/episode_return"] = score.recent_return
-        if mean is not None:
-            metrics |= {"val/episode_return": mean, "val/solved": float(score.solved is not None)}
+        metrics = self.scores[index].metrics(self._env_steps, mean) | {"time/evaluate_s": evaluate_s}
         if td_error is not None:
             metrics |= {"train/td_error": td_error[index].item(), "time/env_steps_per_s": self._env_steps / self._clock.seconds}
-        return metrics | (score.solved or {})
+        return metrics
 
     def greedy(self, indices: Sequence[int], parameters: Tensor, purpose: str) -> dict[int, float]:
         """Mean greedy return of these members' `parameters` [members, n], by index; fresh episodes for every purpose."""
         if not indices:
             return {}
-        layers = self.network.layers(parameters[list(indices)])
+        values = self.values(parameters[list(indices)])
         seeds = [self.stack.seeds[index] for index in indices]
-        # The layers' output f orders actions as Q does.
-        found = greedy_returns(
-            lambda observations: self.network.activations(layers, observations)[-1],
-            self.environment, seeds, purpose, self.settings.evaluation_episodes, self.stack.device,
-        )  # fmt: skip
+        found = greedy_returns(values, self.environment, seeds, purpose, self.settings.evaluation_episodes, self.stack.device)
         return dict(zip(indices, found.mean(1).tolist(), strict=True))
+
+    def values(self, parameters: Tensor) -> Callable[[EnvState], Tensor]:
+        """States -> what orders actions as Q does, [members, actions, items]."""
+        layers = self.network.layers(parameters)
+        return lambda state: self.network.activations(layers, self.environment.observe(state))[-1]
 
     def best(self) -> Tensor:
         """Each member's best weights [members, n], chosen by validation."""
@@ -186,7 +179,7 @@ class Training:
 
     def load(self, state: State) -> None:
         self._env_steps = state["env_steps"]
-        self._clock = _Clock(state["seconds"])
+        self._clock = Clock(state["seconds"])
         self.learner.load(state["learner"])
         self._replay.load(state["replay"])
         device = self.stack.device

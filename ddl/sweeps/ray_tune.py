@@ -3,6 +3,7 @@
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,6 +52,8 @@ class RayExecutor:
             ray.init(address=self._address)
             return self
         here = local_capacity()
+        # Workers find what this process finds: the package where it is not installed, and a notebook's own modules.
+        os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
         # A scheduler that ends a job signals all its processes at once. Ray's own must outlive the driver's orderly stop
         # (it ends them with SIGKILL), so they inherit a mask; SIGINT they mask themselves.
         handler = signal.getsignal(signal.SIGTERM)

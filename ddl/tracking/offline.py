@@ -1,4 +1,4 @@
-"""W&B without a server: one complete folder a trial in RUN/wandb, as `wandb sync` takes them."""
+"""W&B without a server: one complete folder a trial in RUN/wandb, as W&B's own tools read them."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,9 @@ MARK = "ledger.sha256"
 class Offline:
     """Writes a trial's folder in one go and puts it in place of an earlier one.
 
-    Pieces, each continuing the one before, would not do: when W&B uploads them, a later one erases an earlier.
+    Pieces, each continuing the one before, would not do: when W&B uploads them, a later one erases an earlier. Neither
+    may `wandb sync` upload a trial's folder twice: the second time it puts all rows behind the first ones. So a folder
+    in place of one that it has uploaded counts as uploaded, and publishing online sends the rest.
     """
 
     def __init__(self, folder: Path, project: str):
@@ -41,6 +43,8 @@ class Offline:
         made = self._make(record)
         (made / MARK).write_text(fingerprint)
         for number, folder in enumerate(earlier):
+            for uploaded in folder.glob("*.synced"):
+                shutil.copy(uploaded, made)
             folder.rename(self._draft / f"earlier-{number}")
         made.rename(self.root / made.name)
         shutil.rmtree(self._draft)

@@ -38,7 +38,7 @@ IDLE_S = 24 * 3600.0
 
 @dataclass(frozen=True)
 class Published:
-    """What `publish` did. `trials` were published, `changed` of them with `rows` rows that were not there before."""
+    """What `publish` did: W&B holds `trials` trials at `where`; `changed` of them were written now, with `rows` rows."""
 
     mode: str
     where: str
@@ -49,8 +49,9 @@ class Published:
     def __str__(self) -> str:
         if self.mode == "disabled":
             return "W&B: disabled in this run's settings; nothing was published."
-        sync = f" Upload: wandb sync {shlex.quote(self.where)}/offline-run-*" if self.mode == "offline" and self.trials else ""
-        return f"W&B ({self.mode}): {self.trials} trials, {self.changed} of them with {self.rows} new rows, in {self.where}.{sync}"
+        run = shlex.quote(str(Path(self.where).parent))
+        upload = f" With a key, upload them: python -m ddl.tracking.wandb {run} --mode online" if self.mode == "offline" else ""
+        return f"W&B ({self.mode}): {self.trials} trials, {self.changed} of them with {self.rows} new rows, in {self.where}.{upload}"
 
 
 def publish(folder: Path, mode: str | None = None) -> Published:

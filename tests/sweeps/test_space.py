@@ -132,10 +132,13 @@ def test_seeds_and_samples_count_towards_the_cap(ask):
     assert "200,000 trials" in ask("seeds: 100000\nconfigurations: {a: {}, b: {task.lr: 0.1}}\n").problems[0]
 
 
-def test_a_wrong_value_is_told_once_and_not_for_every_trial(ask):
+def test_a_wrong_value_is_told_once_and_not_looked_for_in_every_trial(ask, monkeypatch):
+    built, build = [], space.build
+    monkeypatch.setattr(space, "build", lambda *arguments: (built.append(1), build(*arguments))[1])
     assert ask("seeds: 50\nset: {task.momentum: 2.0}\nspace: {task.lr: [0.1, 0.2, 0.3]}\n").problems == [
         "small.yaml:7: task.momentum: should be less than 1, not 2.0."
     ]
+    assert len(built) == 3
 
 
 def test_what_is_wrong_on_one_axis_hides_nothing_on_another(ask):

@@ -81,6 +81,15 @@ def test_momentum_is_of_sgd_alone():
     assert last(optimiser="adam", momentum=0.5) == last(optimiser="adam", momentum=0.0)
 
 
+def test_each_seed_begins_with_its_own_weights_whatever_ran_before():
+    starts = []
+    for seed in (3, 3, 4, 3 + 2**32):
+        torch.rand(1)
+        starts.append(next(task(seed=seed).run(CPU)).metrics["val/loss"])
+    assert starts[0] == starts[1]
+    assert len(set(starts)) == 3
+
+
 def test_precision_left_open_is_fp32():
     assert last(precision="auto") == last(precision="fp32")
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,10 @@ class Server(ThreadingHTTPServer):
         self.runs: dict[str, Held] = {}
         self.received: list[bytes] = []
         self.lock = threading.Lock()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the client may leave when it likes
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     @property
     def url(self) -> str:

@@ -1,42 +1,19 @@
 """Publishing without a server, read back with W&B's own tool."""
 
-import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
-from wandb.util import get_core_path
 
 from ddl.ledger import Ledger
 from ddl.tracking import connection
-from ddl.tracking.wandb import follow, publish
+from ddl.tracking.wandb import follow, main, publish
 from tests.tracking.conftest import SAMPLE, create, in_ledger, measure, of_history, picture, whole
+from tests.tracking.readback import held
 
 SECRET = "canary-secret-77aa31"
 PLACE = "canary-place-93c0"
-
-
-def inspect(folder: Path, *options: str) -> str:
-    """What `wandb leet inspect --json` says of one W&B folder; its command line alone takes a second to load."""
-    (file,) = folder.glob("run-*.wandb")
-    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", *options, "--run-file", file, folder]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
-
-
-def held(folder: Path) -> dict[str, dict[str, Any]]:
-    """By trial: the summary that W&B makes of its run, with `rows` (its history) and `folder`."""
-    found: dict[str, dict[str, Any]] = {}
-    for made in sorted((folder / "wandb").glob("offline-run-*")):
-        run = json.loads(inspect(made, "--summary"))
-        records = [json.loads(line) for line in inspect(made).splitlines()]
-        trial_id = run["config"]["trial_id"]
-        assert trial_id not in found, "two folders of one trial"
-        about = next(record["run"] for record in records if record["type"] == "run")
-        rows = [record["history"]["item"] for record in records if record["type"] == "history"]
-        found[trial_id] = run | {"about": about, "rows": rows, "folder": made}
-    return found
 
 
 def assert_once(folder: Path, trials: set[str]) -> dict[str, dict[str, Any]]:
@@ -209,9 +186,9 @@ def test_following_publishes_ended_trials_and_ends_with_the_drivers_mark(folder:
         whole(ledger, "t0")
         ledger.started("t1", 0, "somewhere cpu")
         measure(ledger, "t1", range(2))
-        ledger.interrupted()
+        ledger.event("trained", "")
     follow(folder)
-    assert_once(folder, {"t0"})
+    assert_once(folder, {"t0"})  # what has not ended may still grow
 
 
 def test_one_at_a_time_publishes_a_run(folder: Path) -> None:
@@ -221,41 +198,6 @@ def test_one_at_a_time_publishes_a_run(folder: Path) -> None:
     with FileLock(folder / "wandb/.lock"), pytest.raises(ValueError, match="another process is publishing"):
         publish(folder)
     assert publish(folder).changed == 1
-
-
-@pytest.mark.parametrize(
-    ("settings", "environment", "outcome"),
-    [
-        ("auto", {}, "offline"),
-        ("auto", {"WANDB_API_KEY": "k" * 40}, "online"),
-        ("auto", {"WANDB_API_KEY": "k" * 40, "WANDB_MODE": "offline"}, "offline"),
-        ("auto", {"WANDB_MODE": "disabled"}, "disabled"),
-        ("offline", {"WANDB_API_KEY": "k" * 40}, "offline"),
-        ("disabled", {"WANDB_API_KEY": "k" * 40}, "disabled"),
-        ("online", {}, "online needs a key and there is none. Set WANDB_API_KEY"),
-        ("auto", {"WANDB_API_KEY": "canary"}, "the key for http://127.0.0.1:9 can't be used"),
-        ("loud", {}, "mode 'loud' is unknown; it may be auto, online"),
-    ],
-)
-def test_the_mode_follows_from_settings_and_key(
-    settings: str, environment: dict[str, str], outcome: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    run = {"launch": {"wandb": {"mode": settings, "project": "p"}}}
-    with connection.Client():
-        if outcome in connection.MODES:
-            assert connection.mode_of(run) == outcome
-        else:
-            with pytest.raises(ValueError, match=outcome) as raised:
-                connection.mode_of(run)
-            assert "canary" not in str(raised.value)
-
-
-def test_a_netrc_entry_is_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "netrc").write_text(f"machine 127.0.0.1:9 login user password {'k' * 40}\n")
-    with connection.Client():
-        assert connection.mode_of({}) == "online"
 
 
 def test_disabled_writes_nothing(folder: Path) -> None:
@@ -271,3 +213,28 @@ def test_a_folder_without_a_ledger_is_named(tmp_path: Path, capfd: pytest.Captur
         publish(tmp_path)
     follow(tmp_path)
     assert "no ledger.sqlite in it" in capfd.readouterr().err
+
+
+def test_what_wandb_uploaded_before_is_not_offered_to_it_again(folder: Path) -> None:
+    with create(folder) as ledger:
+        whole(ledger, "t0")
+        whole(ledger, "t1")
+    publish(folder)
+    for trial_id, run in held(folder).items():
+        if trial_id == "t0":
+            (run["folder"] / f"run-{run['run_id']}.wandb.synced").touch()  # as `wandb sync` does
+    with Ledger(folder) as ledger:
+        for trial_id in ("t0", "t1"):
+            ledger.measured(trial_id, 30, 3, 9.0, {"val/loss": 1.0}, {})
+    assert publish(folder).changed == 2
+    runs = assert_once(folder, {"t0", "t1"})
+    assert {trial_id: len(list(run["folder"].glob("*.synced"))) for trial_id, run in runs.items()} == {"t0": 1, "t1": 0}
+
+
+def test_the_command_says_what_it_did_and_how_to_go_on(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with create(folder) as ledger:
+        whole(ledger, "t0")
+    assert main([str(folder)]) == 0
+    assert f"1 of them with 3 new rows, in {folder}/wandb. With a key, upload them: python -m" in capfd.readouterr().out
+    assert main([str(folder), "--mode", "online"]) == 2
+    assert "online needs a key and there is none" in capfd.readouterr().err

@@ -190,10 +190,7 @@ def test_a_server_that_comes_back_gets_everything(folder: Path, monkeypatch: pyt
         whole(ledger, "t0")
     follower = threading.Thread(target=follow, args=(folder,))
     follower.start()
-    said = ""
-    while "Trying again" not in said:
-        said += capfd.readouterr().err
-        time.sleep(0.05)
+    until(lambda: "Trying again" in capfd.readouterr().err)
     with serving(port) as server:
         until(lambda: server.runs and held(server)["t0"].exit_code == 0)
         with Ledger(folder) as ledger:

@@ -1,0 +1,57 @@
+"""Members and settings for the tests: small, and with the fields a test cares about changed."""
+
+from dataclasses import replace
+from typing import Any
+
+from ddl.rl.members import Member, Settings
+
+MEMBER = Member(
+    seed=0,
+    agent="q_learning",
+    policy="epsilon_greedy",
+    temperature=0.025,
+    epsilon_start=1.0,
+    epsilon_end=0.02,
+    epsilon_decay_steps=6000,
+    lr=1e-2,
+    gamma=0.99,
+    alpha=1.0,
+)
+
+SETTINGS = Settings(
+    environment="CartPole-v1",
+    hidden=(32,),
+    optimistic=True,
+    envs=16,
+    rollout_steps=1,
+    updates=1,
+    batch_size=32,
+    replay_size=4000,
+    learning_starts=64,
+    env_steps=1600,
+    lr_end=0.1,
+    lr_solved=0.0,
+    target_rate=0.2,
+    average_rate=0.05,
+    evaluate_every=800,
+    evaluation_episodes=8,
+    evaluate_from=0.0,
+    num_env_runners=0,
+    runner_timeout_s=None,
+)
+
+STRATEGIES = [(agent, policy) for agent in ("q_learning", "sarsa") for policy in ("epsilon_greedy", "softmax")]
+
+
+def members(seeds: int) -> list[Member]:
+    """The four strategies for each seed, no two alike in any hyperparameter that may differ."""
+    made = []
+    for seed in range(seeds):
+        for number, (agent, policy) in enumerate(STRATEGIES):
+            rates = {"lr": 1e-2 / (1 + number), "gamma": 0.99 - 0.01 * seed, "temperature": 0.025 * (1 + number), "alpha": 1 - 0.1 * seed}
+            made.append(replace(MEMBER, seed=seed, agent=agent, policy=policy, **rates))
+    return made
+
+
+def settings(**changed: Any) -> Settings:
+    return replace(SETTINGS, **changed)

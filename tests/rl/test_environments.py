@@ -1,0 +1,98 @@
+"""The batched CartPole against gymnasium's own, and what it refuses."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from ddl.rl import environments
+from ddl.rl.environments import BATCHED, ORDER_ONE, EnvState
+
+CARTPOLE = BATCHED["CartPole-v1"]
+
+
+def test_every_step_is_that_of_gymnasiums_own():
+    ours = CARTPOLE.start(torch.rand(1, 4))
+    single = gymnasium.make("CartPole-v1", disable_env_checker=True)
+    single.reset()
+    steps = 0
+    generator = np.random.default_rng(0)
+    for episode in range(30):
+        single.reset(seed=episode)
+        ours = EnvState(torch.tensor(single.unwrapped.state, dtype=torch.float64).view(4, 1, 1), torch.zeros(1, 1, dtype=torch.int64))
+        over = False
+        while not over:
+            # Leaning against the fall keeps the pole up for long, with some chance in it.
+            action = int(single.unwrapped.state[2] + 0.3 * single.unwrapped.state[3] + 0.02 * generator.normal() > 0)
+            _, reward, terminated, truncated, _ = single.step(action)
+            ours, failed, late = CARTPOLE.step(ours, torch.tensor([[action]]))
+            np.testing.assert_allclose(ours.physics.flatten().numpy(), single.unwrapped.state, rtol=0, atol=1e-12)
+            assert (failed.item(), late.item(), 1.0) == (terminated, truncated, reward)
+            over, steps = terminated or truncated, steps + 1
+    single.close()
+    assert steps > 1500
+
+
+def test_every_step_is_that_of_gymnasiums_vector_environment():
+    theirs = gymnasium.make_vec("CartPole-v1", num_envs=64, vectorization_mode="vector_entry_point")
+    theirs.reset(seed=1)
+    state = EnvState(torch.tensor(theirs.state).unsqueeze(1), torch.zeros(1, 64, dtype=torch.int64))
+    generator, seen = torch.Generator().manual_seed(0), 0
+    fresh = np.zeros(64, dtype=bool)
+    for _ in range(300):
+        actions = torch.randint(0, 2, (1, 64), generator=generator)
+        observed, _, terminated, truncated, _ = theirs.step(actions[0].numpy())
+        before = state
+        state, failed, late = CARTPOLE.step(before, actions)
+        # It restarts one step late, by a step that does not count.
+        there = torch.tensor(theirs.state).unsqueeze(1)
+        same = ~fresh
+        torch.testing.assert_close(state.physics[..., same], there[..., same], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            (CARTPOLE.observe(state)[0] / torch.tensor(ORDER_ONE).view(4, 1)).T[same].numpy(), observed[same], rtol=1e-6, atol=1e-6
+        )
+        assert (failed[0].numpy() == terminated)[same].all()
+        assert (late[0].numpy() == truncated)[same].all()
+        seen += int(same.sum())
+        state = EnvState(there.clone(), torch.where(torch.tensor(fresh), 0, state.steps))
+        fresh = terminated | truncated
+    theirs.close()
+    assert seen > 15000
+
+
+def test_an_episode_is_truncated_at_the_limit_and_not_before():
+    state = EnvState(torch.zeros(4, 1, 1, dtype=torch.float64), torch.tensor([[498]]))
+    state, terminated, truncated = CARTPOLE.step(state, torch.ones(1, 1, dtype=torch.int64))
+    assert (terminated.item(), truncated.item()) == (False, False)
+    _, terminated, truncated = CARTPOLE.step(state, torch.zeros(1, 1, dtype=torch.int64))
+    assert (terminated.item(), truncated.item()) == (False, True)
+
+
+def test_only_what_has_ended_starts_anew_within_the_starting_range():
+    state = EnvState(torch.full((4, 1, 3), 0.7, dtype=torch.float64), torch.full((1, 3), 9))
+    state = CARTPOLE.restart(state, torch.tensor([[False, True, False]]), torch.rand(1, 12))
+    assert state.steps.tolist() == [[9, 0, 9]]
+    assert (state.physics[:, 0, [0, 2]] == 0.7).all()
+    assert (state.physics[:, 0, 1].abs() <= 0.05).all()
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_limits_and_thresholds_are_those_gymnasium_registers(name):
+    spec = gymnasium.spec(name)
+    assert (BATCHED[name].step_limit, BATCHED[name].solved_return) == (spec.max_episode_steps, spec.reward_threshold)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Pendulum-v1", "Pendulum-v1 has continuous actions"),
+        ("MountainCarContinuous-v0", "MountainCarContinuous-v0 has continuous actions"),
+        ("Acrobot-v1", "Acrobot-v1 is not batched here. Use CartPole-v0 or CartPole-v1."),
+        ("CartPoleish-v1", "'CartPoleish-v1' is not one that gymnasium can make"),
+        ("", "'' is not one that gymnasium can make"),
+    ],
+)
+def test_an_environment_that_will_not_do_is_refused_by_name(name, said):
+    with pytest.raises(ValueError, match=r"^environment: ") as error:
+        environments.find(name)
+    assert said in str(error.value)

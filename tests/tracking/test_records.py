@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from ddl.ledger import Ledger
+from ddl.tracking.records import Replay
+from tests.tracking.conftest import create, measure, picture, whole
+
+
+def test_what_a_lost_attempt_measured_goes_with_it(folder: Path) -> None:
+    with create(folder) as ledger:
+        whole(ledger, "t1")
+        ledger.started("t0", 0, "somewhere cpu")
+        measure(ledger, "t0", range(4))
+        replay = Replay(folder)
+        replay.poll()
+        assert list(replay.rows["t0"]) == [0, 10, 20, 30]
+        ledger.started("t0", 10, "elsewhere cpu")
+        measure(ledger, "t0", [2])
+        ledger.ended("t0", "diverged", "train/loss is nan")
+        replay.poll()
+    assert list(replay.rows["t0"]) == [0, 10, 20]
+    assert list(replay.rows["t1"]) == [0, 10, 20]
+
+
+def test_reading_bit_by_bit_gives_what_reading_at_once_gives(folder: Path) -> None:
+    with create(folder) as ledger:
+        replay = Replay(folder)
+        for epoch in range(5):
+            measure(ledger, "t0", [epoch])
+            measure(ledger, "t1", [epoch])
+            replay.poll()
+    at_once = Replay(folder)
+    at_once.poll()
+    assert replay.rows == at_once.rows
+    assert replay.read == at_once.read > 0
+
+
+def test_what_was_read_is_not_read_again(folder: Path) -> None:
+    with create(folder) as ledger:
+        whole(ledger, "t0")
+        replay = Replay(folder)
+        replay.poll()
+        replay.rows["t0"].clear()
+        measure(ledger, "t1", [0])
+        replay.poll()
+    assert {trial_id: list(rows) for trial_id, rows in replay.rows.items()} == {"t0": [], "t1": [0]}
+
+
+def test_a_run_has_its_own_ids_which_moving_it_does_not_change(folder: Path) -> None:
+    for place in (folder, folder.with_name("2026-03-01-093000-2")):  # two of one second
+        with create(place) as ledger:
+            whole(ledger, "t0")
+
+    def ids(place: Path) -> list[str]:
+        replay = Replay(place)
+        replay.poll()
+        return [replay.record(trial).run_id for trial in replay.trials]
+
+    before = ids(folder)
+    assert len({*before, *ids(place)}) == 4
+    folder.rename(folder.with_name("kept"))
+    assert ids(folder.with_name("kept")) == before
+
+
+@pytest.mark.parametrize(
+    ("kinds", "over"),
+    [
+        ("interrupted", False),  # every driver begins with it
+        ("interrupted started finished", False),
+        ("interrupted started trained", True),
+        ("interrupted started interrupted", True),
+        ("interrupted interrupted", True),  # stopped before the first trial
+        ("interrupted started interrupted resumed", False),
+        ("interrupted started interrupted resumed interrupted started", False),
+        ("interrupted started resumed interrupted started trained", True),
+    ],
+)
+def test_the_drivers_mark_ends_what_it_was_last_started_for(folder: Path, kinds: str, over: bool) -> None:
+    with create(folder) as ledger:  # which has left the first mark
+        for kind in kinds.split()[1:]:
+            ledger.event(kind, "")
+    assert Replay(folder).over() is over
+
+
+def test_the_fingerprint_is_of_all_that_is_published(folder: Path) -> None:
+    with create(folder) as ledger:
+        whole(ledger, "t0")
+
+    def fingerprint() -> str:
+        replay = Replay(folder)
+        replay.poll()
+        return replay.record(replay.trials[0]).fingerprint()
+
+    seen = [fingerprint()]
+    assert fingerprint() == seen[0]
+    with Ledger(folder) as ledger:
+        ledger.measured("t0", 30, 3, 9.0, {"val/loss": 1.0}, {})
+        seen.append(fingerprint())
+        ledger.measured("t0", 30, 3, 9.0, {}, {"parameters": 12})
+        seen.append(fingerprint())
+        ledger.ended("t0", "failed", "for a reason")
+        seen.append(fingerprint())
+    figure = picture(folder, "t0")
+    seen.append(fingerprint())
+    figure.write_bytes(figure.read_bytes() + b" ")
+    seen.append(fingerprint())
+    assert len(set(seen)) == 6
