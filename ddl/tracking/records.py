@@ -94,13 +94,8 @@ class Replay:
 
     def over(self) -> bool:
         """Whether the driver has marked the end of what it was last started for."""
-        kinds = list(self.reader.events()["kind"])
-        if "resumed" in kinds:
-            kinds = kinds[len(kinds) - kinds[::-1].index("resumed") :]
-        # Every driver begins with this mark, for trials that an earlier one left running.
-        if kinds[:1] == ["interrupted"]:
-            kinds = kinds[1:]
-        return any(kind in ("trained", "interrupted") for kind in kinds)
+        marks = [kind for kind in self.reader.events()["kind"] if kind in ("resumed", "trained", "interrupted")]
+        return bool(marks) and marks[-1] != "resumed"
 
     def record(self, trial: TrialRow) -> Record:
         """What W&B is to hold of this trial now."""

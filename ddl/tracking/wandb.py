@@ -8,6 +8,7 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -109,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse.parse_args(arguments)
     if given.follow:
         os.nice(10)  # training comes first
+        signal.signal(signal.SIGTERM, lambda number, frame: _leave(given.run))
         follow(given.run, given.mode)
         return 0
     try:
@@ -180,6 +182,12 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _leave(folder: Path) -> None:
+    """End this process now: whoever asks for that has waited long enough, and W&B would wait for its server first."""
+    _say(f"W&B: ended before all was published. {_later(folder)}")
+    os._exit(1)
 
 
 def _trouble(mode: str, error: BaseException, folder: Path) -> str:

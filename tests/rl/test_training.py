@@ -6,7 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ddl.rl import training as training_module
+from ddl.rl.environments import EnvState
+from ddl.rl.learner import QLearner
 from ddl.rl.members import Stack
+from ddl.rl.replay import Batch
+from ddl.rl.runners import local_sampler
 from ddl.rl.training import Training
 
 from .stacks import MEMBER, members, settings
@@ -88,13 +93,39 @@ def test_it_learns():
     assert sorted(returns.values())[4] > 150, returns
 
 
-def test_the_best_weights_are_judged_on_episodes_that_did_not_choose_them():
+def test_no_two_evaluations_share_their_episodes_and_none_has_the_tests(monkeypatch):
+    asked = []
+    judge = training_module.greedy_returns
+    monkeypatch.setattr(
+        training_module, "greedy_returns", lambda v, e, s, purpose, n, d: asked.append(purpose) or judge(v, e, s, purpose, n, d)
+    )
+    training = Training([MEMBER], settings(environment="CartPole-v0", evaluate_every=160), CPU)
+    list(training.run())
+    training.greedy([0], training.best(), "test")
+    assert len(asked) >= 12
+    assert len(set(asked)) == len(asked)
+
+
+def test_another_purpose_is_other_episodes_and_the_same_one_the_same():
     training = Training([MEMBER], settings(), CPU)
     list(training.run())
-    once, again = (training.greedy([0], training.best(), purpose) for purpose in ("test", "test"))
-    other = training.greedy([0], training.best(), "val 800")
+    once, again, other = (training.greedy([0], training.best(), purpose) for purpose in ("test", "test", "val 800"))
     assert once == again
     assert once != other
+
+
+def test_the_time_limit_is_stored_as_no_failure_with_the_state_it_really_ended_in():
+    sampler = local_sampler(Stack([MEMBER], CPU), settings(), 0, 16)
+    upright = torch.zeros(4, 1, 16, dtype=torch.float64)
+    upright[2, 0, 8:] = 0.3  # already fallen
+    late = EnvState(upright, torch.full((1, 16), 499))
+    rollout = sampler.sample(QLearner(Stack([MEMBER], CPU), sampler._network, settings()).newest, late, 0, 1)
+    batch = Batch(rollout.rows.flatten(1, 2), 4)
+    assert batch.terminated.tolist() == [[0.0] * 8 + [1.0] * 8]
+    assert rollout.ended[:, 3].tolist() == [500] * 16
+    assert (batch.next_observations[0, 2, 8:] > 1).all(), "where it fell, not where the next episode starts"
+    assert (batch.next_observations[0, 1].abs() > 0.05).all(), "pushed, not at rest as the next episode starts"
+    assert (rollout.state.steps == 0).all()
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,7 @@ def create(folder: Path, trials: int = 2, **run: Any) -> Ledger:
         "resume": f"python launch.py --resume {folder}", "command": "python launch.py --sweep augmentation",
         "versions": {"python": "3.11.7"}, "launch": {"wandb": {"mode": "auto", "project": "trials-of-ours"}},
     }  # fmt: skip
-    ledger = Ledger.create(folder, about | run, rows)
-    ledger.interrupted()
-    return ledger
+    return Ledger.create(folder, about | run, rows)
 
 
 def measure(ledger: Ledger, trial_id: str, epochs: Sequence[int], facts: Mapping[str, Any] | None = None, bias: float = 0.0) -> None:

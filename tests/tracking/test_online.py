@@ -119,7 +119,6 @@ def test_a_sweep_is_followed_live_and_over_a_retry(folder: Path, server: Server)
 
     with Ledger(folder) as ledger:  # resumed
         ledger.event("resumed", "")
-        ledger.interrupted()
         begun = held(server)["t0"].begun
         ledger.started("t1", 0, "somewhere cpu")
         measure(ledger, "t1", range(3))
@@ -149,6 +148,20 @@ def test_without_its_driver_a_follower_ends(folder: Path, server: Server) -> Non
     _, alive = psutil.wait_procs(processes, timeout=15)
     assert not alive
     assert (held(server)["t0"].exit_code, held(server)["t0"].summary["status"]) == (1, "interrupted")
+
+
+def test_a_follower_that_is_ended_says_so_at_once(folder: Path, hole: str) -> None:
+    with create(folder, trials=1) as ledger:
+        whole(ledger, "t0")
+    with following(folder) as process:
+        child = psutil.Process(process.pid)
+        until(child.children)
+        time.sleep(1.0)  # it waits for the server
+        process.terminate()
+        assert process.wait(timeout=3) == 1
+        assert process.stderr is not None
+        (line,) = process.stderr.read().splitlines()
+    assert line.startswith("W&B: ended before all was published. Nothing is lost")
 
 
 def test_a_server_that_never_answers_is_given_up_in_time(
