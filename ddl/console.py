@@ -88,4 +88,8 @@ def followed(folder: Path, mode: str) -> Iterator[None]:
             follower.wait(PUBLISHED_WITHIN_S)
         except subprocess.TimeoutExpired:
             follower.terminate()
-            follower.wait()
+            try:
+                follower.wait(5)
+            except subprocess.TimeoutExpired:
+                follower.kill()
+                follower.wait()

@@ -222,7 +222,7 @@ def _run(console: Console, job: _Job, folder: Path, ledger: Ledger) -> None:
     """Plan, train, report. On Ctrl-C: stop the trials, leave what can be resumed."""
     console.print(f"run: {folder}", soft_wrap=True)
     console.print(f"if it is cut off: {resume_command(folder)}", soft_wrap=True)
-    log, publishing = folder / "launch.log", followed(folder, job.launch.wandb.mode)
+    log, publishing = folder / "launch.log", followed(folder, job.launch.wandb.mode if job.trials else "disabled")
     try:
         with tempfile.TemporaryDirectory(prefix="ddl-") as scratch, signals(), quiet(log), publishing:
             try:
