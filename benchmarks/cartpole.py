@@ -85,10 +85,10 @@ def loop(seed: int, limit_s: float) -> Outcome:
     """One environment, one update a step."""
     torch.manual_seed(seed)
     chance = random.Random(seed)
+    memory, written = torch.zeros(50_000, 10), 0
     batched, environment = find("CartPole-v1"), gymnasium.make("CartPole-v1")
     model = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
-    optimiser = torch.optim.Adam(model.parameters(), 1e-3)
-    memory: deque = deque(maxlen=50_000)
+    optimiser = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     recent: deque[int] = deque(maxlen=50)
 
     def values(state):
@@ -99,12 +99,11 @@ def loop(seed: int, limit_s: float) -> Outcome:
         return greedy_returns(values, batched, [seed], purpose, 100, CPU).mean().item()
 
     def update() -> None:
-        seen, actions, following, failed = (
-            torch.tensor(part, dtype=torch.float32) for part in zip(*chance.sample(memory, 20), strict=True)
-        )
+        rows = memory[torch.randint(min(written, len(memory)), (20,))]
+        seen, following, actions, failed = rows[:, :4], rows[:, 4:8], rows[:, 8:9].long(), rows[:, 9]
         with torch.no_grad():
             aim = 1 + 0.99 * (1 - failed) * model(following).amax(1)
-        found = model(seen).gather(1, actions.long().unsqueeze(1)).squeeze(1)
+        found = model(seen).gather(1, actions).squeeze(1)
         optimiser.zero_grad()
         nn.functional.mse_loss(found, aim).backward()
         optimiser.step()
@@ -119,13 +118,14 @@ def loop(seed: int, limit_s: float) -> Outcome:
             with torch.no_grad():
                 action = int(model(torch.from_numpy(seen)).argmax())
         following, _, terminated, truncated, _ = environment.step(action)
-        memory.append((seen.tolist(), action, following.tolist(), float(terminated)))
+        memory[written % len(memory)] = torch.tensor([*seen.tolist(), *following.tolist(), action, terminated])
+        written += 1
         seen, steps, length = following, steps + 1, length + 1
         if terminated or truncated:
             recent.append(length)
             length = 0
             seen, _ = environment.reset()
-        if len(memory) >= 20:
+        if written >= 20:
             update()
         if steps % EVALUATE_EVERY == 0 and statistics.fmean(recent) >= EVALUATE_FROM and mean(f"val {steps}") >= 475:
             agents = int(mean(f"confirm {steps}") >= 475)
