@@ -163,13 +163,13 @@ def main() -> None:
     alone_s, wholes = [], []
     for number in range(given.rounds):
         made = tasks(number * SEEDS)
-        found, times = stacked([task.member() for task in made], made[0].settings())
+        found, times = stacked([task.member(task.lr) for task in made], made[0].settings())
         for task, seconds in zip(made, times, strict=True):
             strategies.setdefault((task.agent, task.policy), []).append(float("inf") if seconds is None else seconds)
         wholes.append(found.seconds)
         print(f"round {number + 1}: stacked: {found}; load {os.getloadavg()[0]:.1f}", flush=True)
         for task in made[:4]:
-            single, (seconds,) = stacked([task.member()], task.settings())
+            single, (seconds,) = stacked([task.member(task.lr)], task.settings())
             alone_s.append(float("inf") if seconds is None else seconds)
             print(f"round {number + 1}: alone, {task.agent} {task.policy}: {single}", flush=True)
         for name, peer in (("loop", loop(number, given.loop_s)), ("RLlib", rllib(number, given.rllib_s))):

@@ -65,7 +65,6 @@ def speed(steps: Iterator[int]) -> float:
 def ours(task: Classification, device: Device) -> float:
     task = dataclasses.replace(task, epochs=1000)
     run = task.run(device)
-    next(run)  # the evaluation before the first step
 
     def steps() -> Iterator[int]:
         for progress in run:

@@ -75,8 +75,8 @@ def _do(given: argparse.Namespace, command: str) -> int:
         return 0
     if given.report:
         path = given.report[0] / "report.html" if len(given.report) == 1 else given.out / "report.html"
-        missed = run.write_report(given.report, path)
-        return _end(path, missed if given.check else [], failed=False)
+        run.write_report(given.report, path)
+        return _end(path, run.not_reproduced(given.report) if given.check else [], failed=False)
     if given.resume:
         done = run.resume(given.resume, given.executor, given.address)
     elif given.plan:
@@ -84,7 +84,7 @@ def _do(given: argparse.Namespace, command: str) -> int:
         return 0
     else:
         done = run.run_sweep(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, given.out, command)
-    missed = run.write_report([done.folder], done.report) if given.check else []
+    missed = run.not_reproduced([done.folder]) if given.check else []
     return _end(done.report, missed, failed=bool(done.failed))
 
 

@@ -71,7 +71,8 @@ def candidates(device: Device) -> list[str]:
 class Probe:
     """What a trial's first steps showed in one precision: seconds to the first step, of a step, of an evaluation.
 
-    `deviation` is the largest relative distance from fp32's losses. `facts` are the trial's own (`Progress.facts`).
+    A step is what `Progress.step` counts. `deviation` is the largest relative distance from fp32's losses. `facts` are the
+    trial's own (`Progress.facts`).
     """
 
     precision: str
@@ -99,13 +100,14 @@ def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], devi
     started: dict[str, tuple[float, Progress]] = {}
     times: dict[str, list[float]] = {}
     losses: dict[str, list[float]] = {}
+    done: dict[str, int] = {}
     for name in names:
         began = time.perf_counter()
         runs[name] = start(name)
         first = next(runs[name])
         device.synchronise()
         started[name] = (time.perf_counter() - began, first)
-        times[name], losses[name] = [], []
+        times[name], losses[name], done[name] = [], [], first.step
     for _ in range(steps):
         for name in names:
             began = time.perf_counter()
@@ -113,8 +115,10 @@ def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], devi
             device.synchronise()
             if progress is None:
                 continue
-            times[name].append(time.perf_counter() - began)
+            took = time.perf_counter() - began - progress.metrics.get("time/evaluate_s", 0.0)
+            times[name].append(took / max(progress.step - done[name], 1))
             losses[name].append(float("nan") if progress.loss is None else progress.loss.item())
+            done[name] = progress.step
     for run in runs.values():
         run.close()  # type: ignore[attr-defined]
     found = []
@@ -123,10 +127,11 @@ def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], devi
         deviation = _deviation(losses[name], losses[names[0]])
         if deviation > AGREEMENT:
             continue
-        evaluate_s = first.metrics.get("time/evaluate_s", 0.0)
         step_s = statistics.median(times[name][2:] or times[name] or [0.0])
+        evaluated_s = first.metrics.get("time/evaluate_s", 0.0)
+        evaluate_s = evaluated_s or first.facts.get("evaluation_steps", 0.0) * step_s
         evaluations = first.facts.get("evaluations", 0)
-        found.append(Probe(name, start_s - evaluate_s, step_s, evaluate_s, deviation, first.total_steps, evaluations, dict(first.facts)))
+        found.append(Probe(name, start_s - evaluated_s, step_s, evaluate_s, deviation, first.total_steps, evaluations, dict(first.facts)))
     return sorted(found, key=lambda probe: probe.step_s)
 
 

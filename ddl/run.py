@@ -17,12 +17,11 @@ from ddl import config, provenance
 from ddl.config import ConfigError
 from ddl.console import followed, quiet, signals, terminal
 from ddl.ledger import Ledger, Reader, TrialRow
-from ddl.schema import Launch, Metric, Resources, Wandb
+from ddl.schema import Launch, Metric
 from ddl.sweeps import plan as planning
 from ddl.sweeps import space
 from ddl.sweeps.executors import Executor, InlineExecutor, local_capacity
 from ddl.sweeps.space import Trial
-from ddl.sweeps.worker import Assignment
 from ddl.tasks.task import Task
 from ddl.terminal import Progress, duration, show_plan, waiting
 
@@ -148,13 +147,18 @@ def resume_command(folder: Path) -> str:
     return f"python launch.py --resume {shlex.quote(str(folder))}"
 
 
-def write_report(folders: Sequence[Path], path: Path) -> list[str]:
-    """Write the report of one run, or of several beside each other; gives the references that were not reproduced."""
+def write_report(folders: Sequence[Path], path: Path) -> None:
+    """Write the report of one run, or of several beside each other."""
     from ddl.reports import html, model
 
-    report = model.build(folders)
-    html.write(report, path)
-    return report.not_reproduced()
+    html.write(model.build(folders), path)
+
+
+def not_reproduced(folders: Sequence[Path]) -> list[str]:
+    """The published values that these runs do not reproduce, a line each."""
+    from ddl.reports import model
+
+    return model.build(folders).not_reproduced()
 
 
 def _compose(
@@ -202,11 +206,10 @@ def _remaining(ledger: Ledger, executor: str | None, address: str | None) -> _Jo
     rows = ledger.trials()
     left = [row for row in rows if row.status in ("planned", "running", "failed")]
     trials = [Trial(row.trial_id, row.position, row.configuration, row.swept, cls(**row.task)) for row in left]
-    launch = about["launch"]
     plan = about.get("plan")
     return _Job(
         name=about["sweep"]["name"],
-        launch=Launch(**launch | {"resources": Resources(**launch["resources"]), "wandb": Wandb(**launch["wandb"])}),
+        launch=Launch(**about["launch"]),
         metric=Metric(**about["sweep"]["metric"]),
         executor=executor or about["executor"],
         address=address,
@@ -253,16 +256,9 @@ def _plan(console: Console, job: _Job, place: Executor, out: Path) -> planning.P
 
 
 def _train(console: Console, job: _Job, plan: planning.Plan, place: Executor, folder: Path, ledger: Ledger) -> None:
+    trials = (folder / "trials").resolve()
     assignments = [
-        Assignment(
-            trial_id=trial.trial_id,
-            task=trial.task,
-            num_workers=plan.share.num_workers,
-            cpus=plan.share.cpus,
-            gpus=plan.share.gpus,
-            folder=(folder / "trials" / trial.trial_id).resolve(),
-            checkpoint_every_s=job.launch.checkpoint_every_s,
-        )
+        plan.share.assignment(trial, trials / trial.trial_id, job.launch.checkpoint_every_s)
         for trial in planning.settled(job.trials, plan.precision)
     ]
     began = time.time()

@@ -99,7 +99,7 @@ class Progress:
         """`trials` are those to run now; `done` ended in an earlier run."""
         self._console, self._metric, self._plan = console, metric, plan
         self._trials = {trial.trial_id: trial for trial in trials}
-        self._total, self._done, self._earlier = len(trials) + done, done, done
+        self._total, self._done = len(trials) + done, done
         self._waiting = dict.fromkeys(self._trials)
         self._rows: dict[str, _Row] = {}
         self._began = time.monotonic()

@@ -103,6 +103,35 @@ def test_a_configuration_that_diverges_in_fp32_says_nothing_against_the_others(t
     assert names(trials(seconds, {"fp32": [end] * 6, "bf16": [end] * 6})) == ["fp32", "bf16"]
 
 
+def test_a_yield_that_is_many_steps_counts_as_many_and_an_evaluation_within_as_none(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+
+    def trial(name: str) -> Iterator[Progress]:
+        yield Progress(0, 1000, dict, metrics={"time/evaluate_s": 0.0})
+        for step in range(100, 1100, 100):
+            now[0] += 5.0 + 70.0
+            yield Progress(step, 1000, dict, metrics={"time/evaluate_s": 70.0})
+
+    (found,) = probe(trial, [""], CPU, 6)
+    assert found.step_s == 0.05
+
+
+def test_an_evaluation_that_was_not_seen_costs_what_the_trial_says_in_steps(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+
+    def trial(name: str) -> Iterator[Progress]:
+        now[0] += 5.0
+        yield Progress(0, 1000, dict, facts={"evaluations": 4, "evaluation_steps": 12.5})
+        for step in range(1, 7):
+            now[0] += 2.0
+            yield Progress(step, 1000, dict)
+
+    (found,) = probe(trial, [""], CPU, 6)
+    assert found.trial_s == 5.0 + 1000 * 2.0 + 4 * 12.5 * 2.0
+
+
 def test_a_trial_shorter_than_the_probe(trials):
     seconds = {"fp32": [1.0, 1.0, 1.0], "bf16": [0.5, 0.5, 0.5]}
     assert names(trials(seconds, dict.fromkeys(seconds, [2.0] * 3), steps=6)) == ["bf16", "fp32"]

@@ -39,7 +39,10 @@ class Executor(Protocol):
         ...
 
     def run(self, assignments: Sequence[Assignment], concurrent: int) -> Iterator[Report]:
-        """Run all, at most `concurrent` at a time; each report is taken to be recorded when the next is asked for. Closing the iterator stops the trials."""
+        """Run all, at most `concurrent` at a time; each report is taken to be recorded when the next is asked for.
+
+        Closing the iterator stops the trials.
+        """
         ...
 
 

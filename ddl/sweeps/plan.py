@@ -4,7 +4,7 @@ import heapq
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ class Share:
     cpus: int
     gpus: float
     concurrent: int
+
+    def assignment(self, trial: Trial, folder: Path, checkpoint_every_s: float) -> Assignment:
+        """The trial with its share, its files in `folder`."""
+        return Assignment(trial.trial_id, trial.task, self.num_workers, self.cpus, self.gpus, folder, checkpoint_every_s)
 
 
 @dataclass(frozen=True)
@@ -110,20 +114,21 @@ def make(trials: Sequence[Trial], part: Share, executor: Executor, precision: st
     All configurations of a sweep get one precision: the fastest that agreed with fp32 in every configuration it was tried
     in, so that none is compared in a format of its own. Probes run as many at a time as trials will.
     """
-    first = {trial.configuration: trial for trial in reversed(trials)}
-    chosen = [first[name] for name in dict.fromkeys(trial.configuration for trial in trials)][:MAX_PROBED]
-    assignments = [Assignment(t.trial_id, t.task, part.num_workers, part.cpus, part.gpus, out, checkpoint_every_s) for t in chosen]
+    first: dict[str, Trial] = {}
+    for trial in trials:
+        first.setdefault(trial.configuration, trial)
+    waiting = list(first.values())[:MAX_PROBED]
     probes: dict[str, Probe] = {}
-    while assignments:
-        now, assignments = assignments[: part.concurrent], assignments[part.concurrent :]
+    while waiting:
+        now, waiting = waiting[: part.concurrent], waiting[part.concurrent :]
         # A half-empty machine is faster than the sweep will be.
         padded = [now[index % len(now)] for index in range(part.concurrent)][:MAX_PROBED]
-        found = executor.probe(padded, None if precision is None else [precision])
+        assignments = [part.assignment(trial, out, checkpoint_every_s) for trial in padded]
+        found = executor.probe(assignments, None if precision is None else [precision])
         precision = precision or _fastest(found)
-        for assignment, tried in zip(now, found, strict=False):
-            name = next(trial.configuration for trial in chosen if trial.trial_id == assignment.trial_id)
+        for trial, tried in zip(now, found, strict=False):
             if tried:
-                probes[name] = next((probe for probe in tried if probe.precision == precision), tried[0])
+                probes[trial.configuration] = next((probe for probe in tried if probe.precision == precision), tried[0])
     mean = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1)
     seconds = [probes[t.configuration].trial_s if t.configuration in probes else mean for t in trials]
     return Plan(
@@ -162,4 +167,4 @@ def _bytes(probe: Probe | None) -> int:
 
 def settled(trials: Sequence[Trial], precision: str) -> list[Trial]:
     """The trials with their precision settled; their identity stays what was asked for."""
-    return [Trial(t.trial_id, t.position, t.configuration, t.swept, with_precision(t.task, precision)) for t in trials]
+    return [replace(trial, task=with_precision(trial.task, precision)) for trial in trials]

@@ -21,7 +21,7 @@ from ddl.tasks.task import Task
 REPORT_EVERY_S = 1.0
 """Between signs of life; measurements are reported as they come."""
 
-PROBE_STEPS = 6
+PROBE_STEPS = 8
 
 
 @dataclass(frozen=True)

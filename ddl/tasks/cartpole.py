@@ -1,7 +1,7 @@
 """CartPole with Q-learning and SARSA on a network, epsilon-greedy and softmax (Karshenas, section 6 and 7.6)."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len
 from pydantic import AfterValidator, ValidationInfo, field_validator
@@ -28,8 +28,8 @@ Environment = Annotated[str, AfterValidator(batched)]
 
 
 @dataclass(frozen=True, config=STRICT)
-class CartPole(Task):
-    """One agent: a stack of one member. Steps are env steps."""
+class Agent(Task):
+    """One agent, whatever it keeps its values in: a stack of one member. Steps are env steps."""
 
     environment: Environment
     agent: Literal["q_learning", "sarsa"]
@@ -43,6 +43,30 @@ class CartPole(Task):
     alpha: Rate
     """Step size of equations 2 and 3: how far towards its target Q(s, a) is asked to move. At 1, equations 4 and 5."""
     gamma: Share
+    optimistic: bool
+    """Let every action start at the greatest value there can be, 1 / (1 - gamma), instead of 0."""
+    env_steps: Count
+    envs: Count
+    """Environments stepped at once."""
+    evaluate_every: Count
+    """Env steps."""
+    evaluation_episodes: Count
+
+    def facts(self, parameters: int) -> dict[str, Any]:
+        """What the trial says of itself (`Progress.facts`); it is evaluated before the first step and after the last too."""
+        return {"environment": self.environment, "parameters": parameters, "evaluations": self.env_steps // self.evaluate_every + 2}
+
+    def member(self, lr: float) -> Member:
+        return Member(
+            seed=self.seed, agent=self.agent, policy=self.policy, temperature=self.temperature, epsilon_start=self.epsilon_start,
+            epsilon_end=self.epsilon_end, epsilon_decay_steps=self.epsilon_decay_steps, lr=lr, gamma=self.gamma, alpha=self.alpha,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, config=STRICT)
+class CartPole(Agent):
+    """An agent whose values are a network's."""
+
     lr: Positive
     """Of Adam, falling linearly to the share `lr_end` of itself."""
     lr_end: Probability
@@ -50,11 +74,6 @@ class CartPole(Task):
     """A further factor once the environment is solved: what is good should not be unlearnt. At 1 nothing changes then."""
     hidden: Annotated[list[Count], Len(1, 4)]
     """Units of the network's hidden layers."""
-    optimistic: bool
-    """Let every action start at the greatest value there can be, 1 / (1 - gamma), instead of 0."""
-    env_steps: Count
-    envs: Count
-    """Environments stepped at once."""
     rollout_steps: Count
     """Steps in each environment between updates."""
     updates: Count
@@ -67,9 +86,6 @@ class CartPole(Task):
     """How far the target network moves towards the newest weights at each update; 1: there is no target network."""
     average_rate: Rate
     """The same for the averaged weights, which are evaluated."""
-    evaluate_every: Count
-    """Env steps."""
-    evaluation_episodes: Count
     num_env_runners: CountOrZero
     """0 samples in this process; N starts N processes that share the environments."""
     runner_timeout_s: Positive | None
@@ -98,11 +114,10 @@ class CartPole(Task):
         return size
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        training = Training([self.member()], self.settings(), device.torch)
+        training = Training([self.member(self.lr)], self.settings(), device.torch)
         if resume is not None:
             training.load(resume)
-        parameters = training.network.parameters_per_member
-        facts = {"environment": self.environment, "parameters": parameters, "evaluations": self.env_steps // self.evaluate_every + 2}
+        facts = self.facts(training.network.parameters_per_member)
         for step in training.run():
             last = step.env_steps >= self.env_steps
             if step.diverged:
@@ -117,12 +132,6 @@ class CartPole(Task):
                 figures={"learned_episode.png": self._film(training)} if last else {},
                 loss=None if step.td_error is None else step.td_error[0],
             )
-
-    def member(self) -> Member:
-        return Member(
-            seed=self.seed, agent=self.agent, policy=self.policy, temperature=self.temperature, epsilon_start=self.epsilon_start,
-            epsilon_end=self.epsilon_end, epsilon_decay_steps=self.epsilon_decay_steps, lr=self.lr, gamma=self.gamma, alpha=self.alpha,
-        )  # fmt: skip
 
     def settings(self) -> Settings:
         return Settings(

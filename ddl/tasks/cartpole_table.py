@@ -1,7 +1,6 @@
 """CartPole with Q-learning and SARSA on a table: the textbook form of the rules that the study puts on a network."""
 
 from collections.abc import Iterator
-from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
@@ -9,38 +8,19 @@ from ddl.devices import Device
 from ddl.progress import Progress, State
 from ddl.rl import environments
 from ddl.rl.film import strip
-from ddl.rl.members import Member
 from ddl.rl.tables import TableTraining
-from ddl.tasks.cartpole import Environment, Probability, Rate
-from ddl.tasks.task import STRICT, Count, Positive, Share, Task
+from ddl.tasks.cartpole import Agent, Probability
+from ddl.tasks.task import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
-class CartPoleTable(Task):
-    """One agent: a stack of one member. Steps are env steps. Fields are those of `CartPole` where they have its names."""
+class CartPoleTable(Agent):
+    """An agent whose values are a table's; `alpha` falls linearly to the share `alpha_end` of itself."""
 
-    environment: Environment
-    agent: Literal["q_learning", "sarsa"]
-    policy: Literal["epsilon_greedy", "softmax"]
-    temperature: Positive
-    epsilon_start: Probability
-    epsilon_end: Probability
-    epsilon_decay_steps: Count
-    alpha: Rate
-    """Step size of equations 2 and 3, falling linearly to the share `alpha_end` of itself."""
     alpha_end: Probability
-    gamma: Share
-    optimistic: bool
-    env_steps: Count
-    envs: Count
-    evaluate_every: Count
-    evaluation_episodes: Count
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        member = Member(
-            seed=self.seed, agent=self.agent, policy=self.policy, temperature=self.temperature, epsilon_start=self.epsilon_start,
-            epsilon_end=self.epsilon_end, epsilon_decay_steps=self.epsilon_decay_steps, lr=1.0, gamma=self.gamma, alpha=self.alpha,
-        )  # fmt: skip
+        member = self.member(lr=1.0)  # a table has no optimiser
         environment = environments.find(self.environment)
         training = TableTraining(
             [member], environment, self.envs, self.env_steps, self.evaluate_every, self.evaluation_episodes, self.alpha_end,
@@ -48,11 +28,7 @@ class CartPoleTable(Task):
         )  # fmt: skip
         if resume is not None:
             training.load(resume)
-        facts = {
-            "environment": self.environment,
-            "parameters": training.table[0].numel(),
-            "evaluations": self.env_steps // self.evaluate_every + 2,
-        }
+        facts = self.facts(training.table[0].numel())
         for step in training.run():
             metrics, last = step.measured.get(0, {}), step.env_steps >= self.env_steps
             figures = {}

@@ -85,7 +85,8 @@ def test_each_seed_begins_with_its_own_weights_whatever_ran_before():
     starts = []
     for seed in (3, 3, 4, 3 + 2**32):
         torch.rand(1)
-        starts.append(next(task(seed=seed).run(CPU)).metrics["val/loss"])
+        weights = next(task(seed=seed).run(CPU)).state()["learner"]["model"]
+        starts.append(sum(weight.double().abs().sum().item() for weight in weights.values()))
     assert starts[0] == starts[1]
     assert len(set(starts)) == 3
 
@@ -103,7 +104,7 @@ def test_facts_name_the_data_its_size_and_what_was_built():
     by_hand = (3 * 4 * 9 + 4) + (4 * 6 * 9 + 6) + (6 * 8 * 8 * 8 + 8) + (8 * 10 + 10)
     assert first.facts["parameters"] == by_hand
     assert first.facts["precision"] == "fp32"
-    assert first.facts["evaluations"] == 2
+    assert first.facts["evaluations"] == 1
 
 
 def test_no_limit_is_all_of_the_data():
@@ -153,7 +154,6 @@ def test_from_zeros_it_stays_at_chance_for_the_studys_reason():
         for one in task(initialisation="zeros", epochs=3, lr=0.5, train_limit=200, val_limit=0, batch_size=50).run(CPU)
         if one.metrics
     ]
-    assert steps[0]["val/loss"] == pytest.approx(math.log(10))
     for metrics in steps:
         assert metrics["val/accuracy"] == pytest.approx(0.1, abs=0.03)
     assert steps[-1]["train/loss"] == pytest.approx(math.log(10), abs=0.2)

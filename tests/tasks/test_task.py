@@ -105,7 +105,8 @@ def test_the_first_says_what_the_trial_is_and_where_it_begins(name):
         assert facts["data"]["name"]
         assert facts["data"]["source"]
         assert facts["data"]["stand_in"] == ""
-    assert first.metrics
+    assert facts["evaluations"] > 0
+    assert first.metrics.get("time/evaluate_s") is not None or facts["evaluation_steps"] > 0
     assert not second.facts
 
 
