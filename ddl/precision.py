@@ -107,7 +107,10 @@ def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], devi
         first = next(runs[name])
         device.synchronise()
         started[name] = (time.perf_counter() - began, first)
-        times[name], losses[name], done[name] = [], [], first.step
+        progress: Progress | None = first
+        while progress is not None and progress.step < first.facts.get("untimed_steps", 0):
+            progress = _next(runs[name])
+        times[name], losses[name], done[name] = [], [], progress.step if progress else first.step
     for _ in range(steps):
         for name in names:
             began = time.perf_counter()
@@ -129,7 +132,7 @@ def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], devi
             continue
         step_s = statistics.median(times[name][2:] or times[name] or [0.0])
         evaluated_s = first.metrics.get("time/evaluate_s", 0.0)
-        evaluate_s = evaluated_s or first.facts.get("evaluation_steps", 0.0) * step_s
+        evaluate_s = first.facts["evaluation_steps"] * step_s if "evaluation_steps" in first.facts else evaluated_s
         evaluations = first.facts.get("evaluations", 0)
         found.append(Probe(name, start_s - evaluated_s, step_s, evaluate_s, deviation, first.total_steps, evaluations, dict(first.facts)))
     return sorted(found, key=lambda probe: probe.step_s)

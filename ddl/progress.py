@@ -24,8 +24,9 @@ class Progress:
     `epoch` counts whole passes over the training split, None where a task has none.
     `metrics` maps `split/name` to a finite number; a number that is not finite ends the trial as diverged.
     `facts` are what the trial learnt about itself (data source, parameter count), JSON-serialisable, merged into its
-    record; given once, with the first `Progress`. The plan reads two of them: `evaluations`, how many there will be, and
-    `evaluation_steps`, what one costs in steps (where the first `Progress` has no `time/evaluate_s` to go by).
+    record; given once, with the first `Progress`. The plan reads three of them: `evaluations`, how many there will be;
+    `evaluation_steps`, what one costs in steps, where the first one's `time/evaluate_s` is not typical; `untimed_steps`,
+    how many steps pass before they cost what they will cost.
     `figures` maps a name to a PNG or an SVG file's bytes.
     `loss` is the last step's training loss, left on the device so that nobody who does not need it waits for it.
     `state` takes the state for a checkpoint when called, and only before the generator is resumed.

@@ -117,6 +117,20 @@ def test_a_yield_that_is_many_steps_counts_as_many_and_an_evaluation_within_as_n
     assert found.step_s == 0.05
 
 
+def test_steps_that_a_trial_calls_untypical_are_not_timed(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+
+    def trial(name: str) -> Iterator[Progress]:
+        yield Progress(0, 1000, dict, facts={"untimed_steps": 50})
+        for step in range(10, 1010, 10):
+            now[0] += 1.0 if step <= 50 else 20.0
+            yield Progress(step, 1000, dict)
+
+    (found,) = probe(trial, [""], CPU, 3)
+    assert found.step_s == 2.0
+
+
 def test_an_evaluation_that_was_not_seen_costs_what_the_trial_says_in_steps(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])

@@ -53,8 +53,17 @@ class Agent(Task):
     evaluation_episodes: Count
 
     def facts(self, parameters: int) -> dict[str, Any]:
-        """What the trial says of itself (`Progress.facts`); it is evaluated before the first step and after the last too."""
-        return {"environment": self.environment, "parameters": parameters, "evaluations": self.env_steps // self.evaluate_every + 2}
+        """What the trial says of itself (`Progress.facts`); it is evaluated before the first step and after the last too.
+
+        The first evaluation is no measure of the others: a good agent's episodes last to the limit. All episodes are stepped
+        at once, and a step without learning takes about a third of one with it.
+        """
+        return {
+            "environment": self.environment,
+            "parameters": parameters,
+            "evaluations": self.env_steps // self.evaluate_every + 2,
+            "evaluation_steps": environments.find(self.environment).step_limit * self.envs / 3,
+        }
 
     def member(self, lr: float) -> Member:
         return Member(
@@ -117,7 +126,7 @@ class CartPole(Agent):
         training = Training([self.member(self.lr)], self.settings(), device.torch)
         if resume is not None:
             training.load(resume)
-        facts = self.facts(training.network.parameters_per_member)
+        facts = self.facts(training.network.parameters_per_member) | {"untimed_steps": self.learning_starts}
         for step in training.run():
             last = step.env_steps >= self.env_steps
             if step.diverged:
