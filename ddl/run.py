@@ -5,8 +5,8 @@ import importlib
 import shlex
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,7 @@ class _Job:
     earlier: int
     precision: str | None
     share: planning.Share | None
+    history: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
 
 def default_scale() -> tuple[str, str]:
@@ -207,10 +208,15 @@ def _remaining(ledger: Ledger, executor: str | None, address: str | None) -> _Jo
     left = [row for row in rows if row.status in ("planned", "running", "failed")]
     trials = [Trial(row.trial_id, row.position, row.configuration, row.swept, cls(**row.task)) for row in left]
     plan = about.get("plan")
+    launch, metric = Launch(**about["launch"]), Metric(**about["sweep"]["metric"])
+    problems: list[str] = []
+    planning.check_inline(launch, (executor or about["executor"]) == "inline", problems)
+    if problems:
+        raise ConfigError(problems)
     return _Job(
         name=about["sweep"]["name"],
-        launch=Launch(**about["launch"]),
-        metric=Metric(**about["sweep"]["metric"]),
+        launch=launch,
+        metric=metric,
         executor=executor or about["executor"],
         address=address,
         trials=trials,
@@ -218,7 +224,19 @@ def _remaining(ledger: Ledger, executor: str | None, address: str | None) -> _Jo
         # The same precision and as many threads as before, or the numbers would not be the same run's.
         precision=plan["precision"] if plan else None,
         share=planning.Share(plan["num_workers"], plan["cpus_per_trial"], plan["gpus_per_trial"], plan["concurrent"]) if plan else None,
+        history=_history(ledger, rows, metric),
     )
+
+
+def _history(ledger: Ledger, rows: Sequence[TrialRow], metric: Metric) -> dict[str, list[tuple[float, float]]]:
+    """What schedulers judge by, of trials that have ended well: (percent of its steps, metric) of each measurement."""
+    total = {row.trial_id: row.facts["total_steps"] for row in rows if row.status in ("finished", "stopped") and row.facts}
+    measured = ledger.metrics()
+    found: dict[str, list[tuple[float, float]]] = {trial_id: [] for trial_id in total}
+    mine = measured[(measured.name == metric.name) & measured.trial_id.isin(list(total))]
+    for trial_id, step, value in zip(mine.trial_id, mine.step, mine.value, strict=True):
+        found[trial_id].append((100 * step / total[trial_id], value))
+    return found
 
 
 def _run(console: Console, job: _Job, folder: Path, ledger: Ledger) -> None:
@@ -312,6 +330,8 @@ def _new_folder(out: Path, name: str) -> Path:
 def _executor(job: _Job, scratch: Path) -> Executor:
     if job.executor == "inline":
         return InlineExecutor()
-    from ddl.sweeps.ray_tune import RayExecutor  # a second that a mistyped option should not cost
+    from ddl.sweeps import ray_schedulers  # a second that a mistyped option should not cost
+    from ddl.sweeps.ray_tune import RayExecutor
 
-    return RayExecutor(job.address, job.launch.retries, scratch)
+    scheduler = ray_schedulers.build(job.launch.early_stopping, job.metric, job.history)
+    return RayExecutor(job.address, job.launch.retries, scratch, scheduler)

@@ -5,7 +5,7 @@ from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Lt
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
@@ -32,12 +32,25 @@ class Wandb:
 
 
 @dataclass(frozen=True, config=CLOSED)
+class EarlyStopping:
+    """Which trials are stopped before their end: `none`, or those that `asha` or `median` finds behind by the sweep's metric.
+
+    None is stopped before it has done the share `grace` of its steps; asha keeps one in `reduction_factor` at each look.
+    """
+
+    scheduler: Literal["none", "asha", "median"]
+    grace: Annotated[Number, Gt(0), Lt(1)]
+    reduction_factor: Annotated[Number, Gt(1)]
+
+
+@dataclass(frozen=True, config=CLOSED)
 class Launch:
     """What tune_configs/launch.yaml gives, a sweep's file may change and the command line has the last word on."""
 
     seeds: Count
     first_seed: Seed
     resources: Resources
+    early_stopping: EarlyStopping
     retries: CountOrZero
     checkpoint_every_s: Positive
     wandb: Wandb

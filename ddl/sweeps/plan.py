@@ -80,8 +80,7 @@ def share(launch: Launch, capacity: Capacity, trials: int, inline: bool, problem
     """Each trial's part of `capacity`. A request that no node can ever fulfil goes into `problems`: Ray would wait for ever."""
     asked = launch.resources
     workers = asked.num_workers
-    if inline and workers > 1:
-        problems.append(f"resources.num_workers: {workers} workers need --executor ray; inline is one process. Ask for 1.")
+    check_inline(launch, inline, problems)
     gpus = asked.gpus if asked.gpus != "auto" else float(min(capacity.node_gpus, 1))
     if gpus > capacity.node_gpus:
         problems.append(f"resources.gpus: {gpus:g} asked for a worker, but no node has more than {capacity.node_gpus}. Ask for less.")
@@ -99,6 +98,14 @@ def share(launch: Launch, capacity: Capacity, trials: int, inline: bool, problem
         problems.append(f"resources: {workers} workers with {cpus} CPU cores each, but there is room for {room}. Ask for less.")
     concurrent = max(1, min(side_by_side, _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus) // workers))
     return Share(workers, cpus, gpus, concurrent)
+
+
+def check_inline(launch: Launch, inline: bool, problems: list[str]) -> None:
+    """What one process cannot do goes into `problems`."""
+    if inline and (workers := launch.resources.num_workers) > 1:
+        problems.append(f"resources.num_workers: {workers} workers need --executor ray; inline is one process. Ask for 1.")
+    if inline and (scheduler := launch.early_stopping.scheduler) != "none":
+        problems.append(f"early_stopping.scheduler: {scheduler} compares trials side by side, which needs --executor ray. Ask for none.")
 
 
 def _room(total: int, node: int, nodes: int, each: float) -> int:

@@ -1,5 +1,6 @@
 """Trials side by side on Ray. Ray Tune places and stops them; what they report is handed to the one that owns the ledger."""
 
+import math
 import os
 import queue
 import signal
@@ -10,22 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-os.environ |= {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # signs of life carry no metric
-}
-
 import ray
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import TrialScheduler
 
 from ddl.precision import Probe
 from ddl.sweeps.executors import Capacity, local_capacity
+from ddl.sweeps.ray_schedulers import PERCENT
 from ddl.sweeps.ray_train import run_together
 from ddl.sweeps.worker import Assignment, Report, device_of, probe_trial, run_trial
 
@@ -43,9 +36,9 @@ class RayExecutor:
     lost starts again from its newest checkpoint, `retries` times.
     """
 
-    def __init__(self, address: str | None, retries: int, scratch: Path):
+    def __init__(self, address: str | None, retries: int, scratch: Path, scheduler: TrialScheduler | None = None):
         """`scratch` is an existing folder for Tune's own files, which nothing reads afterwards."""
-        self._address, self._retries, self._scratch = address, retries, scratch
+        self._address, self._retries, self._scratch, self._scheduler = address, retries, scratch, scheduler
 
     def __enter__(self) -> Self:
         if self._address is not None:
@@ -128,6 +121,7 @@ class RayExecutor:
             tune.with_resources(trainable, share),
             param_space={"trial_id": tune.grid_search(list(by_id))},
             tune_config=tune.TuneConfig(
+                scheduler=self._scheduler,
                 # Trials whose workers Ray Train places do not hold the workers' resources themselves.
                 max_concurrent_trials=concurrent if first.num_workers > 1 else None,
                 reuse_actors=True,
@@ -206,7 +200,9 @@ class _HandOver(tune.Callback):
             self._handover.give(result["report"])
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._end(trial, "stopped", "by the scheduler")
+        report = (trial.last_result or {}).get("report")
+        done = f" at step {report.step} of {report.total_steps}" if report else ""
+        self._end(trial, "stopped", f"by the scheduler{done}")
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         said = str(trial.get_error() or "").strip().splitlines()
@@ -242,5 +238,6 @@ def _train(config: dict[str, str], assignments: dict[str, Assignment]) -> None:
     assignment = assignments[config["trial_id"]]
     alone = assignment.num_workers == 1
     for report in run_trial(assignment, device_of(assignment)) if alone else run_together(assignment):
-        # The metrics stand at the top level too, where schedulers and searchers look for them.
-        tune.report({**report.metrics, "step": report.step, "epoch": report.epoch, "report": report})
+        # Metrics stand at the top level too, where schedulers look for them: never one that is no number.
+        finite = {name: value for name, value in report.metrics.items() if math.isfinite(value)}
+        tune.report({**finite, PERCENT: 100 * report.step / max(report.total_steps, 1), "report": report})

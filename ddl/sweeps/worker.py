@@ -93,7 +93,8 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
             if device.rank == 0:
                 _keep_figures(assignment.folder, progress.figures)
             if progress.metrics or progress.facts:
-                yield replace(last, kind="measured", metrics=dict(progress.metrics), facts=dict(progress.facts))
+                facts = {"total_steps": progress.total_steps, **progress.facts} if progress.facts else {}
+                yield replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
                 reported = now
                 _check_finite(progress.metrics)
             elif now - reported >= REPORT_EVERY_S:

@@ -1,0 +1,77 @@
+"""Early stopping: Ray Tune's schedulers, made to judge by fractions of a trial and never by one that diverged."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
+
+from ddl.schema import EarlyStopping, Metric
+
+PERCENT = "percent"
+"""Of a trial's steps done: what a scheduler takes for time, so that trials of different lengths can be compared."""
+
+
+def build(early_stopping: EarlyStopping, metric: Metric, history: Mapping[str, Sequence[tuple[float, float]]]) -> TrialScheduler | None:
+    """The scheduler a sweep asks for; None where every trial runs to its end.
+
+    `history`: what each trial that ended in an earlier part of the run measured, as (percent of its steps, metric) in order.
+    """
+    grace = 100 * early_stopping.grace
+    match early_stopping.scheduler:
+        case "none":
+            return None
+        case "asha":
+            # Trials end by themselves: at max_t they would be called stopped.
+            scheduler: TrialScheduler = _Asha(
+                time_attr=PERCENT, metric=metric.name, mode=metric.mode, max_t=101, grace_period=grace,
+                reduction_factor=early_stopping.reduction_factor,
+            )  # fmt: skip
+        case "median":
+            # A trial that is paused for want of others to compare it with would lose what it has done since its checkpoint.
+            scheduler = _Median(time_attr=PERCENT, metric=metric.name, mode=metric.mode, grace_period=grace, min_time_slice=math.inf)
+    for trial_id, measured in history.items():
+        trial: Any = _Past(trial_id)
+        scheduler.on_trial_add(None, trial)
+        for percent, value in measured:
+            scheduler.on_trial_result(_Nobody(), trial, {PERCENT: percent, metric.name: value})
+    return scheduler
+
+
+@dataclass(frozen=True)
+class _Past:
+    """An ended trial, as far as schedulers look at one."""
+
+    trial_id: str
+
+
+class _Nobody:
+    """A controller without live trials."""
+
+    def get_live_trials(self) -> list[TuneTrial]:
+        return []
+
+
+def _diverged(result: Mapping[str, Any]) -> bool:
+    return result["report"].status == "diverged"
+
+
+class _Asha(AsyncHyperBandScheduler):
+    """Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning")."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
+        super().on_trial_complete(tune_controller, trial, result)
+        if _diverged(result):
+            for bracket in self._brackets:
+                for _, recorded in bracket._rungs:
+                    recorded.pop(trial.trial_id, None)
+
+
+class _Median(MedianStoppingRule):
+    """Stops what falls behind the median of running averages (Golovin et al. 2017, "Google Vizier")."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
+        if _diverged(result):
+            self._results.pop(trial, None)

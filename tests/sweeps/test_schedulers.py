@@ -1,0 +1,135 @@
+"""Early stopping: who is stopped, by what it did and nobody's mishap, and the same after a resume."""
+
+import sqlite3
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from ray.tune.schedulers import TrialScheduler
+
+from ddl import config
+from ddl.ledger import Reader
+from ddl.schema import EarlyStopping, Metric
+from ddl.sweeps.ray_schedulers import PERCENT, build
+from ddl.sweeps.worker import Report
+
+from .command import PLUGIN, launch, run_folder
+
+RACE = str(PLUGIN / "race.yaml")
+MORE = Metric("val/come", "max")
+LESS = Metric("val/come", "min")
+KINDS = ("asha", "median")
+
+
+@dataclass(frozen=True)
+class Trial:
+    trial_id: str
+
+
+class Race:
+    """Trials that report to a scheduler by hand."""
+
+    def __init__(self, kind: str, metric: Metric = MORE, history=None):
+        self._metric = metric
+        self._scheduler = build(EarlyStopping(kind, 0.1, 3.0), metric, history or {})
+
+    def enter(self, *names: str) -> None:
+        for name in names:
+            self._scheduler.on_trial_add(None, Trial(name))
+
+    def report(self, name: str, percent: float, value: float | None) -> str:
+        result = {PERCENT: percent, "report": Report(name, "measured")} | ({} if value is None else {self._metric.name: value})
+        return self._scheduler.on_trial_result(None, Trial(name), result)
+
+    def end(self, name: str, status: str) -> None:
+        self._scheduler.on_trial_complete(None, Trial(name), {PERCENT: 50.0, "report": Report(name, "ended", status=status)})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("metric", "sign"), [(MORE, 1.0), (LESS, -1.0)], ids=["max", "min"])
+def test_the_one_behind_is_stopped_and_the_one_ahead_is_not(kind, metric, sign):
+    race = Race(kind, metric)
+    race.enter("a", "b", "c", "behind", "ahead")
+    for name, value in (("a", 5.0), ("b", 6.0), ("c", 7.0)):
+        assert race.report(name, 40.0, sign * value) == TrialScheduler.CONTINUE or kind == "asha"
+    assert race.report("ahead", 40.0, sign * 8.0) == TrialScheduler.CONTINUE
+    assert race.report("behind", 40.0, sign * 1.0) == TrialScheduler.STOP
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_is_stopped_before_the_grace_share_or_without_a_measurement(kind):
+    race = Race(kind)
+    race.enter("a", "b", "c", "behind")
+    for name in "abc":
+        race.report(name, 9.0, 5.0)
+        race.report(name, 40.0, 5.0)
+    assert race.report("behind", 9.0, 1.0) == TrialScheduler.CONTINUE
+    assert race.report("behind", 40.0, None) == TrialScheduler.CONTINUE
+    assert race.report("behind", 40.0, 1.0) == TrialScheduler.STOP
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("status", "stopped"), [("diverged", False), ("finished", True)])
+def test_a_diverged_trial_moves_no_cut_off(kind, status, stopped):
+    race = Race(kind)
+    race.enter("a", "b", "c", "high 1", "high 2", "high 3", "high 4", "one")
+    for name in ("high 1", "high 2", "high 3", "high 4"):
+        race.report(name, 40.0, 1000.0)
+        race.end(name, status)
+    for name, value in (("a", 5.0), ("b", 4.0), ("c", 3.0)):
+        race.report(name, 40.0, value)
+    assert race.report("one", 40.0, 6.0) == (TrialScheduler.STOP if stopped else TrialScheduler.CONTINUE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_earlier_trials_measured_is_known(kind):
+    history = {name: [(20.0, value / 2), (40.0, value)] for name, value in (("a", 5.0), ("b", 6.0), ("c", 7.0))}
+    race = Race(kind, history=history)
+    race.enter("behind", "ahead")
+    assert race.report("ahead", 40.0, 9.0) == TrialScheduler.CONTINUE
+    assert race.report("behind", 40.0, 1.0) == TrialScheduler.STOP
+    alone = Race(kind)
+    alone.enter("behind")
+    assert alone.report("behind", 40.0, 1.0) == TrialScheduler.CONTINUE
+
+
+def test_none_is_the_default():
+    problems: list[str] = []
+    sweep = config.compose("augmentation", [], "smoke", problems)
+    assert not problems
+    assert sweep.launch.early_stopping.scheduler == "none"
+    assert build(sweep.launch.early_stopping, MORE, {}) is None
+    assert build(replace(sweep.launch.early_stopping, scheduler="asha"), MORE, {}) is not None
+
+
+def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: Path):
+    done = launch("--sweep", RACE, "--scale", "smoke", "early_stopping.scheduler=asha", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = run_folder(done.stdout, tmp_path)
+    rows = {trial.configuration: trial for trial in Reader(folder).trials()}
+    assert rows["9"].status == "finished"
+    assert rows["1"].status == "stopped"
+    assert rows["1"].reason.startswith("by the scheduler at step ")
+    metrics = Reader(folder).metrics()
+    last = metrics[metrics.name == "val/come"].groupby("trial_id").step.max()
+    assert last[rows["9"].trial_id] == 20
+    assert last[rows["1"].trial_id] < 10, "it saved most of its steps"
+    assert "stopped" in (folder / "report.html").read_text(encoding="utf-8")
+
+    # The slowest again, alone: only what the ledger knows of the others can stop it.
+    with sqlite3.connect(folder / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE trials SET status = 'planned' WHERE trial_id = ?", (rows["1"].trial_id,))
+    again = launch("--resume", str(folder), cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    after = {trial.configuration: trial for trial in Reader(folder).trials()}
+    assert after["1"].status == "stopped"
+    assert after["1"].attempts == 2
+    assert {name: row.attempts for name, row in after.items() if name != "1"} == {name: 1 for name in rows if name != "1"}
+
+
+def test_one_process_cannot_compare_and_says_so(tmp_path: Path):
+    done = launch("--sweep", RACE, "--executor", "inline", "early_stopping.scheduler=median", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "early_stopping.scheduler: median compares trials side by side, which needs --executor ray. Ask for none." in done.stderr
+    assert not list(tmp_path.iterdir())
