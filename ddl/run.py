@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import shlex
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -119,8 +120,12 @@ def run_sweep(
             }
         )
         rows = [TrialRow(t.trial_id, t.position, t.configuration, t.swept, t.hyperparameters, t.task.seed) for t in job.trials]
-        with Ledger.create(folder, about, rows) as ledger:
-            _run(console, job, folder, ledger)
+        try:
+            with Ledger.create(folder, about, rows) as ledger:
+                _run(console, job, folder, ledger)
+        except ConfigError:  # only a cluster that is asked can say what it cannot do
+            shutil.rmtree(folder)
+            raise
         return Run(folder)
 
 
@@ -334,4 +339,5 @@ def _executor(job: _Job, scratch: Path) -> Executor:
     from ddl.sweeps.ray_tune import RayExecutor
 
     scheduler = ray_schedulers.build(job.launch.early_stopping, job.metric, job.history)
-    return RayExecutor(job.address, job.launch.retries, scratch, scheduler)
+    packages = {"ddl"} | {type(trial.task).__module__.partition(".")[0] for trial in job.trials}
+    return RayExecutor(job.address, job.launch.retries, scratch, scheduler, packages)

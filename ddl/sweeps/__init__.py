@@ -2,12 +2,14 @@
 
 import os
 
-os.environ |= {
+RAY_SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # signs of life carry no metric
 }
+os.environ |= RAY_SETTINGS
+# A cluster that others started may do without tokens; ours does not.
+os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -6,7 +6,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,9 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 
+from ddl.config import ConfigError
 from ddl.precision import Probe
+from ddl.sweeps import RAY_SETTINGS
 from ddl.sweeps.executors import Capacity, local_capacity
 from ddl.sweeps.ray_schedulers import PERCENT
 from ddl.sweeps.ray_train import run_together
@@ -33,16 +35,27 @@ class RayExecutor:
     """A private cluster on this machine, or a running one at `address`.
 
     A worker process goes on to the next trial when one ends, its imports and data still there. A trial whose process is
-    lost starts again from its newest checkpoint, `retries` times.
+    lost starts again from its newest checkpoint, `retries` times; on another node, where its own is lost.
     """
 
-    def __init__(self, address: str | None, retries: int, scratch: Path, scheduler: TrialScheduler | None = None):
-        """`scratch` is an existing folder for Tune's own files, which nothing reads afterwards."""
-        self._address, self._retries, self._scratch, self._scheduler = address, retries, scratch, scheduler
+    def __init__(self, address: str | None, retries: int, scratch: Path, scheduler: TrialScheduler | None, packages: Set[str]):
+        """`scratch` is an existing folder for Tune's own files, which nothing reads afterwards. `packages` names those that
+        the tasks' classes are in, as they were imported here: a cluster's workers get them from this process."""
+        self._address, self._retries, self._scratch = address, retries, scratch
+        self._scheduler, self._packages = scheduler, packages
 
     def __enter__(self) -> Self:
         if self._address is not None:
-            ray.init(address=self._address)
+            # Sent along, so that a node needs what ddl needs, but neither ddl itself nor the same version of it.
+            modules = [sys.modules[name] for name in sorted(self._packages)]
+            try:
+                ray.init(address=self._address, runtime_env={"py_modules": modules, "env_vars": RAY_SETTINGS})
+            except ray.exceptions.AuthenticationError as error:
+                said = "the cluster refuses this process's token. Set RAY_AUTH_TOKEN, or ~/.ray/auth_token, to the cluster's own"
+                raise ConfigError([f"--address {self._address}: {said}; RAY_AUTH_MODE=disabled where it has none."]) from error
+            except (ConnectionError, RuntimeError) as error:
+                said = str(error).strip().splitlines()[0].rstrip(".")
+                raise ConfigError([f"--address {self._address}: no cluster answers ({said}). Start one: cluster/README.md."]) from error
             return self
         here = local_capacity()
         # Workers find what this process finds: the package where it is not installed, and a notebook's own modules.

@@ -9,9 +9,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "tests" / "sweeps" / "plugin"
 
 
-def start(*arguments: str, cwd: Path) -> subprocess.Popen:
+def start(*arguments: str, cwd: Path, **variables: str) -> subprocess.Popen:
     """In a session of its own, so that a signal to its group reaches all it started and not the tests."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(PLUGIN)])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(PLUGIN)])} | variables
     environment.pop("WANDB_API_KEY", None)
     return subprocess.Popen(
         [sys.executable, str(ROOT / "launch.py"), *arguments],
@@ -24,8 +24,8 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen:
     )
 
 
-def launch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    process = start(*arguments, cwd=cwd)
+def launch(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess:
+    process = start(*arguments, cwd=cwd, **variables)
     output, errors = process.communicate(timeout=240)
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 

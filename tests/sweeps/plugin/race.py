@@ -7,6 +7,7 @@ from typing import Annotated
 from annotated_types import Ge
 from pydantic.dataclasses import dataclass
 
+import ddl
 from ddl.devices import Device
 from ddl.progress import Progress, State
 from ddl.tasks.task import STRICT, Count, Number, Task
@@ -24,7 +25,7 @@ class Race(Task):
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         first = 0 if resume is None else resume["step"]
         if first == 0:
-            yield Progress(step=0, total_steps=self.steps, state=lambda: {"step": 0}, facts={"evaluations": 0})
+            yield Progress(step=0, total_steps=self.steps, state=lambda: {"step": 0}, facts={"evaluations": 0, "package": ddl.__file__})
         for step in range(first + 1, self.steps + 1):
             time.sleep(self.pause_s)
             come = float("nan") if step == self.falls else self.speed * step

@@ -1,0 +1,97 @@
+"""A sweep on a Ray cluster that others started: several raylets on this machine, some of which come and go."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from ddl.ledger import Reader
+
+from .command import PLUGIN, ROOT, launch, run_folder, start
+
+RACE = str(PLUGIN / "race.yaml")
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "ab" * 32}
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
+    """A head that trains nothing and two nodes with a core each; none of their processes can import ddl by itself."""
+    for name, value in TOKEN.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000})
+    try:
+        for _ in range(2):
+            made.add_node(num_cpus=1, object_store_memory=80_000_000)
+        made.wait_for_nodes()
+        yield made
+    finally:
+        made.shutdown()
+
+
+def wait_until(condition, process: subprocess.Popen, what: str) -> None:
+    ends = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, f"it ended before: {what}"
+        assert time.monotonic() < ends, f"not in time: {what}"
+        time.sleep(0.1)
+
+
+def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Cluster, tmp_path: Path) -> None:
+    arguments = ("task.pause_s=0.3", "checkpoint_every_s=0.1", "--address", cluster.address, "--out", str(tmp_path / "out"))
+    process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, **TOKEN)
+
+    def reader() -> Reader | None:
+        folders = list(tmp_path.glob("out/race/*/ledger.sqlite"))
+        return Reader(folders[0].parent) if folders else None
+
+    def measured() -> bool:
+        found = reader()
+        return found is not None and found.metrics().trial_id.nunique() >= 2
+
+    wait_until(measured, process, "two trials under way")
+    lost = cluster.list_all_nodes()[-1]
+    cluster.remove_node(lost, allow_graceful=False)
+    cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+    output, errors = process.communicate(timeout=200)
+
+    assert process.returncode == 0, output + errors
+    folder = run_folder(output, tmp_path)
+    rows, events = Reader(folder).trials(), Reader(folder).events()
+    assert {row.status for row in rows} == {"finished"}
+    finished = events[events.kind == "finished"].trial_id
+    assert sorted(finished) == sorted(row.trial_id for row in rows), "each once"
+    assert sorted(row.attempts for row in rows)[-1] == 2, "the lost node's trial went on elsewhere"
+    again = events[events.kind == "started"].groupby("trial_id").detail.last()
+    moved = next(row for row in rows if row.attempts == 2)
+    assert not again[moved.trial_id].startswith("from step 0 "), "from its checkpoint"
+    metrics = Reader(folder).metrics()
+    for trial_id, come in metrics[metrics.name == "val/come"].groupby("trial_id"):
+        assert come.step.tolist() == list(range(1, 21)), trial_id
+    assert all(not Path(row.facts["package"]).is_relative_to(ROOT) for row in rows), "the workers run what the driver sent"
+    assert "2 nodes" in " ".join(output.split()) or "3 nodes" in " ".join(output.split())
+
+
+def test_what_no_node_has_is_refused_before_anything_starts(cluster: Cluster, tmp_path: Path) -> None:
+    done = launch("--sweep", RACE, "--address", cluster.address, "resources.cpus=2", cwd=tmp_path, **TOKEN)
+    assert done.returncode == 2
+    assert "resources.cpus: 2 asked for a worker, but no node has more than 1. Ask for less." in done.stderr
+    assert not list(tmp_path.rglob("ledger.sqlite"))
+
+
+def test_without_the_token_a_cluster_is_no_use(cluster: Cluster, tmp_path: Path) -> None:
+    wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "cd" * 32}
+    done = launch("--sweep", RACE, "--address", cluster.address, cwd=tmp_path, **wrong)
+    assert done.returncode == 2
+    assert "refuses this process's token" in done.stderr
+    assert not list(tmp_path.rglob("ledger.sqlite")), "nothing was started"
+    assert "Traceback" not in done.stderr
+    joining = subprocess.run(
+        ["ray", "start", "--address", cluster.address], env=os.environ | wrong, capture_output=True, text=True, timeout=60
+    )
+    assert joining.returncode != 0
