@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -96,46 +96,60 @@ def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], devi
     `start(name)` begins the trial in that precision. The first of `names` is the reference; those that disagree with it
     (`AGREEMENT`) are left out. The median step counts, without the first two, which pay for warming up.
     """
-    runs: dict[str, Iterator[Progress]] = {}
-    started: dict[str, tuple[float, Progress]] = {}
-    times: dict[str, list[float]] = {}
-    losses: dict[str, list[float]] = {}
-    done: dict[str, int] = {}
-    for name in names:
-        began = time.perf_counter()
-        runs[name] = start(name)
-        first = next(runs[name])
-        device.synchronise()
-        started[name] = (time.perf_counter() - began, first)
-        progress: Progress | None = first
-        while progress is not None and progress.step < first.facts.get("untimed_steps", 0):
-            progress = _next(runs[name])
-        times[name], losses[name], done[name] = [], [], progress.step if progress else first.step
+    tried = [_begin(name, start(name), device) for name in names]
     for _ in range(steps):
-        for name in names:
-            began = time.perf_counter()
-            progress = _next(runs[name])
-            device.synchronise()
-            if progress is None:
-                continue
-            took = time.perf_counter() - began - progress.metrics.get("time/evaluate_s", 0.0)
-            times[name].append(took / max(progress.step - done[name], 1))
-            losses[name].append(float("nan") if progress.loss is None else progress.loss.item())
-            done[name] = progress.step
-    for run in runs.values():
-        run.close()  # type: ignore[attr-defined]
+        for candidate in tried:
+            _advance(candidate, device)
+    for candidate in tried:
+        candidate.run.close()  # type: ignore[attr-defined]
     found = []
-    for name in names:
-        start_s, first = started[name]
-        deviation = _deviation(losses[name], losses[names[0]])
+    for candidate in tried:
+        first, deviation = candidate.first, _deviation(candidate.losses, tried[0].losses)
         if deviation > AGREEMENT:
             continue
-        step_s = statistics.median(times[name][2:] or times[name] or [0.0])
+        step_s = statistics.median(candidate.times[2:] or candidate.times or [0.0])
         evaluated_s = first.metrics.get("time/evaluate_s", 0.0)
         evaluate_s = first.facts["evaluation_steps"] * step_s if "evaluation_steps" in first.facts else evaluated_s
-        evaluations = first.facts.get("evaluations", 0)
-        found.append(Probe(name, start_s - evaluated_s, step_s, evaluate_s, deviation, first.total_steps, evaluations, dict(first.facts)))
+        start_s, evaluations = candidate.start_s - evaluated_s, first.facts.get("evaluations", 0)
+        found.append(Probe(candidate.name, start_s, step_s, evaluate_s, deviation, first.total_steps, evaluations, dict(first.facts)))
     return sorted(found, key=lambda probe: probe.step_s)
+
+
+@dataclass
+class _Candidate:
+    """A trial under way in one precision. `times` are seconds a step, `losses` those of the timed steps, `done` its last step."""
+
+    name: str
+    run: Iterator[Progress]
+    first: Progress
+    start_s: float
+    done: int
+    times: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+
+def _begin(name: str, run: Iterator[Progress], device: Device) -> _Candidate:
+    """The trial after its first yield, and after those steps that it says are not typical."""
+    began = time.perf_counter()
+    first = next(run)
+    device.synchronise()
+    candidate = _Candidate(name, run, first, time.perf_counter() - began, first.step)
+    while candidate.done < first.facts.get("untimed_steps", 0) and (progress := _next(run)) is not None:
+        candidate.done = progress.step
+    return candidate
+
+
+def _advance(candidate: _Candidate, device: Device) -> None:
+    """Time one yield, which may be many steps, without an evaluation within; nothing where the trial has ended."""
+    began = time.perf_counter()
+    progress = _next(candidate.run)
+    device.synchronise()
+    if progress is None:
+        return
+    took = time.perf_counter() - began - progress.metrics.get("time/evaluate_s", 0.0)
+    candidate.times.append(took / max(progress.step - candidate.done, 1))
+    candidate.losses.append(float("nan") if progress.loss is None else progress.loss.item())
+    candidate.done = progress.step
 
 
 def _next(run: Iterator[Progress]) -> Progress | None:

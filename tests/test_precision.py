@@ -16,10 +16,16 @@ NAN, INFINITY = float("nan"), float("inf")
 
 
 @pytest.fixture
-def trials(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Probe]]:
-    """Probes trials under a clock of their own. `seconds` and `losses` are of each candidate's steps, by its name."""
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The probe's clock, in seconds: its one item, which a trial moves on."""
     now = [0.0]
     monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def trials(now: list[float]) -> Callable[..., list[Probe]]:
+    """Probes trials under a clock of their own. `seconds` and `losses` are of each candidate's steps, by its name."""
 
     def trials(
         seconds: dict[str, list[float]], losses: dict[str, list], steps: int = 6, started: float = 5.0, evaluation: float = 3.0
@@ -103,10 +109,7 @@ def test_a_configuration_that_diverges_in_fp32_says_nothing_against_the_others(t
     assert names(trials(seconds, {"fp32": [end] * 6, "bf16": [end] * 6})) == ["fp32", "bf16"]
 
 
-def test_a_yield_that_is_many_steps_counts_as_many_and_an_evaluation_within_as_none(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
-
+def test_a_yield_that_is_many_steps_counts_as_many_and_an_evaluation_within_as_none(now):
     def trial(name: str) -> Iterator[Progress]:
         yield Progress(0, 1000, dict, metrics={"time/evaluate_s": 0.0})
         for step in range(100, 1100, 100):
@@ -117,10 +120,7 @@ def test_a_yield_that_is_many_steps_counts_as_many_and_an_evaluation_within_as_n
     assert found.step_s == 0.05
 
 
-def test_steps_that_a_trial_calls_untypical_are_not_timed(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
-
+def test_steps_that_a_trial_calls_untypical_are_not_timed(now):
     def trial(name: str) -> Iterator[Progress]:
         yield Progress(0, 1000, dict, facts={"untimed_steps": 50})
         for step in range(10, 1010, 10):
@@ -131,10 +131,7 @@ def test_steps_that_a_trial_calls_untypical_are_not_timed(monkeypatch):
     assert found.step_s == 2.0
 
 
-def test_an_evaluation_that_was_not_seen_costs_what_the_trial_says_in_steps(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
-
+def test_an_evaluation_that_was_not_seen_costs_what_the_trial_says_in_steps(now):
     def trial(name: str) -> Iterator[Progress]:
         now[0] += 5.0
         yield Progress(0, 1000, dict, facts={"evaluations": 4, "evaluation_steps": 12.5})
