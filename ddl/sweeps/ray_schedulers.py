@@ -55,7 +55,8 @@ class _Nobody:
 
 
 def _diverged(result: Mapping[str, Any]) -> bool:
-    return result["report"].status == "diverged"
+    report = result.get("report")  # there is none of a trial that was stopped before it began
+    return report is not None and report.status == "diverged"
 
 
 class _Asha(AsyncHyperBandScheduler):
@@ -73,5 +74,6 @@ class _Median(MedianStoppingRule):
     """Stops what falls behind the median of running averages (Golovin et al. 2017, "Google Vizier")."""
 
     def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
+        # Ray's own would count the last result once more, and that one has no metric here.
         if _diverged(result):
             self._results.pop(trial, None)

@@ -2,10 +2,11 @@
 
 import math
 import os
-import queue
 import signal
+import socket
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +21,16 @@ from ddl.config import ConfigError
 from ddl.precision import Probe
 from ddl.sweeps import RAY_SETTINGS
 from ddl.sweeps.executors import Capacity, local_capacity
+from ddl.sweeps.handover import Handover
 from ddl.sweeps.ray_schedulers import PERCENT
 from ddl.sweeps.ray_train import run_together
 from ddl.sweeps.worker import Assignment, Report, device_of, probe_trial, run_trial
 
 LEADER = "trial_leader"
 """What the process holds that waits for a trial's workers: it must hold something, and must not hold what they need."""
+
+CONNECT_S = 5
+"""Until a host that does not answer is taken not to be there."""
 
 STOP_S = 10
 """How long Tune may take to end its trials when a sweep is stopped; then their processes are ended all the same."""
@@ -46,16 +51,7 @@ class RayExecutor:
 
     def __enter__(self) -> Self:
         if self._address is not None:
-            # Sent along, so that a node needs what ddl needs, but neither ddl itself nor the same version of it.
-            modules = [sys.modules[name] for name in sorted(self._packages)]
-            try:
-                ray.init(address=self._address, runtime_env={"py_modules": modules, "env_vars": RAY_SETTINGS})
-            except ray.exceptions.AuthenticationError as error:
-                said = "the cluster refuses this process's token. Set RAY_AUTH_TOKEN, or ~/.ray/auth_token, to the cluster's own"
-                raise ConfigError([f"--address {self._address}: {said}; RAY_AUTH_MODE=disabled where it has none."]) from error
-            except (ConnectionError, RuntimeError) as error:
-                said = str(error).strip().splitlines()[0].rstrip(".")
-                raise ConfigError([f"--address {self._address}: no cluster answers ({said}). Start one: cluster/README.md."]) from error
+            _connect(self._address, self._packages)
             return self
         here = local_capacity()
         # Workers find what this process finds: the package where it is not installed, and a notebook's own modules.
@@ -122,7 +118,7 @@ class RayExecutor:
             handover.stop()
             thread.join(timeout=STOP_S)
 
-    def _tuner(self, assignments: Sequence[Assignment], concurrent: int, handover: "Handover") -> tune.Tuner:
+    def _tuner(self, assignments: Sequence[Assignment], concurrent: int, handover: Handover) -> tune.Tuner:
         by_id = {assignment.trial_id: assignment for assignment in assignments}
         first = assignments[0]
         share: Any = {"cpu": first.cpus, "gpu": first.gpus}
@@ -152,47 +148,23 @@ class RayExecutor:
         )
 
 
-class Handover:
-    """Reports on their way from Tune's thread to the consumer's.
-
-    `give` returns when the report has been recorded, which is when the consumer asks for the next: so nothing a worker
-    goes on from is unrecorded.
-    """
-
-    def __init__(self) -> None:
-        self._reports: queue.Queue[Report | None] = queue.Queue()
-        self._stopped = threading.Event()
-        self._error: BaseException | None = None
-
-    @property
-    def stopped(self) -> bool:
-        return self._stopped.is_set()
-
-    def give(self, report: Report) -> None:
-        if not self.stopped:
-            self._reports.put(report)
-            self._reports.join()
-
-    def finish(self, error: BaseException | None) -> None:
-        self._error = error
-        self._reports.put(None)
-
-    def stop(self) -> None:
-        """Nothing is taken from now on, and Tune is told to end at its next look."""
-        self._stopped.set()
-        while not self._reports.empty():
-            self._reports.get()
-            self._reports.task_done()
-
-    def __iter__(self) -> Iterator[Report]:
-        while (report := self._reports.get()) is not None:
-            try:
-                yield report
-            finally:
-                self._reports.task_done()
-        self._reports.task_done()
-        if self._error is not None:
-            raise self._error
+def _connect(address: str, packages: Set[str]) -> None:
+    """Join the cluster at `address`. Raises ConfigError where there is none, or it does not let this process in."""
+    host, _, port = address.rpartition(":")
+    try:
+        if host and port.isdecimal():
+            # Ray itself asks for some minutes.
+            socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        # Sent along, so that a node needs what ddl needs, but neither ddl itself nor the same version of it.
+        modules = [sys.modules[name] for name in sorted(packages)]
+        ray.init(address=address, runtime_env={"py_modules": modules, "env_vars": RAY_SETTINGS})
+    except (OSError, ValueError, ray.exceptions.AuthenticationError) as error:  # a ValueError: no address at all
+        # Ray hands the refusal on as text, in what caused its error.
+        if "AuthenticationError" in "".join(traceback.format_exception(error)):
+            said = "the cluster refuses this process's token. Set RAY_AUTH_TOKEN, or ~/.ray/auth_token, to the cluster's own"
+            raise ConfigError([f"--address {address}: {said}; RAY_AUTH_MODE=disabled where it has none."]) from error
+        said = str(error).strip().rstrip(".")
+        raise ConfigError([f"--address {address}: no cluster answers ({said}). Start one with: ray start --head."]) from error
 
 
 class _HandOver(tune.Callback):

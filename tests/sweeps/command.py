@@ -3,18 +3,25 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "tests" / "sweeps" / "plugin"
 
 
-def start(*arguments: str, cwd: Path, **variables: str) -> subprocess.Popen:
+SCRIPT = (str(ROOT / "launch.py"),)
+ANYWHERE = ("-c", "from ddl.launch import main; raise SystemExit(main())")
+"""As an installed `ddl` starts: Ray tells a worker where a script lies, but not where this one is."""
+
+
+def start(*arguments: str, cwd: Path, how: Sequence[str] = SCRIPT, **variables: str) -> subprocess.Popen:
     """In a session of its own, so that a signal to its group reaches all it started and not the tests."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(PLUGIN)])} | variables
     environment.pop("WANDB_API_KEY", None)
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "launch.py"), *arguments],
+        [sys.executable, *how, *arguments],
         cwd=cwd,
         env=environment,
         stdout=subprocess.PIPE,
@@ -35,3 +42,10 @@ def run_folder(output: str, cwd: Path) -> Path:
     last = output.strip().splitlines()[-1]
     assert last.startswith("report: "), output
     return (cwd / last.removeprefix("report: ")).parent
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, f"not within {seconds} s: {what}"
+        time.sleep(0.1)

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from ray.cluster_utils import Cluster
 
 from ddl.ledger import Reader
 
-from .command import PLUGIN, ROOT, launch, run_folder, start
+from .command import ANYWHERE, PLUGIN, ROOT, launch, run_folder, start, wait_until
 
 RACE = str(PLUGIN / "race.yaml")
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "ab" * 32}
@@ -34,27 +33,20 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster
         made.shutdown()
 
 
-def wait_until(condition, process: subprocess.Popen, what: str) -> None:
-    ends = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, f"it ended before: {what}"
-        assert time.monotonic() < ends, f"not in time: {what}"
-        time.sleep(0.1)
-
-
 def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Cluster, tmp_path: Path) -> None:
     arguments = ("task.pause_s=0.3", "checkpoint_every_s=0.1", "--address", cluster.address, "--out", str(tmp_path / "out"))
-    process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, **TOKEN)
+    process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, how=ANYWHERE, **TOKEN)
 
     def reader() -> Reader | None:
         folders = list(tmp_path.glob("out/race/*/ledger.sqlite"))
         return Reader(folders[0].parent) if folders else None
 
     def measured() -> bool:
+        assert process.poll() is None, "it ended early"
         found = reader()
         return found is not None and found.metrics().trial_id.nunique() >= 2
 
-    wait_until(measured, process, "two trials under way")
+    wait_until(measured, 120, "two trials under way")
     lost = cluster.list_all_nodes()[-1]
     cluster.remove_node(lost, allow_graceful=False)
     cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
@@ -81,6 +73,13 @@ def test_what_no_node_has_is_refused_before_anything_starts(cluster: Cluster, tm
     done = launch("--sweep", RACE, "--address", cluster.address, "resources.cpus=2", cwd=tmp_path, **TOKEN)
     assert done.returncode == 2
     assert "resources.cpus: 2 asked for a worker, but no node has more than 1. Ask for less." in done.stderr
+    assert not list(tmp_path.rglob("ledger.sqlite"))
+
+
+def test_where_no_cluster_is_it_says_so(tmp_path: Path) -> None:
+    done = launch("--sweep", RACE, "--address", "127.0.0.1:9", cwd=tmp_path, **TOKEN)
+    assert done.returncode == 2
+    assert "--address 127.0.0.1:9: no cluster answers" in done.stderr
     assert not list(tmp_path.rglob("ledger.sqlite"))
 
 

@@ -13,7 +13,7 @@ import pytest
 from ddl import config
 from ddl.ledger import Reader
 
-from .command import PLUGIN, ROOT, launch, run_folder, start
+from .command import PLUGIN, ROOT, launch, run_folder, start, wait_until
 
 MISCHIEF = str(PLUGIN / "mischief.yaml")
 QUICK = (
@@ -42,13 +42,6 @@ def processes_of(session: int) -> list[psutil.Process]:
         if environment.get("DDL_TEST_SESSION") == str(session) and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
-
-
-def wait_until(condition, seconds: float, what: str) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("sweep", config.names("sweep"))

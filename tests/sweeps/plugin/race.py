@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from typing import Annotated
 
-from annotated_types import Ge
 from pydantic.dataclasses import dataclass
 
 import ddl
@@ -15,11 +13,10 @@ from ddl.tasks.task import STRICT, Count, Number, Task
 
 @dataclass(frozen=True, config=STRICT)
 class Race(Task):
-    """After each of `steps` steps, `pause_s` long, it has come `speed` further; at step `falls` it is not a number any more."""
+    """After each of `steps` steps, `pause_s` long, it has come `speed` further."""
 
     speed: Number
     steps: Count
-    falls: Annotated[int, Ge(-1)]
     pause_s: Number
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
@@ -28,5 +25,6 @@ class Race(Task):
             yield Progress(step=0, total_steps=self.steps, state=lambda: {"step": 0}, facts={"evaluations": 0, "package": ddl.__file__})
         for step in range(first + 1, self.steps + 1):
             time.sleep(self.pause_s)
-            come = float("nan") if step == self.falls else self.speed * step
-            yield Progress(step=step, total_steps=self.steps, state=lambda step=step: {"step": step}, metrics={"val/come": come})
+            yield Progress(
+                step=step, total_steps=self.steps, state=lambda step=step: {"step": step}, metrics={"val/come": self.speed * step}
+            )
