@@ -97,7 +97,7 @@ def _train(task: Classification, threads: int, ready: Barrier, speeds: SimpleQue
     next(training)
     ready.wait()
     speeds.put(speed(training))
-    ready.wait()
+    ready.wait()  # a core that is idle before the others are done would flatter them
 
 
 def peer(task: Classification, workers: int) -> float:
