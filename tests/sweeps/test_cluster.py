@@ -13,14 +13,15 @@ from ddl.ledger import Reader
 from .command import ANYWHERE, PLUGIN, ROOT, launch, run_folder, start, wait_until
 
 RACE = str(PLUGIN / "race.yaml")
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "ab" * 32}
+STRANGER = {"RAY_AUTH_TOKEN": "cd" * 32}
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
     """A head that trains nothing and two nodes with a core each; none of their processes can import ddl by itself."""
-    for name, value in TOKEN.items():
-        monkeypatch.setenv(name, value)
+    # The user's own token: a process reads it once, and an earlier test may have made this one do so.
+    subprocess.run(["ray", "get-auth-token", "--generate"], check=True, capture_output=True, timeout=60)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(tmp_path)
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000})
@@ -35,7 +36,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster
 
 def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Cluster, tmp_path: Path) -> None:
     arguments = ("task.pause_s=0.3", "checkpoint_every_s=0.1", "--address", cluster.address, "--out", str(tmp_path / "out"))
-    process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, how=ANYWHERE, **TOKEN)
+    process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, how=ANYWHERE)
 
     def reader() -> Reader | None:
         folders = list(tmp_path.glob("out/race/*/ledger.sqlite"))
@@ -70,27 +71,26 @@ def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Clus
 
 
 def test_what_no_node_has_is_refused_before_anything_starts(cluster: Cluster, tmp_path: Path) -> None:
-    done = launch("--sweep", RACE, "--address", cluster.address, "resources.cpus=2", cwd=tmp_path, **TOKEN)
+    done = launch("--sweep", RACE, "--address", cluster.address, "resources.cpus=2", cwd=tmp_path)
     assert done.returncode == 2
     assert "resources.cpus: 2 asked for a worker, but no node has more than 1. Ask for less." in done.stderr
     assert not list(tmp_path.rglob("ledger.sqlite"))
 
 
 def test_where_no_cluster_is_it_says_so(tmp_path: Path) -> None:
-    done = launch("--sweep", RACE, "--address", "127.0.0.1:9", cwd=tmp_path, **TOKEN)
+    done = launch("--sweep", RACE, "--address", "127.0.0.1:9", cwd=tmp_path)
     assert done.returncode == 2
     assert "--address 127.0.0.1:9: no cluster answers" in done.stderr
     assert not list(tmp_path.rglob("ledger.sqlite"))
 
 
 def test_without_the_token_a_cluster_is_no_use(cluster: Cluster, tmp_path: Path) -> None:
-    wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "cd" * 32}
-    done = launch("--sweep", RACE, "--address", cluster.address, cwd=tmp_path, **wrong)
+    done = launch("--sweep", RACE, "--address", cluster.address, cwd=tmp_path, **STRANGER)
     assert done.returncode == 2
     assert "refuses this process's token" in done.stderr
     assert not list(tmp_path.rglob("ledger.sqlite")), "nothing was started"
     assert "Traceback" not in done.stderr
     joining = subprocess.run(
-        ["ray", "start", "--address", cluster.address], env=os.environ | wrong, capture_output=True, text=True, timeout=60
+        ["ray", "start", "--address", cluster.address], env=os.environ | STRANGER, capture_output=True, text=True, timeout=60
     )
     assert joining.returncode != 0
