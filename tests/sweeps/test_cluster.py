@@ -13,29 +13,31 @@ from ddl.ledger import Reader
 from .command import ANYWHERE, PLUGIN, ROOT, launch, run_folder, start, wait_until
 
 RACE = str(PLUGIN / "race.yaml")
-STRANGER = {"RAY_AUTH_TOKEN": "cd" * 32}
+STRANGER = {"RAY_AUTH_TOKEN": "cd" * 32, "RAY_NUM_REDIS_GET_RETRIES": "2"}
+"""Another token. Ray asks 20 times, a second apart, before it believes a refusal; here twice is enough."""
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head that trains nothing and two nodes with a core each; none of their processes can import ddl by itself."""
     # The user's own token: a process reads it once, and an earlier test may have made this one do so.
     subprocess.run(["ray", "get-auth-token", "--generate"], check=True, capture_output=True, timeout=60)
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    monkeypatch.chdir(tmp_path)
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000})
-    try:
-        for _ in range(2):
-            made.add_node(num_cpus=1, object_store_memory=80_000_000)
-        made.wait_for_nodes()
-        yield made
-    finally:
-        made.shutdown()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_AUTH_MODE", "token")
+        environment.delenv("PYTHONPATH", raising=False)
+        environment.chdir(tmp_path_factory.mktemp("cluster"))
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000})
+        try:
+            for _ in range(2):
+                made.add_node(num_cpus=1, object_store_memory=80_000_000)
+            made.wait_for_nodes()
+            yield made
+        finally:
+            made.shutdown()
 
 
 def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Cluster, tmp_path: Path) -> None:
-    arguments = ("task.pause_s=0.3", "checkpoint_every_s=0.1", "--address", cluster.address, "--out", str(tmp_path / "out"))
+    arguments = ("task.pause_s=0.2", "checkpoint_every_s=0.1", "--address", cluster.address, "--out", str(tmp_path / "out"))
     process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, how=ANYWHERE)
 
     def reader() -> Reader | None:

@@ -151,7 +151,7 @@ def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(number: int,
         "seeds=4",
         f"task.marks={tmp_path}",
         "task.steps=40",
-        "task.pause_s=0.2",
+        "task.pause_s=0.1",
     )
     process = start(*arguments, cwd=tmp_path)
     measured = lambda: (found := list(tmp_path.glob("runs/mischief/*/ledger.sqlite"))) and len(Reader(found[0].parent).metrics()) >= 6  # noqa: E731
