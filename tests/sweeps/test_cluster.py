@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ddl.ledger import Reader
 
 from .command import ANYWHERE, PLUGIN, ROOT, launch, run_folder, start, wait_until
 
+RAY = str(Path(sys.executable).with_name("ray"))
 RACE = str(PLUGIN / "race.yaml")
 STRANGER = {"RAY_AUTH_TOKEN": "cd" * 32, "RAY_NUM_REDIS_GET_RETRIES": "2"}
 """Another token. Ray asks 20 times, a second apart, before it believes a refusal; here twice is enough."""
@@ -21,7 +23,7 @@ STRANGER = {"RAY_AUTH_TOKEN": "cd" * 32, "RAY_NUM_REDIS_GET_RETRIES": "2"}
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head that trains nothing and two nodes with a core each; none of their processes can import ddl by itself."""
     # The user's own token: a process reads it once, and an earlier test may have made this one do so.
-    subprocess.run(["ray", "get-auth-token", "--generate"], check=True, capture_output=True, timeout=60)
+    subprocess.run([RAY, "get-auth-token", "--generate"], check=True, capture_output=True, timeout=60)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_AUTH_MODE", "token")
         environment.delenv("PYTHONPATH", raising=False)
@@ -93,6 +95,6 @@ def test_without_the_token_a_cluster_is_no_use(cluster: Cluster, tmp_path: Path)
     assert not list(tmp_path.rglob("ledger.sqlite")), "nothing was started"
     assert "Traceback" not in done.stderr
     joining = subprocess.run(
-        ["ray", "start", "--address", cluster.address], env=os.environ | STRANGER, capture_output=True, text=True, timeout=60
+        [RAY, "start", "--address", cluster.address], env=os.environ | STRANGER, capture_output=True, text=True, timeout=60
     )
     assert joining.returncode != 0
