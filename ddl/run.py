@@ -228,7 +228,7 @@ def _remaining(ledger: Ledger, executor: str | None, address: str | None) -> _Jo
         earlier=len(rows) - len(left),
         # The same precision and as many threads as before, or the numbers would not be the same run's.
         precision=plan["precision"] if plan else None,
-        share=planning.Share(plan["num_workers"], plan["cpus_per_trial"], plan["gpus_per_trial"], plan["concurrent"]) if plan else None,
+        share=planning.recorded(plan) if plan else None,
         history={} if launch.early_stopping.scheduler == "none" else _history(ledger, rows, metric),
     )
 

@@ -52,7 +52,8 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial]) -> None:
     share, capacity = plan.share, plan.capacity
     gpus = f", {share.gpus:g} of {capacity.gpus} GPUs" if capacity.gpus else ""
     nodes = f" on {capacity.nodes} nodes" if capacity.nodes > 1 else ""
-    workers = f"{share.num_workers} workers, each with " if share.num_workers > 1 else ""
+    number = f"{share.min_workers} to {share.num_workers}" if share.min_workers < share.num_workers else f"{share.num_workers}"
+    workers = f"{number} workers ({share.strategy}), each with " if share.num_workers > 1 else ""
     console.print(f"each trial: {workers}{share.cpus} of {capacity.cpus} CPU cores{gpus}{nodes}; {share.concurrent} at a time")
     for line in dict.fromkeys(data_line(probe.facts) for probe in plan.probes.values()):
         console.print(Text(line)) if line else None

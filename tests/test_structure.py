@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
+    {"sharding"},
     {"progress", "devices", "yamlfile", "ledger", "provenance", "figures"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry"},
     {"learners", "rl"},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddl import checkpoints
+from ddl.devices import Strategy
 from ddl.precision import Probe
 from ddl.schema import Launch
 from ddl.sweeps.executors import Capacity, Executor
@@ -24,16 +25,31 @@ BYTES_PER_PARAMETER = 12
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial gets (`cpus` and `gpus` for each of its `num_workers`), and how many trials run at once."""
+    """What one trial gets (`cpus` and `gpus` for each of its `num_workers`), and how many trials run at once.
+
+    From `min_workers` to `num_workers`, as many as there is room for when it starts or starts again.
+    """
 
     num_workers: int
     cpus: int
     gpus: float
     concurrent: int
+    min_workers: int
+    strategy: Strategy
 
     def assignment(self, trial: Trial, folder: Path, checkpoint_every_s: float) -> Assignment:
         """The trial with its share, its files in `folder`."""
-        return Assignment(trial.trial_id, trial.task, self.num_workers, self.cpus, self.gpus, folder, checkpoint_every_s)
+        return Assignment(
+            trial.trial_id,
+            trial.task,
+            self.num_workers,
+            self.cpus,
+            self.gpus,
+            folder,
+            checkpoint_every_s,
+            self.min_workers,
+            self.strategy,
+        )
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,8 @@ class Plan:
             "trials": trials,
             "concurrent": self.share.concurrent,
             "num_workers": self.share.num_workers,
+            "min_workers": self.share.min_workers,
+            "strategy": self.share.strategy,
             "cpus_per_trial": self.share.cpus,
             "gpus_per_trial": self.share.gpus,
             "nodes": self.capacity.nodes,
@@ -76,33 +94,48 @@ class Plan:
         }
 
 
+def recorded(plan: Mapping[str, Any]) -> Share:
+    """The share of a plan that the ledger kept (`Plan.record`)."""
+    return Share(
+        plan["num_workers"],
+        plan["cpus_per_trial"],
+        plan["gpus_per_trial"],
+        plan["concurrent"],
+        plan["min_workers"],
+        plan["strategy"],
+    )
+
+
 def share(launch: Launch, capacity: Capacity, trials: int, inline: bool, problems: list[str]) -> Share:
     """Each trial's part of `capacity`. A request that no node can ever fulfil goes into `problems`: Ray would wait for ever."""
     asked = launch.resources
-    workers = asked.num_workers
+    fewest, most = asked.workers if not inline else (1, 1)
     check_inline(launch, inline, problems)
     gpus = asked.gpus if asked.gpus != "auto" else float(min(capacity.node_gpus, 1))
     if gpus > capacity.node_gpus:
         problems.append(f"resources.gpus: {gpus:g} asked for a worker, but no node has more than {capacity.node_gpus}. Ask for less.")
-    elif gpus and (room := _room(capacity.gpus, capacity.node_gpus, capacity.nodes, gpus)) < workers:
-        problems.append(f"resources: {workers} workers with {gpus:g} GPUs each, but there is room for {room}. Ask for less.")
+    elif gpus and (room := _room(capacity.gpus, capacity.node_gpus, capacity.nodes, gpus)) < fewest:
+        problems.append(f"resources: {fewest} workers with {gpus:g} GPUs each, but there is room for {room}. Ask for less.")
     if gpus > 1 and gpus != int(gpus):
         problems.append(f"resources.gpus: {gpus:g}: above one, a worker gets whole GPUs. Write {math.ceil(gpus)}.")
-    by_gpu = _room(capacity.gpus, capacity.node_gpus, capacity.nodes, gpus) // workers if gpus else trials
+    places = _room(capacity.gpus, capacity.node_gpus, capacity.nodes, gpus) if gpus else capacity.cpus
+    # As many as there is room for at all: a cluster may grow, but is planned with as it is.
+    workers = max(fewest, min(most, places, capacity.cpus // (asked.cpus if asked.cpus != "auto" else 1)))
+    by_gpu = places // workers if gpus else trials
     side_by_side = max(1, min(trials, capacity.cpus // workers, by_gpu, 1 if inline else trials))
     per_node = math.ceil(side_by_side * workers / capacity.nodes)
     cpus = asked.cpus if asked.cpus != "auto" else max(1, min(capacity.node_cpus // per_node, capacity.cpus // (side_by_side * workers)))
     if cpus > capacity.node_cpus:
         problems.append(f"resources.cpus: {cpus} asked for a worker, but no node has more than {capacity.node_cpus}. Ask for less.")
-    elif (room := _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus)) < workers:
-        problems.append(f"resources: {workers} workers with {cpus} CPU cores each, but there is room for {room}. Ask for less.")
+    elif (room := _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus)) < fewest:
+        problems.append(f"resources: {fewest} workers with {cpus} CPU cores each, but there is room for {room}. Ask for less.")
     concurrent = max(1, min(side_by_side, _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus) // workers))
-    return Share(workers, cpus, gpus, concurrent)
+    return Share(most, cpus, gpus, concurrent, fewest, asked.strategy)
 
 
 def check_inline(launch: Launch, inline: bool, problems: list[str]) -> None:
     """What one process cannot do goes into `problems`."""
-    if inline and (workers := launch.resources.num_workers) > 1:
+    if inline and (workers := launch.resources.workers[0]) > 1:
         problems.append(f"resources.num_workers: {workers} workers need --executor ray; inline is one process. Ask for 1.")
     if inline and (scheduler := launch.early_stopping.scheduler) != "none":
         problems.append(f"early_stopping.scheduler: {scheduler} compares trials side by side, which needs --executor ray. Ask for none.")

@@ -42,12 +42,13 @@ def run_together(assignment: Assignment) -> Iterator[Report]:
     """
     mailbox = _Mailbox.remote()  # type: ignore[attr-defined]
     storage = assignment.folder / "train"
+    fixed = assignment.min_workers == assignment.num_workers
     trainer = TorchTrainer(
         _work,
         train_loop_config={"assignment": assignment, "mailbox": mailbox},
         torch_config=TorchConfig(backend="nccl" if assignment.gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=assignment.num_workers,
+            num_workers=assignment.num_workers if fixed else (assignment.min_workers, assignment.num_workers),
             use_gpu=assignment.gpus > 0,
             resources_per_worker={"CPU": assignment.cpus} | ({"GPU": assignment.gpus} if assignment.gpus else {}),
         ),
@@ -79,7 +80,7 @@ def _work(config: dict[str, Any]) -> None:
     assignment: Assignment = config["assignment"]
     torch.set_num_threads(assignment.cpus)
     context = ray.train.get_context()
-    device = Device(get_device(), context.get_world_rank(), context.get_world_size())
+    device = Device(get_device(), context.get_world_rank(), context.get_world_size(), assignment.strategy)
     for report in run_trial(assignment, device):
         if device.rank == 0:
             ray.get(config["mailbox"].give.remote(report))

@@ -74,7 +74,27 @@ def expand(sweep: Sweep, problems: list[str]) -> list[Trial]:
             reported |= set(found)
         if reported:
             break
+    _check_workers(sweep, trials, problems)
     return trials
+
+
+def _check_workers(sweep: Sweep, trials: Sequence[Trial], problems: list[str]) -> None:
+    """What the workers of a trial cannot do together goes into `problems`."""
+    fewest, most = sweep.launch.resources.workers
+    known, strategy = sweep.task_class.strategies, sweep.launch.resources.strategy
+    if most > 1 and not known:
+        problems.append(f"resources.num_workers: {most} workers would each train the whole of a {sweep.file.task} trial. Ask for 1.")
+        return
+    if most > 1 and strategy not in known:
+        problems.append(f"resources.strategy: {strategy} cannot train the task {sweep.file.task}. Ask for {' or '.join(known)}.")
+    where = sweep.where.get("space.batch_size" if "batch_size" in sweep.space else "batch_size", "command line")
+    multiple = math.lcm(*range(fewest, most + 1))
+    for size in sorted({getattr(trial.task, "batch_size", multiple) for trial in trials}):
+        if unequal := [workers for workers in range(fewest, most + 1) if size % workers]:
+            problems.append(
+                f"{where}: task.batch_size: {size} cannot be shared equally by {unequal[0]} workers. "
+                f"Make it a multiple of {multiple}, or ask for other resources.num_workers."
+            )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from ddl import checkpoints
-from ddl.devices import Device
+from ddl.devices import Device, Strategy
 from ddl.precision import Probe, candidates, probe
 from ddl.progress import Diverged, Progress
 from ddl.tasks.task import Task
@@ -28,7 +28,7 @@ PROBE_STEPS = 8
 class Assignment:
     """A trial as a worker gets it: what to compute, with how much, and where its files go.
 
-    `cpus` and `gpus` are each worker's, where several (`num_workers`) train the one trial.
+    `cpus` and `gpus` are each worker's, where several (from `min_workers` to `num_workers`) train the one trial.
     """
 
     trial_id: str
@@ -38,6 +38,8 @@ class Assignment:
     gpus: float
     folder: Path
     checkpoint_every_s: float
+    min_workers: int
+    strategy: Strategy
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
     measures again what was lost, and never skips it. A trial that raises ends as failed: it stops no other.
     """
     trial_id, folder = assignment.trial_id, assignment.folder / "checkpoints"
-    found = checkpoints.newest(folder, trial_id)
+    found = device.first(checkpoints.newest(folder, trial_id) if device.rank == 0 else None)
     step, saved = found if found else (0, None)
     before_s = saved["elapsed_s"] if saved else 0.0
     began = time.monotonic()

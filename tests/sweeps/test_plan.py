@@ -23,7 +23,7 @@ def share(ask):
     """What a trial gets of a capacity, with its problems, by the overrides on the command line."""
 
     def share(capacity: Capacity, trials: int, *overrides: str, inline: bool = False) -> tuple[Share, list[str]]:
-        asked = ask(overrides=overrides)
+        asked = ask(overrides=["task.batch_size=120", *overrides])
         assert asked.problems == []
         problems: list[str] = []
         return plan.share(asked.sweep.launch, capacity, trials, inline, problems), problems
@@ -130,9 +130,28 @@ def test_more_workers_than_there_is_room_for(share, capacity, overrides, room):
     assert problem.endswith(f" each, but there is room for {room}. Ask for less.")
 
 
+def test_as_many_workers_as_there_is_room_for(share):
+    found, problems = share(WORKSTATION, 100, "resources.num_workers=[1,3]")
+    assert problems == []
+    assert (found.min_workers, found.num_workers, found.cpus, found.gpus, found.concurrent) == (1, 3, 5, 1, 1)
+    found, problems = share(LAPTOP, 100, "resources.num_workers=[2,6]", "resources.cpus=3")
+    assert (found.min_workers, found.num_workers, found.concurrent, problems) == (2, 6, 1, []), "the cluster may grow"
+    _, (problem,) = share(WORKSTATION, 100, "resources.num_workers=[5,6]")
+    assert problem == "resources: 5 workers with 1 GPUs each, but there is room for 4. Ask for less."
+
+
+def test_a_share_is_what_the_ledger_kept_of_it(share, ask, make):
+    found, _ = share(LAPTOP, 100, "resources.num_workers=[2,4]", "resources.strategy=fsdp")
+    made = dataclasses.replace(make(rates(ask, 0.1), Probing({0.1: {}}), concurrent=1), share=found)
+    assert plan.recorded(made.record("ray", 2)) == found
+    assert found.assignment(rates(ask, 0.1)[0], Path(), 1.0).strategy == "fsdp"
+
+
 def test_inline_is_one_process(share):
     _, (problem,) = share(LAPTOP, 10, "resources.num_workers=2", inline=True)
     assert problem.startswith("resources.num_workers: 2 workers need --executor ray")
+    found, problems = share(LAPTOP, 10, "resources.num_workers=[1,4]", inline=True)
+    assert (found.num_workers, problems) == (1, [])
 
 
 def test_both_are_told_at_once(share):
