@@ -79,13 +79,11 @@ class Device:
             torch.distributed.all_reduce(values)
         return values
 
-    def agree(self, decision: bool) -> bool:
-        """The first process's decision, in every process: for what depends on a clock."""
+    def any(self, *said: bool) -> list[bool]:
+        """Of each, whether any process says so, in every process: for what depends on a clock or a signal."""
         if self.world_size == 1:
-            return decision
-        shared = torch.tensor([float(decision)], device=self.torch)
-        torch.distributed.broadcast(shared, src=0)
-        return bool(shared.item())
+            return list(said)
+        return [count > 0 for count in self.sum(torch.tensor(said, dtype=torch.float32, device=self.torch)).tolist()]
 
     def synchronise(self) -> None:
         """Wait for what was queued on the device, so that a clock read next is honest."""

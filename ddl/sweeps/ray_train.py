@@ -12,6 +12,7 @@ import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from ddl.devices import Device
+from ddl.sweeps import ray_preemption
 from ddl.sweeps.worker import Assignment, Report, run_trial
 
 
@@ -67,7 +68,8 @@ def run_together(assignment: Assignment) -> Iterator[Report]:
     thread.start()
     ended = False
     while (report := ray.get(mailbox.take.remote())) is not None:
-        ended = report.kind == "ended"
+        # Train starts workers whose node is drained again by itself.
+        ended = report.kind in ("ended", "preempted")
         yield report
     ray.kill(mailbox)
     shutil.rmtree(storage, ignore_errors=True)
@@ -81,9 +83,12 @@ def _work(config: dict[str, Any]) -> None:
     torch.set_num_threads(assignment.cpus)
     context = ray.train.get_context()
     device = Device(get_device(), context.get_world_rank(), context.get_world_size(), assignment.strategy)
-    for report in run_trial(assignment, device):
-        if device.rank == 0:
-            ray.get(config["mailbox"].give.remote(report))
-        if report.status == "failed":
-            # Alone in its failure it would leave the others waiting for it.
-            raise RuntimeError(f"worker {device.rank} of {device.world_size}: {report.reason}")
+    with ray_preemption.notice() as leaving:
+        for report in run_trial(assignment, device, leaving):
+            if device.rank == 0:
+                ray.get(config["mailbox"].give.remote(report))
+            if report.status == "failed":
+                # Alone in its failure it would leave the others waiting for it.
+                raise RuntimeError(f"worker {device.rank} of {device.world_size}: {report.reason}")
+            if report.kind == "preempted":
+                raise ray_preemption.preempted(report.reason)

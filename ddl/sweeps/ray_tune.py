@@ -19,7 +19,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from ddl.config import ConfigError
 from ddl.precision import Probe
-from ddl.sweeps import RAY_SETTINGS
+from ddl.sweeps import RAY_SETTINGS, ray_preemption
 from ddl.sweeps.executors import Capacity, local_capacity
 from ddl.sweeps.handover import Handover
 from ddl.sweeps.ray_schedulers import PERCENT
@@ -221,8 +221,17 @@ def _name(trial: TuneTrial) -> str:
 def _train(config: dict[str, str], assignments: dict[str, Assignment]) -> None:
     """Runs in a worker. Each report waits until the driver has recorded it."""
     assignment = assignments[config["trial_id"]]
-    alone = assignment.num_workers == 1
-    for report in run_trial(assignment, device_of(assignment)) if alone else run_together(assignment):
+    if assignment.num_workers > 1:
+        _report(run_together(assignment))
+        return
+    with ray_preemption.notice() as leaving:
+        _report(run_trial(assignment, device_of(assignment), leaving))
+
+
+def _report(reports: Iterator[Report]) -> None:
+    for report in reports:
         # Metrics stand at the top level too, where schedulers look for them: never one that is no number.
         finite = {name: value for name, value in report.metrics.items() if math.isfinite(value)}
         tune.report({**finite, PERCENT: 100 * report.step / max(report.total_steps, 1), "report": report})
+        if report.kind == "preempted":
+            raise ray_preemption.preempted(report.reason)

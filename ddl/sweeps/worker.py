@@ -5,7 +5,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -47,11 +47,11 @@ class Report:
     """What a worker says of a trial.
 
     `started`: from `step` on. `alive`: nothing to record. `measured`: `metrics` and `facts`. `ended`: `status` and `reason`,
-    and the last metrics. `elapsed_s` is the training time over all attempts.
+    and the last metrics. `preempted`: it has to go on elsewhere, from its checkpoint of `step`. `elapsed_s` is the training time over all attempts.
     """
 
     trial_id: str
-    kind: Literal["started", "alive", "measured", "ended"]
+    kind: Literal["started", "alive", "measured", "ended", "preempted"]
     step: int = 0
     total_steps: int = 0
     epoch: int | None = None
@@ -63,8 +63,11 @@ class Report:
     place: str = ""
 
 
-def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
+def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool] = lambda: False) -> Iterator[Report]:
     """Run a trial from its newest checkpoint to its end, yielding reports; the last has the kind `ended`.
+
+    Once `leaving` says that this process is to be taken away, the step under way is the last one: its state is stored, and the
+    last report has the kind `preempted`.
 
     Where several processes train it, each runs this, with its own `device`: all yield, the first one's reports count.
     A measurement is yielded, and so recorded by the consumer, before the checkpoint that contains it is stored: a resume
@@ -103,9 +106,13 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
             elif now - reported >= REPORT_EVERY_S:
                 yield last
                 reported = now
-            if device.agree(now - stored >= assignment.checkpoint_every_s):
+            due, told = device.any(device.rank == 0 and now - stored >= assignment.checkpoint_every_s, leaving())
+            if due or told:
                 store(progress)
                 stored, unsaved = time.monotonic(), None
+            if told:
+                yield replace(last, kind="preempted", reason=f"told to leave {socket.gethostname()}")
+                return
         if unsaved is not None:
             store(unsaved)
         yield replace(last, kind="ended", status="finished", metrics={"time/train_s": last.elapsed_s})

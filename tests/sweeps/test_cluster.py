@@ -74,6 +74,35 @@ def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Clus
     assert "2 nodes" in " ".join(output.split()) or "3 nodes" in " ".join(output.split())
 
 
+@pytest.mark.campaign
+def test_a_node_that_is_drained_loses_no_step_and_no_retry(cluster: Cluster, tmp_path: Path) -> None:
+    arguments = ("task.speed=9.0,8.0", "task.steps=60", "task.pause_s=0.2", "retries=0", "checkpoint_every_s=1000.0")
+    command = ("--sweep", RACE, "--scale", "smoke", *arguments, "--address", cluster.address, "--out", str(tmp_path / "out"))
+    process = start(*command, cwd=tmp_path, how=ANYWHERE)
+
+    def measured() -> bool:
+        assert process.poll() is None, "it ended early"
+        folders = list(tmp_path.glob("out/race/*/ledger.sqlite"))
+        return bool(folders) and Reader(folders[0].parent).metrics().trial_id.nunique() == 2
+
+    wait_until(measured, 120, "two trials under way")
+    drained = cluster.list_all_nodes()[-1]
+    reason = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "reclaimed", "--deadline-remaining-seconds", "600")
+    drain = (RAY, "drain-node", "--address", cluster.address, "--node-id", drained.node_id, *reason)
+    said = subprocess.run(drain, capture_output=True, text=True, timeout=60)
+    assert said.returncode == 0, said.stdout + said.stderr
+    output, errors = process.communicate(timeout=200)
+    cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+
+    assert process.returncode == 0, output + errors
+    folder = run_folder(output, tmp_path)
+    rows, metrics = Reader(folder).trials(), Reader(folder).metrics()
+    assert [row.status for row in rows] == ["finished"] * 2
+    assert sorted(row.attempts for row in rows) == [1, 2]
+    for trial_id, come in metrics[metrics.name == "val/come"].groupby("trial_id"):
+        assert come.step.tolist() == list(range(1, 61)), trial_id
+
+
 def test_what_no_node_has_is_refused_before_anything_starts(cluster: Cluster, tmp_path: Path) -> None:
     done = launch("--sweep", RACE, "--address", cluster.address, "resources.cpus=2", cwd=tmp_path)
     assert done.returncode == 2

@@ -139,6 +139,26 @@ def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(tmp_path:
     assert (per_epoch.nunique() == per_epoch.size()).all(), "no measurement stands twice"
 
 
+def test_a_process_that_is_told_to_leave_loses_no_step_and_no_retry(tmp_path: Path) -> None:
+    arguments = ("task.deed=none", f"task.marks={tmp_path}", "task.steps=40", "task.pause_s=0.1", "retries=0", "checkpoint_every_s=1000.0")
+    process = start("--sweep", MISCHIEF, "--scale", "smoke", *arguments, cwd=tmp_path)
+    ledgers = lambda: list(tmp_path.glob("runs/mischief/*/ledger.sqlite"))  # noqa: E731
+    wait_until(lambda: bool(ledgers()) and len(Reader(ledgers()[0].parent).metrics()) >= 6, 60, "some steps measured")
+    mark = max(tmp_path.glob("none-*"), key=lambda path: path.stat().st_mtime_ns)
+
+    os.kill(int(mark.name.split("-")[2]), signal.SIGTERM)
+    output, errors = process.communicate(timeout=120)
+
+    assert process.returncode == 0, output + errors
+    folder = run_folder(output, tmp_path)
+    (trial,) = Reader(folder).trials()
+    assert (trial.status, trial.attempts) == ("finished", 2)
+    again = max(tmp_path.glob("none-*"), key=lambda path: path.stat().st_mtime_ns)
+    assert int(again.name.rpartition("-")[2]) >= 6, "it goes on where it was told"
+    assert settled(folder)["val/total"].tolist() == [sum(range(40))]
+    assert Reader(folder).metrics().query("name == 'val/total'").step.tolist() == list(range(1, 41)), "no step twice"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDL_TEST_SESSION", session := str(time.time_ns()))
