@@ -252,8 +252,10 @@ class Ledger(Reader):
             self._event(status, reason, trial_id)
 
     def _measure(self, trial_id: str, step: int, epoch: int | None, elapsed_s: float, metrics: Mapping[str, float]) -> None:
+        # What is told again, by a trial that cannot know whether it was recorded, is not taken twice.
         self._db.executemany(
-            "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) SELECT ?1, ?2, ?3, ?4, ?5, ?6"
+            " WHERE NOT EXISTS (SELECT 1 FROM metrics WHERE trial_id = ?1 AND name = ?5 AND step = ?2)",
             [(trial_id, step, epoch, elapsed_s, name, value) for name, value in metrics.items()],
         )
 

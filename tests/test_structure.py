@@ -13,6 +13,7 @@ LAYERS = [
     {"sharding"},
     {"progress", "devices", "yamlfile", "ledger", "provenance", "figures"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry"},
+    {"storage"},
     {"learners", "rl"},
     {"fit"},
     {"tasks"},
@@ -34,6 +35,7 @@ OWNERS = {
     "pynvml": ["ddl/telemetry/*"],
     "matplotlib": ["ddl/figures.py"],
     "hydra": ["ddl/config.py"],
+    "fsspec": ["ddl/storage.py"],
     "omegaconf": ["ddl/config.py"],
 }
 

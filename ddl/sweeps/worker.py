@@ -12,16 +12,19 @@ from typing import Any, Literal
 
 import torch
 
-from ddl import checkpoints
 from ddl.devices import Device, Strategy
 from ddl.precision import Probe, candidates, probe
-from ddl.progress import Diverged, Progress
+from ddl.progress import Diverged, Progress, State
+from ddl.storage import TrialStore
 from ddl.tasks.task import Task
 
 REPORT_EVERY_S = 1.0
 """Between signs of life; measurements are reported as they come."""
 
 PROBE_STEPS = 8
+
+RECORDED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "facts")
+"""Of a measurement: what a checkpoint keeps of it."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Assignment:
     checkpoint_every_s: float
     min_workers: int
     strategy: Strategy
+    url: str = ""
+    """Where its files are kept besides; empty for nowhere else."""
 
 
 @dataclass(frozen=True)
@@ -73,56 +78,81 @@ def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool
     A measurement is yielded, and so recorded by the consumer, before the checkpoint that contains it is stored: a resume
     measures again what was lost, and never skips it. A trial that raises ends as failed: it stops no other.
     """
-    trial_id, folder = assignment.trial_id, assignment.folder / "checkpoints"
-    found = device.first(checkpoints.newest(folder, trial_id) if device.rank == 0 else None)
-    step, saved = found if found else (0, None)
+    trial_id = assignment.trial_id
+    with TrialStore(assignment.folder, trial_id, assignment.url if device.rank == 0 else "") as kept:
+        found = device.first(kept.newest() if device.rank == 0 else None)
+        step, saved = found if found else (0, None)
+        before_s = saved["elapsed_s"] if saved else 0.0
+        last = Report(trial_id, "started", step=step, elapsed_s=before_s, place=_place(device))
+        yield last
+        last = replace(last, kind="alive", place="")
+        if assignment.url and saved:
+            # The ledger may have been lost after the checkpoint was copied; it takes nothing twice.
+            for past in saved["measured"]:
+                yield replace(last, kind="measured", **past)
+        try:
+            for report in _train(assignment, device, saved, last, kept, leaving):
+                last = report
+                yield report
+            if last.kind == "preempted":
+                return
+            last = replace(last, kind="ended", status="finished", metrics={"time/train_s": last.elapsed_s}, facts={})
+        except Diverged as error:
+            last = replace(last, kind="ended", status="diverged", reason=str(error), metrics={}, facts={})
+        except Exception as error:  # noqa: BLE001  whatever it is, it is this trial's alone, and recorded with its place in the code
+            traceback.print_exc()
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            reason = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
+            last = replace(last, kind="ended", status="failed", reason=reason, metrics={}, facts={})
+        kept.finish()
+        if assignment.url and device.rank == 0:
+            yield replace(last, kind="measured", status="", reason="", metrics={}, facts={"only_here": kept.behind or None})
+        yield last
+
+
+def _train(
+    assignment: Assignment, device: Device, saved: State | None, last: Report, kept: TrialStore, leaving: Callable[[], bool]
+) -> Iterator[Report]:
+    """The training itself: everything between a trial's first report and its last."""
     before_s = saved["elapsed_s"] if saved else 0.0
-    began = time.monotonic()
-    yield Report(trial_id, "started", step=step, elapsed_s=before_s, place=f"{socket.gethostname()} {device.torch}")
-    last = Report(trial_id, "alive", step=step, elapsed_s=before_s)
-    reported = stored = began
+    measured: list[dict[str, Any]] = list(saved["measured"]) if saved else []
+    reported = stored = began = time.monotonic()
     unsaved: Progress | None = None
 
     def store(progress: Progress) -> None:
-        state = {"elapsed_s": before_s + time.monotonic() - began, "task": progress.state()}
+        state = {"elapsed_s": before_s + time.monotonic() - began, "measured": measured, "task": progress.state()}
         if device.rank == 0:
-            checkpoints.store(folder, trial_id, progress.step, state)
+            kept.store(progress.step, state)
 
-    try:
-        for progress in assignment.task.run(device, saved["task"] if saved else None):
-            now = time.monotonic()
-            unsaved = progress
-            last = replace(
-                last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=before_s + now - began
-            )
-            if device.rank == 0:
-                _keep(assignment.folder / "figures", progress.figures)
-                _keep(assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
-            if progress.metrics or progress.facts:
-                facts = {"total_steps": progress.total_steps, **progress.facts} if progress.facts else {}
-                yield replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
-                reported = now
-                _check_finite(progress.metrics)
-            elif now - reported >= REPORT_EVERY_S:
-                yield last
-                reported = now
-            due, told = device.any(device.rank == 0 and now - stored >= assignment.checkpoint_every_s, leaving())
-            if due or told:
-                store(progress)
-                stored, unsaved = time.monotonic(), None
-            if told:
-                yield replace(last, kind="preempted", reason=f"told to leave {socket.gethostname()}")
-                return
-        if unsaved is not None:
-            store(unsaved)
-        yield replace(last, kind="ended", status="finished", metrics={"time/train_s": last.elapsed_s})
-    except Diverged as error:
-        yield replace(last, kind="ended", status="diverged", reason=str(error))
-    except Exception as error:  # noqa: BLE001  whatever it is, it is this trial's alone, and recorded with its place in the code
-        traceback.print_exc()
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
-        yield replace(last, kind="ended", status="failed", reason=reason)
+    for progress in assignment.task.run(device, saved["task"] if saved else None):
+        now = time.monotonic()
+        unsaved = progress
+        elapsed_s = before_s + now - began
+        last = replace(last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=elapsed_s)
+        if device.rank == 0:
+            _keep(assignment.folder / "figures", progress.figures)
+            _keep(assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
+        if progress.metrics or progress.facts:
+            facts = {"total_steps": progress.total_steps, **progress.facts} if progress.facts else {}
+            report = replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
+            yield report
+            measured.append({name: getattr(report, name) for name in RECORDED})
+            reported = now
+            _check_finite(progress.metrics)
+        elif now - reported >= REPORT_EVERY_S:
+            yield last
+            reported = now
+        due, told = device.any(device.rank == 0 and now - stored >= assignment.checkpoint_every_s, leaving())
+        if due or told:
+            store(progress)
+            stored, unsaved = time.monotonic(), None
+        if told:
+            kept.finish()
+            yield replace(last, kind="preempted", reason=f"told to leave {socket.gethostname()}")
+            return
+    if unsaved is not None:
+        store(unsaved)
+    yield last
 
 
 def probe_trial(assignment: Assignment, precisions: list[str] | None) -> list[Probe]:
@@ -156,6 +186,11 @@ def device_of(assignment: Assignment) -> Device:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return Device(torch.device("cpu"))
     return Device(torch.device("cuda", 0))
+
+
+def _place(device: Device) -> str:
+    workers = "" if device.world_size == 1 else f" ({device.world_size} workers)"
+    return f"{socket.gethostname()} {device.torch}{workers}"
 
 
 def _check_finite(metrics: Mapping[str, float]) -> None:
