@@ -13,13 +13,13 @@ def parser() -> argparse.ArgumentParser:
     parse = argparse.ArgumentParser(
         prog="launch.py",
         description="Train every configuration of a sweep in parallel, and report what came of it.",
-        epilog="exit: 0 all trials ended, 1 some failed, 2 bad input (nothing was started), 4 see --check, 130 interrupted",
+        epilog="exit: 0 all trials ended, 1 some failed (or a store lacks some), 2 bad input (nothing was started), 4 see --check, 130 interrupted",
         allow_abbrev=False,
     )
     what = parse.add_mutually_exclusive_group(required=True)
-    what.add_argument("--sweep", metavar="NAME|FILE.yaml", help="the sweep to run")
+    what.add_argument("--sweep", metavar="NAME|FILE.yaml", help="the sweep to run; all, or several with commas: as one queue")
     what.add_argument("--list", action="store_true", help="the sweeps there are")
-    what.add_argument("--resume", metavar="RUN", type=Path, help="finish an interrupted run")
+    what.add_argument("--resume", metavar="RUN|URL", help="finish an interrupted run")
     what.add_argument(
         "--report", metavar="RUN", type=Path, nargs="+", help="write the report of a run again, or of several beside each other"
     )
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--plan", action="store_true", help="show the trials, what they need and how long they take; train nothing")
     parse.add_argument("--executor", choices=("ray", "inline"), help="inline: one process, in order, for a debugger (default: ray)")
     parse.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: a private local one)")
-    parse.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where runs go (default: runs)")
+    parse.add_argument("--out", metavar="DIR|URL", default="runs", help="where runs go, as s3://bucket/runs too (default: runs)")
     parse.add_argument("--check", action="store_true", help="exit 4 where a published value is not reproduced")
     parse.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="task.lr=0.01, task.lr=0.1,0.01 (an axis), seeds=5, resources.cpus=2, ..."
@@ -71,12 +71,14 @@ def _do(given: argparse.Namespace, command: str) -> int:
     if given.publish:
         from ddl.tracking.wandb import publish
 
-        print(publish(given.publish))
+        for folder in run.Run(given.publish).folders or [given.publish]:
+            print(publish(folder))
         return 0
     if given.report:
-        path = given.report[0] / "report.html" if len(given.report) == 1 else given.out / "report.html"
-        run.write_report(given.report, path)
-        return _end(path, run.not_reproduced(given.report) if given.check else [], failed=False)
+        path = given.report[0] / "report.html" if len(given.report) == 1 else Path(given.out) / "report.html"
+        folders = [folder for one in given.report for folder in run.Run(one).folders or [one]]
+        run.write_report(folders, path)
+        return _end(path, run.not_reproduced(folders) if given.check else [], failed=False)
     if given.resume:
         done = run.resume(given.resume, given.executor, given.address)
     elif given.plan:
@@ -84,8 +86,8 @@ def _do(given: argparse.Namespace, command: str) -> int:
         return 0
     else:
         done = run.run_sweep(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, given.out, command)
-    missed = run.not_reproduced([done.folder]) if given.check else []
-    return _end(done.report, missed, failed=bool(done.failed))
+    missed = run.not_reproduced(done.folders) if given.check else []
+    return _end(done.report, missed, failed=bool(done.failed or done.only_here))
 
 
 def _end(report: Path, missed: Sequence[str], failed: bool) -> int:

@@ -266,7 +266,8 @@ class TrialStore:
 class RunStore:
     """A run's folder, `local` and at `url`, of which one driver at a time is the owner.
 
-    A context manager: holds the lease, and copies ledger, results and report every `PUSH_EVERY_S` and at the end. Ownership is a
+    A context manager for a run that was claimed: it copies ledger, results and report every `PUSH_EVERY_S` and at the end, and
+    releases the run. A run of several sweeps has a folder a sweep, each with a ledger of its own. Ownership is a
     file with a name and a time in it, and no more than that: a driver that was cut off from the store for longer than
     `LEASE_S` may find that another has taken the run over; it then copies nothing any more and says so in `behind`.
     """
@@ -279,14 +280,20 @@ class RunStore:
         self._sent: dict[str, tuple[int, int]] = {}
         self.behind = ""
 
-    def __enter__(self) -> Self:
-        """Raises ValueError where another driver has the run, or the store cannot be used."""
+    @property
+    def url(self) -> str:
+        return self._place.url
+
+    def claim(self) -> None:
+        """Take the run. Raises ValueError where another driver has it, or the store cannot be used."""
         try:
             self._claim()
             time.sleep(SETTLE_S)
             self._claim()
         except Unreachable as error:
-            raise ValueError(f"{error}. Nothing can be kept there; check the URL and the credentials in the environment.") from error
+            raise ValueError(f"{error}. Nothing can be kept there: check the URL, and the credentials in the environment.") from error
+
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -297,31 +304,33 @@ class RunStore:
             self.behind = f"{self._place.url}: not copied within {FINAL_S:g} s"
 
     def pull(self) -> None:
-        """Bring the ledger here, where that at the URL is further than a local one, which is then set aside.
+        """Bring each ledger here, where that at the URL is further than a local one, which is then set aside.
 
         Raises ValueError where no run is there. The run has to be claimed before.
         """
-        mine, draft = self._local / LEDGER, self._local / f"{LEDGER}.pulled"
-        self._local.mkdir(parents=True, exist_ok=True)
         try:
-            if LEDGER not in self._place.names():
-                raise ValueError(f"{self._place.url}: no {LEDGER} in it, so it is no run. Name one below the URL given to --out.")
-            self._place.get(LEDGER, draft)
+            names = [name for name in self._place.names() if Path(name).name == LEDGER and name.count("/") <= 1]
+            if not names and not self._ledgers():
+                raise ValueError(f"{self.url}: no {LEDGER} in it, so it is no run. Name one below the URL given to --out.")
+            for name in names:
+                mine, draft = self._local / name, self._local / f"{name}.pulled"
+                mine.parent.mkdir(parents=True, exist_ok=True)
+                self._place.get(name, draft)
+                if _events(mine) >= _events(draft):
+                    draft.unlink()
+                    continue
+                if mine.exists():
+                    os.replace(mine, f"{mine}.aside")
+                os.replace(draft, mine)
         except Unreachable as error:
             raise ValueError(f"{error}. The run cannot be resumed from there now.") from error
-        if mine.exists():
-            if _events(mine) >= _events(draft):
-                draft.unlink()
-                return
-            os.replace(mine, self._local / f"{LEDGER}.aside")
-        os.replace(draft, mine)
 
     def collect(self) -> None:
         """Bring what the trials show (figures, samples) here, for the report."""
         try:
             for name in self._place.names():
                 part = Path(name).parts
-                if len(part) == 4 and part[0] == "trials" and part[2] in SHOWN and not (self._local / name).exists():
+                if part[-4:-3] == ("trials",) and part[-2] in SHOWN and not (self._local / name).exists():
                     (self._local / name).parent.mkdir(parents=True, exist_ok=True)
                     self._place.get(name, self._local / name)
         except Unreachable as error:
@@ -358,26 +367,26 @@ class RunStore:
         self._place.write(LEASE, json.dumps(lease).encode())
 
     def _push(self) -> None:
+        """Copy what has changed."""
+        results = [path for name in RESULTS for path in (self._local / name, *self._local.glob(f"*/{name}")) if path.is_file()]
         with tempfile.TemporaryDirectory() as scratch:
-            copy = Path(scratch) / LEDGER
-            if (self._local / LEDGER).exists() and self._changed(LEDGER):
-                # The file itself may be half a transaction.
-                with contextlib.closing(_opened(self._local / LEDGER)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
-                    source.backup(target)
-                self._send(copy, LEDGER)
-            for name in RESULTS:
-                if (self._local / name).exists() and self._changed(name):
-                    self._send(self._local / name, name)
+            for path in [*self._ledgers(), *results]:
+                name, looked = path.relative_to(self._local).as_posix(), path.stat()
+                now = (looked.st_mtime_ns, looked.st_size)
+                if self._sent.get(name) == now:
+                    continue
+                if path.name == LEDGER:
+                    copy = Path(scratch) / LEDGER
+                    # The file itself may be half a transaction.
+                    with contextlib.closing(_opened(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+                        source.backup(target)
+                    path = copy
+                self._place.put(path, name)
+                self._sent[name] = now
 
-    def _changed(self, name: str) -> bool:
-        now = (self._local / name).stat()
-        self._looked = (now.st_mtime_ns, now.st_size)
-        return self._sent.get(name) != self._looked
-
-    def _send(self, source: Path, name: str) -> None:
-        looked = self._looked
-        self._place.put(source, name)
-        self._sent[name] = looked
+    def _ledgers(self) -> list[Path]:
+        """The run's, or one a sweep."""
+        return [path for path in (self._local / LEDGER, *self._local.glob(f"*/{LEDGER}")) if path.is_file()]
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -385,7 +394,9 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _events(path: Path) -> int:
-    """How far a ledger is; -1 for one that cannot be read."""
+    """How far a ledger is; -1 for one that is not there or cannot be read."""
+    if not path.is_file():
+        return -1
     try:
         with contextlib.closing(_opened(path)) as ledger:
             return int(ledger.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])

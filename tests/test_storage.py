@@ -1,5 +1,6 @@
 """Runs at a URL: a local folder, and an S3 server on this machine."""
 
+import contextlib
 import json
 import socket
 import sqlite3
@@ -144,13 +145,21 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "PUSH_EVERY_S", 0.05)
 
 
+@contextlib.contextmanager
+def owned(folder: Path, url: str) -> Iterator[RunStore]:
+    store = RunStore(folder, url)
+    store.claim()
+    with store:
+        yield store
+
+
 def begun(folder: Path) -> Ledger:
     folder.mkdir(parents=True)
     return Ledger.create(folder, {"sweep": {"name": "s"}}, [TrialRow("t1", 0, "a", {}, {}, 0), TrialRow("t2", 1, "b", {}, {}, 0)])
 
 
 def test_a_runs_ledger_and_report_are_copied_while_it_is_written(url, tmp_path):
-    with begun(tmp_path / "here") as ledger, RunStore(tmp_path / "here", url) as run:
+    with begun(tmp_path / "here") as ledger, owned(tmp_path / "here", url) as run:
         ledger.started("t1", 0, "somewhere")
         ledger.measured("t1", 1, None, 0.1, {"val/loss": 2.5}, {})
         ends = time.monotonic() + 20
@@ -161,51 +170,51 @@ def test_a_runs_ledger_and_report_are_copied_while_it_is_written(url, tmp_path):
         (tmp_path / "here/report.html").write_text("the report")
     assert run.behind == ""
     assert sorted(Place(url).names()) == ["ledger.sqlite", "report.html"], "no lease is left"
-    with RunStore(tmp_path / "elsewhere", url) as other:
+    with owned(tmp_path / "elsewhere", url) as other:
         other.pull()
     assert [row.status for row in Reader(tmp_path / "elsewhere").trials()] == ["finished", "planned"]
     assert Reader(tmp_path / "elsewhere").metrics().value.tolist() == [2.5]
 
 
 def test_the_ledger_that_is_further_wins_and_the_other_is_set_aside(url, tmp_path):
-    with begun(tmp_path / "a") as ledger, RunStore(tmp_path / "a", url):
+    with begun(tmp_path / "a") as ledger, owned(tmp_path / "a", url):
         ledger.event("one", "")
-    with RunStore(tmp_path / "b", url) as run:
+    with owned(tmp_path / "b", url) as run:
         run.pull()
         with Ledger(tmp_path / "b") as ledger:
             ledger.event("two", "")
-    with RunStore(tmp_path / "a", url) as run:
+    with owned(tmp_path / "a", url) as run:
         run.pull()
     assert Reader(tmp_path / "a").events().kind.tolist() == ["one", "two"]
     assert (tmp_path / "a/ledger.sqlite.aside").exists()
     with Ledger(tmp_path / "a") as ledger:
         ledger.event("three", "")
-    with RunStore(tmp_path / "a", url) as run:
+    with owned(tmp_path / "a", url) as run:
         run.pull()
         assert Reader(tmp_path / "a").events().kind.tolist() == ["one", "two", "three"], "the local one is further"
 
 
 def test_one_driver_at_a_time(url, tmp_path):
     second = pytest.raises(ValueError, match=r"another driver, on .*, has this run")
-    with begun(tmp_path / "a"), RunStore(tmp_path / "a", url), second, RunStore(tmp_path / "b", url):
+    with begun(tmp_path / "a"), owned(tmp_path / "a", url), second, owned(tmp_path / "b", url):
         pass
-    with RunStore(tmp_path / "b", url):
+    with owned(tmp_path / "b", url):
         pass
 
 
 def test_a_lease_that_nobody_renews_is_void(url, tmp_path):
     lease = {"owner": "gone", "host": "h", "at": time.time() - storage.LEASE_S - 1}
     Place(url).write("lease.json", json.dumps(lease).encode())
-    with RunStore(tmp_path, url):
+    with owned(tmp_path, url):
         pass
     Place(url).write("lease.json", b'{"own')
-    with RunStore(tmp_path, url):
+    with owned(tmp_path, url):
         pass
 
 
 def test_a_driver_that_was_overtaken_writes_nothing_any_more(url, tmp_path):
     with begun(tmp_path / "a") as ledger:
-        with RunStore(tmp_path / "a", url) as run:
+        with owned(tmp_path / "a", url) as run:
             other = {"owner": "another", "host": "h", "at": time.time()}
             monkey = Place(url)
             for _ in range(50):  # it may be renewing just now
@@ -218,7 +227,7 @@ def test_a_driver_that_was_overtaken_writes_nothing_any_more(url, tmp_path):
 
 
 def test_there_is_no_run_to_resume(url, tmp_path):
-    with RunStore(tmp_path, url) as run, pytest.raises(ValueError, match=r"no ledger\.sqlite in it, so it is no run"):
+    with owned(tmp_path, url) as run, pytest.raises(ValueError, match=r"no ledger\.sqlite in it, so it is no run"):
         run.pull()
 
 
@@ -250,7 +259,7 @@ def test_a_url_and_its_folder(tmp_path, monkeypatch):
 
 
 def test_no_secret_reaches_what_is_kept(url, tmp_path):
-    with begun(tmp_path / "a"), RunStore(tmp_path / "a", url):
+    with begun(tmp_path / "a"), owned(tmp_path / "a", url):
         pass
     kept(tmp_path / "a/trials/t1", f"{url}/trials/t1", 1)
     for path in [*tmp_path.rglob("*.sqlite"), *tmp_path.rglob("*.json")]:
@@ -262,7 +271,7 @@ def test_a_copy_of_the_ledger_is_whole_though_a_transaction_is_open(url, tmp_pat
     with begun(tmp_path / "a") as ledger:
         ledger._db.execute("BEGIN IMMEDIATE")
         ledger._db.execute("INSERT INTO events (at, kind, detail) VALUES (0, 'half', '')")
-        with RunStore(tmp_path / "a", url):
+        with owned(tmp_path / "a", url):
             time.sleep(0.2)
         ledger._db.rollback()
     with sqlite3.connect(tmp_path / "check.sqlite") as _:

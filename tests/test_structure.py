@@ -21,6 +21,7 @@ LAYERS = [
     {"config"},
     {"sweeps"},
     {"terminal", "console"},
+    {"driver"},
     {"run"},
     {"launch"},
 ]
@@ -32,6 +33,7 @@ READERS = {"reports", "tracking"}
 OWNERS = {
     "ray": ["ddl/sweeps/ray_*.py", "ddl/rl/*"],
     "wandb": ["ddl/tracking/*", "ddl/reports/wandb_report.py"],
+    "optuna": ["ddl/sweeps/search.py"],
     "pynvml": ["ddl/telemetry/*"],
     "matplotlib": ["ddl/figures.py"],
     "hydra": ["ddl/config.py"],

@@ -31,7 +31,9 @@ RECORDED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "facts")
 class Assignment:
     """A trial as a worker gets it: what to compute, with how much, and where its files go.
 
-    `cpus` and `gpus` are each worker's, where several (from `min_workers` to `num_workers`) train the one trial.
+    `cpus` and `gpus` are each worker's, where several (from `min_workers` to `num_workers`) train the one trial. `changed` are
+    hyperparameters that a search has given it since, already in `task`. With `store_measured` there is a checkpoint for every
+    measurement. `url` is where its files are kept besides; empty for nowhere else.
     """
 
     trial_id: str
@@ -43,20 +45,22 @@ class Assignment:
     checkpoint_every_s: float
     min_workers: int
     strategy: Strategy
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    store_measured: bool = False
     url: str = ""
-    """Where its files are kept besides; empty for nowhere else."""
 
 
 @dataclass(frozen=True)
 class Report:
     """What a worker says of a trial.
 
-    `started`: from `step` on. `alive`: nothing to record. `measured`: `metrics` and `facts`. `ended`: `status` and `reason`,
-    and the last metrics. `preempted`: it has to go on elsewhere, from its checkpoint of `step`. `elapsed_s` is the training time over all attempts.
+    `started`: from `step` on, with `facts`. `alive`: nothing to record. `measured`: `metrics` and `facts`. `stored`: what was
+    measured last is in a checkpoint now. `ended`: `status` and `reason`, and the last metrics. `preempted`: it has to go on
+    elsewhere, from its checkpoint of `step`. `elapsed_s` is the training time over all attempts.
     """
 
     trial_id: str
-    kind: Literal["started", "alive", "measured", "ended", "preempted"]
+    kind: Literal["started", "alive", "measured", "stored", "ended", "preempted"]
     step: int = 0
     total_steps: int = 0
     epoch: int | None = None
@@ -79,14 +83,16 @@ def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool
     measures again what was lost, and never skips it. A trial that raises ends as failed: it stops no other.
     """
     trial_id = assignment.trial_id
-    with TrialStore(assignment.folder, trial_id, assignment.url if device.rank == 0 else "") as kept:
+    # What another trial's state replaced is not to be brought back.
+    url = assignment.url if device.rank == 0 and not assignment.changed else ""
+    with TrialStore(assignment.folder, trial_id, url) as kept:
         found = device.first(kept.newest() if device.rank == 0 else None)
         step, saved = found if found else (0, None)
         before_s = saved["elapsed_s"] if saved else 0.0
-        last = Report(trial_id, "started", step=step, elapsed_s=before_s, place=_place(device))
-        yield last
-        last = replace(last, kind="alive", place="")
-        if assignment.url and saved:
+        changed = {"changed": dict(assignment.changed)} if assignment.changed else {}
+        last = Report(trial_id, "alive", step=step, elapsed_s=before_s)
+        yield replace(last, kind="started", place=_place(device), facts=changed)
+        if url and saved:
             # The ledger may have been lost after the checkpoint was copied; it takes nothing twice.
             for past in saved["measured"]:
                 yield replace(last, kind="measured", **past)
@@ -105,7 +111,7 @@ def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool
             reason = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
             last = replace(last, kind="ended", status="failed", reason=reason, metrics={}, facts={})
         kept.finish()
-        if assignment.url and device.rank == 0:
+        if url:
             yield replace(last, kind="measured", status="", reason="", metrics={}, facts={"only_here": kept.behind or None})
         yield last
 
@@ -142,10 +148,13 @@ def _train(
         elif now - reported >= REPORT_EVERY_S:
             yield last
             reported = now
+        wanted = assignment.store_measured and bool(progress.metrics)
         due, told = device.any(device.rank == 0 and now - stored >= assignment.checkpoint_every_s, leaving())
-        if due or told:
+        if wanted or due or told:
             store(progress)
             stored, unsaved = time.monotonic(), None
+        if wanted:
+            yield replace(last, kind="stored", metrics=dict(progress.metrics))
         if told:
             kept.finish()
             yield replace(last, kind="preempted", reason=f"told to leave {socket.gethostname()}")

@@ -25,6 +25,7 @@ from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, PrecisionName, 
 class Classification(Task):
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10", "mnist")
     strategies = ("ddp", "fsdp")
+    changeable: ClassVar[tuple[str, ...]] = ("lr", "momentum", "dropout")
 
     data_set: Literal["cifar10", "mnist"]
     content: Literal["full", "sample"]

@@ -49,6 +49,9 @@ class Task(ABC):
     """How several processes can train it together. Empty where each would train the whole of it: where it does not share its
     batches through the device. A task with `fsdp` computes with its models through `Device.replicate`'s result alone."""
 
+    changeable: ClassVar[tuple[str, ...]] = ()
+    """Hyperparameters that may change between two steps of a trial, since its state has the same shape whatever they are."""
+
     seed: Seed
 
     @abstractmethod
