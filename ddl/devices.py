@@ -91,6 +91,11 @@ class Device:
             torch.cuda.synchronize(self.torch)
 
 
+def lost_another(error: Exception) -> bool:
+    """Whether the error is what a process sees of the end of another one that trains the same trial."""
+    return isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)
+
+
 def stream(seed: int, purpose: str, number: int) -> int:
     """A seed for a generator, from a trial's seed, what it is drawn for, and the step's or epoch's number.
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from ddl.devices import Device, Strategy
+from ddl.devices import Device, Strategy, lost_another
 from ddl.precision import Probe, candidates, probe
 from ddl.progress import Diverged, Progress, State
 from ddl.storage import TrialStore
@@ -80,7 +80,8 @@ def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool
 
     Where several processes train it, each runs this, with its own `device`: all yield, the first one's reports count.
     A measurement is yielded, and so recorded by the consumer, before the checkpoint that contains it is stored: a resume
-    measures again what was lost, and never skips it. A trial that raises ends as failed: it stops no other.
+    measures again what was lost, and never skips it. A trial that raises ends as failed: it stops no other. Raises where another
+    process that trains it with this one was lost, which is no fault of the trial's.
     """
     trial_id = assignment.trial_id
     # What another trial's state replaced is not to be brought back.
@@ -105,7 +106,10 @@ def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool
             last = replace(last, kind="ended", status="finished", metrics={"time/train_s": last.elapsed_s}, facts={})
         except Diverged as error:
             last = replace(last, kind="ended", status="diverged", reason=str(error), metrics={}, facts={})
-        except Exception as error:  # noqa: BLE001  whatever it is, it is this trial's alone, and recorded with its place in the code
+        except Exception as error:
+            # Whatever it is, it is this trial's alone, and recorded with its place in the code.
+            if device.world_size > 1 and lost_another(error):
+                raise
             traceback.print_exc()
             frame = traceback.extract_tb(error.__traceback__)[-1]
             reason = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"

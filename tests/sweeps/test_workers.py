@@ -1,7 +1,6 @@
 """Trials that several workers train together, some of which are lost."""
 
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -14,16 +13,13 @@ from ray.cluster_utils import Cluster
 
 from ddl.ledger import Reader
 
-from .command import ANYWHERE, run_folder, start, wait_until
+from .command import ANYWHERE, PLUGIN, run_folder, start, wait_until
 
 pytestmark = pytest.mark.campaign
 
 RAY = str(Path(sys.executable).with_name("ray"))
-TOGETHER = (
-    *("--sweep", "augmentation", "--scale", "smoke", "seeds=1", "task.augmentation=none", "task.precision=fp32", "wandb.mode=disabled"),
-    *("task.widths=[8]", "task.convolutions=1", "task.dense=16", "task.train_limit=1024", "task.epochs=40", "resources.cpus=2"),
-)
-STEPS = 40 * 1024 // 32
+TOGETHER = ("--sweep", str(PLUGIN / "paused.yaml"), "--scale", "smoke", "resources.cpus=2")
+EPOCHS, STEPS_PER_EPOCH = 20, 256 // 32
 
 
 @pytest.fixture
@@ -32,6 +28,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     subprocess.run([RAY, "get-auth-token", "--generate"], check=True, capture_output=True, timeout=60)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv("DDL_TEST_SESSION", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80_000_000})
     try:
@@ -49,7 +46,7 @@ def begin(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen:
 
     def under_way() -> bool:
         assert process.poll() is None, "it ended early"
-        return bool(list(folder.glob("out/augmentation/*/trials/*/checkpoints/step-*")))
+        return bool(list(folder.glob("out/paused/*/trials/*/checkpoints/step-?????????/manifest.json")))
 
     wait_until(under_way, 200, "a checkpoint")
     return process
@@ -63,7 +60,7 @@ def assert_whole(process: subprocess.Popen, folder: Path) -> Path:
     assert (trial.status, trial.attempts) == ("finished", 2)
     metrics = Reader(run).metrics()
     loss = metrics[metrics.name == "train/loss"]
-    assert loss.step.tolist() == list(range(32, STEPS + 1, 32)), "every epoch, each once"
+    assert loss.step.tolist() == [STEPS_PER_EPOCH * epoch for epoch in range(1, EPOCHS + 1)], "every epoch, each once"
     assert all(map(math.isfinite, loss.value))
     assert loss.value.iloc[-1] < loss.value.iloc[0]
     return run
@@ -82,8 +79,8 @@ def test_a_trial_goes_on_with_the_workers_that_are_left(cluster: Cluster, tmp_pa
 
 def test_a_worker_that_is_told_to_leave_loses_no_step_and_no_retry(cluster: Cluster, tmp_path: Path) -> None:
     process = begin(cluster, tmp_path, "resources.num_workers=2", "resources.strategy=fsdp", "retries=0", "checkpoint_every_s=8.0")
-    workers = [one for one in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(one.info["cmdline"] or [])]
-    workers = [one for one in workers if one.environ().get("PYTEST_CURRENT_TEST") == os.environ["PYTEST_CURRENT_TEST"]]
+    found = [one for one in psutil.process_iter(["cmdline", "environ"]) if "RayTrainWorker" in " ".join(one.info["cmdline"] or [])]
+    workers = [one for one in found if (one.info["environ"] or {}).get("DDL_TEST_SESSION") == str(tmp_path)]
     assert len(workers) == 2
     workers[-1].send_signal(signal.SIGTERM)
     assert_whole(process, tmp_path)
