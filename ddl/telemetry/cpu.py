@@ -1,5 +1,7 @@
 """What this process and its children take of the CPU and of memory, through psutil."""
 
+import contextlib
+
 import psutil
 
 LOOK_EVERY_S = 10.0
@@ -48,10 +50,9 @@ class Cpu:
 
     def _find(self) -> list[psutil.Process]:
         found = []
-        try:
-            for child in self._own.children():
-                if child not in self._others:
-                    found += [child, *child.children(recursive=True)]
-        except psutil.Error:  # it has just ended
-            pass
+        for child in self._own.children():
+            if child not in self._others:
+                found.append(child)
+                with contextlib.suppress(psutil.Error):  # it has just ended
+                    found += child.children(recursive=True)
         return found
