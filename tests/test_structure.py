@@ -19,6 +19,7 @@ LAYERS = [
     {"config"},
     {"sweeps"},
     {"terminal", "console"},
+    {"driver"},
     {"run"},
     {"launch"},
 ]
@@ -30,6 +31,7 @@ READERS = {"reports", "tracking"}
 OWNERS = {
     "ray": ["ddl/sweeps/ray_*.py", "ddl/rl/*"],
     "wandb": ["ddl/tracking/*", "ddl/reports/wandb_report.py"],
+    "optuna": ["ddl/sweeps/search.py"],
     "pynvml": ["ddl/telemetry/*"],
     "matplotlib": ["ddl/figures.py"],
     "hydra": ["ddl/config.py"],

@@ -30,7 +30,8 @@ PROBE_STEPS = 8
 class Assignment:
     """A trial as a worker gets it: what to compute, with how much, and where its files go.
 
-    `cpus` and `gpus` are each worker's, where several (`num_workers`) train the one trial.
+    `cpus` and `gpus` are each worker's, where several (`num_workers`) train the one trial. `changed` are hyperparameters that a
+    search has given it since, already in `task`. With `store_measured` there is a checkpoint for every measurement.
     """
 
     trial_id: str
@@ -40,19 +41,22 @@ class Assignment:
     gpus: float
     folder: Path
     checkpoint_every_s: float
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    store_measured: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
     """What a worker says of a trial.
 
-    `started`: from `step` on. `alive`: nothing to record. `measured`: `metrics` and `facts`. `ended`: `status` and `reason`,
-    and the last metrics. `elapsed_s` is the training time over all attempts. `usage` is what the trial had used of its devices
-    by its last measurement (`device/...`); it is among the last metrics, also where the trial did not live to say so itself.
+    `started`: from `step` on, with `facts`. `alive`: nothing to record. `measured`: `metrics` and `facts`. `stored`: what was
+    measured last is in a checkpoint now. `ended`: `status` and `reason`, and the last metrics. `elapsed_s` is the training
+    time over all attempts. `usage` is what the trial had used of its devices by its last measurement (`device/...`); it is
+    among the last metrics, also where the trial did not live to say so itself.
     """
 
     trial_id: str
-    kind: Literal["started", "alive", "measured", "ended"]
+    kind: Literal["started", "alive", "measured", "stored", "ended"]
     step: int = 0
     total_steps: int = 0
     epoch: int | None = None
@@ -78,7 +82,9 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
     before_s = saved["elapsed_s"] if saved else 0.0
     used = saved.get("usage") if saved else None
     began = time.monotonic()
-    yield Report(trial_id, "started", step=step, elapsed_s=before_s, place=f"{socket.gethostname()} {device.torch}")
+    place = f"{socket.gethostname()} {device.torch}"
+    changed = {"changed": dict(assignment.changed)} if assignment.changed else {}
+    yield Report(trial_id, "started", step=step, elapsed_s=before_s, place=place, facts=changed)
     last = Report(trial_id, "alive", step=step, elapsed_s=before_s)
     reported = stored = began
     unsaved: Progress | None = None
@@ -110,9 +116,12 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
                 elif now - reported >= REPORT_EVERY_S:
                     yield last
                     reported = now
-                if device.agree(now - stored >= assignment.checkpoint_every_s):
+                due = assignment.store_measured and bool(progress.metrics)
+                if due or device.agree(now - stored >= assignment.checkpoint_every_s):
                     store(progress)
                     stored, unsaved = time.monotonic(), None
+                if due:
+                    yield replace(last, kind="stored", metrics=dict(progress.metrics))
             if unsaved is not None:
                 store(unsaved)
             status, reason, metrics = "finished", "", {"time/train_s": last.elapsed_s}
