@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ddl import config, provenance
 from ddl.config import ConfigError
-from ddl.console import followed, quiet, signals, terminal
+from ddl.console import quiet, signals, terminal
 from ddl.ledger import Ledger, Reader, TrialRow
 from ddl.schema import Launch, Metric
 from ddl.sweeps import plan as planning
@@ -25,6 +25,7 @@ from ddl.sweeps.executors import Executor, InlineExecutor, local_capacity
 from ddl.sweeps.space import Trial
 from ddl.tasks.task import Task
 from ddl.terminal import Progress, duration, show_plan, waiting
+from ddl.tracking.follower import followed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,7 +249,7 @@ def _run(console: Console, job: _Job, folder: Path, ledger: Ledger) -> None:
     """Plan, train, report. On Ctrl-C: stop the trials, leave what can be resumed."""
     console.print(f"run: {folder}", soft_wrap=True)
     console.print(f"if it is cut off: {resume_command(folder)}", soft_wrap=True)
-    log, publishing = folder / "launch.log", followed(folder, job.launch.wandb.mode if job.trials else "disabled")
+    log, publishing = folder / "launch.log", followed(console, folder, job.launch.wandb.mode if job.trials else "disabled")
     try:
         with tempfile.TemporaryDirectory(prefix="ddl-") as scratch, signals(), quiet(log), publishing:
             try:
