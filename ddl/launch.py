@@ -23,6 +23,12 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--report", metavar="RUN", type=Path, nargs="+", help="write the report of a run again, or of several beside each other"
     )
+    what.add_argument(
+        "--reproduce",
+        metavar="RUN/trials/ID",
+        type=Path,
+        help="train a trial's first steps again from its record; exit 1 where they do not agree bit for bit",
+    )
     what.add_argument("--publish", metavar="RUN", type=Path, help="replay a run into W&B")
     what.add_argument("--prepare-data", metavar="NAME", nargs="+", help="fetch and verify whole data sets")
     parse.add_argument(
@@ -30,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         choices=("smoke", "sample", "paper"),
         help="seconds | minutes on 2 cores, bundled data | the study's own size (default: paper with a GPU, else sample)",
     )
+    parse.add_argument("--steps", metavar="K", type=int, help="with --reproduce: only the first K steps (default: all that are recorded)")
     parse.add_argument("--plan", action="store_true", help="show the trials, what they need and how long they take; train nothing")
     parse.add_argument("--executor", choices=("ray", "inline"), help="inline: one process, in order, for a debugger (default: ray)")
     parse.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: a private local one)")
@@ -73,6 +80,10 @@ def _do(given: argparse.Namespace, command: str) -> int:
 
         print(publish(given.publish))
         return 0
+    if given.reproduce:
+        from ddl.reproduce import reproduce
+
+        return 0 if reproduce(given.reproduce, given.steps) else FAILED
     if given.report:
         path = given.report[0] / "report.html" if len(given.report) == 1 else given.out / "report.html"
         run.write_report(given.report, path)

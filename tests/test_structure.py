@@ -18,7 +18,7 @@ LAYERS = [
     {"schema"},
     {"config"},
     {"sweeps"},
-    {"terminal", "console"},
+    {"terminal", "console", "reproduce"},
     {"run"},
     {"launch"},
 ]

@@ -16,6 +16,7 @@ from ddl import checkpoints
 from ddl.devices import Device
 from ddl.precision import Probe, candidates, probe
 from ddl.progress import Diverged, Progress
+from ddl.sweeps.first_steps import STEPS, FirstSteps
 from ddl.tasks.task import Task
 
 REPORT_EVERY_S = 1.0
@@ -77,6 +78,7 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
     last = Report(trial_id, "alive", step=step, elapsed_s=before_s)
     reported = stored = began
     unsaved: Progress | None = None
+    first = FirstSteps(0 if found else STEPS)
 
     def store(progress: Progress) -> None:
         state = {"elapsed_s": before_s + time.monotonic() - began, "task": progress.state()}
@@ -92,8 +94,9 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
             )
             if device.rank == 0:
                 _keep_figures(assignment.folder, progress.figures)
-            if progress.metrics or progress.facts:
-                facts = {"total_steps": progress.total_steps, **progress.facts} if progress.facts else {}
+            if facts := {**progress.facts, **first.take(progress)}:
+                facts["total_steps"] = progress.total_steps
+            if progress.metrics or facts:
                 yield replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
                 reported = now
                 _check_finite(progress.metrics)
@@ -107,6 +110,8 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
             store(unsaved)
         yield replace(last, kind="ended", status="finished", metrics={"time/train_s": last.elapsed_s})
     except Diverged as error:
+        if first.unfinished:
+            yield replace(last, kind="measured", facts={"total_steps": last.total_steps, **first.so_far()})
         yield replace(last, kind="ended", status="diverged", reason=str(error))
     except Exception as error:  # noqa: BLE001  whatever it is, it is this trial's alone, and recorded with its place in the code
         traceback.print_exc()

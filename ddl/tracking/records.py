@@ -110,7 +110,7 @@ class Replay:
             "seed": trial.seed,
             "trial_id": trial.trial_id,
             "task": dict(trial.task),
-            "facts": facts,
+            "facts": {key: fact for key, fact in facts.items() if key != "first_steps"},  # bits: for --reproduce alone
             "versions": self.run.get("versions", {}),
             "commit": self.run.get("commit", ""),
         }
