@@ -89,7 +89,10 @@ def main() -> None:
             took = {mode: sweep(mode, given.epochs, address) for mode in modes}
             for kind, found in ratios.items():
                 found.append(took["online"][kind] / took["disabled"][kind])
-            print(f"round {number + 1}: disabled {took['disabled']['seconds']:.2f} s, unreachable {took['online']['seconds']:.2f} s", flush=True)
+            print(
+                f"round {number + 1}: disabled {took['disabled']['seconds']:.2f} s, unreachable {took['online']['seconds']:.2f} s",
+                flush=True,
+            )
     for kind, found in ratios.items():
         name = {"seconds": "wall time", "cpu": "CPU time of the sweep's process"}[kind]
         print(f"{name}, unreachable / disabled: {statistics.median(found):.3f} ({min(found):.3f} - {max(found):.3f}), n = {len(found)}")

@@ -170,7 +170,8 @@ def _verdict(then: Mapping[str, Any], now: Mapping[str, Any], wanted: int) -> st
             return f"they differ from step {step} on: loss {_loss(before)} there, {_loss(here)} here"
     if (done := len(now["steps"])) < wanted:
         return f"they differ: here it ended after {done} steps, there it went on"
-    if wanted == len(then["steps"]) and then["state"] != now["state"]:
+    # No state was kept of a trial that diverged within its first steps.
+    if wanted == len(then["steps"]) and then["state"] and then["state"] != now["state"]:
         same = "the losses are the same, but " if any(then["losses"]) else ""
         return f"they differ: {same}weights or the optimiser's state are others after {wanted} steps"
     return ""

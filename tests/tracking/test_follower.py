@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,8 +20,8 @@ ENDED = 1000.0
 
 
 @pytest.fixture
-def screen() -> Iterator[io.StringIO]:
-    yield io.StringIO()
+def screen() -> io.StringIO:
+    return io.StringIO()
 
 
 def console(screen: io.StringIO) -> Console:
@@ -57,23 +56,21 @@ def test_a_server_that_never_answers_is_not_waited_for_and_the_console_says_how_
     folder: Path, hole: str, screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "ANSWERED_WITHIN_S", 0.2)
-    with create(folder, trials=1) as ledger:
-        with followed(console(screen), folder, "online"):
-            (process,) = [child for child in psutil.Process().children() if "--follow" in child.cmdline()]
-            assert process.nice() == min(psutil.Process().nice() + follower.NICENESS, 19)
-            whole(ledger, "t0")
-            ledger.event("trained", "")
+    with create(folder, trials=1) as ledger, followed(console(screen), folder, "online"):
+        (process,) = [child for child in psutil.Process().children() if "--follow" in child.cmdline()]
+        assert process.nice() == min(psutil.Process().nice() + follower.NICENESS, 19)
+        whole(ledger, "t0")
+        ledger.event("trained", "")
     assert not process.is_running()
     assert screen.getvalue() == f"W&B does not have all of this run; publish it later: python launch.py --publish {folder}\n"
     assert "W&B: ended before all was published. Nothing is lost" in (folder / "launch.log").read_text()
 
 
 def test_a_server_that_answers_gets_everything_before_the_sweep_ends(folder: Path, server: Server, screen: io.StringIO) -> None:
-    with create(folder) as ledger:
-        with followed(console(screen), folder, "online"):
-            whole(ledger, "t0")
-            whole(ledger, "t1")
-            ledger.event("trained", "")
+    with create(folder) as ledger, followed(console(screen), folder, "online"):
+        whole(ledger, "t0")
+        whole(ledger, "t1")
+        ledger.event("trained", "")
     sent = {json.loads(run.about["config"])["trial_id"]["value"]: of_history(run.rows) for run in server.runs.values()}
     assert sent == in_ledger(folder)
     assert screen.getvalue() == ""
@@ -81,20 +78,19 @@ def test_a_server_that_answers_gets_everything_before_the_sweep_ends(folder: Pat
 
 def test_a_trial_is_begun_at_the_server_before_its_first_row(folder: Path, server: Server, screen: io.StringIO) -> None:
     """So a server that does not answer is known long before the end."""
-    with create(folder, trials=1) as ledger:
-        with followed(console(screen), folder, "online"):
-            ledger.started("t0", 0, "somewhere cpu")
-            measure(ledger, "t0", [0])
-            end = time.monotonic() + 30
-            while not server.runs:
-                assert time.monotonic() < end
-                time.sleep(0.05)
-            (run,) = server.runs.values()
-            assert (run.about["displayName"], run.rows) == ("strength 0, seed 7 [SAMPLE DATA]", [])
-            measure(ledger, "t0", [1, 2])
-            ledger.measured("t0", 20, 2, 3.0, {"time/train_s": 3.0}, {})
-            ledger.ended("t0", "finished")
-            ledger.event("trained", "")
+    with create(folder, trials=1) as ledger, followed(console(screen), folder, "online"):
+        ledger.started("t0", 0, "somewhere cpu")
+        measure(ledger, "t0", [0])
+        end = time.monotonic() + 30
+        while not server.runs:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        (run,) = server.runs.values()
+        assert (run.about["displayName"], run.rows) == ("strength 0, seed 7 [SAMPLE DATA]", [])
+        measure(ledger, "t0", [1, 2])
+        ledger.measured("t0", 20, 2, 3.0, {"time/train_s": 3.0}, {})
+        ledger.ended("t0", "finished")
+        ledger.event("trained", "")
     assert of_history(run.rows) == in_ledger(folder)["t0"]
     assert run.begun == 1
 
