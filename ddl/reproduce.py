@@ -135,7 +135,7 @@ def _train(record: _Record, task: Task, device: Device, wanted: int) -> tuple[Ma
             if progress.facts:
                 differences = _different_data(record.trial.facts or {}, progress.facts)
                 _show(differences)
-                print(f"training {wanted} steps on {device.torch}, {torch.get_num_threads()} threads", flush=True)
+                print(f"training {wanted} steps on {device.torch}, threads: {torch.get_num_threads()}", flush=True)
             if found := first.take(progress):
                 break
     except Diverged as error:

@@ -132,7 +132,7 @@ def test_what_is_different_now_is_named_before_it_starts(copy: Path, capsys: pyt
     alter(copy, "UPDATE trials SET facts = json_set(facts, '$.data.sha256', 'feed', '$.first_steps.threads', 7)")
     assert reproduce(copy / "trials/aaaa00000001")  # here it makes no difference to the bits
     said = capsys.readouterr().out.splitlines()
-    started = next(n for n, line in enumerate(said) if line == "training 20 steps on cpu, 1 threads")
+    started = next(n for n, line in enumerate(said) if line == "training 20 steps on cpu, threads: 1")
     named = [line.removeprefix("different: ") for line in said[:started] if line.startswith("different: ")]
     sha256 = json.loads(_facts(copy, "aaaa00000001"))["data"]
     assert sha256["sha256"] == "feed"
@@ -149,7 +149,7 @@ def test_the_threads_are_those_of_the_plan(copy: Path, capsys: pytest.CaptureFix
     reproduce(copy / "trials/aaaa00000001")
     said = capsys.readouterr().out.splitlines()
     assert "different: threads: 1 then, 2 now" in said
-    assert "training 20 steps on cpu, 2 threads" in said
+    assert "training 20 steps on cpu, threads: 2" in said
 
 
 def test_the_commit_is_that_of_the_resume_it_began_under(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ READERS = {"reports", "tracking"}
 OWNERS = {
     "ray": ["ddl/sweeps/ray_*.py", "ddl/rl/*"],
     "wandb": ["ddl/tracking/*", "ddl/reports/wandb_report.py"],
+    "wandb_workspaces": ["ddl/reports/wandb_report.py"],
     "pynvml": ["ddl/telemetry/*"],
     "hydra": ["ddl/config.py"],
     "omegaconf": ["ddl/config.py"],

@@ -27,6 +27,8 @@ class Offline:
         self._news = news
         self._draft = self.root / ".draft"
 
+    entity = ""
+
     @property
     def where(self) -> str:
         return str(self.root)

@@ -31,6 +31,8 @@ class Online:
         self.root = folder.resolve() / "wandb"
         self.project = project
         self._news = news
+        self.entity = ""
+        """Whose project it is, once a run is begun there."""
         self.where = self._server = connection.server()
         self._trusting = trusting
         self._sent = self.root / ".sent"
@@ -73,7 +75,7 @@ class Online:
         if open_ is None:
             with self._news.asking():
                 run = connection.begin(record, self.project, "online", self._draft)
-            self.where = run.project_url or self.where
+            self.where, self.entity = run.project_url or self.where, run.entity
             open_ = self._open[record.trial_id] = _Open(run, run.starting_step, record)
         open_.record = record
         return open_

@@ -97,6 +97,11 @@ class Replay:
         marks = [kind for kind in self.reader.events()["kind"] if kind in ("resumed", "trained", "interrupted")]
         return bool(marks) and marks[-1] != "resumed"
 
+    @property
+    def group(self) -> str:
+        """What the trials of this run share in W&B."""
+        return self._redactor.text(f"{self.run['sweep']['name']} {self.folder.resolve().name}")
+
     def record(self, trial: TrialRow) -> Record:
         """What W&B is to hold of this trial now."""
         sweep, folder = self.run["sweep"], self.folder.resolve()
@@ -122,7 +127,7 @@ class Replay:
             trial_id=trial.trial_id,
             run_id=self._run_id(trial.trial_id),
             name=clean(f"{trial.configuration}, seed {trial.seed}" + (f" [{kind}]" if kind else "")),
-            group=clean(f"{sweep['name']} {folder.name}"),
+            group=self.group,
             job_type=clean(str(sweep.get("task", ""))),
             tags=tuple(dict.fromkeys(clean(str(tag))[:TAG_LENGTH] for tag in tags if tag)),
             notes=clean(notes),

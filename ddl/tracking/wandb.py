@@ -41,13 +41,19 @@ IDLE_S = 24 * 3600.0
 
 @dataclass(frozen=True)
 class Published:
-    """What `publish` did: W&B holds `trials` trials at `where`; `changed` of them were written now, with `rows` rows."""
+    """What `publish` did: W&B holds `trials` trials at `where`; `changed` of them were written now, with `rows` rows.
+
+    They are the `group` of `entity`'s `project`; `entity` is "" where no server has said it.
+    """
 
     mode: str
     where: str
-    trials: int
-    changed: int
-    rows: int
+    trials: int = 0
+    changed: int = 0
+    rows: int = 0
+    entity: str = ""
+    project: str = ""
+    group: str = ""
 
     def __str__(self) -> str:
         if self.mode == "disabled":
@@ -70,7 +76,7 @@ def publish(folder: Path, mode: str | None = None) -> Published:
     with Client():
         mode = connection.mode_of(replay.run, mode)
         if mode == "disabled":
-            return Published(mode, "", 0, 0, 0)
+            return Published(mode, "")
         try:
             with _alone(folder):
                 replay.poll()
@@ -80,7 +86,8 @@ def publish(folder: Path, mode: str | None = None) -> Published:
                 target.close()
         except TROUBLE as error:
             raise ValueError(_trouble(mode, error, folder)) from error
-        return Published(mode, target.where, len(begun), sum(count > 0 for count in rows), sum(rows))
+        changed = sum(count > 0 for count in rows)
+        return Published(mode, target.where, len(begun), changed, sum(rows), target.entity, target.project, replay.group)
 
 
 def follow(folder: Path, mode: str | None = None, news: TextIO | None = None) -> bool:
