@@ -133,6 +133,7 @@ def _publish(folder: Path, with_report: bool) -> None:
         print(publish(folder))
         return
     from ddl.reports import model, wandb_report
+    from ddl.tracking.connection import Client
     from ddl.tracking.privacy import Redactor
 
     report = model.build([folder])
@@ -141,7 +142,8 @@ def _publish(folder: Path, with_report: bool) -> None:
     if not published.entity:
         raise ValueError(f"{folder}: no trial has begun, so there is nothing to report on. Publish it when one has.")
     place = wandb_report.Place(published.entity, published.project, published.group)
-    print(f"report: {wandb_report.save(wandb_report.build(report, place, Redactor(folder).text), folder / 'wandb' / 'report.json')}")
+    with Client():
+        print(f"report: {wandb_report.save(wandb_report.build(report, place, Redactor(folder).text), folder / 'wandb' / 'report.json')}")
 
 
 def _list() -> int:

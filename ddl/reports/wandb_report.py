@@ -141,7 +141,11 @@ def _comparisons(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
     yield wr.H2("Paired comparisons")
     columns = ["Difference", "n", *(f"{measure}{what}" for measure in run.measures for what in (", 95% interval", ", p", ", reading"))]
     rows = [
-        [f"{pair.first} {wording.MINUS} {pair.second}", pair.difference.n, *(cell for m in run.measures for cell in _compared(run.comparisons[m][row]))]
+        [
+            f"{pair.first} {wording.MINUS} {pair.second}",
+            pair.difference.n,
+            *(cell for m in run.measures for cell in _compared(run.comparisons[m][row])),
+        ]
         for row, pair in enumerate(pairs)
     ]
     caption = "Differences over the seeds both have, and the paired t test's p after Holm's correction over the column."

@@ -57,9 +57,8 @@ class Offline:
 
     def _make(self, record: Record) -> Path:
         run: Any = connection.begin(record, self.project, "offline", self._draft)
-        steps = list(record.rows) or [0] * bool(record.figures)
-        for step in steps:
-            connection.log(run, record, step, figures=step == steps[-1])
+        for step in record.steps:
+            connection.log(run, record, step, last=step == record.steps[-1])
         connection.finish(run, record)
         made = Path(run.settings.sync_dir)
         for name in ("logs", "tmp"):  # the client's own log names folders

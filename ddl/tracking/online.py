@@ -48,19 +48,17 @@ class Online:
         fingerprint = f"{self._server} {self.project} {record.fingerprint()}" if record.ended else ""
         if self._trusting and fingerprint and mark.is_file() and mark.read_text() == fingerprint:
             return 0
-        steps = list(record.rows)
+        steps = record.steps
         if not record.ended:
             # The newest row may still grow: a trial's last figures belong to its last step.
-            steps = steps[:-1]
+            steps = list(record.rows)[:-1]
             # It begins at the server once it is known what data it trains on, which its name and tags tell.
             if not (steps or final or record.config["facts"]):
                 return 0
-        elif not steps and record.figures:
-            steps = [0]
         open_ = self._begin(record)
         new = [step for step in steps if step >= open_.next]
         for step in new:
-            connection.log(open_.run, record, step, figures=record.ended and step == steps[-1])
+            connection.log(open_.run, record, step, last=record.ended and step == steps[-1])
             open_.next = step + 1
         if record.ended or final:
             del self._open[record.trial_id]  # first: a run that can't be finished is not finished again
