@@ -90,29 +90,35 @@ def publish_command(folder: Path) -> str:
 
 
 class _Heard:
-    """The last word of a follower, and when it came."""
+    """What a follower has told so far."""
 
     def __init__(self, stream: IO[str]):
-        self.word, self.at = "", time.monotonic()
-        self.answers = False  # since the last failure
+        self._word, self._at = "", time.monotonic()
+        self._silent_since: float | None = None  # when it first asked for what it waits for still, failures in between or not
+        self._answers = False  # since the last failure
         self._thread = threading.Thread(target=self._listen, args=(stream,), name="wandb-news", daemon=True)
         self._thread.start()
 
     def _listen(self, stream: IO[str]) -> None:
-        with stream:
-            for line in stream:
+        with stream as lines:
+            for line in lines:
                 if (word := line.strip()) not in WORDS:
                     continue  # W&B's own
-                self.word, self.at = word, time.monotonic()
-                self.answers = self.word == TAKEN or (self.answers and self.word != FAILED)
+                self._word, self._at = word, time.monotonic()
+                if word == ASKING:
+                    self._silent_since = self._silent_since or self._at
+                elif word == TAKEN:
+                    self._silent_since, self._answers = None, True
+                else:
+                    self._answers = False
 
     def patience_until(self, ended: float) -> float:
         """When (`time.monotonic`) there is nothing more to be waited for, by what is known now; `ended`: when the sweep did."""
-        if self.word == FAILED:
+        if self._word == FAILED:
             return ended
-        if self.word == ASKING:
-            return self.at + (TAKEN_WITHIN_S if self.answers else ANSWERED_WITHIN_S)
-        return max(self.at, ended) + TAKEN_WITHIN_S
+        if self._silent_since is not None:
+            return self._silent_since + (TAKEN_WITHIN_S if self._answers else ANSWERED_WITHIN_S)
+        return max(self._at, ended) + TAKEN_WITHIN_S
 
 
 def _wait(follower: "subprocess.Popen[str]", heard: _Heard) -> None:

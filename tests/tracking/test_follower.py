@@ -1,10 +1,12 @@
 """The follower as the sweep sees it: started, listened to, waited for while it gets on."""
 
+import contextlib
 import io
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -29,25 +31,34 @@ def console(screen: io.StringIO) -> Console:
 
 
 @pytest.mark.parametrize(
-    ("words", "heard_at", "until"),
+    ("told", "until"),
     [
-        ("", 900.0, ENDED + 20),  # it is starting
-        ("asking", 990.0, 993.0),  # it has asked for 10 s already: no wait
-        ("asking", 999.0, 1002.0),
-        ("asking taken", 500.0, ENDED + 20),
-        ("asking taken", 1015.0, 1035.0),  # it gets on
-        ("asking taken asking", 999.0, 1019.0),  # it sends a trial's last rows
-        ("asking failed", 999.0, ENDED),  # it would try again later
-        ("asking taken asking failed asking", 999.0, 1002.0),
-        ("wandb: something of its own", 900.0, ENDED + 20),
+        ("", ENDED + 20),  # it is starting
+        ("990 asking", 993),  # for 10 s already: no wait
+        ("999 asking", 1002),
+        ("490 asking, 500 taken", ENDED + 20),
+        ("490 asking, 1015 taken", 1035),  # it gets on
+        ("490 asking, 500 taken, 999 asking", 1019),  # it sends a trial's last rows
+        ("500 asking, 999 failed", ENDED),  # it would try again later
+        ("500 asking, 515 failed, 999 asking", 503),  # it has not answered the attempt before either
+        ("500 asking, 501 taken, 998 asking, 998 failed, 999 asking", 1001),
+        ("500 asking, 515 failed, 999 asking, 1001 taken", 1021),
+        ("999 something of W&B's own", ENDED + 20),
     ],
 )
-def test_the_wait_at_the_end_lasts_while_the_server_takes_what_it_is_sent(
-    words: str, heard_at: float, until: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_wait_at_the_end_lasts_while_the_server_takes_what_it_is_sent(told: str, until: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 400.0
+
+    def lines() -> Iterator[str]:
+        nonlocal now
+        for line in filter(None, told.split(", ")):
+            at, _, word = line.partition(" ")
+            now = float(at)
+            yield f"{word}\n"
+
     with monkeypatch.context() as patch:
-        patch.setattr(time, "monotonic", lambda: heard_at)
-        heard = follower._Heard(io.StringIO("\n".join(words.split() if "wandb" not in words else [words])))
+        patch.setattr(time, "monotonic", lambda: now)
+        heard = follower._Heard(contextlib.nullcontext(lines()))  # type: ignore[arg-type]
         heard._thread.join()
         assert heard.patience_until(ENDED) == until
 
