@@ -126,6 +126,13 @@ def test_another_learning_rate_shows_after_the_first_update(copy: Path, capsys: 
     assert reason == "nothing that is recorded is different, which would explain it"
 
 
+def test_another_state_after_the_same_losses_shows(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alter(copy, "UPDATE trials SET facts = json_set(facts, '$.first_steps.state', 'feed')")
+    assert main(["--reproduce", f"{copy}/trials/aaaa00000001"]) == 1
+    assert "they differ: the losses are the same, but weights or the optimiser's state are others after 20 steps" in capsys.readouterr().out
+    assert main(["--reproduce", f"{copy}/trials/aaaa00000001", "--steps", "19"]) == 0
+
+
 def test_what_is_different_now_is_named_before_it_starts(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     note(copy, commit="0123456789abcdef", diff="- a line", versions=provenance.versions() | {"torch": "1.2.3"})
     note(copy, host=provenance.host() | {"cpu": "Another CPU"})

@@ -18,7 +18,7 @@ from ddl.reports.statistics import Comparison, Estimate
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its deprecations are not ours to mend
-    import wandb_workspaces.reports.v2 as wr
+    from wandb_workspaces.reports.v2 import interface as wr
 
 TRIALS = 200
 """Rows of the trial table; the run set under the curves has all of them."""

@@ -56,7 +56,7 @@ def digest(state: Mapping[str, Any]) -> str:
     found = hashlib.sha256()
     for name, tensor in _tensors(state, ""):
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

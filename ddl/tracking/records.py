@@ -145,7 +145,10 @@ class Replay:
             rows=rows,
             summary=clean(_summary(trial, rows, sweep["metric"])),
             figures=_named(folder / "trials" / trial.trial_id / "figures", IMAGES),
-            samples={name: clean(_text(path)) for name, path in _named(folder / "trials" / trial.trial_id / "samples", TEXTS).items()},
+            samples={
+                name: _cut(clean(path.read_text(encoding="utf-8", errors="replace")))
+                for name, path in _named(folder / "trials" / trial.trial_id / "samples", TEXTS).items()
+            },
             status=trial.status,
         )
 
@@ -200,6 +203,6 @@ def _named(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _text(path: Path) -> str:
-    text = path.read_text(encoding="utf-8", errors="replace")
+def _cut(text: str) -> str:
+    """After cleaning: half a secret would not be known for one."""
     return text if len(text) <= SAMPLE_CHARACTERS else f"{text[:SAMPLE_CHARACTERS]} ... (cut after {SAMPLE_CHARACTERS:,} characters)"

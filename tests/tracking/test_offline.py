@@ -90,18 +90,22 @@ def test_no_secret_and_no_place_reaches_wandbs_files(folder: Path, monkeypatch: 
 
 def test_sample_texts_become_pages_escaped_and_without_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", SECRET)
-    monkeypatch.setattr(records, "SAMPLE_CHARACTERS", 60)
+    monkeypatch.setattr(records, "SAMPLE_CHARACTERS", 45)
     with create(folder, trials=1) as ledger:
         whole(ledger, "t0")
     sample(folder, "t0", "greedy.txt", f"the <b>cat</b> & {SECRET}\nsat on /srv/{PLACE}/mat")
-    sample(folder, "t0", "hot/top.p.txt", "x" * 70)
+    sample(folder, "t0", "hot/top.p.txt", "x" * 50)
+    sample(folder, "t0", "secret.txt", "y" * 40 + SECRET)  # cut in two it would not be known for one
     sample(folder, "t0", "notes.md", "no sample")
     publish(folder)
     (run,) = held(folder).values()
     pages = {name: run["folder"] / "files" / run["summary"][name]["path"] for name in run["summary"] if name.startswith("samples/")}
-    assert {name: run["summary"][name]["_type"] for name in pages} == {"samples/greedy": "html-file", "samples/hot/top_p": "html-file"}
+    assert {name: run["summary"][name]["_type"] for name in pages} == dict.fromkeys(
+        ("samples/greedy", "samples/hot/top_p", "samples/secret"), "html-file"
+    )
+    assert "canary" not in pages["samples/secret"].read_text()
     assert pages["samples/greedy"].read_text().endswith(">the &lt;b&gt;cat&lt;/b&gt; &amp; (withheld)\nsat on (path)</pre>")
-    assert f"{'x' * 60} ... (cut after 60 characters)</pre>" in pages["samples/hot/top_p"].read_text()
+    assert f"{'x' * 45} ... (cut after 45 characters)</pre>" in pages["samples/hot/top_p"].read_text()
     assert publish(folder).changed == 0
     sample(folder, "t0", "greedy.txt", "another")
     assert publish(folder).changed == 1
