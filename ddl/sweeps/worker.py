@@ -16,6 +16,7 @@ from ddl import checkpoints
 from ddl.devices import Device
 from ddl.precision import Probe, candidates, probe
 from ddl.progress import Diverged, Progress
+from ddl.sweeps.first_steps import STEPS, FirstSteps
 from ddl.tasks.task import Task
 from ddl.telemetry.sampler import Sampler
 from ddl.telemetry.usage import Usage
@@ -90,6 +91,7 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
     unsaved: Progress | None = None
     # Of a checkpoint that says nothing of it, the time is known and no more.
     sampler = Sampler(device, assignment.cpus, min(assignment.gpus, 1), Usage.of(used) if used else Usage(before_s))
+    first = FirstSteps(0 if found else STEPS)
 
     def store(progress: Progress) -> None:
         state = {"elapsed_s": before_s + time.monotonic() - began, "usage": sampler.state(), "task": progress.state()}
@@ -107,9 +109,10 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
                 if device.rank == 0:
                     _keep(assignment.folder / "figures", progress.figures)
                     _keep(assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
-                if progress.metrics or progress.facts:
+                if facts := {**progress.facts, **first.take(progress)}:
+                    facts["total_steps"] = progress.total_steps
+                if progress.metrics or facts:
                     last = replace(last, usage=sampler.metrics())
-                    facts = {"total_steps": progress.total_steps, **progress.facts} if progress.facts else {}
                     yield replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
                     reported = now
                     _check_finite(progress.metrics)
@@ -126,6 +129,8 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
                 store(unsaved)
             status, reason, metrics = "finished", "", {"time/train_s": last.elapsed_s}
         except Diverged as error:
+            if first.unfinished:
+                yield replace(last, kind="measured", facts={"total_steps": last.total_steps, **first.so_far()})
             status, reason, metrics = "diverged", str(error), {}
         except Exception as error:  # noqa: BLE001  whatever it is, it is this trial's alone, and recorded with its place in the code
             traceback.print_exc()
