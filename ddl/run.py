@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ddl import config, driver, provenance, storage
 from ddl.config import ConfigError
-from ddl.console import followed, quiet, signals, terminal
+from ddl.console import quiet, signals, terminal
 from ddl.driver import Open
 from ddl.ledger import FILE, Ledger, Reader, TrialRow
 from ddl.storage import RunStore
@@ -21,6 +21,7 @@ from ddl.sweeps import jobs
 from ddl.sweeps import plan as planning
 from ddl.sweeps.executors import local_capacity
 from ddl.sweeps.jobs import EXECUTORS, Asked, Job, resume_command
+from ddl.tracking.follower import followed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -240,7 +241,7 @@ def _run(console: Console, opened: Sequence[Open], top: Path, url: str, kept: Ru
             around.enter_context(signals())
             around.enter_context(quiet(top / "launch.log"))
             for one in left:
-                around.enter_context(followed(one.folder, one.job.launch.wandb.mode))
+                around.enter_context(followed(console, one.folder, one.job.launch.wandb.mode))
             try:
                 if left:
                     with driver.executor([one.job for one in left], scratch) as place:

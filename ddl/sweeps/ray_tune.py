@@ -241,10 +241,11 @@ class _HandOver(tune.Callback):
         self._end(trial, "failed", f"its process was lost more often than retries allow ({said[-1] if said else 'no message'})")
 
     def _end(self, trial: TuneTrial, status: str, reason: str) -> None:
-        """Only for trials that have not said themselves how they ended."""
+        """Only for trials that have not said themselves how they ended; what they had used by then is in their last report."""
         if _name(trial) not in self._ended:
             self._ended.add(_name(trial))
-            self._handover.give(Report(_name(trial), "ended", status=status, reason=reason))
+            last = (trial.last_result or {}).get("report") or Report(_name(trial), "ended")
+            self._handover.give(replace(last, kind="ended", status=status, reason=reason, metrics=last.usage))
 
 
 class _WhenAsked(tune.Stopper):

@@ -16,7 +16,10 @@ from ddl.devices import Device, Strategy, lost_another
 from ddl.precision import Probe, candidates, probe
 from ddl.progress import Diverged, Progress, State
 from ddl.storage import TrialStore
+from ddl.sweeps.first_steps import STEPS, FirstSteps
 from ddl.tasks.task import Task
+from ddl.telemetry.sampler import Sampler
+from ddl.telemetry.usage import Usage
 
 REPORT_EVERY_S = 1.0
 """Between signs of life; measurements are reported as they come."""
@@ -43,8 +46,8 @@ class Assignment:
     gpus: float
     folder: Path
     checkpoint_every_s: float
-    min_workers: int
-    strategy: Strategy
+    min_workers: int = 1
+    strategy: Strategy = "ddp"
     changed: Mapping[str, Any] = field(default_factory=dict)
     store_measured: bool = False
     url: str = ""
@@ -56,7 +59,9 @@ class Report:
 
     `started`: from `step` on, with `facts`. `alive`: nothing to record. `measured`: `metrics` and `facts`. `stored`: what was
     measured last is in a checkpoint now. `ended`: `status` and `reason`, and the last metrics. `preempted`: it has to go on
-    elsewhere, from its checkpoint of `step`. `elapsed_s` is the training time over all attempts.
+    elsewhere, from its checkpoint of `step`. `elapsed_s` is the training time over all attempts. `usage` is what the trial had
+    used of its devices by its last measurement (`device/...`); it is among the last metrics, also where the trial did not live
+    to say so itself.
     """
 
     trial_id: str
@@ -67,6 +72,7 @@ class Report:
     elapsed_s: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
     status: str = ""
     reason: str = ""
     place: str = ""
@@ -83,89 +89,93 @@ def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool
     measures again what was lost, and never skips it. A trial that raises ends as failed: it stops no other. Raises where another
     process that trains it with this one was lost, which is no fault of the trial's.
     """
-    trial_id = assignment.trial_id
     # What another trial's state replaced is not to be brought back.
     url = assignment.url if device.rank == 0 and not assignment.changed else ""
-    with TrialStore(assignment.folder, trial_id, url) as kept:
+    with TrialStore(assignment.folder, assignment.trial_id, url) as kept:
         found = device.first(kept.newest() if device.rank == 0 else None)
         step, saved = found if found else (0, None)
-        before_s = saved["elapsed_s"] if saved else 0.0
+        last = Report(assignment.trial_id, "alive", step=step, elapsed_s=saved["elapsed_s"] if saved else 0.0)
         changed = {"changed": dict(assignment.changed)} if assignment.changed else {}
-        last = Report(trial_id, "alive", step=step, elapsed_s=before_s)
         yield replace(last, kind="started", place=_place(device), facts=changed)
         if url and saved:
             # The ledger may have been lost after the checkpoint was copied; it takes nothing twice.
             for past in saved["measured"]:
                 yield replace(last, kind="measured", **past)
-        try:
-            for report in _train(assignment, device, saved, last, kept, leaving):
-                last = report
-                yield report
-            if last.kind == "preempted":
-                return
-            last = replace(last, kind="ended", status="finished", metrics={"time/train_s": last.elapsed_s}, facts={})
-        except Diverged as error:
-            last = replace(last, kind="ended", status="diverged", reason=str(error), metrics={}, facts={})
-        except Exception as error:
-            # Whatever it is, it is this trial's alone, and recorded with its place in the code.
-            if device.world_size > 1 and lost_another(error):
-                raise
-            traceback.print_exc()
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            reason = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
-            last = replace(last, kind="ended", status="failed", reason=reason, metrics={}, facts={})
-        kept.finish()
-        if url:
-            yield replace(last, kind="measured", status="", reason="", metrics={}, facts={"only_here": kept.behind or None})
-        yield last
+        for report in _train(assignment, device, saved, last, kept, leaving):
+            if report.kind in ("ended", "preempted"):
+                kept.finish()
+                if url:
+                    yield replace(last, kind="measured", facts={"only_here": kept.behind or None})
+            yield report
 
 
 def _train(
     assignment: Assignment, device: Device, saved: State | None, last: Report, kept: TrialStore, leaving: Callable[[], bool]
 ) -> Iterator[Report]:
-    """The training itself: everything between a trial's first report and its last."""
-    before_s = saved["elapsed_s"] if saved else 0.0
+    """The training itself, from the state `saved` on: everything after a trial's first report."""
+    before_s = last.elapsed_s
     measured: list[dict[str, Any]] = list(saved["measured"]) if saved else []
+    used = saved.get("usage") if saved else None
     reported = stored = began = time.monotonic()
     unsaved: Progress | None = None
+    # Of a checkpoint that says nothing of it, the time is known and no more.
+    sampler = Sampler(device, assignment.cpus, min(assignment.gpus, 1), Usage.of(used) if used else Usage(before_s))
+    first = FirstSteps(0 if saved else STEPS)
 
     def store(progress: Progress) -> None:
-        state = {"elapsed_s": before_s + time.monotonic() - began, "measured": measured, "task": progress.state()}
+        elapsed_s = before_s + time.monotonic() - began
+        state = {"elapsed_s": elapsed_s, "usage": sampler.state(), "measured": measured, "task": progress.state()}
         if device.rank == 0:
             kept.store(progress.step, state)
 
-    for progress in assignment.task.run(device, saved["task"] if saved else None):
-        now = time.monotonic()
-        unsaved = progress
-        elapsed_s = before_s + now - began
-        last = replace(last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=elapsed_s)
-        if device.rank == 0:
-            _keep(assignment.folder / "figures", progress.figures)
-            _keep(assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
-        if progress.metrics or progress.facts:
-            facts = {"total_steps": progress.total_steps, **progress.facts} if progress.facts else {}
-            report = replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
-            yield report
-            measured.append({name: getattr(report, name) for name in RECORDED})
-            reported = now
-            _check_finite(progress.metrics)
-        elif now - reported >= REPORT_EVERY_S:
-            yield last
-            reported = now
-        wanted = assignment.store_measured and bool(progress.metrics)
-        due, told = device.any(device.rank == 0 and now - stored >= assignment.checkpoint_every_s, leaving())
-        if wanted or due or told:
-            store(progress)
-            stored, unsaved = time.monotonic(), None
-        if wanted:
-            yield replace(last, kind="stored", metrics=dict(progress.metrics))
-        if told:
-            kept.finish()
-            yield replace(last, kind="preempted", reason=f"told to leave {socket.gethostname()}")
-            return
-    if unsaved is not None:
-        store(unsaved)
-    yield last
+    with sampler:
+        try:
+            for progress in assignment.task.run(device, saved["task"] if saved else None):
+                now = time.monotonic()
+                unsaved = progress
+                elapsed_s = before_s + now - began
+                last = replace(last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=elapsed_s)
+                if device.rank == 0:
+                    _keep(assignment.folder / "figures", progress.figures)
+                    _keep(assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
+                if facts := {**progress.facts, **first.take(progress)}:
+                    facts["total_steps"] = progress.total_steps
+                if progress.metrics or facts:
+                    last = replace(last, usage=sampler.metrics())
+                    report = replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
+                    yield report
+                    measured.append({name: getattr(report, name) for name in RECORDED})
+                    reported = now
+                    _check_finite(progress.metrics)
+                elif now - reported >= REPORT_EVERY_S:
+                    yield last
+                    reported = now
+                wanted = assignment.store_measured and bool(progress.metrics)
+                due, told = device.any(device.rank == 0 and now - stored >= assignment.checkpoint_every_s, leaving())
+                if wanted or due or told:
+                    store(progress)
+                    stored, unsaved = time.monotonic(), None
+                if wanted:
+                    yield replace(last, kind="stored", metrics=dict(progress.metrics))
+                if told:
+                    yield replace(last, kind="preempted", reason=f"told to leave {socket.gethostname()}")
+                    return
+            if unsaved is not None:
+                store(unsaved)
+            status, reason, metrics = "finished", "", {"time/train_s": last.elapsed_s}
+        except Diverged as error:
+            if first.unfinished:
+                yield replace(last, kind="measured", facts={"total_steps": last.total_steps, **first.so_far()})
+            status, reason, metrics = "diverged", str(error), {}
+        except Exception as error:
+            if device.world_size > 1 and lost_another(error):
+                raise
+            # Whatever it is, it is this trial's alone, and recorded with its place in the code.
+            traceback.print_exc()
+            status, reason, metrics = "failed", _reason(error), {}
+    # Of several workers one may have failed alone; the others would not join it in the sum.
+    usage = sampler.metrics() if status == "finished" or device.world_size == 1 else last.usage
+    yield replace(last, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
 
 
 def probe_trial(assignment: Assignment, precisions: list[str] | None) -> list[Probe]:
@@ -204,6 +214,11 @@ def device_of(assignment: Assignment) -> Device:
 def _place(device: Device) -> str:
     workers = "" if device.world_size == 1 else f" ({device.world_size} workers)"
     return f"{socket.gethostname()} {device.torch}{workers}"
+
+
+def _reason(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def _check_finite(metrics: Mapping[str, float]) -> None:

@@ -114,6 +114,8 @@ def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: 
     last = metrics[metrics.name == "val/come"].groupby("trial_id").step.max()
     assert last[rows["9"].trial_id] == 20
     assert last[rows["1"].trial_id] < 10, "it saved most of its steps"
+    used = metrics[metrics.name == "device/memory_peak_mb"]
+    assert sorted(used.trial_id) == sorted(row.trial_id for row in rows.values()), "each once, also the stopped ones"
     assert "stopped" in (folder / "report.html").read_text(encoding="utf-8")
 
     # The slowest again, alone: only what the ledger knows of the others can stop it.
