@@ -2,7 +2,6 @@
 
 import math
 import os
-import signal
 import socket
 import sys
 import threading
@@ -19,7 +18,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from ddl.config import ConfigError
 from ddl.precision import Probe
-from ddl.sweeps import RAY_SETTINGS
+from ddl.sweeps import RAY_SETTINGS, ray_private
 from ddl.sweeps.executors import Capacity, local_capacity
 from ddl.sweeps.handover import Handover
 from ddl.sweeps.ray_schedulers import PERCENT
@@ -28,6 +27,9 @@ from ddl.sweeps.worker import Assignment, Report, device_of, probe_trial, run_tr
 
 LEADER = "trial_leader"
 """What the process holds that waits for a trial's workers: it must hold something, and must not hold what they need."""
+
+DATA_SETTINGS = ("DDL_CACHE", "DDL_DATA_MIRROR")
+"""What says where data are (docs/data.md): where this process was told, a cluster's workers are; else each node's own holds."""
 
 CONNECT_S = 5
 """Until a host that does not answer is taken not to be there."""
@@ -54,28 +56,7 @@ class RayExecutor:
             _connect(self._address, self._packages)
             return self
         here = local_capacity()
-        # Workers find what this process finds: the package where it is not installed, and a notebook's own modules.
-        os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        # A scheduler that ends a job signals all its processes at once. Ray's own must outlive the driver's orderly stop
-        # (it ends them with SIGKILL), so they inherit a mask; SIGINT they mask themselves.
-        handler = signal.getsignal(signal.SIGTERM)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            ray.init(
-                address="local",
-                num_cpus=here.cpus,
-                num_gpus=here.gpus,
-                resources={LEADER: here.cpus},
-                include_dashboard=False,
-                # Nothing large passes through it: workers get names and numbers, and load data themselves.
-                object_store_memory=128 * 2**20,
-                _node_ip_address="127.0.0.1",
-            )
-        finally:
-            # Ray has put its own handlers in place of ours: one prints a trace and aborts, the other exits at once.
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        ray_private.start(here, {LEADER: here.cpus})
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -157,7 +138,8 @@ def _connect(address: str, packages: Set[str]) -> None:
             socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
         # Sent along, so that a node needs what ddl needs, but neither ddl itself nor the same version of it.
         modules = [sys.modules[name] for name in sorted(packages)]
-        ray.init(address=address, runtime_env={"py_modules": modules, "env_vars": RAY_SETTINGS})
+        sent = RAY_SETTINGS | {name: os.environ[name] for name in DATA_SETTINGS if name in os.environ}
+        ray.init(address=address, runtime_env={"py_modules": modules, "env_vars": sent})
     except (OSError, ValueError, ray.exceptions.AuthenticationError) as error:  # a ValueError: no address at all
         # Ray hands the refusal on as text, in what caused its error.
         if "AuthenticationError" in "".join(traceback.format_exception(error)):

@@ -40,7 +40,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Cluster, tmp_path: Path) -> None:
     arguments = ("task.pause_s=0.2", "checkpoint_every_s=0.1", "--address", cluster.address, "--out", str(tmp_path / "out"))
-    process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, how=ANYWHERE)
+    process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, how=ANYWHERE, DDL_CACHE="/nodes/cache")
 
     def reader() -> Reader | None:
         folders = list(tmp_path.glob("out/race/*/ledger.sqlite"))
@@ -71,6 +71,7 @@ def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Clus
     for trial_id, come in metrics[metrics.name == "val/come"].groupby("trial_id"):
         assert come.step.tolist() == list(range(1, 21)), trial_id
     assert all(not Path(row.facts["package"]).is_relative_to(ROOT) for row in rows), "the workers run what the driver sent"
+    assert {row.facts["cache"] for row in rows} == {"/nodes/cache"}, "and look for data where the driver does"
     assert "2 nodes" in " ".join(output.split()) or "3 nodes" in " ".join(output.split())
 
 

@@ -1,5 +1,6 @@
 """A task whose outcome is known beforehand, for tests of what compares trials while they run."""
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -22,7 +23,8 @@ class Race(Task):
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         first = 0 if resume is None else resume["step"]
         if first == 0:
-            yield Progress(step=0, total_steps=self.steps, state=lambda: {"step": 0}, facts={"evaluations": 0, "package": ddl.__file__})
+            facts = {"evaluations": 0, "package": ddl.__file__, "cache": os.environ.get("DDL_CACHE")}
+            yield Progress(step=0, total_steps=self.steps, state=lambda: {"step": 0}, facts=facts)
         for step in range(first + 1, self.steps + 1):
             time.sleep(self.pause_s)
             yield Progress(
