@@ -1,7 +1,7 @@
 """A sweep as a scheduler starts it, and starts it again: `python cluster/sweep.py --out DIR --sweep NAME ...`, as for launch.py.
 
-Where DIR holds a run that is not finished (the job's time ran out, it was preempted, its node was lost), the newest is gone
-on with; else the sweep begins. DIR has to be the job's own: a run that another job is at looks unfinished too.
+Where DIR holds a run that is not finished (the job's time ran out, it was preempted, its node was lost, a trial failed), the
+newest is gone on with; else the sweep begins. DIR has to be the job's own: a run that another job is at looks unfinished too.
 """
 
 import signal
@@ -11,18 +11,20 @@ from pathlib import Path
 
 from ddl.launch import main as launch
 from ddl.launch import parser
-from ddl.ledger import ENDED, Reader
+from ddl.ledger import Reader
+
+LEFT = ("planned", "running", "failed")
 
 
 def newest_unfinished(out: Path) -> Path | None:
-    """The folder of the run in `out` that was begun last, of those that lack a trial's end or the report."""
+    """The folder of the run in `out` that was begun last, of those in which a resume has something to do."""
     found = []
     for ledger in out.glob("*/*/ledger.sqlite"):
         try:
             run = Reader(ledger.parent)
         except ValueError:  # cut off before it began
             continue
-        if not (run.folder / "report.html").exists() or any(trial.status not in ENDED for trial in run.trials()):
+        if not (run.folder / "report.html").exists() or any(trial.status in LEFT for trial in run.trials()):
             found.append((run.run()["created"], run.folder))
     return max(found)[1] if found else None
 

@@ -1,12 +1,13 @@
 """A Ray cluster of this machine's own: it listens on the loopback device alone, and asks for a token even there."""
 
+import contextlib
 import os
 import secrets
 import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import ray
@@ -21,25 +22,34 @@ def start(here: Capacity, resources: Mapping[str, float]) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     if not os.environ.get("RAY_AUTH_TOKEN") and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
         keep_token(Path.home() / ".ray" / "auth_token")
+    # Ray takes a loopback address for a mistake and binds to all devices, unless it is where a cluster is one machine.
+    many, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        with sigterm_is_ours():
+            ray.init(
+                address="local",
+                num_cpus=here.cpus,
+                num_gpus=here.gpus,
+                resources=dict(resources),
+                include_dashboard=False,
+                # Nothing large passes through it: workers get names and numbers, and load data themselves.
+                object_store_memory=128 * 2**20,
+                _node_ip_address="127.0.0.1",
+            )
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = many
+
+
+@contextlib.contextmanager
+def sigterm_is_ours() -> Iterator[None]:
+    """Around `ray.init`: this process goes on to answer SIGTERM as it did before, and what Ray starts does not hear it."""
     # A scheduler that ends a job signals all its processes at once. Ray's own must outlive the driver's orderly stop
     # (it ends them with SIGKILL), so they inherit a mask; SIGINT they mask themselves.
     handler = signal.getsignal(signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    # Ray takes a loopback address for a mistake and binds to all devices, unless it is where a cluster is one machine.
-    many, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
-        ray.init(
-            address="local",
-            num_cpus=here.cpus,
-            num_gpus=here.gpus,
-            resources=dict(resources),
-            include_dashboard=False,
-            # Nothing large passes through it: workers get names and numbers, and load data themselves.
-            object_store_memory=128 * 2**20,
-            _node_ip_address="127.0.0.1",
-        )
+        yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = many
         # Ray has put its own handlers in place of ours: one prints a trace and aborts, the other exits at once.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)

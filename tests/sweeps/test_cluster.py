@@ -82,6 +82,18 @@ def test_what_no_node_has_is_refused_before_anything_starts(cluster: Cluster, tm
     assert not list(tmp_path.rglob("ledger.sqlite"))
 
 
+def test_a_sweep_that_is_told_to_end_can_be_gone_on_with(cluster: Cluster, tmp_path: Path) -> None:
+    process = start("--sweep", RACE, "--scale", "smoke", "task.pause_s=5.0", "--address", cluster.address, cwd=tmp_path, how=ANYWHERE)
+    ledgers = lambda: [path.parent for path in tmp_path.glob("runs/race/*/ledger.sqlite") if path.stat().st_size]  # noqa: E731
+    wait_until(lambda: any("started" in set(Reader(run).events().kind) for run in ledgers()), 120, "a trial under way")
+    process.terminate()
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, output + errors
+    assert "go on with: python launch.py --resume" in errors
+    (run,) = ledgers()
+    assert {row.status for row in Reader(run).trials()} == {"planned"}
+
+
 def test_where_no_cluster_is_it_says_so(tmp_path: Path) -> None:
     done = launch("--sweep", RACE, "--address", "127.0.0.1:9", cwd=tmp_path)
     assert done.returncode == 2
