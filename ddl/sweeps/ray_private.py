@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ray
 from ray._private import ray_constants
+from ray._raylet import Config
 
 from ddl.sweeps.executors import Capacity
 
@@ -25,7 +26,7 @@ def start(here: Capacity, resources: Mapping[str, float]) -> None:
     # Ray takes a loopback address for a mistake and binds to all devices, unless it is where a cluster is one machine.
     many, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
-        with sigterm_is_ours():
+        with our_settings():
             ray.init(
                 address="local",
                 num_cpus=here.cpus,
@@ -41,8 +42,10 @@ def start(here: Capacity, resources: Mapping[str, float]) -> None:
 
 
 @contextlib.contextmanager
-def sigterm_is_ours() -> Iterator[None]:
-    """Around `ray.init`: this process goes on to answer SIGTERM as it did before, and what Ray starts does not hear it."""
+def our_settings() -> Iterator[None]:
+    """Around `ray.init`: it uses a token where ours say so, and this process goes on to answer SIGTERM as it did before."""
+    # Ray reads its settings when it is imported, which may have been before `ddl.sweeps` made them.
+    Config.initialize("")
     # A scheduler that ends a job signals all its processes at once. Ray's own must outlive the driver's orderly stop
     # (it ends them with SIGKILL), so they inherit a mask; SIGINT they mask themselves.
     handler = signal.getsignal(signal.SIGTERM)

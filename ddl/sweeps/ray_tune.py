@@ -139,7 +139,7 @@ def _connect(address: str, packages: Set[str]) -> None:
         # Sent along, so that a node needs what ddl needs, but neither ddl itself nor the same version of it.
         modules = [sys.modules[name] for name in sorted(packages)]
         sent = RAY_SETTINGS | {name: os.environ[name] for name in DATA_SETTINGS if name in os.environ}
-        with ray_private.sigterm_is_ours():
+        with ray_private.our_settings():
             ray.init(address=address, runtime_env={"py_modules": modules, "env_vars": sent})
     except (OSError, ValueError, ray.exceptions.AuthenticationError) as error:  # a ValueError: no address at all
         # Ray hands the refusal on as text, in what caused its error.

@@ -104,7 +104,7 @@ esac
 """
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_slurm_job_whose_time_is_up_goes_on_when_it_is_started_again(tmp_path: Path) -> None:
     for name, body in (("srun", SRUN), ("scontrol", SCONTROL)):
         (tmp_path / name).write_text(body)
@@ -135,13 +135,12 @@ def test_a_slurm_job_whose_time_is_up_goes_on_when_it_is_started_again(tmp_path:
         run = reader()
         return run is not None and run.metrics().trial_id.nunique() >= 2
 
-    with two_hosts(tmp_path) as (one, two):
+    with (tmp_path / "job.log").open("ab") as log, two_hosts(tmp_path) as (one, two):
 
         def job(until: Callable[[], bool] | None) -> int:
             """Runs the script on the first node and its task on the second, and sends Slurm's warning at `until`."""
             (tmp_path / "task").unlink(missing_ok=True)
             sweep = ["--sweep", str(PLUGIN / "race.yaml"), "--scale", "smoke", "task.pause_s=0.5", "checkpoint_every_s=0.1"]
-            log = (tmp_path / "job.log").open("ab")
             script = subprocess.Popen(one.inside(["bash", str(ROOT / "cluster/slurm.sh"), *sweep]), env=environment, stdout=log, stderr=log)
             wait_until((tmp_path / "task").exists, 30, "the job asks for its tasks")
             task = (tmp_path / "task").read_text().split("\0")[:-1]
@@ -152,7 +151,7 @@ def test_a_slurm_job_whose_time_is_up_goes_on_when_it_is_started_again(tmp_path:
                 wait_until(until, 200, "two trials under way")
                 (bash,) = psutil.Process(script.pid).children()
                 bash.send_signal(signal.SIGUSR1)
-            code = script.wait(300)
+            code = script.wait(400)
             assert other.wait(120) == 0, "the second node's task ends by itself, and well"
             return code
 

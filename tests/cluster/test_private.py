@@ -11,7 +11,8 @@ from ddl.sweeps.ray_private import keep_token
 from tests.sweeps.command import ROOT
 
 LOOK = """
-import json, os, psutil, ray
+import ray  # before ddl says how it wants it, as a notebook might
+import json, os, psutil
 from pathlib import Path
 from ddl.sweeps.executors import Capacity
 from ddl.sweeps import ray_private
@@ -32,7 +33,7 @@ def test_it_listens_to_this_machine_alone_and_keeps_its_token_to_its_owner(tmp_p
     token.write_text("ab" * 32)
     token.chmod(0o644)
     environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "RAY_ADDRESS": "127.0.0.1:9"}
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         environment.pop(name, None)
     done = subprocess.run([sys.executable, "-c", LOOK], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
