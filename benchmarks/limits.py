@@ -125,23 +125,21 @@ def handover(folder: Path, trials: int) -> None:
     found: list[tuple[str, float, str]] = []
     with quiet(folder / "log"), RayExecutor(None, 0, folder, scheduler, {"ddl"}) as executor:
 
-        def run(name: str, count: int, each: int) -> tuple[float, int]:
+        def rate(name: str, count: int, each: int, kind: str) -> float:
+            """Reports of this kind a second, from the first of them on: until then processes start."""
             part = [Assignment(f"{name}{n}", Tiny(n, each), 1, 1, 0.0, folder / name / str(n), 1e9) for n in range(count)]
-            began = time.perf_counter()
-            reports = 0
+            times = []
             for report in executor.run(part, count):
-                reports += 1
                 assert report.status in ("", "finished"), report.reason
-            return time.perf_counter() - began, reports
+                if report.kind == kind:
+                    times.append(time.perf_counter())
+            return (len(times) - 1) / (times[-1] - times[0])
 
-        run("warm", cores, 1)
-        took, reports = run("long", cores, measurements)
-        found.append((f"Ray: reports handed over, {cores} trials of {measurements} measurements", reports / took, "/s"))
+        each = rate("long", cores, measurements, "measured")
+        found.append((f"Ray: reports handed over, {cores} trials of {measurements} measurements", each, "/s"))
         before = psutil.Process().memory_info().rss
-        few, _ = run("few", trials, 1)
-        found.append((f"Ray: trials of one measurement, {trials} in all", trials / few, "/s"))
-        many, _ = run("many", 3 * trials, 1)
-        found.append((f"Ray: trials of one measurement, {3 * trials} in all", 3 * trials / many, "/s"))
+        for name, count in (("few", trials), ("many", 3 * trials)):
+            found.append((f"Ray: trials of one measurement, {count} in all", rate(name, count, 1, "ended"), "/s"))
         found.append(("Ray: memory of the driver, a trial", (psutil.Process().memory_info().rss - before) / (4 * trials), "bytes"))
     for name, value, unit in found:
         say(name, value, unit)

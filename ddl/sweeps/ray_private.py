@@ -12,7 +12,7 @@ from pathlib import Path
 
 import ray
 from ray._private import ray_constants
-from ray._raylet import Config
+from ray._raylet import Config  # type: ignore[attr-defined]  # its stub leaves it out
 
 from ddl.sweeps.executors import Capacity
 

@@ -8,7 +8,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import ray
@@ -137,7 +137,8 @@ def _connect(address: str, packages: Set[str]) -> None:
             # Ray itself asks for some minutes.
             socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
         # Sent along, so that a node needs what ddl needs, but neither ddl itself nor the same version of it.
-        modules = [sys.modules[name] for name in sorted(packages)]
+        # By its place: the module itself is more than Ray can hand on where this process is a job of the cluster.
+        modules = [_place(sys.modules[name]) for name in sorted(packages)]
         sent = RAY_SETTINGS | {name: os.environ[name] for name in DATA_SETTINGS if name in os.environ}
         with ray_private.our_settings():
             ray.init(address=address, runtime_env={"py_modules": modules, "env_vars": sent})
@@ -148,6 +149,11 @@ def _connect(address: str, packages: Set[str]) -> None:
             raise ConfigError([f"--address {address}: {said}; RAY_AUTH_MODE=disabled where it has none."]) from error
         said = str(error).strip().rstrip(".")
         raise ConfigError([f"--address {address}: no cluster answers ({said}). Start one with: ray start --head."]) from error
+
+
+def _place(module: ModuleType) -> str:
+    """A package's folder, a module's file."""
+    return next(iter(module.__path__)) if hasattr(module, "__path__") else str(module.__file__)
 
 
 class _HandOver(tune.Callback):

@@ -19,6 +19,10 @@ STRANGER = {"RAY_AUTH_TOKEN": "cd" * 32, "RAY_NUM_REDIS_GET_RETRIES": "2"}
 """Another token. Ray asks 20 times, a second apart, before it believes a refusal; here twice is enough."""
 
 
+A_JOB = '{"runtime_env": {}, "metadata": {}}'
+"""What Ray's job server tells a process that it starts."""
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head that trains nothing and two nodes with a core each; none of their processes can import ddl by itself."""
@@ -83,9 +87,10 @@ def test_what_no_node_has_is_refused_before_anything_starts(cluster: Cluster, tm
 
 
 def test_a_sweep_that_is_told_to_end_can_be_gone_on_with(cluster: Cluster, tmp_path: Path) -> None:
-    process = start("--sweep", RACE, "--scale", "smoke", "task.pause_s=5.0", "--address", cluster.address, cwd=tmp_path, how=ANYWHERE)
+    arguments = ("--sweep", RACE, "--scale", "smoke", "task.pause_s=0.3", "--address", cluster.address)
+    process = start(*arguments, cwd=tmp_path, how=ANYWHERE, RAY_JOB_CONFIG_JSON_ENV_VAR=A_JOB)
     ledgers = lambda: [path.parent for path in tmp_path.glob("runs/race/*/ledger.sqlite") if path.stat().st_size]  # noqa: E731
-    wait_until(lambda: any("started" in set(Reader(run).events().kind) for run in ledgers()), 120, "a trial under way")
+    wait_until(lambda: any("started" in set(Reader(run).events().kind) for run in ledgers()), 200, "a trial under way")
     process.terminate()
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, output + errors
