@@ -24,7 +24,7 @@ class Host:
     def inside(self, command: Sequence[str]) -> list[str]:
         return ["nsenter", "--target", str(self._first), "--all", f"--wdns={self._folder}", *command]
 
-    def run(self, *command: str, environment: dict[str, str], seconds: float = 120) -> subprocess.CompletedProcess:
+    def run(self, *command: str, environment: dict[str, str], seconds: float = 300) -> subprocess.CompletedProcess:
         return subprocess.run(
             self.inside(command), env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds
         )

@@ -17,6 +17,7 @@ from tests.sweeps.command import PLUGIN, ROOT, run_folder, wait_until
 from .hosts import Host, two_hosts
 
 pytestmark = [
+    pytest.mark.timeout(900),
     pytest.mark.campaign,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="namespaces are Linux's"),
     pytest.mark.skipif(os.getuid() != 0, reason="only root may make a network of its own"),
@@ -104,7 +105,6 @@ esac
 """
 
 
-@pytest.mark.timeout(900)
 def test_a_slurm_job_whose_time_is_up_goes_on_when_it_is_started_again(tmp_path: Path) -> None:
     for name, body in (("srun", SRUN), ("scontrol", SCONTROL)):
         (tmp_path / name).write_text(body)
