@@ -26,8 +26,7 @@ from ddl.devices import Device
 from ddl.ledger import FILE, Ledger, Reader, TrialRow
 from ddl.progress import Progress, State
 from ddl.reports import html, model, results
-from ddl.schema import EarlyStopping, Metric
-from ddl.sweeps import ray_schedulers, space
+from ddl.sweeps import space
 from ddl.sweeps.executors import local_capacity
 from ddl.sweeps.ray_tune import RayExecutor
 from ddl.sweeps.worker import Assignment
@@ -82,8 +81,8 @@ def expansion() -> None:
     began = time.perf_counter()
     trials = space.expand(sweep, problems)
     say("space.expand, of 10,000 trials", (time.perf_counter() - began) * 10_000 / len(trials), "s")
-    assignments = {t.trial_id: Assignment(t.trial_id, t.task, 1, 1, 0.0, Path("/shared/runs/a") / t.trial_id, 15.0) for t in trials}
-    say("assignments in the object store, a trial", len(cloudpickle.dumps(assignments, pickle.HIGHEST_PROTOCOL)) / len(trials), "bytes")
+    first = Assignment(trials[0].trial_id, trials[0].task, 1, 1, 0.0, Path("/shared/runs/a") / trials[0].trial_id, 15.0)
+    say("Ray: a trial's assignment, as it is sent", len(cloudpickle.dumps(first, pickle.HIGHEST_PROTOCOL)), "bytes")
 
 
 def ledger(folder: Path, seconds: float) -> None:
@@ -121,15 +120,14 @@ def handover(folder: Path, trials: int) -> None:
     """Reports through Ray Tune, from workers to the consumer on the driver, which here only counts them."""
     cores = local_capacity().cpus
     measurements = 200
-    scheduler = ray_schedulers.build(EarlyStopping("none", 0.1, 3), Metric("val/accuracy", "max"), {})
     found: list[tuple[str, float, str]] = []
-    with quiet(folder / "log"), RayExecutor(None, 0, folder, scheduler, {"ddl"}) as executor:
+    with quiet(folder / "log"), RayExecutor(None, 0, folder, None, {"ddl"}) as executor:
 
         def rate(name: str, count: int, each: int, kind: str) -> float:
             """Reports of this kind a second, from the first of them on: until then processes start."""
             part = [Assignment(f"{name}{n}", Tiny(n, each), 1, 1, 0.0, folder / name / str(n), 1e9) for n in range(count)]
             times = []
-            for report in executor.run(part, count):
+            for report in executor.run(part, None):
                 assert report.status in ("", "finished"), report.reason
                 if report.kind == kind:
                     times.append(time.perf_counter())

@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     what = parse.add_mutually_exclusive_group(required=True)
-    what.add_argument("--sweep", metavar="NAME|FILE.yaml", help="the sweep to run")
+    what.add_argument("--sweep", metavar="NAME|FILE.yaml", help="the sweep to run; all, or several with commas: as one queue")
     what.add_argument("--list", action="store_true", help="the sweeps there are")
     what.add_argument("--resume", metavar="RUN", type=Path, help="finish an interrupted run")
     what.add_argument(
@@ -71,12 +71,14 @@ def _do(given: argparse.Namespace, command: str) -> int:
     if given.publish:
         from ddl.tracking.wandb import publish
 
-        print(publish(given.publish))
+        for folder in run.Run(given.publish).folders or [given.publish]:
+            print(publish(folder))
         return 0
     if given.report:
         path = given.report[0] / "report.html" if len(given.report) == 1 else given.out / "report.html"
-        run.write_report(given.report, path)
-        return _end(path, run.not_reproduced(given.report) if given.check else [], failed=False)
+        folders = [folder for one in given.report for folder in run.Run(one).folders or [one]]
+        run.write_report(folders, path)
+        return _end(path, run.not_reproduced(folders) if given.check else [], failed=False)
     if given.resume:
         done = run.resume(given.resume, given.executor, given.address)
     elif given.plan:
@@ -84,7 +86,7 @@ def _do(given: argparse.Namespace, command: str) -> int:
         return 0
     else:
         done = run.run_sweep(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, given.out, command)
-    missed = run.not_reproduced([done.folder]) if given.check else []
+    missed = run.not_reproduced(done.folders) if given.check else []
     return _end(done.report, missed, failed=bool(done.failed))
 
 

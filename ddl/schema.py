@@ -44,6 +44,19 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True, config=CLOSED)
+class Search:
+    """How the values of axes that are distributions are found.
+
+    `random`: all are drawn before the sweep begins. `tpe`: each is drawn by what those before have shown. `pbt`: all are drawn
+    before; then, after every share `every` of its steps, a trial in the worst quarter goes on from the state of one in the
+    best quarter, with that one's values changed a little.
+    """
+
+    algorithm: Literal["random", "tpe", "pbt"]
+    every: Annotated[Number, Gt(0), Lt(1)]
+
+
+@dataclass(frozen=True, config=CLOSED)
 class Launch:
     """What tune_configs/launch.yaml gives, a sweep's file may change and the command line has the last word on."""
 
@@ -51,6 +64,7 @@ class Launch:
     first_seed: Seed
     resources: Resources
     early_stopping: EarlyStopping
+    search: Search
     retries: CountOrZero
     checkpoint_every_s: Positive
     wandb: Wandb

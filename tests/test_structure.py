@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
-    {"progress", "devices", "yamlfile", "ledger", "provenance"},
+    {"progress", "devices", "yamlfile", "ledger", "provenance", "figures"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry"},
     {"learners", "rl"},
     {"fit"},
@@ -19,6 +19,7 @@ LAYERS = [
     {"config"},
     {"sweeps"},
     {"terminal", "console"},
+    {"driver"},
     {"run"},
     {"launch"},
 ]
@@ -30,7 +31,9 @@ READERS = {"reports", "tracking"}
 OWNERS = {
     "ray": ["ddl/sweeps/ray_*.py", "ddl/rl/*"],
     "wandb": ["ddl/tracking/*", "ddl/reports/wandb_report.py"],
+    "optuna": ["ddl/sweeps/search.py"],
     "pynvml": ["ddl/telemetry/*"],
+    "matplotlib": ["ddl/figures.py"],
     "hydra": ["ddl/config.py"],
     "omegaconf": ["ddl/config.py"],
 }

@@ -4,7 +4,7 @@ import heapq
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ddl.precision import Probe
 from ddl.schema import Launch
 from ddl.sweeps.executors import Capacity, Executor
 from ddl.sweeps.space import Trial
-from ddl.sweeps.worker import Assignment, with_precision
+from ddl.sweeps.worker import Assignment
 
 MAX_PROBED = 8
 """Configurations timed at most; the others are taken to last as long as these on average."""
@@ -38,15 +38,22 @@ class Share:
 
 @dataclass(frozen=True)
 class Plan:
-    """`eta_s`: seconds from the first trial's start to the last one's end. `probes`: by configuration, in the chosen precision."""
+    """`eta_s`: seconds from the first trial's start to the last one's end. `probes`: by configuration, in the chosen precision;
+    `mean_s` is a trial's mean over them."""
 
     share: Share
     capacity: Capacity
     precision: str
     probes: Mapping[str, Probe]
+    mean_s: float
     eta_s: float
     disk_bytes: int
     free_bytes: int
+
+    def seconds(self, trial: Trial) -> float:
+        """How long it is expected to last."""
+        probe = self.probes.get(trial.configuration)
+        return self.mean_s if probe is None else probe.trial_s
 
     def record(self, executor: str, trials: int) -> dict[str, Any]:
         """As the ledger keeps it."""
@@ -104,6 +111,8 @@ def check_inline(launch: Launch, inline: bool, problems: list[str]) -> None:
     """What one process cannot do goes into `problems`."""
     if inline and (workers := launch.resources.num_workers) > 1:
         problems.append(f"resources.num_workers: {workers} workers need --executor ray; inline is one process. Ask for 1.")
+    if inline and launch.search.algorithm == "pbt":
+        problems.append("search.algorithm: pbt compares trials side by side, which needs --executor ray. Take random or tpe.")
     if inline and (scheduler := launch.early_stopping.scheduler) != "none":
         problems.append(f"early_stopping.scheduler: {scheduler} compares trials side by side, which needs --executor ray. Ask for none.")
 
@@ -115,14 +124,24 @@ def _room(total: int, node: int, nodes: int, each: float) -> int:
     return min(total // int(each), nodes * (node // int(each)))
 
 
-def make(trials: Sequence[Trial], part: Share, executor: Executor, precision: str | None, out: Path, checkpoint_every_s: float) -> Plan:
-    """Probe and reckon. `precision`: settled before (a resumed run), or None to settle it here.
+def make(
+    timed: Sequence[Trial],
+    trials: Sequence[Trial],
+    to_draw: int,
+    part: Share,
+    executor: Executor,
+    precision: str | None,
+    out: Path,
+    checkpoint_every_s: float,
+) -> Plan:
+    """Probe and reckon. `precision`: settled before (a resumed run), or None to settle it here. Configurations of `timed` are timed:
+    those of `trials`, and examples of the `to_draw` further ones that will come from a search.
 
     All configurations of a sweep get one precision: the fastest that agreed with fp32 in every configuration it was tried
     in, so that none is compared in a format of its own. Probes run as many at a time as trials will.
     """
     first: dict[str, Trial] = {}
-    for trial in trials:
+    for trial in timed:
         first.setdefault(trial.configuration, trial)
     waiting = list(first.values())[:MAX_PROBED]
     probes: dict[str, Probe] = {}
@@ -137,14 +156,15 @@ def make(trials: Sequence[Trial], part: Share, executor: Executor, precision: st
             if tried:
                 probes[trial.configuration] = next((probe for probe in tried if probe.precision == precision), tried[0])
     mean = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1)
-    seconds = [probes[t.configuration].trial_s if t.configuration in probes else mean for t in trials]
+    seconds = [probes[t.configuration].trial_s if t.configuration in probes else mean for t in trials] + [mean] * to_draw
     return Plan(
         share=part,
         capacity=executor.capacity(),
         precision=precision or "",
         probes=probes,
+        mean_s=mean,
         eta_s=makespan(seconds, part.concurrent) if probes else math.nan,
-        disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials),
+        disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_draw * max(map(_bytes, probes.values()), default=0),
         free_bytes=shutil.disk_usage(out).free,
     )
 
@@ -170,8 +190,3 @@ def _fastest(found: Sequence[Sequence[Probe]]) -> str:
 
 def _bytes(probe: Probe | None) -> int:
     return 0 if probe is None else probe.facts.get("parameters", 0) * BYTES_PER_PARAMETER * checkpoints.KEEP
-
-
-def settled(trials: Sequence[Trial], precision: str) -> list[Trial]:
-    """The trials with their precision settled; their identity stays what was asked for."""
-    return [replace(trial, task=with_precision(trial.task, precision)) for trial in trials]

@@ -77,6 +77,40 @@ def expand(sweep: Sweep, problems: list[str]) -> list[Trial]:
     return trials
 
 
+def drawn(cls: type[Task], base: Mapping[str, Any], values: Mapping[str, Any], number: int, seed: int, position: int) -> Trial:
+    """The trial at a drawn point: `values` over `base`. `check_ends` has made sure that every point can be built.
+
+    `number` counts the draws, and stands in the configuration's name: six digits might not tell two draws apart.
+    """
+    task = cls(**{**base, **values, "seed": seed})
+    swept = {f"task.{key}": getattr(task, key) for key in values}
+    return Trial(identity(task), position, _name(f"draw {number}", values, label), swept, task)
+
+
+def check_ends(sweep: Sweep, problems: list[str]) -> None:
+    """Both ends of every sampled axis, and each listed value, are built once: what their hyperparameter refuses, and what
+    is wrong with an axis itself, goes into `problems`. What an annotation allows at both ends it allows between them."""
+    axes = {key: axis for key in sweep.space if (axis := _axis(sweep, key, sweep.space[key], problems))}
+    if sweep.file.samples == 0:
+        problems.append(f"{sweep.where['samples']}: samples: missing. An axis is a distribution, so say how many draws to take.")
+    first = {key: axis[0] for key, axis in axes.items()}
+    for key in axes:
+        for value in ends(sweep.space[key]):
+            point = _Point("", {**first, key: value}, dict.fromkeys(axes, "space"))
+            found: list[str] = []
+            values = {**sweep.base, **point.swept, **sweep.forced, "seed": sweep.launch.first_seed}
+            build(sweep.task_class, values, lambda name, point=point: _where(sweep, point, name), "task.", found)
+            problems += [line for line in found if line not in problems]
+
+
+def ends(axis: Any) -> Sequence[Any]:
+    """The least and the greatest value of a sound axis; of one that lists its values, all."""
+    if isinstance(axis, list):
+        return axis
+    ((kind, bounds),) = axis.items()
+    return (bounds[0], bounds[1] - 1) if kind == "randint" else bounds if kind == "choice" else (float(bounds[0]), float(bounds[1]))
+
+
 @dataclass(frozen=True)
 class _Point:
     """A configuration before its seed: its name in tables, what varies, and the section each of these was given in."""

@@ -17,6 +17,8 @@ from ddl.devices import Device
 from ddl.precision import Probe, candidates, probe
 from ddl.progress import Diverged, Progress
 from ddl.tasks.task import Task
+from ddl.telemetry.sampler import Sampler
+from ddl.telemetry.usage import Usage
 
 REPORT_EVERY_S = 1.0
 """Between signs of life; measurements are reported as they come."""
@@ -28,7 +30,8 @@ PROBE_STEPS = 8
 class Assignment:
     """A trial as a worker gets it: what to compute, with how much, and where its files go.
 
-    `cpus` and `gpus` are each worker's, where several (`num_workers`) train the one trial.
+    `cpus` and `gpus` are each worker's, where several (`num_workers`) train the one trial. `changed` are hyperparameters that a
+    search has given it since, already in `task`. With `store_measured` there is a checkpoint for every measurement.
     """
 
     trial_id: str
@@ -38,24 +41,29 @@ class Assignment:
     gpus: float
     folder: Path
     checkpoint_every_s: float
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    store_measured: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
     """What a worker says of a trial.
 
-    `started`: from `step` on. `alive`: nothing to record. `measured`: `metrics` and `facts`. `ended`: `status` and `reason`,
-    and the last metrics. `elapsed_s` is the training time over all attempts.
+    `started`: from `step` on, with `facts`. `alive`: nothing to record. `measured`: `metrics` and `facts`. `stored`: what was
+    measured last is in a checkpoint now. `ended`: `status` and `reason`, and the last metrics. `elapsed_s` is the training
+    time over all attempts. `usage` is what the trial had used of its devices by its last measurement (`device/...`); it is
+    among the last metrics, also where the trial did not live to say so itself.
     """
 
     trial_id: str
-    kind: Literal["started", "alive", "measured", "ended"]
+    kind: Literal["started", "alive", "measured", "stored", "ended"]
     step: int = 0
     total_steps: int = 0
     epoch: int | None = None
     elapsed_s: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
     status: str = ""
     reason: str = ""
     place: str = ""
@@ -72,47 +80,59 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
     found = checkpoints.newest(folder, trial_id)
     step, saved = found if found else (0, None)
     before_s = saved["elapsed_s"] if saved else 0.0
+    used = saved.get("usage") if saved else None
     began = time.monotonic()
-    yield Report(trial_id, "started", step=step, elapsed_s=before_s, place=f"{socket.gethostname()} {device.torch}")
+    place = f"{socket.gethostname()} {device.torch}"
+    changed = {"changed": dict(assignment.changed)} if assignment.changed else {}
+    yield Report(trial_id, "started", step=step, elapsed_s=before_s, place=place, facts=changed)
     last = Report(trial_id, "alive", step=step, elapsed_s=before_s)
     reported = stored = began
     unsaved: Progress | None = None
+    # Of a checkpoint that says nothing of it, the time is known and no more.
+    sampler = Sampler(device, assignment.cpus, min(assignment.gpus, 1), Usage.of(used) if used else Usage(before_s))
 
     def store(progress: Progress) -> None:
-        state = {"elapsed_s": before_s + time.monotonic() - began, "task": progress.state()}
+        state = {"elapsed_s": before_s + time.monotonic() - began, "usage": sampler.state(), "task": progress.state()}
         if device.rank == 0:
             checkpoints.store(folder, trial_id, progress.step, state)
 
-    try:
-        for progress in assignment.task.run(device, saved["task"] if saved else None):
-            now = time.monotonic()
-            unsaved = progress
-            last = replace(
-                last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=before_s + now - began
-            )
-            if device.rank == 0:
-                _keep_figures(assignment.folder, progress.figures)
-            if progress.metrics or progress.facts:
-                facts = {"total_steps": progress.total_steps, **progress.facts} if progress.facts else {}
-                yield replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
-                reported = now
-                _check_finite(progress.metrics)
-            elif now - reported >= REPORT_EVERY_S:
-                yield last
-                reported = now
-            if device.agree(now - stored >= assignment.checkpoint_every_s):
-                store(progress)
-                stored, unsaved = time.monotonic(), None
-        if unsaved is not None:
-            store(unsaved)
-        yield replace(last, kind="ended", status="finished", metrics={"time/train_s": last.elapsed_s})
-    except Diverged as error:
-        yield replace(last, kind="ended", status="diverged", reason=str(error))
-    except Exception as error:  # noqa: BLE001  whatever it is, it is this trial's alone, and recorded with its place in the code
-        traceback.print_exc()
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
-        yield replace(last, kind="ended", status="failed", reason=reason)
+    with sampler:
+        try:
+            for progress in assignment.task.run(device, saved["task"] if saved else None):
+                now = time.monotonic()
+                unsaved = progress
+                last = replace(
+                    last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=before_s + now - began
+                )
+                if device.rank == 0:
+                    _keep(assignment.folder / "figures", progress.figures)
+                    _keep(assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
+                if progress.metrics or progress.facts:
+                    last = replace(last, usage=sampler.metrics())
+                    facts = {"total_steps": progress.total_steps, **progress.facts} if progress.facts else {}
+                    yield replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
+                    reported = now
+                    _check_finite(progress.metrics)
+                elif now - reported >= REPORT_EVERY_S:
+                    yield last
+                    reported = now
+                due = assignment.store_measured and bool(progress.metrics)
+                if due or device.agree(now - stored >= assignment.checkpoint_every_s):
+                    store(progress)
+                    stored, unsaved = time.monotonic(), None
+                if due:
+                    yield replace(last, kind="stored", metrics=dict(progress.metrics))
+            if unsaved is not None:
+                store(unsaved)
+            status, reason, metrics = "finished", "", {"time/train_s": last.elapsed_s}
+        except Diverged as error:
+            status, reason, metrics = "diverged", str(error), {}
+        except Exception as error:  # noqa: BLE001  whatever it is, it is this trial's alone, and recorded with its place in the code
+            traceback.print_exc()
+            status, reason, metrics = "failed", _reason(error), {}
+    # Of several workers one may have failed alone; the others would not join it in the sum.
+    usage = sampler.metrics() if status == "finished" or device.world_size == 1 else last.usage
+    yield replace(last, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
 
 
 def probe_trial(assignment: Assignment, precisions: list[str] | None) -> list[Probe]:
@@ -148,14 +168,18 @@ def device_of(assignment: Assignment) -> Device:
     return Device(torch.device("cuda", 0))
 
 
+def _reason(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
+
+
 def _check_finite(metrics: Mapping[str, float]) -> None:
     wrong = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
     if wrong:
         raise Diverged(", ".join(wrong))
 
 
-def _keep_figures(folder: Path, figures: Mapping[str, bytes]) -> None:
-    for name, content in figures.items():
-        path = folder / "figures" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+def _keep(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)

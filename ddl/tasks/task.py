@@ -45,6 +45,9 @@ class Task(ABC):
     data_sets: ClassVar[tuple[str, ...]] = ()
     """Names of the data sets it can read, so that they can be prepared before a trial needs them."""
 
+    changeable: ClassVar[tuple[str, ...]] = ()
+    """Hyperparameters that may change between two steps of a trial, since its state has the same shape whatever they are."""
+
     seed: Seed
 
     @abstractmethod

@@ -171,6 +171,53 @@ def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(number: int,
     assert set(results["val/total"]) == {sum(range(40))}
 
 
+def test_a_search_draws_while_the_sweep_runs_and_a_resume_draws_the_rest(tmp_path: Path) -> None:
+    process = start("--sweep", str(PLUGIN / "search.yaml"), "--scale", "smoke", "task.pause_s=0.1", cwd=tmp_path)
+    folder = lambda: next(iter(tmp_path.glob("runs/search/*/ledger.sqlite")), tmp_path).parent  # noqa: E731
+    wait_until(lambda: (folder() / "ledger.sqlite").is_file() and len(Reader(folder()).trials()) >= 4, 90, "four drawn")
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, output + errors
+    assert "8 trials, drawn as the sweep goes" in " ".join(output.split())
+    before = Reader(folder()).trials()
+    assert len(before) < 8
+
+    resumed = launch(*errors.strip().rpartition("launch.py ")[2].split(), cwd=tmp_path)
+
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    after = Reader(folder()).trials()
+    assert [trial.trial_id for trial in after][: len(before)] == [trial.trial_id for trial in before]
+    assert len({trial.task["speed"] for trial in after}) == 8
+    assert {trial.status for trial in after} == {"finished"}
+    assert {trial.attempts for trial in after} <= {1, 2}, "what had finished is not run again"
+    assert list(settled(folder())["task.speed"]) == [trial.task["speed"] for trial in after]
+
+
+def test_several_sweeps_are_one_queue_and_a_trial_of_two_of_them_runs_once(tmp_path: Path) -> None:
+    quick = [argument for argument in QUICK if not argument.startswith("seeds")]
+    done = launch("--sweep", "regularisation,augmentation", *quick, "seeds=1", "task.precision=fp32", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    top = run_folder(done.stdout, tmp_path)
+    assert top.parent.name == "several"
+    assert {path.name for path in top.iterdir()} == {"regularisation", "augmentation", "report.html", "launch.log"}
+    trials = {name: {t.configuration: t for t in Reader(top / name).trials()} for name in ("regularisation", "augmentation")}
+    assert {t.status for rows in trials.values() for t in rows.values()} == {"finished"}
+    mine, theirs = trials["regularisation"]["none"], trials["augmentation"]["none"]
+    assert mine.trial_id == theirs.trial_id
+    assert mine.place == theirs.place
+    assert "[7/7]" in done.stdout
+    assert "[8/" not in done.stdout
+    one, other = (settled(top / name).set_index("configuration").loc["none"] for name in trials)
+    assert one["val/loss"] == other["val/loss"]
+    files = [(top / name / "trials" / mine.trial_id) for name in trials]
+    assert files[0].resolve() == files[1].resolve()
+    assert list((files[0] / "checkpoints").glob("step-*"))
+    report = (top / "report.html").read_text()
+    assert "Augmentation strength on CIFAR-10" in report
+    assert "Dropout, batch normalisation and zero initialisation on CIFAR-10" in report
+
+
 def test_every_mistake_is_named_at_once_and_nothing_is_written(tmp_path: Path) -> None:
     done = launch(
         "--sweep", "augmentation", "task.lrr=1", "task.lr=-0.1", "task.epochs=many", "resources.cpus=100000", "sedes=3", cwd=tmp_path
@@ -190,7 +237,15 @@ def test_every_mistake_is_named_at_once_and_nothing_is_written(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--swep", "augmentation"), (), ("--sweep", "augmentation", "--scale", "huge"), ("--resume", "nowhere")]
+    "arguments",
+    [
+        ("--swep", "augmentation"),
+        (),
+        ("--sweep", "augmentation", "--scale", "huge"),
+        ("--resume", "nowhere"),
+        ("--sweep", "augmentation,augmentation"),
+        ("--sweep", "augmentation,regularisation", "early_stopping.scheduler=asha"),
+    ],
 )
 def test_a_mistyped_option_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = launch(*arguments, cwd=tmp_path)

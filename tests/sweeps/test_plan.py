@@ -12,6 +12,7 @@ from ddl.precision import Probe
 from ddl.sweeps import plan
 from ddl.sweeps.executors import Capacity
 from ddl.sweeps.plan import Share, makespan
+from ddl.sweeps.worker import with_precision
 
 LAPTOP = Capacity(nodes=1, cpus=8, gpus=0, node_cpus=8, node_gpus=0)
 WORKSTATION = Capacity(nodes=1, cpus=16, gpus=4, node_cpus=16, node_gpus=4)
@@ -208,9 +209,9 @@ def rates(ask, *values: float, seeds: int = 2):
 
 @pytest.fixture
 def make(tmp_path: Path):
-    def make(trials, executor: Probing, concurrent: int, precision: str | None = None) -> plan.Plan:
+    def make(trials, executor: Probing, concurrent: int, precision: str | None = None, to_draw: int = 0) -> plan.Plan:
         part = dataclasses.replace(Share(**dict.fromkeys([item.name for item in dataclasses.fields(Share)], 1)), concurrent=concurrent)
-        return plan.make(trials, part, executor, precision, tmp_path, 15.0)
+        return plan.make(trials, trials, to_draw, part, executor, precision, tmp_path, 15.0)
 
     return make
 
@@ -268,10 +269,15 @@ def test_a_configuration_that_could_not_be_timed_is_reckoned_by_the_others(ask, 
     assert made.precision == "fp32"
 
 
-def test_settling_the_precision_leaves_a_trial_the_trial_it_was(ask):
-    trials = rates(ask, 0.1)
-    settled = plan.settled(trials, "bf16 channels_last")
-    assert [one.task.precision for one in settled] == ["bf16 channels_last"] * 2
-    assert [one.trial_id for one in settled] == [one.trial_id for one in trials]
-    given = ask(overrides=["task.precision=fp32"]).trials
-    assert plan.settled(given, "bf16") == given
+def test_what_a_search_will_draw_is_reckoned_by_what_was_timed(ask, make):
+    made = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 3.0}}), concurrent=2, to_draw=4)
+    assert made.eta_s == makespan([112.0, 312.0, *[212.0] * 4], 2)
+    assert made.disk_bytes == 6 * 1000 * plan.BYTES_PER_PARAMETER * 2
+    assert [made.seconds(trial) for trial in rates(ask, 0.1, 0.3, seeds=1)] == [112.0, 212.0]
+
+
+def test_settling_the_precision_leaves_what_was_given(ask):
+    (left_open,) = rates(ask, 0.1, seeds=1)
+    assert with_precision(left_open.task, "bf16 channels_last").precision == "bf16 channels_last"
+    (given,) = ask(overrides=["task.precision=fp32", "seeds=1"]).trials
+    assert with_precision(given.task, "bf16") == given.task
