@@ -90,30 +90,24 @@ def ledger(folder: Path, seconds: float) -> None:
     began = time.perf_counter()
     with Ledger.create(folder, RUN, rows(10_000, 3)) as written:
         say("ledger: Ledger.create, of 10,000 trials", time.perf_counter() - began, "s")
+        planned = (folder / FILE).stat().st_size
+        say("ledger: size, a trial without measurements", planned / 10_000, "bytes")
         began, count = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds:
             written.measured(f"{count % 10_000:012d}", count, None, 1.0, METRICS, {})
             count += 1
         say("ledger: measurements recorded", count / passed, "/s")
         say("ledger: rows recorded", count * len(METRICS) / passed, "/s")
-        size = (folder / FILE).stat().st_size
+        say("ledger: size, a row", ((folder / FILE).stat().st_size - planned) / (count * len(METRICS)), "bytes")
         began, ended = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds / 2:
             written.started(f"{ended % 10_000:012d}", 1, "host cpu")
             written.ended(f"{ended % 10_000:012d}", "finished", metrics={"time/train_s": 1.0})
             ended += 1
         say("ledger: trials begun and ended", ended / passed, "/s")
-    say("ledger: size, a trial without measurements", empty_size(folder.parent / "empty") / 1000, "bytes")
-    say("ledger: size, a row", (size - 10 * empty_size(folder.parent / "empty2")) / (count * len(METRICS)), "bytes")
     began = time.perf_counter()
     Reader(folder).trials()
     say("ledger: reading 10,000 trials, as W&B's follower does", time.perf_counter() - began, "s")
-
-
-def empty_size(folder: Path) -> int:
-    folder.mkdir()
-    with Ledger.create(folder, RUN, rows(1000, 3)):
-        return (folder / FILE).stat().st_size
 
 
 def handover(folder: Path, trials: int) -> None:
