@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddl.data.splits import Split
+from ddl.data.splits import Examples
 from ddl.devices import Device, seed_step, stream
-from ddl.learners.learner import Batch, Learner
-from ddl.progress import Diverged, Progress, State
+from ddl.learners.learner import Learner
+from ddl.progress import Diverged, Predictor, Progress, State
 
 CHECK_EVERY = 20
 """Steps between looks at the loss. Each look waits for the device, so not every step; a diverged trial wastes no more."""
@@ -29,8 +29,8 @@ BLOW_UP = 1e3
 
 def fit(
     learner: Learner,
-    train: Split,
-    val: Split,
+    train: Examples,
+    val: Examples,
     *,
     epochs: int,
     batch_size: int,
@@ -71,11 +71,17 @@ def fit(
             sums = {name: device.sum(value.clone()) / device.world_size for name, value in epoch_sums.items()}
             return {"step": done, "first_loss": first_loss, "epoch_sums": sums, "learner": learner.state_dict()}
 
-        return Progress(step=done, total_steps=total_steps, epoch=done // steps_per_epoch, state=state, **what)
+        def predictor() -> Predictor | None:
+            module = learner.predictor()
+            return None if module is None else Predictor(module, val.batch(torch.zeros(1, dtype=torch.int64, device=device.torch))[0])
+
+        return Progress(step=done, total_steps=total_steps, epoch=done // steps_per_epoch, state=state, predictor=predictor, **what)
 
     if first_step == 0:
         cost = len(val) / batch_size * FORWARD_SHARE
         yield progress(0, facts={**facts, "evaluations": epochs, "evaluation_steps": cost})
+    if first_step == total_steps:
+        yield progress(total_steps)  # all is done, but what came of it can still be taken
 
     order = torch.empty(0)
     began, examples = time.perf_counter(), 0
@@ -83,10 +89,10 @@ def fit(
         epoch, position = divmod(step, steps_per_epoch)
         if position == 0 or step == first_step:
             generator = torch.Generator().manual_seed(stream(seed, "order", epoch))
-            order = torch.randperm(len(train), generator=generator).to(device.torch)[:usable]
+            order = train.order(generator, batch_size).to(device.torch)[:usable]
         indices = order[position * batch_size : (position + 1) * batch_size]
         seed_step(seed, step * device.world_size + device.rank)
-        parts = learner.step(_batch(train, device.share(indices)))
+        parts = learner.step(train.batch(device.share(indices)))
         examples += len(indices)
         for name, value in parts.items():
             weighted = value * len(indices)
@@ -109,18 +115,17 @@ def fit(
             metrics[f"train/{name}"] = (device.sum(total) / device.world_size / usable).item()
         epoch_sums = {}
         metrics |= _evaluate(learner, val, batch_size, device)
-        yield progress(step + 1, loss=parts["loss"], metrics=metrics)
+        shown = dict(learner.show(epoch + 1))
+        figures = {name: content for name, content in shown.items() if isinstance(content, bytes)}
+        texts = {name: content for name, content in shown.items() if isinstance(content, str)}
+        yield progress(step + 1, loss=parts["loss"], metrics=metrics, figures=figures, texts=texts)
         began, examples = time.perf_counter(), 0
 
 
-def _batch(split: Split, indices: Tensor) -> Batch:
-    return split.inputs[indices], split.targets[indices]
-
-
-def _evaluate(learner: Learner, val: Split, batch_size: int, device: Device) -> dict[str, float]:
+def _evaluate(learner: Learner, val: Examples, batch_size: int, device: Device) -> dict[str, float]:
     """Metrics of `val`. Batches are four times training's, since nothing is kept for a backward pass."""
     began = time.perf_counter()
     mine = device.share(torch.arange(len(val), device=device.torch))
-    metrics = {f"val/{name}": value for name, value in learner.evaluate(_batch(val, part) for part in mine.split(4 * batch_size))}
+    metrics = {f"val/{name}": value for name, value in learner.evaluate(val.batch(part) for part in mine.split(4 * batch_size))}
     device.synchronise()
     return metrics | {"time/evaluate_s": time.perf_counter() - began}

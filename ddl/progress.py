@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 State = dict[str, Any]
 """Nested dictionaries (string keys) of tensors, numbers, strings, booleans and None: all that a checkpoint can hold."""
@@ -12,6 +12,15 @@ State = dict[str, Any]
 
 class Diverged(Exception):
     """Training left the range in which it can still learn; the message gives the figure and its bound."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model as it is used: `module` takes examples as they are stored (uint8 images [n, c, h, w]; token numbers
+    [n, t]), preprocessing included, and gives what the task predicts. It is in eval mode. `example` is one input, [1, ...]."""
+
+    module: nn.Module
+    example: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +36,11 @@ class Progress:
     record; given once, with the first `Progress`. The plan reads three of them: `evaluations`, how many there will be;
     `evaluation_steps`, what one costs in steps, where the first one's `time/evaluate_s` is not typical; `untimed_steps`,
     how many steps pass before they cost what they will cost.
-    `figures` maps a name to a PNG or an SVG file's bytes.
+    `figures` maps a file name, `*.png` or `*.svg`, to its bytes; `texts` maps a file name, `*.txt`, to what a model wrote. Where
+    there is one an evaluation, the name ends in a number, as in `digits-003.png`.
     `loss` is the last step's training loss, left on the device so that nobody who does not need it waits for it.
-    `state` takes the state for a checkpoint when called, and only before the generator is resumed.
+    `state` takes the state for a checkpoint when called, and only before the generator is resumed. `predictor` does so with
+    the model as it is used, and gives None where there is none to be timed or exported.
     """
 
     step: int
@@ -39,4 +50,6 @@ class Progress:
     metrics: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, bytes] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
     loss: Tensor | None = None
+    predictor: Callable[[], Predictor | None] = lambda: None

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddl import fit as fitting
 from ddl.data.augment import STRENGTHS
 from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.fit import fit
-from ddl.learners.learner import Batch, Learner
+from ddl.learners.learner import Batch, Learner, Pipeline
 from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
 from ddl.precision import Precision
@@ -105,6 +105,52 @@ def test_facts_come_once_with_the_first():
     steps = list(run(Notes(), val=numbered(24), facts={"parameters": 3}))
     assert steps[0].facts == {"parameters": 3, "evaluations": 3, "evaluation_steps": 2.0}
     assert not any(one.facts for one in steps[1:])
+
+
+class Shows(Notes):
+    """Has a figure and a text for every epoch, and a model that doubles."""
+
+    def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
+        yield f"picture-{epoch:03d}.png", b"PNG"
+        yield f"words-{epoch:03d}.txt", "as written"
+
+    def predictor(self) -> nn.Module:
+        return Pipeline(lambda images: images * 2, nn.Identity())
+
+
+def test_what_a_learner_shows_comes_with_the_epochs_measurement():
+    steps = list(run(Shows()))
+    assert [(one.step, dict(one.figures), dict(one.texts)) for one in steps if one.figures or one.texts] == [
+        (3, {"picture-001.png": b"PNG"}, {"words-001.txt": "as written"}),
+        (6, {"picture-002.png": b"PNG"}, {"words-002.txt": "as written"}),
+        (9, {"picture-003.png": b"PNG"}, {"words-003.txt": "as written"}),
+    ]
+
+
+def test_the_model_can_be_taken_as_it_is_used_with_an_input_for_it():
+    val = split(5)
+    *_, last = run(Shows(), val=val)
+    predictor = last.predictor()
+    assert torch.equal(predictor.module(predictor.example), 2 * val.inputs[:1])
+    *_, last = run(Notes())
+    assert last.predictor() is None
+
+
+class Reversed(Split):
+    """Examples that want to be read from the last to the first, two apart."""
+
+    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
+        return torch.arange(len(self)).flip(0)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
+        return self.inputs[indices], 2 * self.targets[indices]
+
+
+def test_examples_say_how_they_form_batches():
+    notes = Notes()
+    list(run(notes, train=Reversed(**vars(numbered(5))), val=Reversed(**vars(numbered(2))), epochs=1))
+    assert notes.batches == [[8, 6, 4, 2], [0]]
+    assert notes.evaluated == [[0, 2]]
 
 
 def test_every_example_once_an_epoch_the_last_smaller_batch_too():
@@ -236,7 +282,8 @@ def test_resuming_at_every_step_ends_in_the_same_bits():
         resumed = classifier(weights=99)
         assert weights(resumed) != weights(undisturbed)
         rest = list(run(resumed, train, val, resume=state))
-        assert [one.step for one in rest] == list(range(step + 1 if step else 0, 10))
+        # At the very end one more comes, without measurements: what was trained can be taken from it.
+        assert [one.step for one in rest] == (list(range(step + 1 if step else 0, 10)) or [9])
         assert measured(rest) == [(at, metrics) for at, metrics in all_measured if at > step or step == 0], step
         assert weights(resumed) == weights(undisturbed), step
         assert all(math.isfinite(value) for _, metrics in measured(rest) for value in metrics.values())
@@ -263,7 +310,8 @@ def test_a_state_taken_at_each_step_of_a_resumed_run_is_as_good():
 def test_resuming_at_the_end_trains_no_further():
     *_, last = run(classifier(), split(10), split(5))
     learner = classifier(weights=99)
-    assert list(run(learner, split(10), split(5), resume=last.state())) == []
+    (only,) = run(learner, split(10), split(5), resume=last.state())
+    assert (only.step, dict(only.metrics)) == (9, {})
     assert weights(learner) == {name: tensor.numpy().tobytes() for name, tensor in last.state()["learner"]["model"].items()}
 
 

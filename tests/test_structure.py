@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
-    {"progress", "devices", "yamlfile", "ledger", "provenance"},
+    {"progress", "devices", "yamlfile", "ledger", "provenance", "figures"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry"},
     {"learners", "rl"},
     {"fit"},
@@ -31,6 +31,7 @@ OWNERS = {
     "ray": ["ddl/sweeps/ray_*.py", "ddl/rl/*"],
     "wandb": ["ddl/tracking/*", "ddl/reports/wandb_report.py"],
     "pynvml": ["ddl/telemetry/*"],
+    "matplotlib": ["ddl/figures.py"],
     "hydra": ["ddl/config.py"],
     "omegaconf": ["ddl/config.py"],
 }

@@ -3,10 +3,24 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
+
+
+class Examples(Protocol):
+    """What training reads: examples on the device, which know how they form batches."""
+
+    def __len__(self) -> int: ...
+
+    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
+        """Every example's number once, int64 [n] on the CPU: the order of one epoch, whose consecutive slices are its batches."""
+        ...
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
+        """These examples (int64 [k], on the device) as tensors whose first axis is k."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +35,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
+        return torch.randperm(len(self), generator=generator)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
+        return self.inputs[indices], self.targets[indices]
 
     def to(self, device: torch.device | str) -> Self:
         return type(self)(self.inputs.to(device), self.targets.to(device))

@@ -1,14 +1,29 @@
 """The contract of a learner: model(s), optimiser(s), and one step of training."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddl.progress import State
 
 Batch = tuple[Tensor, ...]
 """Tensors with the examples along their first axis, on the learner's device."""
+
+
+Transform = Callable[[Tensor], Tensor]
+"""From inputs as they are stored to what a model takes. A `nn.Module` where it has to be exported with the model."""
+
+
+class Pipeline(nn.Module):
+    """Preprocessing and model as one module: from inputs as they are stored to predictions."""
+
+    def __init__(self, preprocess: Transform, model: nn.Module):
+        super().__init__()
+        self.preprocess, self.model = preprocess, model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.model(self.preprocess(inputs))
 
 
 class Learner(ABC):
@@ -19,6 +34,15 @@ class Learner(ABC):
     @abstractmethod
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
         """(name, value) of each metric over all batches, each example counted once; the caller adds the split's name."""
+
+    def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
+        """(file name, content) of what can be looked at after the evaluation of an epoch: figures (bytes of a `*.png` or
+        `*.svg`) and texts (`*.txt`). A learner with nothing to show has none."""
+        yield from ()
+
+    def predictor(self) -> nn.Module | None:
+        """The model as it is used (`Predictor.module`); None where a learner has no one input to predict from."""
+        return None
 
     @abstractmethod
     def state_dict(self) -> State:

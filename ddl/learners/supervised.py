@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ddl.devices import Device
-from ddl.learners.learner import Batch, Learner
+from ddl.learners.learner import Batch, Learner, Pipeline, Transform
+from ddl.learners.optimisers import load_optimiser, optimiser_state
 from ddl.precision import Precision
 from ddl.progress import State
-
-Transform = Callable[[Tensor], Tensor]
 
 
 class Classifier(Learner):
@@ -64,15 +63,12 @@ class Classifier(Learner):
         with self._precision.autocast(self._device):
             return self._model(self._precision.layout(images)).float()
 
+    def predictor(self) -> nn.Module:
+        return Pipeline(self._evaluation, self._module).eval()
+
     def state_dict(self) -> State:
-        optimiser = self._optimiser.state_dict()
-        return {
-            "model": self._module.state_dict(),
-            "optimiser": {"state": {str(key): value for key, value in optimiser["state"].items()}},
-        }
+        return {"model": self._module.state_dict(), "optimiser": optimiser_state(self._optimiser)}
 
     def load_state_dict(self, state: State) -> None:
         self._module.load_state_dict(state["model"])
-        slots = {int(key): value for key, value in state["optimiser"]["state"].items()}
-        # Hyperparameters come from the configuration, not from the state, so that a scheduler may change them.
-        self._optimiser.load_state_dict({"state": slots, "param_groups": self._optimiser.state_dict()["param_groups"]})
+        load_optimiser(self._optimiser, state["optimiser"])

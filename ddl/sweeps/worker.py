@@ -91,7 +91,8 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
                 last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=before_s + now - began
             )
             if device.rank == 0:
-                _keep_figures(assignment.folder, progress.figures)
+                _keep(assignment.folder / "figures", progress.figures)
+                _keep(assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
             if progress.metrics or progress.facts:
                 facts = {"total_steps": progress.total_steps, **progress.facts} if progress.facts else {}
                 yield replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
@@ -154,8 +155,7 @@ def _check_finite(metrics: Mapping[str, float]) -> None:
         raise Diverged(", ".join(wrong))
 
 
-def _keep_figures(folder: Path, figures: Mapping[str, bytes]) -> None:
-    for name, content in figures.items():
-        path = folder / "figures" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+def _keep(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)

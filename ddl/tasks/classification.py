@@ -1,12 +1,12 @@
 """Image classification with a small convolutional network (Karshenas, section 1)."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Len
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
 from ddl.data import sources
@@ -15,6 +15,7 @@ from ddl.devices import Device, stream
 from ddl.fit import fit
 from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
+from ddl.models.preprocess import Normalise
 from ddl.precision import Precision
 from ddl.progress import Progress, State
 from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, PrecisionName, Share, Task
@@ -68,14 +69,14 @@ class Classification(Task):
             self.batch_norm_layers,
             self.initialisation,
         )
-        normalise = _normalise(data.mean, data.std, device)
+        normalise = Normalise(data.mean, data.std).to(device.torch)
         augment = STRENGTHS[self.augmentation]
         precision = Precision.parse("fp32" if self.precision == "auto" else self.precision)
         learner = Classifier(
             model,
             self._optimiser,
             training=lambda images: normalise(augment(images.float())),
-            evaluation=lambda images: normalise(images.float()),
+            evaluation=normalise,
             precision=precision,
             device=device,
         )
@@ -101,10 +102,3 @@ class Classification(Task):
         if self.optimiser == "sgd":
             return SGD(parameters, lr=self.lr, momentum=self.momentum)
         return Adam(parameters, lr=self.lr, fused=True)  # one pass over the parameters instead of eight
-
-
-def _normalise(mean: tuple[float, ...], std: tuple[float, ...], device: Device) -> Callable[[Tensor], Tensor]:
-    """From 0..255 to mean 0 and standard deviation 1 in each channel of [n, c, h, w]."""
-    shift = torch.tensor(mean, device=device.torch).view(-1, 1, 1) * 255
-    scale = 1 / (torch.tensor(std, device=device.torch).view(-1, 1, 1) * 255)
-    return lambda images: (images - shift) * scale

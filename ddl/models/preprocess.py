@@ -1,0 +1,24 @@
+"""What stands before a model: from pixels as they are stored to what it takes."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """Images [n, c, h, w], 0..255 of any type, to fp32 with the mean 0 and the standard deviation 1 in each channel.
+
+    `mean` and `std` are a channel's, of pixels in 0..1. They are buffers that no checkpoint holds.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.register_buffer("shift", 255 * torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(-1, 1, 1)), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.float() - self.shift) * self.scale
