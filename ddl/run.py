@@ -247,6 +247,7 @@ def _history(ledger: Ledger, rows: Sequence[TrialRow], metric: Metric) -> dict[s
 def _run(console: Console, job: _Job, folder: Path, ledger: Ledger) -> None:
     """Plan, train, report. On Ctrl-C: stop the trials, leave what can be resumed."""
     console.print(f"run: {folder}", soft_wrap=True)
+    console.print(f"to watch it: {folder / 'report.html'}, rewritten as it goes", soft_wrap=True)
     console.print(f"if it is cut off: {resume_command(folder)}", soft_wrap=True)
     log, publishing = folder / "launch.log", followed(folder, job.launch.wandb.mode if job.trials else "disabled")
     try:
@@ -284,7 +285,9 @@ def _train(console: Console, job: _Job, plan: planning.Plan, place: Executor, fo
         plan.share.assignment(trial, trials / trial.trial_id, job.launch.checkpoint_every_s)
         for trial in planning.settled(job.trials, plan.precision)
     ]
-    began = time.time()
+    from ddl.reports.live import Live
+
+    began, live = time.time(), Live(folder)
     reports = place.run(assignments, plan.share.concurrent)
     with Progress(console, job.trials, job.earlier, plan, job.metric) as progress, contextlib.closing(reports):  # type: ignore[type-var]
         for report in reports:
@@ -304,6 +307,8 @@ def _train(console: Console, job: _Job, plan: planning.Plan, place: Executor, fo
                         metrics=report.metrics,
                     )
             progress.update(report)
+            if report.kind in ("measured", "ended"):
+                live.refresh()
     ledger.event("trained", f"{time.time() - began:.1f} s, expected {plan.eta_s:.1f} s")
     console.print(f"all trials ended after {duration(time.time() - began)} (expected {duration(plan.eta_s)})")
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 from ddl.reports.statistics import Estimate
 
@@ -93,6 +94,11 @@ def metric(name: str) -> str:
     return f"{which} {text}" if which else text
 
 
+def milestone(name: str) -> str:
+    """`train/episodes_to_solved` is "episodes to solved", `time/solved_s` "time to solved (s)"."""
+    return metric(name.replace("time/", "time to ", 1) if name.startswith("time/") else name)
+
+
 def cost(value: float | None, name: str) -> str:
     """A cost's value: seconds trained as a duration, parameters whole."""
     if value is None:
@@ -105,3 +111,14 @@ def cost(value: float | None, name: str) -> str:
 def key(name: str) -> str:
     """A hyperparameter's name: "task.weight_decay" is "weight decay"."""
     return name.removeprefix("task.").replace("_", " ")
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers, runs of three and more shortened, with a dash from first to last."""
+    runs: list[list[int]] = []
+    for number_ in numbers:
+        if runs and number_ == runs[-1][-1] + 1:
+            runs[-1].append(number_)
+        else:
+            runs.append([number_])
+    return ", ".join(f"{run[0]}\N{EN DASH}{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)

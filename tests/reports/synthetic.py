@@ -29,23 +29,24 @@ def create(
     data: Mapping[str, Any] = GENUINE,
     reference: Mapping[str, Any] | None = None,
     endings: Mapping[tuple[str, int], tuple[str, str]] | None = None,
+    swept: Mapping[str, Mapping[str, Any]] | None = None,
     alter: Callable[[str, int, int, dict[str, float]], dict[str, float]] = lambda configuration, seed, epoch, metrics: metrics,
     **run: Any,
 ) -> Path:
     """A run whose configurations end near `final` val/accuracy.
 
-    `endings` maps (configuration, seed) to its status and reason where that is not "finished": "planned" measures
+    `swept` gives a configuration's hyperparameters where its name is not one. `endings` maps (configuration, seed) to its status and reason where that is not "finished": "planned" measures
     nothing, "running", "failed" and "diverged" get half the epochs. `alter` may change what is measured.
     """
     folder.mkdir(parents=True)
     trials = [
-        TrialRow(f"{position:04d}-synthetic", position, name, {"task.augmentation": name}, {"seed": seed}, seed)
+        TrialRow(f"{position:04d}-synthetic", position, name, swept[name] if swept else {"task.augmentation": name}, {"seed": seed}, seed)
         for position, (name, seed) in enumerate((name, seed) for name in final for seed in seeds)
     ]
     described = {
         "sweep": {
             "name": "augmentation", "title": "Augmentation strength on CIFAR-10 (synthetic)", "task": "classification",
-            "metric": {"name": "val/accuracy", "mode": "max"}, "seeds": len(seeds), "keys": ["task.augmentation"],
+            "metric": {"name": "val/accuracy", "mode": "max"}, "seeds": len(seeds), "keys": list(trials[0].swept),
             "reference": reference,
         },
         "scale": scale,
@@ -76,6 +77,33 @@ def create(
                 ledger.measured(trial.trial_id, epoch * 98, epoch, 5.2 * epoch, measured, facts if epoch == 1 else {})
             if status != "running":
                 ledger.ended(trial.trial_id, status, reason)
+    return folder
+
+
+def create_agents(folder: Path, unsolved: tuple[str, int] | None = ("slow", 1)) -> Path:
+    """A run of two agents, 8 seeds each, that count env steps and episodes; all solve their task but `unsolved`."""
+    folder.mkdir(parents=True)
+    names = ("fast", "slow")
+    trials = [TrialRow(f"{name}-{seed}", i * 8 + seed, name, {"task.agent": name}, {}, seed) for i, name in enumerate(names) for seed in range(8)]
+    described = {"sweep": {"name": "cartpole", "title": "Agents (synthetic)", "metric": {"name": "val/episode_return", "mode": "max"},
+                           "keys": ["task.agent"]}, "scale": "sample"}  # fmt: skip
+    with Ledger.create(folder, described, trials) as ledger:
+        for trial in trials:
+            ledger.started(trial.trial_id, 0, "synthetic-host cpu")
+            slow = trial.configuration == "slow"
+            for k in range(1, 6):
+                steps, episodes = 1000 * k, (40 if slow else 20) * k + trial.seed
+                solved = k >= (4 if slow else 2) and (trial.configuration, trial.seed) != unsolved
+                metrics = {
+                    "train/env_steps": float(steps), "train/episodes": float(episodes), "val/solved": float(solved),
+                    "train/episode_return": 60.0 * k + 3 * trial.seed - 20 * slow, "val/episode_return": 90.0 * k + trial.seed,
+                    "time/env_steps_per_s": 9000.0 - 500 * slow + trial.seed,
+                }  # fmt: skip
+                if solved:
+                    at = 4 if slow else 2
+                    metrics |= {"train/episodes_to_solved": (40.0 if slow else 20.0) * at + trial.seed, "time/solved_s": 0.5 * at}
+                ledger.measured(trial.trial_id, steps, None, 0.5 * k, metrics, {"parameters": 450} if k == 1 else {})
+            ledger.ended(trial.trial_id, "finished", step=5000, elapsed_s=2.6 + 0.1 * slow, metrics={"test/episode_return": 450.0})
     return folder
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddl.reports import html, model
+from ddl.reports import gallery, html, model
 
 from .synthetic import GENUINE, SAMPLE
 
@@ -90,7 +90,7 @@ def test_images_are_shown_where_they_are_small_and_named_where_not(make_run, tmp
     _image(folder, "huge", 500)
     written = text(page(folder, tmp_path))
     assert written.count('src="data:image/png;base64,') == 1
-    assert "Too large to include: figures/huge.png" in written
+    assert "figures/huge.png too large to include (751" in written
     assert "confusion: none, seed 0." in written
 
 
@@ -99,7 +99,7 @@ def test_the_images_of_a_page_are_bounded_together(make_run, tmp_path, monkeypat
     for name in "abc":
         _image(folder, name, 32)
     size = (folder / "trials/0000-synthetic/figures/a.png").stat().st_size
-    monkeypatch.setattr(html, "IMAGES_BYTES", 2 * size)
+    monkeypatch.setattr(gallery, "IMAGES_BYTES", 2 * size)
     assert text(page(folder, tmp_path)).count('src="data:image/png;base64,') == 2
 
 

@@ -33,7 +33,7 @@ def test_estimates_and_verdicts_of_a_finished_run(make_run):
     assert "0.6604" in line
     assert "0.5989" in line
     assert (run.notice, run.caption) == ("", "")
-    assert "“none” leads on best val/accuracy: 0.8004" in run.answer
+    assert "“none” leads on best validation accuracy: 0.8004" in run.answer
     assert "3 configurations \N{MULTIPLICATION SIGN} 3 seeds at paper scale, on CIFAR-10, official host" in run.setting
     assert run.ordering.same == 3
 

@@ -129,7 +129,7 @@ def test_the_axes_can_be_switched(opened):
 def test_trials_sort_by_number_with_the_unmeasured_last(opened, make_run):
     folder = make_run({"c10": 0.80, "c9": 0.765}, epochs=4, endings={("c9", 0): ("planned", ""), ("c9", 1): ("failed", "broke")})
     report = opened(folder)
-    head = report.page.locator(".trials thead th", has_text="best val/accuracy")
+    head = report.page.locator(".trials thead th", has_text="best validation accuracy")
     head.get_by_role("button").click()
     values = report.column(4)
     assert values[-1] == "\N{EN DASH}"
@@ -187,8 +187,10 @@ def test_it_fits_a_phone(opened, make_run):
 def test_it_prints_in_light_colours(opened):
     report = opened(color_scheme="dark")
     report.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    report.page.wait_for_selector("html[data-drawn=light]")
     assert report.page.evaluate("document.querySelector('.plot').layout.paper_bgcolor") == "#ffffff"
     report.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    report.page.wait_for_selector("html[data-drawn=dark]")
     assert report.page.evaluate("document.querySelector('.plot').layout.paper_bgcolor") == "#14171b"
     assert report.page.pdf().startswith(b"%PDF")
 
