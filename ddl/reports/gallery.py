@@ -9,7 +9,7 @@ from ddl.reports.artefacts import Image, Text
 from ddl.reports.wording import count, ranges, size
 
 IMAGE_BYTES = 500_000
-IMAGES_BYTES = 6_000_000
+IMAGES_BYTES = 4_500_000
 """Larger images, and all once these bytes are spent, are named instead of shown: the page must stay fit to send."""
 
 TEXT_CHARACTERS = 20_000
@@ -73,8 +73,8 @@ def images(found: Sequence[Image], budget: Budget) -> list[Group]:
     """The images in groups. The budget is spent on the first seed of every group before the second of any."""
     shown: dict[Image, Shown] = {}
     for image in sorted(found, key=lambda image: image.seed):
-        content, problem = _read(image)
-        if len(content) <= budget.images:
+        content, problem = _read(image, budget.images)
+        if content is not None:
             budget.images -= len(content)
             uri = f"data:{_TYPES[image.path.suffix]};base64,{base64.b64encode(content).decode()}" if content else ""
             shown[image] = Shown(image, uri, problem)
@@ -105,11 +105,16 @@ def texts(found: Sequence[Text], budget: Budget) -> list[Texts]:
     return groups
 
 
-def _read(image: Image) -> tuple[bytes, str]:
-    """The file's bytes, or none and why; while trials run, a file may be half there or gone again."""
+def _read(image: Image, left: int) -> tuple[bytes | None, str]:
+    """The file's bytes, b"" and why not, or None where it is longer than what is `left`.
+
+    While trials run, a file may be half there or gone again.
+    """
     try:
         if (long := image.path.stat().st_size) > IMAGE_BYTES:
             return b"", f"too large to include ({size(long)})"
+        if long > left:
+            return None, ""
         content = image.path.read_bytes()
     except OSError as error:
         return b"", f"cannot be read ({error.strerror})"

@@ -55,7 +55,7 @@ def of(configurations: Sequence[Configuration], measure: str, mode: str) -> Para
     lines = []
     for c in drawn:
         values = [*(c.swept.get(key) for key in keys), c.estimates[measure].mean]
-        texts = (*(_text(value) for value in values[:-1]), number(values[-1]))
+        texts = (*(_short(value) for value in values[:-1]), number(values[-1]))
         lines.append(Line(c.name, tuple(places[_text(v)] for (_, places), v in zip(scales, values, strict=True)), texts))
     return Parallel(tuple(axis for axis, _ in scales), tuple(lines), len(worst_first) - len(drawn))
 
@@ -77,9 +77,9 @@ def _scale(name: str, values: Sequence[Any]) -> tuple[Axis, Mapping[str, float]]
     places = {_text(value): (forward(value) - start) / width for value in values}
     distinct = sorted(set(values))
     if len(distinct) <= 6:
-        ticks = [(places[_text(value)], _short(value)) for value in distinct]
+        ticks = [(places[_text(value)], _short(value, 3)) for value in distinct]
     else:
-        ticks = [(i / 4, _short(back(start + width * i / 4))) for i in range(5)]
+        ticks = [(i / 4, _short(back(start + width * i / 4), 3)) for i in range(5)]
     return Axis(name, "logarithmic" if logarithmic else "", tuple(_apart(ticks))), places
 
 
@@ -96,5 +96,5 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _short(value: float) -> str:
-    return f"{value:.3g}"
+def _short(value: Any, digits: int = 6) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else _text(value)
