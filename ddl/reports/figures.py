@@ -21,6 +21,7 @@ from ddl.reports.wording import cost, interval, metric, number
 LIGHT = ("#2D65B0", "#CF3900", "#21A172", "#A35086", "#A1863E", "#664F40")
 DARK = ("#409EE1", "#D36A12", "#4FE6B3", "#C3729C", "#F7D633", "#C5D8F1")
 DASHES = ("solid", "dash")
+SHAPES = ("circle", "square")
 
 BAND_FROM = 3
 """The fewest seeds a band is drawn for: with two, Student's t makes it nine times as wide as they lie apart, and it hides all."""
@@ -134,22 +135,24 @@ def tradeoffs(drawn: Sequence[Tradeoff], names: Sequence[str], measure: str) -> 
 
 
 def _markers(name: str, measure: str, points: Sequence[Point], index: int | None) -> dict[str, Any]:
+    shape = "circle" if index is None else SHAPES[index // len(LIGHT) % len(SHAPES)]
     trace: dict[str, Any] = {
         "type": "scatter", "mode": "markers", "x": _lean([p.cost.mean for p in points]), "y": _lean([p.value.mean for p in points]),
         "name": html.escape(points[0].configuration) if index is not None else "",
         "text": [_marker_hover(name, measure, p) for p in points], "hovertemplate": "%{text}<extra></extra>",
         "meta": {"role": "points", "series": index, "colour": None if index is None else index % len(LIGHT)},
-        "marker": {"size": [11 if p.front else 8 for p in points], "symbol": ["circle" if p.front else "circle-open" for p in points]},
+        "marker": {"size": [11 if p.front else 8 for p in points], "symbol": [shape if p.front else f"{shape}-open" for p in points]},
     }  # fmt: skip
     if index is not None:
-        trace |= {"error_x": _whiskers(points[0].cost), "error_y": _whiskers(points[0].value)}
+        # No cost is negative, whatever Student's t makes of two or three seeds.
+        trace |= {"error_x": _whiskers(points[0].cost, least=0.0), "error_y": _whiskers(points[0].value)}
     return trace
 
 
-def _whiskers(estimate: Estimate) -> dict[str, Any]:
+def _whiskers(estimate: Estimate, least: float = -math.inf) -> dict[str, Any]:
     if estimate.low is None or estimate.high is None or estimate.mean is None:
         return {"visible": False}
-    above, below = _lean([estimate.high - estimate.mean]), _lean([estimate.mean - estimate.low])
+    above, below = _lean([estimate.high - estimate.mean]), _lean([estimate.mean - max(estimate.low, min(least, estimate.mean))])
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.25, "width": 0}
 
 

@@ -102,7 +102,7 @@ def png(side: int, seed: int = 0) -> bytes:
 
 
 def create_thousand(folder: Path, images: bool = False) -> Path:
-    """1,000 finished trials, 200 configurations of four hyperparameters, 160,000 measurements; with `images` 12 of 4 kB each and a text."""
+    """1,000 finished trials, 200 configurations of four hyperparameters, 160,000 measurements; with `images` four of 4 kB each and a text."""
     folder.mkdir(parents=True)
     swept = [
         {"task.lr": 10 ** -(1 + i % 5), "task.hidden": 16 << i // 5 % 5, "task.momentum": i % 3 / 2, "task.kernel": "abc"[i % 3]}
@@ -129,7 +129,7 @@ def create_thousand(folder: Path, images: bool = False) -> Path:
         )  # fmt: skip
         db.execute("UPDATE trials SET status = 'finished', facts = ?", (json.dumps({"data": GENUINE, "parameters": 356810}),))
     for trial in trials if images else ():
-        for epoch in range(1, 13):
+        for epoch in range(1, 5):
             leave(folder, trial.trial_id, f"digits-{epoch:03d}.png", png(36, epoch))
         leave(folder, trial.trial_id, "story.txt", b"Once upon a time. " * 300)
     return folder

@@ -93,8 +93,28 @@ def opened(chromium, make_run, tmp_path):
         each.page.close()
 
 
-def test_it_opens_without_a_complaint_or_a_request(opened):
-    report = opened()
+@pytest.fixture(scope="module")
+def plain(chromium, tmp_path_factory):
+    """A page that several tests read; who switches something on it switches it back."""
+    path = tmp_path_factory.mktemp("plain")
+    html.write(model.build([create(path / "run", FINAL, epochs=6)]), path / "report.html")
+    report = Opened(chromium, path / "report.html")
+    yield report
+    report.page.close()
+
+
+@pytest.fixture(scope="module")
+def rich(chromium, everything, tmp_path_factory):
+    """As `plain`, of everything."""
+    path = tmp_path_factory.mktemp("rich") / "report.html"
+    html.write(model.build([everything]), path)
+    report = Opened(chromium, path)
+    yield report
+    report.page.close()
+
+
+def test_it_opens_without_a_complaint_or_a_request(plain):
+    report = plain
     assert report.complaints == []
     assert [url for url in report.requests if not url.startswith("file:")] == []
     assert len(report.requests) == 1
@@ -121,8 +141,8 @@ def _centre(page: Page, selector: str) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-def test_hovering_tells_the_values(opened):
-    report = opened()
+def test_hovering_tells_the_values(plain):
+    report = plain
     report.page.mouse.move(*_centre(report.page, ".plot"))
     report.page.wait_for_selector(".plot .hoverlayer text")
     told = " ".join(report.page.locator(".plot .hoverlayer text").all_text_contents())
@@ -131,8 +151,8 @@ def test_hovering_tells_the_values(opened):
     assert all(name in told for name in FINAL)
 
 
-def test_a_configuration_can_be_hidden_and_shown(opened):
-    report = opened()
+def test_a_configuration_can_be_hidden_and_shown(plain):
+    report = plain
     chip = report.page.locator(".chip", has_text="light")
     chip.click()
     assert chip.get_attribute("aria-pressed") == "false"
@@ -143,8 +163,8 @@ def test_a_configuration_can_be_hidden_and_shown(opened):
     assert all(report.traces("trace.visible"))
 
 
-def test_the_axes_can_be_switched(opened):
-    report = opened()
+def test_the_axes_can_be_switched(plain):
+    report = plain
     means = "document.querySelector('.plot').data.filter(trace => trace.meta.role === 'mean')[0].x"
     axis = "document.querySelector('.plot').layout.yaxis"
     assert report.page.evaluate(means) == [1, 2, 3, 4, 5, 6]
@@ -156,6 +176,8 @@ def test_the_axes_can_be_switched(opened):
     assert report.page.evaluate(f"{axis}.range[1]") < 0, "the range of an accuracy below 1, as its logarithm"
     report.page.get_by_role("button", name="linear", exact=True).click()
     assert report.page.evaluate(f"{axis}.range[1]") == pytest.approx(0.85, abs=0.1)
+    report.page.get_by_role("button", name="epoch", exact=True).first.click()
+    assert report.page.evaluate(means) == [1, 2, 3, 4, 5, 6]
     assert report.complaints == []
 
 
@@ -216,8 +238,8 @@ def test_smoothing_is_off_until_asked_for_and_says_so(opened, make_run):
     assert report.complaints == []
 
 
-def test_a_trade_off_tells_both_figures(opened, everything):
-    report = opened(everything)
+def test_a_trade_off_tells_both_figures(rich):
+    report = rich
     plane = report.page.locator(".tradeoffs .plot").first
     plane.scroll_into_view_if_needed()
     mark = plane.locator(".points path").first
@@ -231,8 +253,8 @@ def test_a_trade_off_tells_both_figures(opened, everything):
     assert "(n = 3)" in told
 
 
-def test_parallel_coordinates_are_narrowed_by_drawing_along_an_axis(opened, everything):
-    report = opened(everything)
+def test_parallel_coordinates_are_narrowed_by_drawing_along_an_axis(rich):
+    report = rich
     lines = "[...document.querySelectorAll('.parallel .line:not(.out)')].map(line => line.dataset.text.split(': task')[0])"
     handle = report.page.locator(".parallel .axis[data-name='task.width'] .handle")
     handle.scroll_into_view_if_needed()
@@ -254,12 +276,12 @@ def test_parallel_coordinates_are_narrowed_by_drawing_along_an_axis(opened, ever
     top = report.page.locator(".parallel svg").bounding_box()["y"]
     first = report.page.locator(".parallel .handle").first.bounding_box()
     report.page.mouse.move(first["x"] + first["width"] / 2 + 1, top + line * scale)
-    assert "best validation accuracy 0.8" in report.page.locator(".parallel output").text_content()
+    assert "none: lr 0.1, width 8, kernel b, best validation accuracy 0.79" in report.page.locator(".parallel output").text_content()
     assert report.complaints == []
 
 
-def test_strips_and_samples_stand_beside_each_other_and_unfold(opened, everything):
-    report = opened(everything)
+def test_strips_and_samples_stand_beside_each_other_and_unfold(rich):
+    report = rich
     strips = report.page.locator(".film:visible")
     assert strips.count() == 4, "the first seed's"
     frames = strips.first.locator(".frames")

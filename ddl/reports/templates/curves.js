@@ -19,7 +19,7 @@ function curveTraces(figure, state, t) {
     const drawn = {
       ...trace, line: { ...trace.line, color }, x: figure.positions[k][axis] ?? trace.x, visible: !state.hidden.has(trace.meta.series),
     };
-    if (trace.meta.role === "band") return [{ ...drawn, fillcolor: color + "26" }];
+    if (trace.meta.role === "band") return [{ ...drawn, fillcolor: color + (state.many ? "10" : "26") }];
     if (!state.smooth) return [drawn];
     if (trace.meta.role === "seed") return [{ ...drawn, opacity: faint / 2 }];
     const raw = { ...drawn, meta: { ...trace.meta, role: "raw" }, opacity: faint, hoverinfo: "skip", hovertemplate: null, text: null };
@@ -48,7 +48,7 @@ for (const element of document.querySelectorAll(".curves")) {
   const chips = [...element.querySelectorAll(".chip")];
   const named = (chip) => chip.textContent.trim();
   const before = kept.get(element.dataset.island, { x: figures[0].axes[0], y: "linear", smooth: 0, hidden: [] });
-  const state = { ...before, hidden: new Set() };
+  const state = { ...before, hidden: new Set(), many: chips.length > palettes.light.length };
   if (!figures.some((figure) => figure.axes.includes(state.x))) state.x = figures[0].axes[0];
   const drawing = (i) => (name, width) => {
     const t = theme(name);
