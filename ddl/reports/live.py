@@ -24,14 +24,12 @@ class Live:
         from ddl.reports import html, model  # not counted: the report at the end needs them too
 
         began = time.monotonic()
-        wait = EVERY_S
         try:
             report = model.build([self._folder])
-            took = time.monotonic() - began
-            wait = max(EVERY_S, took / SHARE)
-            html.write(report, self._folder / "report.html", refresh_s=wait)
+            expected_s = max(EVERY_S, (time.monotonic() - began) / SHARE)
+            html.write(report, self._folder / "report.html", refresh_s=expected_s)
         except Exception:  # noqa: BLE001  a full disk, or a mistake of ours: into the log, whatever it is; the trials matter more
             print("the report could not be written while the sweep runs:", flush=True)
             traceback.print_exc()
-        took = time.monotonic() - began
-        self._due = time.monotonic() + max(wait, took / SHARE)
+        now = time.monotonic()
+        self._due = now + max(EVERY_S, (now - began) / SHARE)

@@ -65,7 +65,7 @@ def _tradeoff(known: Sequence[Configuration], cost: str, measure: str, mode: str
 
 
 def _is_price(cost: str) -> bool:
-    return cost == "parameters" or "_per_" in cost or _PRICE.search(cost) is not None
+    return cost == "parameters" or _PRICE.search(cost) is not None
 
 
 def _place(cost: str) -> int:

@@ -5,7 +5,7 @@ import pytest
 
 from ddl.reports import html, model
 
-from .synthetic import GENUINE, SAMPLE, leave, png
+from .synthetic import GENUINE, SAMPLE, create_agents, leave, png
 
 FINAL = {"none": 0.80, "light": 0.765}
 HOSTILE = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">{{ 7 * 7 }}"
@@ -97,3 +97,24 @@ def test_several_runs_share_one_page(make_run, tmp_path):
 def test_the_difference_of_two_configurations_is_worded(make_run, tmp_path):
     same = make_run({"a": 0.8, "b": 0.8}, epochs=2, spread=0.05)
     assert "difference not significant" in text(page(same, tmp_path))
+
+
+def test_milestones_say_how_many_reached_them(tmp_path):
+    written = text(page(create_agents(tmp_path / "agents"), tmp_path))
+    assert '<th scope="col" class="n" title="train/episodes_to_solved">episodes to solved</th>' in written
+    assert re.search(r"163\.9</span>.{0,80}7 of 8", written)
+
+
+def test_names_are_readable_with_the_raw_one_in_a_title(make_run, tmp_path):
+    written = text(page(make_run(FINAL, epochs=2), tmp_path))
+    assert '<th scope="col" class="n" title="best val/accuracy">best validation accuracy</th>' in written
+    assert '<h3 title="val/loss">validation loss' in written
+    assert '<th scope="col" class="n" title="time/images_per_s">images / s</th>' in written
+
+
+def test_only_a_report_of_a_running_sweep_loads_itself_anew(make_run):
+    running = make_run(FINAL, epochs=2, endings={("light", 2): ("running", "")})
+    written = html.render(model.build([running]), refresh_s=20.4)
+    assert '<meta http-equiv="refresh" content="20">' in written
+    assert "5 of 6 trials ended" in written
+    assert "refresh" not in text(html.render(model.build([running]))).split("</head>")[0]
