@@ -233,6 +233,7 @@ def _compose(
 def _run(console: Console, opened: Sequence[Open], top: Path, url: str, kept: RunStore | None) -> None:
     """Plan, train, report. On Ctrl-C: stop the trials, leave what can be resumed."""
     console.print(f"run: {top}", soft_wrap=True)
+    console.print(f"to watch it: {opened[0].folder / 'report.html'}, rewritten as it goes", soft_wrap=True)
     console.print(f"if it is cut off: {resume_command(url or top)}", soft_wrap=True)
     left = [one for one in opened if one.job.size]
     try:
