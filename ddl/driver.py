@@ -67,7 +67,8 @@ def make_plans(console: Console, composed: Sequence[Job], place: Executor, out: 
     return plans
 
 
-def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor) -> None:
+def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor, top: Path) -> None:
+    """Train all to their ends; the report in the folder `top` is kept up to date meanwhile."""
     began = time.time()
     owners: dict[str, list[Open]] = {}
     queue = [(one, plan, trial) for one, plan in under for trial in one.job.trials]
@@ -82,6 +83,7 @@ def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor)
     expected = planning.makespan(
         [s.expected_s for s in shown.values()] + [plan.mean_s for one, plan in under for _ in range(one.job.to_draw)], concurrent
     )
+    live = Live([one.folder for one, _ in under], top / "report.html")
     with Progress(console, shown, to_draw, earlier, concurrent) as progress:
         limit = concurrent if any(plan.share.num_workers > 1 for _, plan in under) else None
         reports = place.run(_assignments(queue, under, owners, progress), limit)
@@ -95,6 +97,8 @@ def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor)
                         live[one.folder].refresh()
                 _tell(owners[report.trial_id], report, best)
                 progress.update(report)
+                if report.kind in ("measured", "ended"):
+                    live.refresh()
     for one, _ in under:
         one.ledger.event("trained", f"{time.time() - began:.1f} s, expected {expected:.1f} s")
     console.print(f"all trials ended after {duration(time.time() - began)} (expected {duration(expected)})")

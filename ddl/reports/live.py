@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 EVERY_S = 20.0
@@ -11,10 +12,11 @@ SHARE = 0.01
 
 
 class Live:
-    """Rewrites a run's report when it is asked and it is time. What goes wrong is printed, and the sweep goes on."""
+    """Rewrites the report on one or several runs when it is asked and it is time. What goes wrong is printed, and the sweep goes on."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folders: Sequence[Path], path: Path):
+        """The runs in `folders` go into one report, at `path`."""
+        self._folders, self._path = folders, path
         self._due = time.monotonic() + EVERY_S
 
     def refresh(self) -> None:
@@ -25,9 +27,9 @@ class Live:
 
         began = time.monotonic()
         try:
-            report = model.build([self._folder])
+            report = model.build(self._folders)
             expected_s = max(EVERY_S, (time.monotonic() - began) / SHARE)
-            html.write(report, self._folder / "report.html", refresh_s=expected_s)
+            html.write(report, self._path, refresh_s=expected_s)
         except Exception:  # noqa: BLE001  a full disk, or a mistake of ours: into the log, whatever it is; the trials matter more
             print("the report could not be written while the sweep runs:", flush=True)
             traceback.print_exc()

@@ -22,7 +22,7 @@ def clock(monkeypatch):
 def test_it_waits_between_reports(make_run, clock):
     folder = make_run(FINAL, epochs=2, endings=HALF)
     path = folder / "report.html"
-    keeper = live.Live(folder)
+    keeper = live.Live([folder], folder / "report.html")
     clock[0] += 19
     keeper.refresh()
     assert not path.exists()
@@ -56,7 +56,7 @@ def test_a_slow_report_is_written_less_often(make_run, clock, monkeypatch):
     replace = atomic.replace
     monkeypatch.setattr(model, "build", slow)
     monkeypatch.setattr(atomic, "replace", slow_disk)
-    keeper = live.Live(folder)
+    keeper = live.Live([folder], folder / "report.html")
     for _ in range(1600):
         clock[0] += 1
         keeper.refresh()
@@ -68,7 +68,7 @@ def test_a_slow_report_is_written_less_often(make_run, clock, monkeypatch):
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ZeroDivisionError("a mistake of ours")])
 def test_a_report_that_cannot_be_written_costs_nothing_but_itself(make_run, clock, monkeypatch, capsys, error):
     folder = make_run(FINAL, epochs=2, endings=HALF)
-    keeper, replace = live.Live(folder), atomic.replace
+    keeper, replace = live.Live([folder], folder / "report.html"), atomic.replace
 
     def full(path, content):
         raise error
