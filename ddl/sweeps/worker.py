@@ -99,7 +99,7 @@ def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool
         yield replace(last, kind="started", place=_place(device), facts=changed)
         if url and saved:
             # The ledger may have been lost after the checkpoint was copied; it takes nothing twice.
-            for past in saved["measured"]:
+            for past in saved.get("measured", []):
                 yield replace(last, kind="measured", **past)
         for report in _train(assignment, device, saved, last, kept, leaving):
             if report.kind in ("ended", "preempted"):
@@ -114,7 +114,7 @@ def _train(
 ) -> Iterator[Report]:
     """The training itself, from the state `saved` on: everything after a trial's first report."""
     before_s = last.elapsed_s
-    measured: list[dict[str, Any]] = list(saved["measured"]) if saved else []
+    measured: list[dict[str, Any]] = list(saved.get("measured", [])) if saved else []
     used = saved.get("usage") if saved else None
     reported = stored = began = time.monotonic()
     unsaved: Progress | None = None
