@@ -221,6 +221,8 @@ def _compose(
         problems.append(f"--sweep {sweep!r}: two files of the same name. Rename one.")
     if len(found) > 1 and any(job.launch.early_stopping.scheduler != "none" for job in found):
         problems.append("early_stopping.scheduler: compares the trials of one sweep. Take none for several sweeps.")
+    if storage.is_url(out) and any(job.population for job in found):
+        problems.append(f"--out {out}: search.algorithm: pbt goes on from local checkpoints. Name a folder.")
     if address is None:
         total = sum(job.size for job in found)
         found = [replace(job, share=planning.share(job.launch, local_capacity(), total, executor == "inline", problems)) for job in found]

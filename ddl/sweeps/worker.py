@@ -89,8 +89,7 @@ def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool
     measures again what was lost, and never skips it. A trial that raises ends as failed: it stops no other. Raises where another
     process that trains it with this one was lost, which is no fault of the trial's.
     """
-    # What another trial's state replaced is not to be brought back.
-    url = assignment.url if device.rank == 0 and not assignment.changed else ""
+    url = assignment.url if device.rank == 0 else ""
     with TrialStore(assignment.folder, assignment.trial_id, url) as kept:
         found = device.first(kept.newest() if device.rank == 0 else None)
         step, saved = found if found else (0, None)
