@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Ledger.create(folder, about | provenance.code(), rows) as ledger, InlineExecutor():
         for trial_id in list(tasks)[:3]:
             task = replace(tasks[trial_id], precision="fp32")
-            assignment = Assignment(trial_id, task, 1, 1, 0.0, folder / "trials" / trial_id, 1e9)
+            assignment = Assignment(trial_id, task, 1, 1, 0.0, folder / "trials" / trial_id, 1e9, 1, "ddp")
             for report in run_trial(assignment, device_of(assignment)):
                 if report.kind == "started":
                     ledger.started(trial_id, report.step, report.place)
@@ -201,7 +201,7 @@ def test_a_task_without_losses_is_known_by_its_state() -> None:
     names = CartPoleTable.__dataclass_fields__
     values = {key: value for key, value in hyperparameters("cartpole_table", seed=1).items() if key in names}
     task = CartPoleTable(**values | {"env_steps": 400, "envs": 2, "evaluate_every": 400, "evaluation_episodes": 2})
-    device = device_of(Assignment("t", task, 1, 1, 0.0, Path("none"), 1e9))
+    device = device_of(Assignment("t", task, 1, 1, 0.0, Path("none"), 1e9, 1, "ddp"))
 
     def state(seed: int) -> dict[str, Any]:
         first = FirstSteps(5)

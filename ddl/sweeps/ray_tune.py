@@ -4,7 +4,6 @@ import functools
 import json
 import math
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -13,7 +12,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import ray
@@ -25,7 +24,7 @@ from ray.tune.search import Searcher
 from ddl import checkpoints
 from ddl.config import ConfigError
 from ddl.precision import Probe
-from ddl.sweeps import RAY_SETTINGS, ray_preemption
+from ddl.sweeps import RAY_SETTINGS, ray_preemption, ray_private
 from ddl.sweeps.executors import Capacity, local_capacity
 from ddl.sweeps.handover import Handover
 from ddl.sweeps.ray_schedulers import CHANGED, PERCENT
@@ -34,6 +33,9 @@ from ddl.sweeps.worker import Assignment, Report, device_of, probe_trial, run_tr
 
 LEADER = "trial_leader"
 """What the process holds that waits for a trial's workers: it must hold something, and must not hold what they need."""
+
+DATA_SETTINGS = ("DDL_CACHE", "DDL_DATA_MIRROR")
+"""What says where data are (docs/data.md): where this process was told, a cluster's workers are; else each node's own holds."""
 
 POINTER = "trial.json"
 """In a checkpoint of Tune's: [trial id, folder] of the trial whose newest checkpoint is meant."""
@@ -63,28 +65,7 @@ class RayExecutor:
             _connect(self._address, self._packages)
             return self
         here = local_capacity()
-        # Workers find what this process finds: the package where it is not installed, and a notebook's own modules.
-        os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        # A scheduler that ends a job signals all its processes at once. Ray's own must outlive the driver's orderly stop
-        # (it ends them with SIGKILL), so they inherit a mask; SIGINT they mask themselves.
-        handler = signal.getsignal(signal.SIGTERM)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            ray.init(
-                address="local",
-                num_cpus=here.cpus,
-                num_gpus=here.gpus,
-                resources={LEADER: here.cpus},
-                include_dashboard=False,
-                # Nothing large passes through it: workers get names and numbers, and load data themselves.
-                object_store_memory=128 * 2**20,
-                _node_ip_address="127.0.0.1",
-            )
-        finally:
-            # Ray has put its own handlers in place of ours: one prints a trace and aborts, the other exits at once.
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        ray_private.start(here, {LEADER: here.cpus})
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -174,8 +155,11 @@ def _connect(address: str, packages: Set[str]) -> None:
             # Ray itself asks for some minutes.
             socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
         # Sent along, so that a node needs what ddl needs, but neither ddl itself nor the same version of it.
-        modules = [sys.modules[name] for name in sorted(packages)]
-        ray.init(address=address, runtime_env={"py_modules": modules, "env_vars": RAY_SETTINGS})
+        # By its place: the module itself is more than Ray can hand on where this process is a job of the cluster.
+        modules = [_place(sys.modules[name]) for name in sorted(packages)]
+        sent = RAY_SETTINGS | {name: os.environ[name] for name in DATA_SETTINGS if name in os.environ}
+        with ray_private.our_settings():
+            ray.init(address=address, runtime_env={"py_modules": modules, "env_vars": sent})
     except (OSError, ValueError, ray.exceptions.AuthenticationError) as error:  # a ValueError: no address at all
         # Ray hands the refusal on as text, in what caused its error.
         if "AuthenticationError" in "".join(traceback.format_exception(error)):
@@ -183,6 +167,11 @@ def _connect(address: str, packages: Set[str]) -> None:
             raise ConfigError([f"--address {address}: {said}; RAY_AUTH_MODE=disabled where it has none."]) from error
         said = str(error).strip().rstrip(".")
         raise ConfigError([f"--address {address}: no cluster answers ({said}). Start one with: ray start --head."]) from error
+
+
+def _place(module: ModuleType) -> str:
+    """A package's folder, a module's file."""
+    return next(iter(module.__path__)) if hasattr(module, "__path__") else str(module.__file__)
 
 
 class _Next(Searcher):

@@ -131,7 +131,7 @@ def test_a_command_line_value_holds_for_every_draw(search):
             "task.dropout: should be less than 1, not 1.5.",
         ),
         ("search: {algorithm: tpe}\nsamples: 3\nspace: {task.lr: {loguniform: [0.0, 1.0]}}\n", "loguniform takes [low, high]"),
-        ("search: {algorithm: best}\n", "search.algorithm: should be 'random' or 'tpe', not 'best'."),
+        ("search: {algorithm: best}\n", "search.algorithm: should be 'random', 'tpe' or 'pbt', not 'best'."),
     ],
 )
 def test_what_cannot_be_searched_is_said(ask, more, said):
