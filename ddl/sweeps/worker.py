@@ -15,7 +15,7 @@ import torch
 from ddl.devices import Device, Strategy, lost_another
 from ddl.precision import Probe, candidates, probe
 from ddl.progress import Diverged, Progress, State
-from ddl.storage import TrialStore
+from ddl.storage.trials import TrialStore
 from ddl.sweeps.first_steps import STEPS, FirstSteps
 from ddl.tasks.task import Task
 from ddl.telemetry.sampler import Sampler
