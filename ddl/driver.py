@@ -88,13 +88,10 @@ def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor,
         limit = concurrent if any(plan.share.num_workers > 1 for _, plan in under) else None
         reports = place.run(_assignments(queue, under, owners, progress), limit)
         best: dict[str, list[float]] = {}
-        live = {one.folder: Live(one.folder) for one, _ in under}
         with contextlib.closing(reports):  # type: ignore[type-var]
             for report in reports:
                 for one in owners[report.trial_id]:
                     _record(one.ledger, report)
-                    if report.kind in ("measured", "ended"):
-                        live[one.folder].refresh()
                 _tell(owners[report.trial_id], report, best)
                 progress.update(report)
                 if report.kind in ("measured", "ended"):

@@ -38,7 +38,7 @@ OWNERS = {
     "pynvml": ["ddl/telemetry/*"],
     "matplotlib": ["ddl/figures.py"],
     "hydra": ["ddl/config.py"],
-    "fsspec": ["ddl/storage.py"],
+    "fsspec": ["ddl/storage/*"],
     "omegaconf": ["ddl/config.py"],
 }
 

@@ -15,7 +15,7 @@ from ddl.ledger import Reader
 
 from .command import ANYWHERE, PLUGIN, run_folder, start, wait_until
 
-pytestmark = pytest.mark.campaign
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(1200)]
 
 RAY = str(Path(sys.executable).with_name("ray"))
 TOGETHER = ("--sweep", str(PLUGIN / "paused.yaml"), "--scale", "smoke", "resources.cpus=2")
@@ -48,12 +48,12 @@ def begin(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen:
         assert process.poll() is None, "it ended early"
         return bool(list(folder.glob("out/paused/*/trials/*/checkpoints/step-?????????/manifest.json")))
 
-    wait_until(under_way, 200, "a checkpoint")
+    wait_until(under_way, 500, "a checkpoint")
     return process
 
 
 def assert_whole(process: subprocess.Popen, folder: Path) -> Path:
-    output, errors = process.communicate(timeout=250)
+    output, errors = process.communicate(timeout=500)
     assert process.returncode == 0, output + errors
     run = run_folder(output, folder)
     (trial,) = Reader(run).trials()
