@@ -58,7 +58,9 @@ def make_plans(console: Console, composed: Sequence[Job], place: Executor, out: 
         task = type(timed[0].task)
         with waiting(console, f"{job.name}: timing the first steps of each configuration"):
             precision = settled.get(task) if job.precision is None else job.precision
-            plan = planning.make(timed, job.trials, job.to_draw, part, place, precision, out, job.launch.checkpoint_every_s)
+            # A resumed run keeps its share: the same number of threads gives the same numbers.
+            launch = job.launch if job.precision is None else replace(job.launch, resources=replace(job.launch.resources, gpus=part.gpus))
+            plan = planning.settle(timed, job.trials, job.to_draw, part, place, launch, precision, out)
         settled.setdefault(task, plan.precision)
         plans.append(plan)
         if len(composed) > 1:
