@@ -79,7 +79,7 @@ def fit(
 
     if first_step == 0:
         cost = len(val) / batch_size * FORWARD_SHARE
-        yield progress(0, facts={**facts, "evaluations": epochs, "evaluation_steps": cost})
+        yield progress(0, facts={"evaluations": epochs, "evaluation_steps": cost, **facts})
     if first_step == total_steps:
         yield progress(total_steps)  # all is done, but what came of it can still be taken
 
@@ -126,6 +126,7 @@ def _evaluate(learner: Learner, val: Examples, batch_size: int, device: Device) 
     """Metrics of `val`. Batches are four times training's, since nothing is kept for a backward pass."""
     began = time.perf_counter()
     mine = device.share(torch.arange(len(val), device=device.torch))
-    metrics = {f"val/{name}": value for name, value in learner.evaluate(val.batch(part) for part in mine.split(4 * batch_size))}
+    found = learner.evaluate(val.batch(part) for part in mine.split(4 * batch_size))
+    metrics = {name if "/" in name else f"val/{name}": value for name, value in found}
     device.synchronise()
     return metrics | {"time/evaluate_s": time.perf_counter() - began}
