@@ -11,6 +11,7 @@ from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.learners.learner import Batch, Learner, Pipeline
 from ddl.learners.network import MakeOptimiser, Network
+from ddl.metrics.images import squared_error
 from ddl.metrics.means import Means
 from ddl.metrics.probe import linear_probe
 from ddl.models.autoencoders import Autoencoder
@@ -18,11 +19,6 @@ from ddl.precision import Precision
 from ddl.progress import State
 
 ENCODED_AT_ONCE = 1024
-
-
-def squared_error(reconstructions: Tensor, images: Tensor) -> Tensor:
-    """Each image's mean squared error over its pixels, [n]."""
-    return (reconstructions - images).square().flatten(1).mean(1)
 
 
 def strip(originals: Tensor, reconstructions: Tensor, columns: int = 10) -> bytes:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ddl.devices import Device
-from ddl.learners.autoencoder import squared_error, strip
+from ddl.learners.autoencoder import strip
 from ddl.learners.gallery import Gallery
 from ddl.learners.learner import Batch, Learner, Pipeline
 from ddl.learners.network import MakeOptimiser, Network
+from ddl.metrics.images import squared_error
 from ddl.metrics.means import Means
 from ddl.models.autoencoders import Reconstruction, VariationalAutoencoder
 from ddl.precision import Precision

@@ -32,7 +32,7 @@ def linear_probe(representations: Tensor, classes: Tensor, count: int) -> Callab
         return loss
 
     with torch.enable_grad():
-        optimiser.step(closure)  # type: ignore[arg-type]  (a closure that gives a tensor is what L-BFGS wants)
+        optimiser.step(closure)
 
     def predict(others: Tensor) -> Tensor:
         with torch.no_grad():

@@ -20,7 +20,7 @@ from ddl.precision import Precision
 
 LAYOUT = 1
 """Of the network and its training below: a judge of another one is another judge."""
-WIDTHS = [32, 64]
+WIDTHS = [16, 32]
 FEATURES = 128
 DROPOUT = 0.3
 LR = 1e-3
@@ -67,10 +67,10 @@ def _network(data: DataSet) -> ConvNet:
 
 
 def _train(data: DataSet, epochs: int, device: torch.device) -> dict[str, Tensor]:
-    """Weights of the network. Leaves torch's own generator as it was, for a trial may be under way."""
+    """Weights of the network. Leaves torch's own generator as it was, for a trial is under way, being evaluated."""
     alone = Device(device)  # the other processes of a trial wait for this one
     normalise = Normalise(data.mean, data.std).to(device)
-    with torch.random.fork_rng():
+    with torch.enable_grad(), torch.random.fork_rng():
         torch.manual_seed(stream(0, "judge", 0))
         learner = Classifier(
             _network(data),

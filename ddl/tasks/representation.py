@@ -1,43 +1,36 @@
 """Ten numbers for a digit: PCA and autoencoders (Karshenas, section 4 and table 4)."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-import torch
 from annotated_types import Len
 from pydantic import ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 from torch.optim import Adam
 
-from ddl.data import sources
-from ddl.data.splits import DataSet, Split
-from ddl.devices import Device, stream
-from ddl.fit import fit
-from ddl.learners.autoencoder import Compressor, squared_error, strip
+from ddl.data.splits import DataSet
+from ddl.devices import Device
+from ddl.learners.autoencoder import Compressor, strip
 from ddl.learners.learner import Pipeline
+from ddl.metrics.images import squared_error
 from ddl.metrics.probe import linear_probe
 from ddl.models import autoencoders
 from ddl.models.autoencoders import Autoencoder, halved
 from ddl.models.pca import pca, principal_components
 from ddl.models.preprocess import Unit
-from ddl.precision import Precision
 from ddl.progress import Predictor, Progress, State
-from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, PrecisionName, Task
+from ddl.tasks.images import ImageTask
+from ddl.tasks.task import STRICT, Count
 
 SHOWN = 10
 """Images of the figure: the first of the validation split."""
 
 
 @dataclass(frozen=True, config=STRICT)
-class Representation(Task):
+class Representation(ImageTask):
     data_sets: ClassVar[tuple[str, ...]] = ("mnist",)
 
     data_set: Literal["mnist"]
-    content: Literal["full", "sample"]
-    train_limit: CountOrZero
-    """Use only the first so many training images; 0 for all."""
-    val_limit: CountOrZero
-    """The same for validation."""
     size: Count
     """Side of the images, in pixels: resized to it, bilinearly."""
     latent: Count
@@ -55,12 +48,8 @@ class Representation(Task):
     """ReLU after the representation too."""
     output: Literal["sigmoid", "relu"]
     """What follows the last layer."""
-    lr: Positive
-    batch_size: Count
-    epochs: Count
     convolutional_epochs: Count
     """Of `convolutional`, which takes thirty times as long."""
-    precision: PrecisionName
 
     @field_validator("latent")
     @classmethod
@@ -78,41 +67,26 @@ class Representation(Task):
         return widths
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        data = sources.load(self.data_set, self.content)
-        train = data.train.limit(self.train_limit or None).to(device.torch)
-        val = data.val.limit(self.val_limit or None).to(device.torch)
+        data = self.load(self.data_set, device)
         if self.method == "pca":
-            yield from self._pca(data, train, val, device, resume)
+            yield from self._pca(data, device, resume)
             return
-        torch.manual_seed(stream(self.seed, "weights", 0))
-        model = self._model(train.inputs.shape[1])
-        precision = Precision.parse("fp32" if self.precision == "auto" else self.precision)
-        prepare, shown = Unit(self.size), val.inputs[:SHOWN]
+        model = self._model(data.train.inputs.shape[1])
         learner = Compressor(
             model,
             lambda parameters: Adam(parameters, lr=self.lr, fused=True),
-            prepare,
-            train,
+            Unit(self.size),
+            data.train,
             len(data.classes),
-            shown,
-            precision,
+            data.val.inputs[:SHOWN],
+            self.settled(),
             device,
         )
-        facts = self._facts(data, train, val, sum(parameter.numel() for parameter in model.parameters()), str(precision))
         # An evaluation encodes the training images too, for the probe.
-        facts["evaluation_steps"] = (len(val) + len(train) / 2) / self.batch_size / 3
-        yield from fit(
-            learner,
-            train,
-            val,
-            epochs=self.convolutional_epochs if self.method == "convolutional" else self.epochs,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            device=device,
-            unit="images",
-            facts=facts,
-            resume=resume,
-        )
+        steps = (len(data.val) + len(data.train) / 2) / self.batch_size / 3
+        facts = self.facts(data, [model]) | {"evaluation_steps": steps}
+        epochs = self.convolutional_epochs if self.method == "convolutional" else self.epochs
+        yield from self.train(learner, data.train, data.val, epochs, device, facts, resume)
 
     def _model(self, channels: int) -> Autoencoder:
         if self.method == "dense":
@@ -121,16 +95,9 @@ class Representation(Task):
             channels, self.size, self.convolutional_widths, self.latent, self.convolutional_up, self.relu_latent, self.output
         )
 
-    def _facts(self, data: DataSet, train: Split, val: Split, parameters: int, precision: str) -> dict[str, Any]:
-        return {
-            "data": data.origin.facts() | {"train": len(train), "val": len(val)},
-            "parameters": parameters,
-            "precision": precision,
-        }
-
-    def _pca(self, data: DataSet, train: Split, val: Split, device: Device, resume: State | None) -> Iterator[Progress]:
+    def _pca(self, data: DataSet, device: Device, resume: State | None) -> Iterator[Progress]:
         """One step, in closed form. With several processes each does it all, which takes less time than to share it out."""
-        prepare = Unit(self.size)
+        prepare, train, val = Unit(self.size), data.train, data.val
         model: Autoencoder | None = None
         if resume is not None and resume["step"] == 1:
             shape = (train.inputs.shape[1], self.size, self.size)
@@ -146,7 +113,7 @@ class Representation(Task):
             yield Progress(step=1, total_steps=1, epoch=1, state=state, predictor=predictor)
             return
         numbers = (self.latent + 1) * train.inputs.shape[1] * self.size**2
-        facts = self._facts(data, train, val, numbers, "fp32") | {"evaluations": 1, "evaluation_steps": 0.1}
+        facts = self.facts(data, []) | {"parameters": numbers, "precision": "fp32", "evaluations": 1, "evaluation_steps": 0.1}
         yield Progress(step=0, total_steps=1, epoch=0, state=state, facts=facts)
         images = prepare(train.inputs)
         model = principal_components(images, self.latent)
