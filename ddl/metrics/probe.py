@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 ITERATIONS = 200
 PENALTY = 1e-4
@@ -20,14 +20,13 @@ def linear_probe(representations: Tensor, classes: Tensor, count: int) -> Callab
     mean, std = representations.double().mean(0), representations.double().std(0)
     std = torch.where(std > 0, std, 1.0)
     inputs = (representations.double() - mean) / std
-    layer = nn.Linear(inputs.shape[1], count, device=inputs.device, dtype=torch.float64)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    optimiser = torch.optim.LBFGS(layer.parameters(), max_iter=ITERATIONS, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
+    weights = torch.zeros(inputs.shape[1], count, device=inputs.device, dtype=torch.float64, requires_grad=True)
+    biases = torch.zeros(count, device=inputs.device, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weights, biases], max_iter=ITERATIONS, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = F.cross_entropy(layer(inputs), classes) + PENALTY * layer.weight.square().sum()
+        loss = F.cross_entropy(inputs @ weights + biases, classes) + PENALTY * weights.square().sum()
         loss.backward()
         return loss
 
@@ -36,6 +35,6 @@ def linear_probe(representations: Tensor, classes: Tensor, count: int) -> Callab
 
     def predict(others: Tensor) -> Tensor:
         with torch.no_grad():
-            return layer((others.double() - mean) / std).argmax(1)
+            return ((others.double() - mean) / std @ weights + biases).argmax(1)
 
     return predict
