@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from ddl.data import store
-from ddl.data.augment import STRENGTHS
+from ddl.data.augment import Augmentation
 from ddl.data.splits import DataSet, fingerprint
 from ddl.devices import Device, stream
 from ddl.fit import fit
@@ -22,7 +22,8 @@ LAYOUT = 1
 """Of the network and its training below: a judge of another one is another judge."""
 WIDTHS = [16, 32]
 FEATURES = 128
-DROPOUT = 0.3
+DROPOUT = 0.2
+AUGMENTATION = Augmentation(zoom=0.1, rotation=0.2, translation=0.07, flip=0.0)
 LR = 1e-3
 BATCH_SIZE = 128
 FOLDER = "judges"
@@ -75,7 +76,7 @@ def _train(data: DataSet, epochs: int, device: torch.device) -> dict[str, Tensor
         learner = Classifier(
             _network(data),
             lambda parameters: Adam(parameters, lr=LR),
-            training=lambda images: normalise(STRENGTHS["light"](images.float())),
+            training=lambda images: normalise(AUGMENTATION(images.float())),
             evaluation=normalise,
             precision=Precision.parse("fp32"),
             device=alone,
