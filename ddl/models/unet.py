@@ -11,8 +11,8 @@ from ddl.models.autoencoders import halved
 class UNet(nn.Module):
     """Images in 0..1, [n, channels, size, size], to the same, [n, outputs, size, size]; `channels` is 1 or `outputs`.
 
-    What it computes is added to what it is given (residual learning: Zhang et al. 2017, arXiv:1608.03981), so it need not learn first
-    to copy; in evaluation the sum is cut off at 0 and 1.
+    What it computes is added to what it is given (residual learning: Zhang et al. 2017, arXiv:1608.03981), so it begins as a copy
+    and need not learn that first; in evaluation the sum is cut off at 0 and 1.
 
     Two 3x3 convolutions at each resolution, batch-normalised and with ReLU; 2x2 max pooling between them on the way down, bilinear
     doubling on the way up, where what had that resolution before is seen again. Convolutions are padded, so sizes are kept, where
@@ -27,6 +27,8 @@ class UNet(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.enlarge = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
         self.last = nn.Conv2d(widths[0], outputs, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         kept: list[Tensor] = []

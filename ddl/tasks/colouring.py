@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Len
-from pydantic import field_validator
+from annotated_types import Ge
 from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.optim import Adam, Optimizer
@@ -16,12 +15,11 @@ from ddl.devices import Device
 from ddl.learners.adversarial import Game
 from ddl.learners.translation import AdversarialTranslator, Examination, Translator
 from ddl.metrics.images import absolute_error, colourfulness, grey
-from ddl.models.autoencoders import halved
 from ddl.models.initial import dcgan
 from ddl.models.preprocess import Unit
 from ddl.models.unet import PatchDiscriminator, UNet
 from ddl.progress import Progress, State
-from ddl.tasks.images import ImageTask
+from ddl.tasks.images import ImageTask, UNetWidths
 from ddl.tasks.task import STRICT, Count, Number, Share
 
 CHANNELS, SIZE, _ = cifar10.SHAPE
@@ -36,20 +34,13 @@ class Colouring(ImageTask):
     data_set: Literal["cifar10"]
     model: Literal["unet", "cgan"]
     """`unet`: the mean absolute error alone. `cgan`: with a discriminator."""
-    widths: Annotated[list[Count], Len(1, 6)]
-    """Channels of the U-Net at each resolution; each further one halves the image."""
+    widths: UNetWidths
     discriminator_width: Count
     """Channels of the discriminator's first convolution; `unet` ignores it, as the next."""
     mae_weight: Annotated[Number, Ge(0)]
     """Of the mean absolute error beside the generator's loss."""
     beta1: Share
     """Of Adam."""
-
-    @field_validator("widths")
-    @classmethod
-    def _can_be_pooled(cls, widths: list[int]) -> list[int]:
-        halved(SIZE, len(widths) - 1)
-        return widths
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)

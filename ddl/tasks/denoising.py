@@ -1,9 +1,8 @@
 """Noise taken from images by a U-Net, trained with three losses (Karshenas, section 4, table 5 and figure 5)."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from annotated_types import Len
 from pydantic import field_validator
 from pydantic.dataclasses import dataclass
 from torch.optim import Adam
@@ -14,11 +13,10 @@ from ddl.data.sets import cifar10
 from ddl.devices import Device, stream
 from ddl.learners.translation import Examination, Translator
 from ddl.metrics.images import check_window, loss, psnr_db, squared_error, ssim
-from ddl.models.autoencoders import halved
 from ddl.models.preprocess import Unit
 from ddl.models.unet import UNet
 from ddl.progress import Progress, State
-from ddl.tasks.images import ImageTask
+from ddl.tasks.images import ImageTask, UNetWidths
 from ddl.tasks.task import STRICT, Count, Positive
 
 CHANNELS, SIZE, _ = cifar10.SHAPE
@@ -39,20 +37,13 @@ class Denoising(ImageTask):
     """`ssim`: 1 - SSIM. `psnr`: 1 / PSNR."""
     ssim_window: Count
     """Side of the window that `ssim` compares, in pixels. The metric's is always 11."""
-    widths: Annotated[list[Count], Len(1, 6)]
-    """Channels of the U-Net at each resolution; each further one halves the image."""
+    widths: UNetWidths
 
     @field_validator("ssim_window")
     @classmethod
     def _fits(cls, window: int) -> int:
         check_window(window, SIZE)
         return window
-
-    @field_validator("widths")
-    @classmethod
-    def _can_be_pooled(cls, widths: list[int]) -> list[int]:
-        halved(SIZE, len(widths) - 1)
-        return widths
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)

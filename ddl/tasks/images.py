@@ -2,20 +2,33 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Len
+from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from ddl.data import sources
+from ddl.data.sets import cifar10
 from ddl.data.splits import DataSet, Examples
 from ddl.devices import Device, stream
 from ddl.fit import fit
 from ddl.learners.learner import Learner
+from ddl.models.autoencoders import halved
 from ddl.precision import Precision
 from ddl.progress import Progress, State
 from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, PrecisionName, Task
+
+
+def _can_be_pooled(widths: list[int]) -> list[int]:
+    halved(cifar10.SHAPE[1], len(widths) - 1)
+    return widths
+
+
+UNetWidths = Annotated[list[Count], Len(1, 6), AfterValidator(_can_be_pooled)]
+"""Channels of a U-Net on CIFAR-10 at each resolution; each further one halves the image."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -18,11 +18,11 @@ from ddl.models.cnn import ConvNet
 from ddl.models.preprocess import Normalise
 from ddl.precision import Precision
 
-LAYOUT = 1
+LAYOUT = 2
 """Of the network and its training below: a judge of another one is another judge."""
-WIDTHS = [16, 32]
+WIDTHS = [16, 32, 64]
 FEATURES = 128
-DROPOUT = 0.1
+DROPOUT = 0.0
 AUGMENTATION = Augmentation(zoom=0.1, rotation=0.2, translation=0.07, flip=0.0)
 LR = 3e-3
 """Of Adam, at first; it falls to 0 linearly."""
