@@ -82,7 +82,7 @@ class Compressor(Learner):
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
         self._network.eval()
         images = self._prepare(self._shown)
-        yield f"reconstructions-{epoch:03d}.png", strip(images, self._network.through(self._model, images))
+        yield "reconstructions.png", strip(images, self._network.through(self._model, images))
 
     def predictor(self) -> nn.Module:
         return Pipeline(self._prepare, self._model).eval()

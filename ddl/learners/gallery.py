@@ -35,12 +35,15 @@ class Gallery:
         return verdict
 
     def show(self, decode: Decode, epoch: int) -> Iterator[tuple[str, bytes]]:
-        """Images of the first latents, and walks between pairs of them."""
-        yield f"samples-{epoch:03d}.png", figures.grid(decode(self.latents[:SAMPLES]), COLUMNS)
+        """Images of the first latents, kept after 1, 2, 4, 8, ... epochs beside the newest, and walks between pairs of latents."""
+        samples = figures.grid(decode(self.latents[:SAMPLES]), COLUMNS)
+        yield "samples.png", samples
+        if epoch.bit_count() == 1:
+            yield f"samples-{epoch:03d}.png", samples
         # Few latents make few walks.
         pairs = self.latents[: min(2 * WALKS, len(self.latents) // 2 * 2)].unflatten(0, (-1, 2))
         walks = spherical(pairs[:, 0], pairs[:, 1], STOPS).flatten(0, 1)
-        yield f"interpolation-{epoch:03d}.png", figures.grid(decode(walks), STOPS)
+        yield "interpolation.png", figures.grid(decode(walks), STOPS)
 
 
 def spherical(a: Tensor, b: Tensor, stops: int) -> Tensor:

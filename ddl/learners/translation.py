@@ -47,11 +47,11 @@ class Examination:
         yield from means.results()
 
     @torch.no_grad()
-    def show(self, network: Network, epoch: int) -> Iterator[tuple[str, bytes | str]]:
+    def show(self, network: Network) -> Iterator[tuple[str, bytes | str]]:
         network.eval()
         source, target = (self.prepare(images) for images in self._shown)
         columns = [source.expand_as(target), network.through(network.module, source), target]
-        yield f"strip-{epoch:03d}.png", figures.grid(torch.stack(columns, dim=1).flatten(0, 1), len(columns), self._captions)
+        yield "strip.png", figures.grid(torch.stack(columns, dim=1).flatten(0, 1), len(columns), self._captions)
 
 
 class Translator(Learner):
@@ -82,7 +82,7 @@ class Translator(Learner):
         yield from self._examination.evaluate(self._network, batches)
 
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
-        yield from self._examination.show(self._network, epoch)
+        yield from self._examination.show(self._network)
 
     def predictor(self) -> nn.Module:
         return Pipeline(self._examination.prepare, self._network.module).eval()
@@ -126,7 +126,7 @@ class AdversarialTranslator(Learner):
         yield from self._examination.evaluate(self._game.generator, batches)
 
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
-        yield from self._examination.show(self._game.generator, epoch)
+        yield from self._examination.show(self._game.generator)
 
     def predictor(self) -> nn.Module:
         return Pipeline(self._examination.prepare, self._game.generator.module).eval()

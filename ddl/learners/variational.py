@@ -70,7 +70,7 @@ class Variational(Learner):
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
         self._network.eval()
         images = self._prepare(self._shown)
-        yield f"reconstructions-{epoch:03d}.png", strip(images, self._network.through(self._model, images)[0])
+        yield "reconstructions.png", strip(images, self._network.through(self._model, images)[0])
         yield from self._gallery.show(self._decode, epoch)
 
     def predictor(self) -> nn.Module:

@@ -129,5 +129,5 @@ class Representation(ImageTask):
             state=state,
             predictor=predictor,
             metrics={name: value.double().mean().item() for name, value in metrics.items()},
-            figures={"reconstructions-001.png": strip(images[:SHOWN], model(images[:SHOWN]))},
+            figures={"reconstructions.png": strip(images[:SHOWN], model(images[:SHOWN]))},
         )

@@ -22,7 +22,7 @@ def test_pca_is_one_step_that_measures_all():
     assert last.metrics.keys() == {"train/mse", "train/accuracy", "val/mse", "val/accuracy"}
     assert last.metrics["val/accuracy"] > 0.6
     assert 0 < last.metrics["train/mse"] < last.metrics["val/mse"] < 0.05
-    assert last.figures["reconstructions-001.png"].startswith(b"\x89PNG")
+    assert last.figures["reconstructions.png"].startswith(b"\x89PNG")
 
 
 def test_more_numbers_lose_less():
@@ -55,6 +55,11 @@ def test_pca_that_was_stopped_before_its_step_does_it(tmp_path):
 def test_each_method_has_its_own_epochs():
     assert [next(build(name).run(CPU)).facts["evaluations"] for name in ("representation", "representation: convolutional")] == [2, 2]
     assert next(build("representation: convolutional", convolutional_epochs=3).run(CPU)).facts["evaluations"] == 3
+
+
+def test_an_evaluation_is_expected_to_cost_what_the_probe_reads_too():
+    facts = next(build("representation").run(CPU)).facts
+    assert facts["evaluation_steps"] == pytest.approx((20 + 40 / 2) / 16 / 3)
 
 
 @pytest.mark.parametrize(
