@@ -10,15 +10,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
+    {"sharding"},
     {"progress", "devices", "yamlfile", "ledger", "provenance", "figures"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry"},
+    {"storage"},
     {"learners", "rl"},
     {"fit"},
     {"tasks"},
     {"schema"},
     {"config"},
     {"sweeps"},
-    {"terminal", "console"},
+    {"terminal", "console", "reproduce"},
+    {"driver"},
     {"run"},
     {"launch"},
 ]
@@ -30,9 +33,12 @@ READERS = {"reports", "tracking"}
 OWNERS = {
     "ray": ["ddl/sweeps/ray_*.py", "ddl/rl/*"],
     "wandb": ["ddl/tracking/*", "ddl/reports/wandb_report.py"],
+    "optuna": ["ddl/sweeps/search.py"],
+    "wandb_workspaces": ["ddl/reports/wandb_report.py"],
     "pynvml": ["ddl/telemetry/*"],
     "matplotlib": ["ddl/figures.py"],
     "hydra": ["ddl/config.py"],
+    "fsspec": ["ddl/storage.py"],
     "omegaconf": ["ddl/config.py"],
 }
 

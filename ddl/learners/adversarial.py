@@ -1,6 +1,7 @@
 """Two networks against each other: a generator, and a discriminator that tells its images from real ones."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ COLLAPSED = 0.9
 
 class Game:
     """A generator and a discriminator and what either loses (Goodfellow et al. 2014, arXiv:1406.2661; the generator's loss is the
-    non-saturating one)."""
+    non-saturating one). Raises ValueError where the processes of a trial would share out the parameters."""
 
     def __init__(
         self,
@@ -31,6 +32,8 @@ class Game:
         precision: Precision,
         device: Device,
     ):
+        if device.shards:
+            raise ValueError("strategy fsdp: the discriminator computes outside of its own training too. Take ddp for a GAN.")
         self.generator = Network(generator, optimiser, precision, device)
         self.discriminator = Network(discriminator, optimiser, precision, device)
 
@@ -92,8 +95,7 @@ class Adversarial(Learner):
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
-        self._game.generator.eval()
-        verdict = self._gallery.verdict(self._decode)
+        verdict = self._gallery.verdict(partial(self._game.generator.through, self._game.generator.trained()))
         for inputs, classes in batches:
             verdict.real(self._prepare(inputs), classes)
         found = dict(verdict.results())
@@ -102,13 +104,9 @@ class Adversarial(Learner):
             raise Diverged(f"the generator has collapsed: {share:.0%} of its images are of one class after {self._steps} steps")
         yield from found.items()
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        return self._game.generator.through(self._game.generator.module, latents)
-
     @torch.no_grad()
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
-        self._game.generator.eval()
-        yield from self._gallery.show(self._decode, epoch)
+        yield from self._gallery.show(partial(self._game.generator.through, self._game.generator.trained()), epoch)
 
     def state_dict(self) -> State:
         return {"game": self._game.state_dict(), "steps": self._steps}

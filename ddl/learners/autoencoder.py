@@ -1,6 +1,7 @@
 """Autoencoders: trained to give an image back, judged by what of it their representation keeps."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +49,7 @@ class Compressor(Learner):
     ):
         """`shown` are the images of the figure."""
         self._network = Network(model, optimiser, precision, device)
-        self._model, self._prepare, self._device = model, prepare, device
+        self._prepare, self._device = prepare, device
         self._train, self._classes, self._shown = train, classes, shown
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -60,32 +61,31 @@ class Compressor(Learner):
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
-        self._network.eval()
-        predict, accuracy = self._probe()
+        model = self._network.trained()
+        predict, accuracy = self._probe(model)
         means = Means(self._device)
         for inputs, classes in batches:
             images = self._prepare(inputs)
-            representations = self._network.through(self._model.encode, images)
-            error = squared_error(self._network.through(self._model.decode, representations), images)
+            representations = self._network.through(model.encode, images)
+            error = squared_error(self._network.through(model.decode, representations), images)
             means.add({"loss": error, "mse": error, "accuracy": (predict(representations) == classes).double()})
         yield from means.results()
         yield "train/accuracy", accuracy
 
-    def _probe(self) -> tuple[Callable[[Tensor], Tensor], float]:
+    def _probe(self, model: Any) -> tuple[Callable[[Tensor], Tensor], float]:
         """What tells classes from representations, and its accuracy on those it was fitted to."""
         parts = self._train.inputs.split(ENCODED_AT_ONCE)
-        encoded = torch.cat([self._network.through(self._model.encode, self._prepare(part)) for part in parts])
+        encoded = torch.cat([self._network.through(model.encode, self._prepare(part)) for part in parts])
         predict = linear_probe(encoded, self._train.targets, self._classes)
         return predict, (predict(encoded) == self._train.targets).double().mean().item()
 
     @torch.no_grad()
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
-        self._network.eval()
         images = self._prepare(self._shown)
-        yield "reconstructions.png", strip(images, self._network.through(self._model, images))
+        yield "reconstructions.png", strip(images, self._network.through(self._network.trained(), images))
 
     def predictor(self) -> nn.Module:
-        return Pipeline(self._prepare, self._model).eval()
+        return Pipeline(self._prepare, self._network.trained()).eval()
 
     def state_dict(self) -> State:
         return self._network.state_dict()

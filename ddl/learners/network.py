@@ -17,13 +17,13 @@ MakeOptimiser = Callable[[Iterable[nn.Parameter]], Optimizer]
 class Network:
     """On its device, in its precision, its gradients averaged over all processes that train the trial.
 
-    Called, it gives the module's outputs in fp32. `module` is the plain one, for use without training it.
+    Called, it gives the module's outputs in fp32, to be trained on. For all else there is `trained`.
     """
 
     def __init__(self, module: nn.Module, optimiser: MakeOptimiser, precision: Precision, device: Device):
         self.module = module.to(device.torch)
-        self._optimiser = optimiser(self.module.parameters())
         self._replicated = device.replicate(precision.apply(self.module))
+        self._optimiser = optimiser(self.module.parameters())  # of what sharding leaves of them
         self._precision, self._device = precision, device
 
     def __call__(self, inputs: Tensor) -> Any:
@@ -39,8 +39,10 @@ class Network:
     def train(self) -> None:
         self._replicated.train()
 
-    def eval(self) -> None:
+    def trained(self) -> Any:
+        """The module (`Any`, for its parts are called too) as it is now, whole and in eval mode. Every process has to ask for it."""
         self._replicated.eval()
+        return self._device.whole(self.module).eval()
 
     def minimise(self, loss: Tensor) -> None:
         """One step of the optimiser on the gradient of `loss`."""
@@ -52,5 +54,5 @@ class Network:
         return {"model": self.module.state_dict(), "optimiser": optimiser_state(self._optimiser)}
 
     def load_state_dict(self, state: State) -> None:
-        self.module.load_state_dict(state["model"])
+        self._device.load(self.module, state["model"])
         load_optimiser(self._optimiser, state["optimiser"])

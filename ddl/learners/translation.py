@@ -37,20 +37,18 @@ class Examination:
 
     @torch.no_grad()
     def evaluate(self, network: Network, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
-        network.eval()
-        means = Means(self._device)
+        model, means = network.trained(), Means(self._device)
         for given, wanted in batches:
             source, target = self.prepare(given), self.prepare(wanted)
-            predicted = network.through(network.module, source)
+            predicted = network.through(model, source)
             values = {name: measure(predicted, target) for name, measure in self._measures.items()}
             means.add(values | {name: measure(source, target) for name, measure in self._baselines.items()})
         yield from means.results()
 
     @torch.no_grad()
     def show(self, network: Network) -> Iterator[tuple[str, bytes | str]]:
-        network.eval()
         source, target = (self.prepare(images) for images in self._shown)
-        columns = [source.expand_as(target), network.through(network.module, source), target]
+        columns = [source.expand_as(target), network.through(network.trained(), source), target]
         yield "strip.png", figures.grid(torch.stack(columns, dim=1).flatten(0, 1), len(columns), self._captions)
 
 
@@ -85,7 +83,7 @@ class Translator(Learner):
         yield from self._examination.show(self._network)
 
     def predictor(self) -> nn.Module:
-        return Pipeline(self._examination.prepare, self._network.module).eval()
+        return Pipeline(self._examination.prepare, self._network.trained()).eval()
 
     def state_dict(self) -> State:
         return self._network.state_dict()
@@ -129,7 +127,7 @@ class AdversarialTranslator(Learner):
         yield from self._examination.show(self._game.generator)
 
     def predictor(self) -> nn.Module:
-        return Pipeline(self._examination.prepare, self._game.generator.module).eval()
+        return Pipeline(self._examination.prepare, self._game.generator.trained()).eval()
 
     def state_dict(self) -> State:
         return self._game.state_dict()

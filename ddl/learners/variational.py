@@ -1,6 +1,8 @@
 """A variational autoencoder, with its Kullback-Leibler term or without."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,45 +38,44 @@ class Variational(Learner):
         device: Device,
     ):
         self._network = Network(model, optimiser, precision, device)
-        self._model, self._prepare, self._kl_weight = model, prepare, kl_weight
+        self._prepare, self._kl_weight = prepare, kl_weight
         self._gallery, self._shown, self._device = gallery, shown, device
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         self._network.train()
-        parts = {name: value.mean() for name, value in self._parts(self._prepare(batch[0])).items()}
+        parts = {name: value.mean() for name, value in self._parts(self._network, self._prepare(batch[0])).items()}
         self._network.minimise(parts["loss"])
         return {name: value.detach() for name, value in parts.items()}
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
-        self._network.eval()
-        verdict, means = self._gallery.verdict(self._decode), Means(self._device)
+        model = self._network.trained()
+        verdict, means = self._gallery.verdict(self._through(model.decode)), Means(self._device)
         for inputs, classes in batches:
             images = self._prepare(inputs)
-            means.add(self._parts(images))
+            means.add(self._parts(self._through(model), images))
             verdict.real(images, classes)
         yield from means.results()
         yield from verdict.results()
 
-    def _parts(self, images: Tensor) -> dict[str, Tensor]:
+    def _parts(self, model: Callable[[Tensor], Any], images: Tensor) -> dict[str, Tensor]:
         """Each image's loss and what it is made of, [n]."""
-        reconstructions, mean, log_variance = self._network(images)
+        reconstructions, mean, log_variance = model(images)
         error = squared_error(reconstructions, images)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
         return {"loss": error + self._kl_weight * kl / images[0].numel(), "mse": error, "kl": kl}
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        return self._network.through(self._model.decode, latents)
+    def _through(self, part: nn.Module) -> Callable[[Tensor], Any]:
+        return partial(self._network.through, part)
 
     @torch.no_grad()
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
-        self._network.eval()
-        images = self._prepare(self._shown)
-        yield "reconstructions.png", strip(images, self._network.through(self._model, images)[0])
-        yield from self._gallery.show(self._decode, epoch)
+        model, images = self._network.trained(), self._prepare(self._shown)
+        yield "reconstructions.png", strip(images, self._network.through(model, images)[0])
+        yield from self._gallery.show(self._through(model.decode), epoch)
 
     def predictor(self) -> nn.Module:
-        return Pipeline(self._prepare, Reconstruction(self._model)).eval()
+        return Pipeline(self._prepare, Reconstruction(self._network.trained())).eval()
 
     def state_dict(self) -> State:
         return self._network.state_dict()

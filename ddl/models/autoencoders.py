@@ -48,7 +48,8 @@ class VariationalAutoencoder(nn.Module):
 class Reconstruction(nn.Module):
     """A variational autoencoder as it is used: images to reconstructions."""
 
-    def __init__(self, model: VariationalAutoencoder):
+    def __init__(self, model: nn.Module):
+        """`model` is a `VariationalAutoencoder`."""
         super().__init__()
         self.model = model
 

@@ -27,8 +27,8 @@ class UNet(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.enlarge = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
         self.last = nn.Conv2d(widths[0], outputs, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, images: Tensor) -> Tensor:
         kept: list[Tensor] = []
