@@ -39,14 +39,16 @@ def judge(data: DataSet, epochs: int, device: torch.device) -> Judge:
     with a fixed seed, augmented a little, in fp32.
     """
     file = f"{data.origin.name}-{data.origin.sha256[:16]}-{epochs}-{LAYOUT}.safetensors"
-    model = _network(data)
-    with store.lock(FOLDER):
-        weights = _read(file)
-        if weights is None:
-            log.info("training the classifier that scores generated images of %s, %d epochs", data.origin.name, epochs)
-            weights = _train(data, epochs, device)
-            store.keep(FOLDER, file, weights, {"sha256": fingerprint(weights)})
-    model.load_state_dict(weights)
+    # A trial is under way, being evaluated: it must find torch's generators as it left them.
+    with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model = _network(data)
+        with store.lock(FOLDER):
+            weights = _read(file)
+            if weights is None:
+                log.info("training the classifier that scores generated images of %s, %d epochs", data.origin.name, epochs)
+                weights = _train(data, epochs, device)
+                store.keep(FOLDER, file, weights, {"sha256": fingerprint(weights)})
+        model.load_state_dict(weights)
     # Generated images are in 0..1, not in 0..255.
     normalise = Normalise([value / 255 for value in data.mean], [value / 255 for value in data.std])
     features = nn.Sequential(normalise, model.features, *model.head[:-1])
@@ -69,24 +71,23 @@ def _network(data: DataSet) -> ConvNet:
 
 
 def _train(data: DataSet, epochs: int, device: torch.device) -> dict[str, Tensor]:
-    """Weights of the network. Leaves torch's own generator as it was, for a trial is under way, being evaluated."""
+    """Weights of the network."""
     alone = Device(device)  # the other processes of a trial wait for this one
     normalise = Normalise(data.mean, data.std).to(device)
-    with torch.enable_grad(), torch.random.fork_rng():
-        torch.manual_seed(stream(0, "judge", 0))
-        model = _network(data)
-        optimiser = Adam(model.to(device).parameters(), lr=LR)
-        learner = Classifier(
-            model,
-            lambda _: optimiser,
-            training=lambda images: normalise(AUGMENTATION(images.float())),
-            evaluation=normalise,
-            precision=Precision.parse("fp32"),
-            device=alone,
-        )
-        splits = data.train.to(device), data.val.limit(BATCH_SIZE).to(device)
-        for done in fit(learner, *splits, epochs=epochs, batch_size=BATCH_SIZE, seed=0, device=alone, unit="images", facts={}):
-            optimiser.param_groups[0]["lr"] = LR * (1 - done.step / done.total_steps)
+    torch.manual_seed(stream(0, "judge", 0))
+    model = _network(data)
+    optimiser = Adam(model.to(device).parameters(), lr=LR)
+    learner = Classifier(
+        model,
+        lambda _: optimiser,
+        training=lambda images: normalise(AUGMENTATION(images.float())),
+        evaluation=normalise,
+        precision=Precision.parse("fp32"),
+        device=alone,
+    )
+    splits = data.train.to(device), data.val.limit(BATCH_SIZE).to(device)
+    for done in fit(learner, *splits, epochs=epochs, batch_size=BATCH_SIZE, seed=0, device=alone, unit="images", facts={}):
+        optimiser.param_groups[0]["lr"] = LR * (1 - done.step / done.total_steps)
     return {name: tensor.cpu().contiguous() for name, tensor in learner.state_dict()["model"].items()}
 
 

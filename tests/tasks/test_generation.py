@@ -7,9 +7,11 @@ import torch
 from pydantic import ValidationError
 
 from ddl.data import sources, store
+from ddl.devices import Device
 from ddl.learners import adversarial
 from ddl.metrics.images import colourfulness
 from ddl.models.preprocess import Unit
+from ddl.precision import Precision
 from ddl.progress import Diverged
 from ddl.tasks import judge as judges
 from ddl.tasks.judge import judge
@@ -165,3 +167,9 @@ def test_a_sweeps_file_is_told_which_line_is_wrong(ask):
     assert len(problems) == 1
     assert problems[0].startswith("small.yaml:6: task.ssim_window")
     assert "larger than the images" in problems[0]
+
+
+def test_a_gans_parameters_are_not_shared_out():
+    shared = Device(torch.device("cpu"), 0, 2, "fsdp")
+    with pytest.raises(ValueError, match=r"strategy fsdp: .* Take ddp for a GAN"):
+        adversarial.Game(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), torch.optim.Adam, Precision.parse("fp32"), shared)
