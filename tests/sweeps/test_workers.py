@@ -41,12 +41,13 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 
 
 def begin(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen:
-    """The sweep, once two workers have stored a checkpoint of its one trial."""
+    """The sweep, once two workers have stored a checkpoint of its one trial's second epoch."""
     process = start(*TOGETHER, *arguments, "--address", cluster.address, "--out", str(folder / "out"), cwd=folder, how=ANYWHERE)
 
     def under_way() -> bool:
         assert process.poll() is None, "it ended early"
-        return bool(list(folder.glob("out/paused/*/trials/*/checkpoints/step-?????????/manifest.json")))
+        stored = folder.glob("out/paused/*/trials/*/checkpoints/step-?????????/manifest.json")
+        return any(int(path.parent.name.removeprefix("step-")) > STEPS_PER_EPOCH for path in stored)
 
     wait_until(under_way, 500, "a checkpoint")
     return process
