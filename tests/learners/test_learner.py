@@ -4,16 +4,19 @@ import importlib
 import inspect
 import math
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
 
 from ddl import checkpoints, learners
+from ddl.data.series import FORMS, Scaler, Windows
 from ddl.devices import Device
+from ddl.learners.forecasting import Picture, Regressor
 from ddl.learners.learner import Batch, Learner
 from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
+from ddl.models.forecaster import Forecaster
 from ddl.precision import Precision
 
 CPU = Device(torch.device("cpu"))
@@ -37,9 +40,24 @@ def images_and_classes(n: int) -> Batch:
     return torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 3, (n,))
 
 
+def regressor() -> Learner:
+    def optimiser(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=0.02)
+
+    form, picture = FORMS["logarithm"], Picture([], [], {}, epochs=1)
+    return Regressor(Forecaster(hidden=8, dropout=0.0), optimiser, form, Scaler(5.0, 0.5), Windows(*series_windows(3), 1), picture, CPU)
+
+
+def series_windows(n: int) -> Batch:
+    inputs = torch.randn(n, 5)
+    actual = 100 + 20 * inputs[:, -1]
+    return inputs, inputs[:, -1] - inputs[:, 0], torch.zeros(n), actual, torch.stack([actual + 1, actual - 1], dim=1)
+
+
 LEARNERS: dict[str, tuple[Callable[[], Learner], Callable[[int], Batch]]] = {
     "Classifier with Adam": (classifier(lambda parameters: torch.optim.Adam(parameters, lr=0.01)), images_and_classes),
     "Classifier with SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)), images_and_classes),
+    "Regressor": (regressor, series_windows),
     "Classifier with plain SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1)), images_and_classes),
 }
 """How to make one, with weights from torch's generator, and a batch of so many examples for it."""
