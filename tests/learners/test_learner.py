@@ -11,12 +11,16 @@ import torch
 
 from ddl import checkpoints, learners
 from ddl.data.series import FORMS, Scaler, Windows
+from ddl.data.text import TextWindows
+from ddl.data.tokens import Vocabulary
 from ddl.devices import Device
 from ddl.learners.forecasting import Picture, Regressor
+from ddl.learners.language import Language, Writing
 from ddl.learners.learner import Batch, Learner
 from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
 from ddl.models.forecaster import Forecaster
+from ddl.models.language import LanguageModel
 from ddl.precision import Precision
 
 CPU = Device(torch.device("cpu"))
@@ -40,12 +44,27 @@ def images_and_classes(n: int) -> Batch:
     return torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 3, (n,))
 
 
-def regressor() -> Learner:
-    def optimiser(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=0.02)
+def adam(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=0.02)
 
+
+TEXT = "the rain in spain stays mainly in the plain\n" * 20
+
+
+def language() -> Learner:
+    vocabulary = Vocabulary.learn(TEXT, "word", 20)
+    writing = Writing(vocabulary, "the", [0.5, 2.0], texts=2, tokens=6, references=[TEXT])
+    return Language(LanguageModel(len(vocabulary), 8, 12, 1, dropout=0.1), adam, steps=1000, clip=1.0, writing=writing, device=CPU)
+
+
+def text_windows(n: int) -> Batch:
+    windows = TextWindows(*Vocabulary.learn(TEXT, "word", 20).encode(TEXT), first=1, length=5, context=0)
+    return windows.batch(torch.randint(len(windows), (n,)))
+
+
+def regressor() -> Learner:
     form, picture = FORMS["logarithm"], Picture([], [], {}, epochs=1)
-    return Regressor(Forecaster(hidden=8, dropout=0.0), optimiser, form, Scaler(5.0, 0.5), Windows(*series_windows(3), 1), picture, CPU)
+    return Regressor(Forecaster(hidden=8, dropout=0.0), adam, form, Scaler(5.0, 0.5), Windows(*series_windows(3), 1), picture, CPU)
 
 
 def series_windows(n: int) -> Batch:
@@ -58,6 +77,7 @@ LEARNERS: dict[str, tuple[Callable[[], Learner], Callable[[int], Batch]]] = {
     "Classifier with Adam": (classifier(lambda parameters: torch.optim.Adam(parameters, lr=0.01)), images_and_classes),
     "Classifier with SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)), images_and_classes),
     "Regressor": (regressor, series_windows),
+    "Language": (language, text_windows),
     "Classifier with plain SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1)), images_and_classes),
 }
 """How to make one, with weights from torch's generator, and a batch of so many examples for it."""
