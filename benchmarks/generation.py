@@ -61,7 +61,10 @@ def main() -> None:
     contestants: dict[str, tuple[Callable[[], object], int]] = {
         "batched": (lambda: generate(model, prompts, given.length, temperatures, generator), given.batch * given.length),
         "loop": (lambda: [loop(model, prompts[:1], given.length, reread=False) for _ in range(LOOP_TEXTS)], LOOP_TEXTS * given.length),
-        "re-reading loop": (lambda: [loop(model, prompts[:1], given.length, reread=True) for _ in range(LOOP_TEXTS)], LOOP_TEXTS * given.length),
+        "re-reading loop": (
+            lambda: [loop(model, prompts[:1], given.length, reread=True) for _ in range(LOOP_TEXTS)],
+            LOOP_TEXTS * given.length,
+        ),
     }
     for draw, _ in contestants.values():  # warm-up
         draw()

@@ -13,14 +13,17 @@ from ddl import checkpoints, learners
 from ddl.data.series import FORMS, Scaler, Windows
 from ddl.data.text import TextWindows
 from ddl.data.tokens import Vocabulary
+from ddl.data.words import Texts, Words
 from ddl.devices import Device
 from ddl.learners.forecasting import Picture, Regressor
 from ddl.learners.language import Language, Writing
 from ddl.learners.learner import Batch, Learner
+from ddl.learners.sentiment import Questions, Sentiment
 from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
 from ddl.models.forecaster import Forecaster
 from ddl.models.language import LanguageModel
+from ddl.models.reader import Reader
 from ddl.precision import Precision
 
 CPU = Device(torch.device("cpu"))
@@ -62,6 +65,20 @@ def text_windows(n: int) -> Batch:
     return windows.batch(torch.randint(len(windows), (n,)))
 
 
+WORDS = Words(["good bad fair foul fine"], size=10, min_count=1)
+
+
+def sentiment() -> Learner:
+    model = Reader(torch.randn(len(WORDS), 6), trainable=True, hidden=8, dropout=0.1, pooling="last", bidirectional=False)
+    return Sentiment(model, adam, Questions(WORDS, ["good fair", "bad foul"], "fine"), CPU)
+
+
+def texts_and_classes(n: int) -> Batch:
+    """Of a text's words those before the number 4 are of one class. All are of one length, so that parts are padded alike."""
+    encoded = torch.randint(2, len(WORDS), (n, 6))
+    return Texts.of(encoded.tolist(), (encoded[:, -1] < 4).long().tolist()).batch(torch.arange(n))
+
+
 def regressor() -> Learner:
     form, picture = FORMS["logarithm"], Picture([], [], {}, epochs=1)
     return Regressor(Forecaster(hidden=8, dropout=0.0), adam, form, Scaler(5.0, 0.5), Windows(*series_windows(3), 1), picture, CPU)
@@ -78,6 +95,7 @@ LEARNERS: dict[str, tuple[Callable[[], Learner], Callable[[int], Batch]]] = {
     "Classifier with SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)), images_and_classes),
     "Regressor": (regressor, series_windows),
     "Language": (language, text_windows),
+    "Sentiment": (sentiment, texts_and_classes),
     "Classifier with plain SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1)), images_and_classes),
 }
 """How to make one, with weights from torch's generator, and a batch of so many examples for it."""

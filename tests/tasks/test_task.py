@@ -45,6 +45,16 @@ TINY = {
         "epochs": 2,
     },
     "forecasting": {"window": 4, "hidden": 4, "passes": 5, "dropout": 0.1, "epochs": 2},
+    "sentiment": {
+        "content": "sample",
+        "train_limit": 60,
+        "val_limit": 30,
+        "longest": 12,
+        "hidden": 4,
+        "batch_size": 16,
+        "epochs": 2,
+        "model": "lstm",
+    },
     "text_generation": {
         "content": "sample",
         "limit": 5000,
@@ -65,7 +75,7 @@ TINY = {
 }
 """By the name of a task's YAML: what makes it so small that it ends in a moment."""
 
-STANDS_IN_FOR = {"text_generation": "the Game of Thrones script of the study"}
+STANDS_IN_FOR = {"sentiment": "imdb", "text_generation": "the Game of Thrones script of the study"}
 """What a task's data stands in for even at its smallest size."""
 
 TASKS = {path.stem for path in (config.FOLDER / "task").glob("*.yaml")}
