@@ -32,6 +32,7 @@ OWNERS = {
     "wandb": ["ddl/tracking/*", "ddl/reports/wandb_report.py"],
     "pynvml": ["ddl/telemetry/*"],
     "matplotlib": ["ddl/figures.py"],
+    "tokenizers": ["ddl/data/*"],
     "hydra": ["ddl/config.py"],
     "omegaconf": ["ddl/config.py"],
 }
