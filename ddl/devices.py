@@ -10,6 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from ddl import sharding
+from ddl.sharding import Module
 
 Strategy = Literal["ddp", "fsdp"]
 """How several processes hold one model: `ddp`, each the whole of it; `fsdp`, each a part of every parameter."""
@@ -46,7 +47,7 @@ class Device:
             return sharding.shard(module, init_device_mesh(self.torch.type, (self.world_size,)))
         return DistributedDataParallel(module, device_ids=[self.torch] if self.torch.type == "cuda" else None)
 
-    def whole(self, module: nn.Module) -> nn.Module:
+    def whole(self, module: Module) -> Module:
         """The module, or a copy of one that was sharded: what can be called in any way, exported, and timed."""
         return sharding.whole(module) if self.shards else module
 

@@ -7,13 +7,15 @@ brought together while the block computes.
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+Module = TypeVar("Module", bound=nn.Module)
 
 WHOLE = "_unsharded"
 """Where a sharded module keeps the form of the whole one: its code and buffers, without the parameters' memory."""
@@ -38,9 +40,9 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     return module
 
 
-def whole(module: nn.Module) -> nn.Module:
+def whole(module: Module) -> Module:
     """A copy of a sharded module with whole parameters, which every process gets. All have to ask for it."""
-    made: nn.Module = copy.deepcopy(module.__dict__[WHOLE])
+    made: Module = copy.deepcopy(module.__dict__[WHOLE])
     made.load_state_dict({name: _full(value) for name, value in module.state_dict().items()}, assign=True)
     return made
 

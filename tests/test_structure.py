@@ -37,6 +37,7 @@ OWNERS = {
     "wandb_workspaces": ["ddl/reports/wandb_report.py"],
     "pynvml": ["ddl/telemetry/*"],
     "matplotlib": ["ddl/figures.py"],
+    "tokenizers": ["ddl/data/*"],
     "hydra": ["ddl/config.py"],
     "fsspec": ["ddl/storage/*"],
     "omegaconf": ["ddl/config.py"],

@@ -43,7 +43,9 @@ def extract(archive: Path, into: Path, members: Mapping[str, str] | None = None)
             if target is None:
                 continue
             if name in taken:
-                raise Damaged(f"{archive}: holds {name} twice.")
+                if _content(file) != (into / target).read_bytes():
+                    raise Damaged(f"{archive}: holds {name} twice, with different content.")
+                continue
             taken.add(name)
             _write(file, into / target)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -53,6 +55,18 @@ def extract(archive: Path, into: Path, members: Mapping[str, str] | None = None)
     missing = sorted(set(members or ()) - taken)
     if missing:
         raise Damaged(f"{archive}: lacks {', '.join(missing)}.")
+
+
+def contents(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each file in an archive, by the rules of `extract`, and with its errors."""
+    allowance = _Allowance(archive)
+    reader = _zip_files if zipfile.is_zipfile(archive) else _tar_files
+    try:
+        for name, file in reader(archive, allowance):
+            allowance.count_file()
+            yield name, _content(file)
+    except BROKEN as error:
+        raise Damaged(f"{archive}: cut off or not an archive ({error}). Remove it, so that it is fetched again.") from error
 
 
 def gunzip(packed: Path, target: Path) -> None:
@@ -137,6 +151,10 @@ def _check_name(archive: Path, name: str) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or any(mark in name for mark in "\\:\0"):
         raise Damaged(f"{archive}: {name!r} would leave the target folder. It is not unpacked.")
+
+
+def _content(file: _Readable) -> bytes:
+    return b"".join(iter(lambda: file.read(CHUNK), b""))
 
 
 def _write(source: _Readable, target: Path) -> None:

@@ -10,12 +10,19 @@ import pytest
 import torch
 
 from ddl import checkpoints, learners
+from ddl.data.series import FORMS, Scaler, Windows
 from ddl.data.splits import Split
+from ddl.data.text import TextWindows
+from ddl.data.tokens import Vocabulary
+from ddl.data.words import Texts, Words
 from ddl.devices import Device
 from ddl.learners.adversarial import Adversarial, Game
 from ddl.learners.autoencoder import Compressor
+from ddl.learners.forecasting import Picture, Regressor
 from ddl.learners.gallery import Gallery
+from ddl.learners.language import Language, Writing
 from ddl.learners.learner import Batch, Learner
+from ddl.learners.sentiment import Questions, Sentiment
 from ddl.learners.supervised import Classifier
 from ddl.learners.translation import AdversarialTranslator, Examination, Translator
 from ddl.learners.variational import Variational
@@ -24,7 +31,10 @@ from ddl.metrics.images import absolute_error
 from ddl.models import autoencoders
 from ddl.models.autoencoders import VariationalAutoencoder
 from ddl.models.cnn import ConvNet
+from ddl.models.forecaster import Forecaster
+from ddl.models.language import LanguageModel
 from ddl.models.preprocess import Unit
+from ddl.models.reader import Reader
 from ddl.models.strided import StridedDecoder, StridedEncoder
 from ddl.models.unet import PatchDiscriminator, UNet
 from ddl.precision import Precision
@@ -112,9 +122,55 @@ def grey_and_colour(n: int) -> Batch:
     return grey, torch.cat([grey, 255 - grey, grey // 2], dim=1)
 
 
+def quick_adam(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=0.02)
+
+
+TEXT = "the rain in spain stays mainly in the plain\n" * 20
+
+
+def language() -> Learner:
+    vocabulary = Vocabulary.learn(TEXT, "word", 20)
+    writing = Writing(vocabulary, "the", [0.5, 2.0], texts=2, tokens=6, references=[TEXT])
+    return Language(LanguageModel(len(vocabulary), 8, 12, 1, dropout=0.1), quick_adam, steps=1000, clip=1.0, writing=writing, device=CPU)
+
+
+def text_windows(n: int) -> Batch:
+    windows = TextWindows(*Vocabulary.learn(TEXT, "word", 20).encode(TEXT), first=1, length=5, context=0)
+    return windows.batch(torch.randint(len(windows), (n,)))
+
+
+WORDS = Words(["good bad fair foul fine"], size=10, min_count=1)
+
+
+def sentiment() -> Learner:
+    model = Reader(torch.randn(len(WORDS), 6), trainable=True, hidden=8, dropout=0.1, pooling="last", bidirectional=False)
+    return Sentiment(model, quick_adam, Questions(WORDS, ["good fair", "bad foul"], "fine"), CPU)
+
+
+def texts_and_classes(n: int) -> Batch:
+    """Of a text's words those before the number 4 are of one class. All are of one length, so that parts are padded alike."""
+    encoded = torch.randint(2, len(WORDS), (n, 6))
+    return Texts.of(encoded.tolist(), (encoded[:, -1] < 4).long().tolist()).batch(torch.arange(n))
+
+
+def regressor() -> Learner:
+    form, picture = FORMS["logarithm"], Picture([], [], {}, epochs=1)
+    return Regressor(Forecaster(hidden=8, dropout=0.0), quick_adam, form, Scaler(5.0, 0.5), Windows(*series_windows(3), 1), picture, CPU)
+
+
+def series_windows(n: int) -> Batch:
+    inputs = torch.randn(n, 5)
+    actual = 100 + 20 * inputs[:, -1]
+    return inputs, inputs[:, -1] - inputs[:, 0], torch.zeros(n), actual, torch.stack([actual + 1, actual - 1], dim=1)
+
+
 LEARNERS: dict[str, tuple[Callable[[], Learner], Callable[[int], Batch]]] = {
     "Classifier with Adam": (classifier(lambda parameters: torch.optim.Adam(parameters, lr=0.01)), images_and_classes),
     "Classifier with SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)), images_and_classes),
+    "Regressor": (regressor, series_windows),
+    "Language": (language, text_windows),
+    "Sentiment": (sentiment, texts_and_classes),
     "Classifier with plain SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1)), images_and_classes),
     "Compressor": (compressor, levels_and_classes),
     "Variational": (variational, levels_and_classes),
