@@ -343,6 +343,8 @@ def test_the_plots_follow_the_page_into_the_dark(opened, scheme):
 def test_it_fits_phone_and_desktop(opened, everything, width):
     report = opened(everything, viewport={"width": width, "height": 844}, has_touch=width == 390)
     report.page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
+    report.page.evaluate("document.querySelectorAll('img').forEach(image => { image.loading = 'eager'; })")
+    report.until("[...document.images].every(image => image.complete)")
     assert report.page.evaluate("document.documentElement.scrollWidth") == width
     report.draw_all()
     widths = report.page.eval_on_selector_all(".plot .main-svg", "plots => plots.map(plot => plot.getBoundingClientRect().right)")
