@@ -79,7 +79,7 @@ def fit(
 
     if first_step == 0:
         cost = len(val) / batch_size * FORWARD_SHARE
-        yield progress(0, facts={**facts, "evaluations": epochs, "evaluation_steps": cost})
+        yield progress(0, facts={"evaluations": epochs, "evaluation_steps": cost, **facts})
     if first_step == total_steps:
         yield progress(total_steps)  # all is done, but what came of it can still be taken
 
@@ -128,6 +128,7 @@ def _evaluate(learner: Learner, val: Examples, batch_size: int, device: Device) 
     began = time.perf_counter()
     mine = device.share(torch.arange(len(val), device=device.torch))
     batches = math.ceil(math.ceil(len(val) / device.world_size) / (4 * batch_size))
-    metrics = {f"val/{name}": value for name, value in learner.evaluate(val.batch(part) for part in mine.tensor_split(batches))}
+    found = learner.evaluate(val.batch(part) for part in mine.tensor_split(batches))
+    metrics = {name if "/" in name else f"val/{name}": value for name, value in found}
     device.synchronise()
     return metrics | {"time/evaluate_s": time.perf_counter() - began}

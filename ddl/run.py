@@ -236,6 +236,7 @@ def _compose(
 def _run(console: Console, opened: Sequence[Open], top: Path, url: str, kept: RunStore | None) -> None:
     """Plan, train, report. On Ctrl-C: stop the trials, leave what can be resumed."""
     console.print(f"run: {top}", soft_wrap=True)
+    console.print(f"to watch it: {top / 'report.html'}, rewritten as it goes", soft_wrap=True)
     console.print(f"if it is cut off: {resume_command(url or top)}", soft_wrap=True)
     left = [one for one in opened if one.job.size]
     try:
@@ -252,7 +253,7 @@ def _run(console: Console, opened: Sequence[Open], top: Path, url: str, kept: Ru
                         for one, plan in zip(left, plans, strict=True):
                             if one.job.precision is None:
                                 one.ledger.note(plan=plan.record(one.job.executor, one.job.size))
-                        driver.train(console, list(zip(left, plans, strict=True)), place)
+                        driver.train(console, list(zip(left, plans, strict=True)), place, top)
             except KeyboardInterrupt:
                 for one in opened:
                     one.ledger.interrupted()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -22,3 +23,17 @@ class Normalise(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return (images.float() - self.shift) * self.scale
+
+
+class Unit(nn.Module):
+    """Images [n, c, h, w], 0..255 of any type, to fp32 in 0..1, resized to `size` x `size` (bilinear) where they are not so large."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.float() / 255
+        if pixels.shape[-2:] == (self.size, self.size):
+            return pixels
+        return F.interpolate(pixels, size=(self.size, self.size), mode="bilinear", align_corners=False)

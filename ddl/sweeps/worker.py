@@ -26,6 +26,9 @@ REPORT_EVERY_S = 1.0
 
 PROBE_STEPS = 8
 
+CONTEXT_BYTES = 600e6
+"""Of a process that uses CUDA at all, beside its tensors: kernels, libraries' workspaces. Some hundred MB, by library and GPU."""
+
 RECORDED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "facts")
 """Of a measurement: what a checkpoint keeps of it."""
 
@@ -189,10 +192,19 @@ def probe_trial(assignment: Assignment, precisions: list[str] | None) -> list[Pr
     if hasattr(task, "precision"):
         names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
     try:
-        return probe(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
+        found = probe(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
+        share = _memory_share(device) / len(names)  # all of them were there at once
+        return [replace(one, memory_share=share) for one in found]
     except Exception:  # noqa: BLE001  into the log; the trial itself will say it again and end as failed
         traceback.print_exc()
         return []
+
+
+def _memory_share(device: Device) -> float:
+    """Of the GPU's memory: the most that this process had, and what CUDA itself takes for a process; 0 on a CPU."""
+    if device.torch.type != "cuda":
+        return 0.0
+    return (torch.cuda.max_memory_reserved(device.torch) + CONTEXT_BYTES) / torch.cuda.mem_get_info(device.torch)[1]
 
 
 def with_precision(task: Task, name: str) -> Task:
