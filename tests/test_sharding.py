@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from ddl import checkpoints
 from ddl.data.splits import Split
@@ -65,7 +66,7 @@ def split(n: int) -> Split:
     return Split(images, torch.arange(n) % 3)
 
 
-def run(made: Classifier, device: Device, resume: State | None = None, train: int = 24, val: int = 37) -> Iterator[Progress]:
+def run(made: Classifier, device: Device, resume: State | None = None, train: int = 24, val: int = 65) -> Iterator[Progress]:
     return fit(
         made, split(train), split(val), epochs=3, batch_size=8, seed=7, device=device, unit="images", facts={}, resume=resume
     )  # validation cannot be shared equally, and the first process alone has a second batch of it if each splits its own share
@@ -106,7 +107,9 @@ def work(rank: int, folder: Path) -> None:
         found["metrics"] = measured(run(made, device))
         found["state"] = copy.deepcopy(device.gather(made.state_dict()))
         predictor = made.predictor()
-        found["predictions"] = predictor(split(5).inputs).detach()
+        assert not any(isinstance(parameter, DTensor) for parameter in predictor.parameters())
+        if rank == 0:  # alone, as what times or exports it does
+            found["predictions"] = predictor(split(5).inputs).detach()
         found["after the predictor"] = measured(run(made, device))
         cut_off(device, folder / f"two {strategy}")
         found["from one"] = gone_on(device, folder / "one")
@@ -148,7 +151,6 @@ def found(request: pytest.FixtureRequest, two: Path) -> dict:
     both = [torch.load(two / f"{request.param} {rank}.pt") for rank in range(2)]
     for name in ("metrics", "from one", "from another", "normalised", "bf16", "odd"):
         assert both[0][name] == both[1][name], f"{name}: every process measures the same"
-    assert torch.equal(both[0]["predictions"], both[1]["predictions"])
     return both[0] | {"strategy": request.param}
 
 

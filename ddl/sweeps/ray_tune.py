@@ -281,8 +281,9 @@ def _report(assignment: Assignment, reports: Iterator[Report]) -> None:
                 tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
         else:
             tune.report(result)
-        if report.kind == "preempted":
-            raise ray_preemption.preempted(report.reason)
+    # Not before: where workers were placed is given back when the last report has been taken.
+    if report.kind == "preempted":
+        raise ray_preemption.preempted(report.reason)
 
 
 def _as_changed(assignment: Assignment, changed: Mapping[str, Any]) -> Assignment:
