@@ -12,6 +12,7 @@ from pathlib import Path
 from ddl.launch import main as launch
 from ddl.launch import parser
 from ddl.ledger import Reader
+from ddl.run import Run
 
 LEFT = ("planned", "running", "failed")
 
@@ -19,13 +20,13 @@ LEFT = ("planned", "running", "failed")
 def newest_unfinished(out: Path) -> Path | None:
     """The folder of the run in `out` that was begun last, of those in which a resume has something to do."""
     found = []
-    for ledger in out.glob("*/*/ledger.sqlite"):
+    for run in map(Run, out.glob("*/*")):
         try:
-            run = Reader(ledger.parent)
+            begun = [Reader(folder).run()["created"] for folder in run.folders]
+            if begun and (not run.report.exists() or any(trial.status in LEFT for trial in run.trials)):
+                found.append((max(begun), run.folder))
         except ValueError:  # cut off before it began
             continue
-        if not (run.folder / "report.html").exists() or any(trial.status in LEFT for trial in run.trials()):
-            found.append((run.run()["created"], run.folder))
     return max(found)[1] if found else None
 
 
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_intermixed_args(arguments)
     if given.sweep is None:
         parser().error("cluster/sweep.py starts a sweep, or goes on with one: name it with --sweep")
-    run = newest_unfinished(given.out)
+    run = newest_unfinished(Path(given.out))
     if run is None:
         return launch(arguments)
     print(f"going on with {run}", flush=True)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ddl.config import ConfigError
 from ddl.ledger import Ledger
+from ddl.reports.live import Live
 from ddl.sweeps import jobs
 from ddl.sweeps import plan as planning
 from ddl.sweeps.executors import Executor, InlineExecutor
@@ -57,7 +58,9 @@ def make_plans(console: Console, composed: Sequence[Job], place: Executor, out: 
         task = type(timed[0].task)
         with waiting(console, f"{job.name}: timing the first steps of each configuration"):
             precision = settled.get(task) if job.precision is None else job.precision
-            plan = planning.make(timed, job.trials, job.to_draw, part, place, precision, out, job.launch.checkpoint_every_s)
+            # A resumed run keeps its share: the same number of threads gives the same numbers.
+            launch = job.launch if job.precision is None else replace(job.launch, resources=replace(job.launch.resources, gpus=part.gpus))
+            plan = planning.settle(timed, job.trials, job.to_draw, part, place, launch, precision, out)
         settled.setdefault(task, plan.precision)
         plans.append(plan)
         if len(composed) > 1:
@@ -66,7 +69,8 @@ def make_plans(console: Console, composed: Sequence[Job], place: Executor, out: 
     return plans
 
 
-def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor) -> None:
+def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor, top: Path) -> None:
+    """Train all to their ends; the report in the folder `top` is kept up to date meanwhile."""
     began = time.time()
     owners: dict[str, list[Open]] = {}
     queue = [(one, plan, trial) for one, plan in under for trial in one.job.trials]
@@ -81,6 +85,7 @@ def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor)
     expected = planning.makespan(
         [s.expected_s for s in shown.values()] + [plan.mean_s for one, plan in under for _ in range(one.job.to_draw)], concurrent
     )
+    live = Live([one.folder for one, _ in under], top / "report.html")
     with Progress(console, shown, to_draw, earlier, concurrent) as progress:
         limit = concurrent if any(plan.share.num_workers > 1 for _, plan in under) else None
         reports = place.run(_assignments(queue, under, owners, progress), limit)
@@ -91,6 +96,8 @@ def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor)
                     _record(one.ledger, report)
                 _tell(owners[report.trial_id], report, best)
                 progress.update(report)
+                if report.kind in ("measured", "ended"):
+                    live.refresh()
     for one, _ in under:
         one.ledger.event("trained", f"{time.time() - began:.1f} s, expected {expected:.1f} s")
     console.print(f"all trials ended after {duration(time.time() - began)} (expected {duration(expected)})")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import torch
 from rich.console import Console
 
-from ddl import config, driver, provenance, storage
+from ddl import config, driver, provenance
 from ddl.config import ConfigError
 from ddl.console import quiet, signals, terminal
 from ddl.driver import Open
 from ddl.ledger import FILE, Ledger, Reader, TrialRow
-from ddl.storage import RunStore
+from ddl.storage import urls
+from ddl.storage.runs import RunStore
 from ddl.sweeps import jobs
 from ddl.sweeps import plan as planning
 from ddl.sweeps.executors import local_capacity
@@ -104,9 +105,9 @@ def run_sweep(
     with terminal() as console:
         composed = _compose(console, sweep, overrides, scale, executor, address, str(out))
         several = len(composed) > 1
-        store = str(out).rstrip("/") if storage.is_url(str(out)) else ""
+        store = str(out).rstrip("/") if urls.is_url(str(out)) else ""
         top = jobs.new_folder(
-            storage.folder(store) if store else Path(out), ALL if sweep == ALL else "several" if several else composed[0].name
+            urls.folder(store) if store else Path(out), ALL if sweep == ALL else "several" if several else composed[0].name
         )
         url = store and f"{store}/{top.parent.name}/{top.name}"
         given = command or f"ddl.run_sweep({sweep!r}, overrides={list(overrides)!r}, scale={composed[0].about['scale']!r})"
@@ -139,10 +140,10 @@ def resume(folder: Path | str, executor: str | None = None, address: str | None 
 
     `folder` may be the URL at which the run is kept.
     """
-    url = str(folder).rstrip("/") if storage.is_url(str(folder)) else ""
-    if url and (said := storage.problem(url)):
+    url = str(folder).rstrip("/") if urls.is_url(str(folder)) else ""
+    if url and (said := urls.problem(url)):
         raise ConfigError([f"--resume {said}"])
-    run = Run(storage.local_run(url) if url else Path(folder))
+    run = Run(urls.local_run(url) if url else Path(folder))
     if not url and run.folders:
         url = Reader(run.folders[0]).run().get("url", "")
     with terminal() as console, contextlib.ExitStack() as ledgers:
@@ -205,7 +206,7 @@ def _compose(
     console: Console, sweep: str, overrides: Sequence[str], scale: str | None, executor: str, address: str | None, out: str
 ) -> list[Job]:
     problems: list[str] = []
-    if storage.is_url(out) and (said := storage.problem(out)):
+    if urls.is_url(out) and (said := urls.problem(out)):
         problems.append(f"--out {said}")
     scale, why = (scale, "as asked") if scale else default_scale()
     if scale not in config.SCALES:
@@ -221,6 +222,8 @@ def _compose(
         problems.append(f"--sweep {sweep!r}: two files of the same name. Rename one.")
     if len(found) > 1 and any(job.launch.early_stopping.scheduler != "none" for job in found):
         problems.append("early_stopping.scheduler: compares the trials of one sweep. Take none for several sweeps.")
+    if urls.is_url(out) and any(job.population for job in found):
+        problems.append(f"--out {out}: search.algorithm: pbt goes on from local checkpoints. Name a folder.")
     if address is None:
         total = sum(job.size for job in found)
         found = [replace(job, share=planning.share(job.launch, local_capacity(), total, executor == "inline", problems)) for job in found]
@@ -233,6 +236,7 @@ def _compose(
 def _run(console: Console, opened: Sequence[Open], top: Path, url: str, kept: RunStore | None) -> None:
     """Plan, train, report. On Ctrl-C: stop the trials, leave what can be resumed."""
     console.print(f"run: {top}", soft_wrap=True)
+    console.print(f"to watch it: {top / 'report.html'}, rewritten as it goes", soft_wrap=True)
     console.print(f"if it is cut off: {resume_command(url or top)}", soft_wrap=True)
     left = [one for one in opened if one.job.size]
     try:
@@ -249,7 +253,7 @@ def _run(console: Console, opened: Sequence[Open], top: Path, url: str, kept: Ru
                         for one, plan in zip(left, plans, strict=True):
                             if one.job.precision is None:
                                 one.ledger.note(plan=plan.record(one.job.executor, one.job.size))
-                        driver.train(console, list(zip(left, plans, strict=True)), place)
+                        driver.train(console, list(zip(left, plans, strict=True)), place, top)
             except KeyboardInterrupt:
                 for one in opened:
                     one.ledger.interrupted()

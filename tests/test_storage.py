@@ -13,9 +13,12 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from ddl import checkpoints, storage
+from ddl import checkpoints
 from ddl.ledger import Ledger, Reader, TrialRow
-from ddl.storage import Place, RunStore, TrialStore, Unreachable
+from ddl.storage import runs, urls
+from ddl.storage.place import Place, Unreachable
+from ddl.storage.runs import RunStore
+from ddl.storage.trials import TrialStore
 
 SECRET = "canary0secret"
 
@@ -141,8 +144,8 @@ def test_a_store_that_is_away_stops_no_trial(tmp_path):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "SETTLE_S", 0.0)
-    monkeypatch.setattr(storage, "PUSH_EVERY_S", 0.05)
+    monkeypatch.setattr(runs, "SETTLE_S", 0.0)
+    monkeypatch.setattr(runs, "PUSH_EVERY_S", 0.05)
 
 
 @contextlib.contextmanager
@@ -203,7 +206,7 @@ def test_one_driver_at_a_time(url, tmp_path):
 
 
 def test_a_lease_that_nobody_renews_is_void(url, tmp_path):
-    lease = {"owner": "gone", "host": "h", "at": time.time() - storage.LEASE_S - 1}
+    lease = {"owner": "gone", "host": "h", "at": time.time() - runs.LEASE_S - 1}
     Place(url).write("lease.json", json.dumps(lease).encode())
     with owned(tmp_path, url):
         pass
@@ -244,18 +247,18 @@ def test_there_is_no_run_to_resume(url, tmp_path):
     ],
 )
 def test_a_url_with_a_secret_or_without_a_store_is_refused(url, said):
-    assert said in storage.problem(url)
-    assert f"{SECRET}@" not in storage.problem(url)
-    assert f"key={SECRET}" not in storage.problem(url)
+    assert said in urls.problem(url)
+    assert f"{SECRET}@" not in urls.problem(url)
+    assert f"key={SECRET}" not in urls.problem(url)
 
 
 def test_a_url_and_its_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DDL_CACHE", str(tmp_path))
-    assert storage.problem("s3://bucket/runs") == storage.problem("file:///mnt/runs") == ""
-    assert storage.is_url("s3://bucket/runs")
-    assert not storage.is_url("runs/a")
-    assert storage.folder("s3://bucket/runs") == storage.folder("s3://bucket/runs/") != storage.folder("s3://bucket/other")
-    assert storage.local_run("s3://bucket/runs/mnist/2026-01-01-000000") == storage.folder("s3://bucket/runs") / "mnist/2026-01-01-000000"
+    assert urls.problem("s3://bucket/runs") == urls.problem("file:///mnt/runs") == ""
+    assert urls.is_url("s3://bucket/runs")
+    assert not urls.is_url("runs/a")
+    assert urls.folder("s3://bucket/runs") == urls.folder("s3://bucket/runs/") != urls.folder("s3://bucket/other")
+    assert urls.local_run("s3://bucket/runs/mnist/2026-01-01-000000") == urls.folder("s3://bucket/runs") / "mnist/2026-01-01-000000"
 
 
 def test_no_secret_reaches_what_is_kept(url, tmp_path):
@@ -276,4 +279,4 @@ def test_a_copy_of_the_ledger_is_whole_though_a_transaction_is_open(url, tmp_pat
         ledger._db.rollback()
     with sqlite3.connect(tmp_path / "check.sqlite") as _:
         Place(url).get("ledger.sqlite", tmp_path / "check.sqlite")
-    assert storage._events(tmp_path / "check.sqlite") == 0
+    assert runs._events(tmp_path / "check.sqlite") == 0

@@ -27,6 +27,8 @@ class Pipeline(nn.Module):
 
 
 class Learner(ABC):
+    """Where several processes train one trial, each has a learner, and calls of any of its methods are made in all of them."""
+
     @abstractmethod
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Train on one batch. Gives `loss` and its named parts: scalars, detached, still on the device."""

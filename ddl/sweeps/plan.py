@@ -4,7 +4,7 @@ import heapq
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,11 @@ from ddl.sweeps.worker import Assignment
 
 MAX_PROBED = 8
 """Configurations timed at most; the others are taken to last as long as these on average."""
+
+MAX_ON_A_GPU = 8
+
+MEMORY_SPARE = 0.1
+"""Of a GPU's memory, which no plan gives away: a probe's few steps are not a trial's worst moment."""
 
 BYTES_PER_PARAMETER = 12
 """Of a checkpoint: fp32 weights and Adam's two moments."""
@@ -200,6 +205,42 @@ def make(
         disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_draw * max(map(_bytes, probes.values()), default=0),
         free_bytes=shutil.disk_usage(out).free,
     )
+
+
+def settle(
+    timed: Sequence[Trial],
+    trials: Sequence[Trial],
+    to_draw: int,
+    part: Share,
+    executor: Executor,
+    launch: Launch,
+    precision: str | None,
+    out: Path,
+) -> Plan:
+    """`make`, and once more with several trials on each GPU where their memory allows it: the faster of the two by the clock.
+
+    A share of a GPU is bookkeeping, which nothing enforces, so the memory that a probe saw decides how many fit, and the probe
+    of them together has to bear it out.
+    """
+    alone = make(timed, trials, to_draw, part, executor, precision, out, launch.checkpoint_every_s)
+    if (closer := sharing(alone, launch, len(trials) + to_draw)) is None:
+        return alone
+    together = make(timed, trials, to_draw, closer, executor, alone.precision, out, launch.checkpoint_every_s)
+    fits = all(probe.memory_share <= (1 - MEMORY_SPARE) * closer.gpus for probe in together.probes.values())
+    return together if fits and len(together.probes) == len(alone.probes) and together.eta_s < alone.eta_s else alone
+
+
+def sharing(plan: Plan, launch: Launch, trials: int) -> Share | None:
+    """The share with which as many trials lie on a GPU as its memory and the cores bear; None where that is one, or was not left open."""
+    most = max((probe.memory_share for probe in plan.probes.values()), default=0.0)
+    if launch.resources.gpus != "auto" or plan.share.gpus != 1 or plan.share.num_workers > 1 or not most:
+        return None
+    capacity = plan.capacity
+    together = min(int((1 - MEMORY_SPARE) / most), MAX_ON_A_GPU, capacity.cpus // capacity.gpus, math.ceil(trials / capacity.gpus))
+    if together < 2:
+        return None
+    gpus = math.floor(10_000 / together) / 10_000  # Ray counts in ten-thousandths
+    return share(replace(launch, resources=replace(launch.resources, gpus=gpus)), capacity, trials, False, [])
 
 
 def makespan(seconds: Sequence[float], concurrent: int) -> float:

@@ -15,7 +15,7 @@ import torch
 from ddl.devices import Device, Strategy, lost_another
 from ddl.precision import Probe, candidates, probe
 from ddl.progress import Diverged, Progress, State
-from ddl.storage import TrialStore
+from ddl.storage.trials import TrialStore
 from ddl.sweeps.first_steps import STEPS, FirstSteps
 from ddl.tasks.task import Task
 from ddl.telemetry.sampler import Sampler
@@ -25,6 +25,9 @@ REPORT_EVERY_S = 1.0
 """Between signs of life; measurements are reported as they come."""
 
 PROBE_STEPS = 8
+
+CONTEXT_BYTES = 600e6
+"""Of a process that uses CUDA at all, beside its tensors: kernels, libraries' workspaces. Some hundred MB, by library and GPU."""
 
 RECORDED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "facts")
 """Of a measurement: what a checkpoint keeps of it."""
@@ -89,8 +92,7 @@ def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool
     measures again what was lost, and never skips it. A trial that raises ends as failed: it stops no other. Raises where another
     process that trains it with this one was lost, which is no fault of the trial's.
     """
-    # What another trial's state replaced is not to be brought back.
-    url = assignment.url if device.rank == 0 and not assignment.changed else ""
+    url = assignment.url if device.rank == 0 else ""
     with TrialStore(assignment.folder, assignment.trial_id, url) as kept:
         found = device.first(kept.newest() if device.rank == 0 else None)
         step, saved = found if found else (0, None)
@@ -99,7 +101,7 @@ def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool
         yield replace(last, kind="started", place=_place(device), facts=changed)
         if url and saved:
             # The ledger may have been lost after the checkpoint was copied; it takes nothing twice.
-            for past in saved["measured"]:
+            for past in saved.get("measured", []):
                 yield replace(last, kind="measured", **past)
         for report in _train(assignment, device, saved, last, kept, leaving):
             if report.kind in ("ended", "preempted"):
@@ -114,7 +116,7 @@ def _train(
 ) -> Iterator[Report]:
     """The training itself, from the state `saved` on: everything after a trial's first report."""
     before_s = last.elapsed_s
-    measured: list[dict[str, Any]] = list(saved["measured"]) if saved else []
+    measured: list[dict[str, Any]] = list(saved.get("measured", [])) if saved else []
     used = saved.get("usage") if saved else None
     reported = stored = began = time.monotonic()
     unsaved: Progress | None = None
@@ -190,10 +192,19 @@ def probe_trial(assignment: Assignment, precisions: list[str] | None) -> list[Pr
     if hasattr(task, "precision"):
         names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
     try:
-        return probe(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
+        found = probe(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
+        share = _memory_share(device) / len(names)  # all of them were there at once
+        return [replace(one, memory_share=share) for one in found]
     except Exception:  # noqa: BLE001  into the log; the trial itself will say it again and end as failed
         traceback.print_exc()
         return []
+
+
+def _memory_share(device: Device) -> float:
+    """Of the GPU's memory: the most that this process had, and what CUDA itself takes for a process; 0 on a CPU."""
+    if device.torch.type != "cuda":
+        return 0.0
+    return (torch.cuda.max_memory_reserved(device.torch) + CONTEXT_BYTES) / torch.cuda.mem_get_info(device.torch)[1]
 
 
 def with_precision(task: Task, name: str) -> Task:

@@ -167,7 +167,7 @@ class TestKubeRay:
         (shared,) = {
             m["mountPath"] for pod in pods("rayjob.yaml") for m in pod["spec"]["containers"][0]["volumeMounts"] if m["name"] == "shared"
         }
-        assert given.out.is_relative_to(shared), "workers keep checkpoints where the next one finds them"
+        assert Path(given.out).is_relative_to(shared), "workers keep checkpoints where the next one finds them"
         assert pods("rayjob.yaml")[0]["spec"]["restartPolicy"] == "Never", "as the operator demands of SidecarMode"
 
 

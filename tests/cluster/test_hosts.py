@@ -42,11 +42,10 @@ class Cluster:
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "WANDB_")) and name != "PYTHONPATH"}
         return plain | {"HOME": str(self.folder), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"} | variables
 
-    def sweep(self, **variables: str) -> tuple[int, str, str]:
-        command = ["--sweep", "augmentation", "--scale", "smoke", "seeds=1", "wandb.mode=disabled", "--address"]
-        done = self.head.run(
-            sys.executable, str(ROOT / "launch.py"), *command, self.address, "--out", "out", environment=self.environment(**variables)
-        )
+    def sweep(self, *more: str, **variables: str) -> tuple[int, str, str]:
+        arguments = ["--sweep", "augmentation", "--scale", "smoke", "wandb.mode=disabled", "--address", self.address, "--out", "out", *more]
+        launch = [sys.executable, str(ROOT / "launch.py"), *arguments]
+        done = self.head.run(*launch, environment=self.environment(**variables), seconds=800)
         return done.returncode, done.stdout, done.stderr
 
 
@@ -68,7 +67,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 class TestTwoHosts:
     def test_a_sweep_runs_on_both(self, cluster: Cluster) -> None:
-        code, output, errors = cluster.sweep(**TOKEN)
+        # Long enough that no node has done them all before the other is ready.
+        code, output, errors = cluster.sweep("seeds=2", "task.epochs=20", **TOKEN)
         assert code == 0, output + errors
         rows = Reader(run_folder(output, cluster.folder)).trials()
         assert {row.status for row in rows} == {"finished"}
@@ -83,7 +83,7 @@ class TestTwoHosts:
     @pytest.mark.parametrize("token", [NOBODY, STRANGER], ids=["none", "another"])
     def test_without_the_token_nobody_runs_a_sweep(self, cluster: Cluster, token: dict[str, str]) -> None:
         before = sorted(cluster.folder.rglob("ledger.sqlite"))
-        code, _, errors = cluster.sweep(**token)
+        code, _, errors = cluster.sweep("seeds=1", **token)
         assert code == 2, errors
         assert f"--address {cluster.address}: the cluster refuses this process's token" in errors
         assert "Traceback" not in errors

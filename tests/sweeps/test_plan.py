@@ -300,3 +300,69 @@ def test_settling_the_precision_leaves_what_was_given(ask):
     assert with_precision(left_open.task, "bf16 channels_last").precision == "bf16 channels_last"
     (given,) = ask(overrides=["task.precision=fp32", "seeds=1"]).trials
     assert with_precision(given.task, "bf16") == given.task
+
+
+# Several trials on a GPU
+
+
+@dataclasses.dataclass
+class Gpus(Probing):
+    """Two GPUs with four cores each. A trial takes `memory` of its GPU; with `n` beside each other a step takes `slowdown[n]` times as long."""
+
+    memory: float = 0.2
+    slowdown: dict[int, float] = dataclasses.field(default_factory=lambda: {1: 1.0, 4: 2.0})
+
+    def capacity(self) -> Capacity:
+        return Capacity(1, 8, 2, 8, 2)
+
+    def probe(self, assignments, precisions):
+        beside = round(1 / assignments[0].gpus)
+        return [
+            [dataclasses.replace(one, step_s=one.step_s * self.slowdown[beside], memory_share=self.memory) for one in found]
+            for found in super().probe(assignments, precisions)
+        ]
+
+
+@pytest.fixture
+def settle(ask, tmp_path: Path):
+    def settle(executor: Gpus, *overrides: str, rates: str = "0.1,0.2", seeds: int = 8) -> plan.Plan:
+        asked = ask(overrides=[f"task.lr={rates}", f"seeds={seeds}", *overrides])
+        assert asked.problems == []
+        part = plan.share(asked.sweep.launch, executor.capacity(), len(asked.trials), False, [])
+        return plan.settle(asked.trials, asked.trials, 0, part, executor, asked.sweep.launch, None, tmp_path)
+
+    return settle
+
+
+QUICK = {0.1: {"fp32": 1.0}, 0.2: {"fp32": 1.0}}
+
+
+def test_small_trials_share_a_gpu_where_that_is_faster(settle):
+    made = settle(Gpus(QUICK))
+    assert (made.share.gpus, made.share.concurrent, made.share.cpus) == (0.25, 8, 1)
+    assert made.eta_s == 2 * (10 + 100 * 2.0 + 2)
+
+
+def test_sharing_that_is_slower_is_not_used(settle):
+    made = settle(Gpus(QUICK, slowdown={1: 1.0, 4: 5.0}))
+    assert (made.share.gpus, made.share.concurrent) == (1.0, 2)
+
+
+@pytest.mark.parametrize(("memory", "beside"), [(0.5, 1), (0.4, 2), (0.31, 2), (0.29, 3), (0.22, 4), (0.01, 4)])
+def test_as_many_share_a_gpu_as_fit_its_memory_and_the_cores(settle, memory, beside):
+    made = settle(Gpus(QUICK, memory=memory, slowdown=dict.fromkeys(range(1, 9), 1.0)))
+    assert round(1 / made.share.gpus) == beside
+    assert made.share.gpus * beside <= 1
+
+
+def test_a_share_that_was_asked_for_is_kept(settle):
+    assert settle(Gpus(QUICK), "resources.gpus=1").share.gpus == 1
+
+
+def test_what_takes_more_memory_together_than_it_seemed_to_stays_alone(settle):
+    class Growing(Gpus):
+        def probe(self, assignments, precisions):
+            self.memory = 0.2 if assignments[0].gpus == 1 else 0.24
+            return super().probe(assignments, precisions)
+
+    assert settle(Growing(QUICK)).share.gpus == 1.0

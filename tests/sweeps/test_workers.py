@@ -15,7 +15,7 @@ from ddl.ledger import Reader
 
 from .command import ANYWHERE, PLUGIN, run_folder, start, wait_until
 
-pytestmark = pytest.mark.campaign
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(1200)]
 
 RAY = str(Path(sys.executable).with_name("ray"))
 TOGETHER = ("--sweep", str(PLUGIN / "paused.yaml"), "--scale", "smoke", "resources.cpus=2")
@@ -41,19 +41,20 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 
 
 def begin(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen:
-    """The sweep, once two workers have stored a checkpoint of its one trial."""
+    """The sweep, once two workers have stored a checkpoint of its one trial's second epoch."""
     process = start(*TOGETHER, *arguments, "--address", cluster.address, "--out", str(folder / "out"), cwd=folder, how=ANYWHERE)
 
     def under_way() -> bool:
         assert process.poll() is None, "it ended early"
-        return bool(list(folder.glob("out/paused/*/trials/*/checkpoints/step-?????????/manifest.json")))
+        stored = folder.glob("out/paused/*/trials/*/checkpoints/step-?????????/manifest.json")
+        return any(int(path.parent.name.removeprefix("step-")) > STEPS_PER_EPOCH for path in stored)
 
-    wait_until(under_way, 200, "a checkpoint")
+    wait_until(under_way, 500, "a checkpoint")
     return process
 
 
 def assert_whole(process: subprocess.Popen, folder: Path) -> Path:
-    output, errors = process.communicate(timeout=250)
+    output, errors = process.communicate(timeout=500)
     assert process.returncode == 0, output + errors
     run = run_folder(output, folder)
     (trial,) = Reader(run).trials()
