@@ -39,7 +39,7 @@ class Gallery:
         samples = figures.grid(decode(self.latents[:SAMPLES]), COLUMNS)
         yield "samples.png", samples
         if epoch.bit_count() == 1:
-            yield f"samples-{epoch:03d}.png", samples
+            yield f"samples_over_epochs-{epoch:03d}.png", samples
         # Few latents make few walks.
         pairs = self.latents[: min(2 * WALKS, len(self.latents) // 2 * 2)].unflatten(0, (-1, 2))
         walks = spherical(pairs[:, 0], pairs[:, 1], STOPS).flatten(0, 1)

@@ -102,10 +102,10 @@ def test_before_its_grace_is_over_or_without_one_class_it_has_not(monkeypatch):
 @pytest.mark.parametrize("name", ["generation", "generation: gan"])
 def test_real_images_are_scored_beside_and_the_same_latents_shown(name):
     measured = [one for one in build(name, epochs=3).run(CPU) if one.metrics]
-    assert "samples-003.png" not in measured.pop().figures, "after 1, 2, 4, 8, ... epochs"
+    assert "samples_over_epochs-003.png" not in measured.pop().figures, "after 1, 2, 4, 8, ... epochs"
     for number, one in enumerate(measured, 1):
         assert {"val/inception_score", "real/inception_score", "val/fid", "judge/accuracy", "val/largest_class_share"} <= one.metrics.keys()
-        assert {"samples.png", f"samples-{number:03d}.png", "interpolation.png"} <= one.figures.keys()
+        assert {"samples.png", f"samples_over_epochs-{number:03d}.png", "interpolation.png"} <= one.figures.keys()
     assert measured[0].metrics["real/inception_score"] == measured[1].metrics["real/inception_score"]
 
 
