@@ -281,7 +281,7 @@ def _plan(console: Console, job: _Job, place: Executor, out: Path) -> planning.P
 def _train(console: Console, job: _Job, plan: planning.Plan, place: Executor, folder: Path, ledger: Ledger) -> None:
     trials = (folder / "trials").resolve()
     assignments = [
-        plan.share.assignment(trial, trials / trial.trial_id, job.launch.checkpoint_every_s)
+        plan.share.assignment(trial, trials / trial.trial_id, job.launch.checkpoint_every_s, job.launch.latency)
         for trial in planning.settled(job.trials, plan.precision)
     ]
     began = time.time()

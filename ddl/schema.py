@@ -53,6 +53,7 @@ class Launch:
     early_stopping: EarlyStopping
     retries: CountOrZero
     checkpoint_every_s: Positive
+    latency: Literal["none", "quick", "full"]
     wandb: Wandb
 
 

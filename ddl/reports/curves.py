@@ -61,7 +61,7 @@ def panels(
     Timings and utilisation are no curves. Bands are Student t intervals at every point, whatever n is: hundreds of bootstraps would
     slow the report, and nothing is decided from a band.
     """
-    rows = metrics[~metrics["name"].str.startswith(("time/", "device/"))].copy()
+    rows = metrics[~metrics["name"].str.startswith(("time/", "device/", "latency/"))].copy()
     rows["configuration"] = rows["trial_id"].map(configuration_of)
     rows["seed"] = rows["trial_id"].map(seed_of)
     rows = rows[rows["configuration"].isin(shown)]

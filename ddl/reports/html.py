@@ -91,6 +91,7 @@ def _cost_name(cost: str) -> str:
     """A column heading: `time/images_per_s` is "images / s"."""
     if cost == "elapsed_s":
         return "trained for"
+    cost = cost.replace("latency/", "latency_")  # p50 of what?
     return cost.split("/", 1)[-1].replace("_per_", " / ").replace("_percent", " %").replace("_", " ")
 
 

@@ -99,7 +99,8 @@ def measure(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.DataFr
     reference = _reference(sweep, names, frame)
     primary = reference.measure if reference is not None and reference.measure else f"best {metric}"
     measures = tuple(dict.fromkeys([f"best {metric}", f"last {metric}", primary]))
-    costs = ("parameters", "elapsed_s", *(name for name in frame.columns if name.startswith(("time/", "device/"))))
+    measured = [name for name in frame.columns if name.startswith(("time/", "device/", "latency/"))]
+    costs = ("parameters", "elapsed_s", *(name for name in measured if "p90_" not in name and "p99_" not in name))
     rows = {name: frame[frame["configuration"] == name] for name in names}
     members = {name: [t for t in trials if t.configuration == name] for name in names}
     configurations = tuple(_configuration(name, rows[name], measures, costs, reference, _obstacles(run, members[name])) for name in names)

@@ -195,7 +195,7 @@ def _run(folder: Path) -> Run:
 
 
 def _curve_names(metrics: pd.DataFrame) -> list[str]:
-    return [name for name in metrics["name"].unique() if not name.startswith(("time/", "device/"))]
+    return [name for name in metrics["name"].unique() if not name.startswith(("time/", "device/", "latency/"))]
 
 
 def _shown(measured: Measured, mode: str) -> list[str]:

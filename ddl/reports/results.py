@@ -17,7 +17,7 @@ def frame(folder: Path) -> pd.DataFrame:
 
     Columns: trial_id, configuration, status, reason, seed; one a swept key (`task.augmentation`); epoch and elapsed_s
     (seconds trained) at the last measurement; the last value of each metric, under the metric's name; `best <metric>`, the
-    best epoch of the sweep's own metric; the last value of each `time/...` and `device/...`; parameters, precision, data,
+    best epoch of the sweep's own metric; the last value of each `time/...`, `device/...` and `latency/...`; parameters, precision, data,
     data_source, data_complete, stand_in ("" where the data are the real thing).
     """
     reader = Reader(folder)
@@ -65,7 +65,7 @@ def _finals(metrics: pd.DataFrame, metric: Mapping[str, str]) -> pd.DataFrame:
     # Not groupby().last(), which passes over a last value that is not a number.
     last = metrics.drop_duplicates(["trial_id", "name"], keep="last")
     values = last.pivot(index="trial_id", columns="name", values="value")
-    costs = [*(n for n in values if str(n).startswith("time/")), *(n for n in values if str(n).startswith("device/"))]
+    costs = [n for prefix in ("time/", "device/", "latency/") for n in values if str(n).startswith(prefix)]
     of_metric = metrics[metrics["name"] == metric["name"]].groupby("trial_id")["value"]
     progress = metrics.drop_duplicates("trial_id", keep="last").set_index("trial_id")[["epoch", "elapsed_s"]]
     best = (of_metric.max() if metric["mode"] == "max" else of_metric.min()).rename(f"best {metric['name']}")

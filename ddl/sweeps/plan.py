@@ -31,9 +31,9 @@ class Share:
     gpus: float
     concurrent: int
 
-    def assignment(self, trial: Trial, folder: Path, checkpoint_every_s: float) -> Assignment:
+    def assignment(self, trial: Trial, folder: Path, checkpoint_every_s: float, latency: str = "none") -> Assignment:
         """The trial with its share, its files in `folder`."""
-        return Assignment(trial.trial_id, trial.task, self.num_workers, self.cpus, self.gpus, folder, checkpoint_every_s)
+        return Assignment(trial.trial_id, trial.task, self.num_workers, self.cpus, self.gpus, folder, checkpoint_every_s, latency)
 
 
 @dataclass(frozen=True)

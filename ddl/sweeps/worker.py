@@ -17,6 +17,7 @@ from ddl.devices import Device
 from ddl.precision import Probe, candidates, probe
 from ddl.progress import Diverged, Progress
 from ddl.tasks.task import Task
+from ddl.telemetry import latency
 
 REPORT_EVERY_S = 1.0
 """Between signs of life; measurements are reported as they come."""
@@ -28,7 +29,8 @@ PROBE_STEPS = 8
 class Assignment:
     """A trial as a worker gets it: what to compute, with how much, and where its files go.
 
-    `cpus` and `gpus` are each worker's, where several (`num_workers`) train the one trial.
+    `cpus` and `gpus` are each worker's, where several (`num_workers`) train the one trial. `latency` is how closely to time
+    what came of it (`telemetry.latency.take`).
     """
 
     trial_id: str
@@ -38,6 +40,7 @@ class Assignment:
     gpus: float
     folder: Path
     checkpoint_every_s: float
+    latency: str = "none"
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
     last = Report(trial_id, "alive", step=step, elapsed_s=before_s)
     reported = stored = began
     unsaved: Progress | None = None
+    final: Progress | None = None
 
     def store(progress: Progress) -> None:
         state = {"elapsed_s": before_s + time.monotonic() - began, "task": progress.state()}
@@ -86,7 +90,7 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
     try:
         for progress in assignment.task.run(device, saved["task"] if saved else None):
             now = time.monotonic()
-            unsaved = progress
+            unsaved = final = progress
             last = replace(
                 last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=before_s + now - began
             )
@@ -106,7 +110,12 @@ def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
                 stored, unsaved = time.monotonic(), None
         if unsaved is not None:
             store(unsaved)
-        yield replace(last, kind="ended", status="finished", metrics={"time/train_s": last.elapsed_s})
+        latencies = latency.Findings()
+        if final is not None and device.rank == 0:
+            latencies = latency.take(final.predictor, device, assignment.latency, getattr(assignment.task, "precision", "fp32"))
+        if latencies.facts:
+            yield replace(last, kind="measured", facts={"latency": latencies.facts})
+        yield replace(last, kind="ended", status="finished", metrics={"time/train_s": last.elapsed_s, **latencies.metrics})
     except Diverged as error:
         yield replace(last, kind="ended", status="diverged", reason=str(error))
     except Exception as error:  # noqa: BLE001  whatever it is, it is this trial's alone, and recorded with its place in the code

@@ -31,7 +31,7 @@ QUICK = (
 def settled(folder: Path) -> pd.DataFrame:
     """A run's results without what is measured in seconds."""
     frame = pd.read_csv(folder / "results.csv")
-    return frame[[name for name in frame if not name.startswith(("time/", "device/", "elapsed"))]]
+    return frame[[name for name in frame if not name.startswith(("time/", "device/", "latency/", "elapsed"))]]
 
 
 def processes_of(session: int) -> list[psutil.Process]:
