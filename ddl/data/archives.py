@@ -43,7 +43,9 @@ def extract(archive: Path, into: Path, members: Mapping[str, str] | None = None)
             if target is None:
                 continue
             if name in taken:
-                raise Damaged(f"{archive}: holds {name} twice.")
+                if _content(file) != (into / target).read_bytes():
+                    raise Damaged(f"{archive}: holds {name} twice, with different content.")
+                continue
             taken.add(name)
             _write(file, into / target)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -137,6 +139,10 @@ def _check_name(archive: Path, name: str) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or any(mark in name for mark in "\\:\0"):
         raise Damaged(f"{archive}: {name!r} would leave the target folder. It is not unpacked.")
+
+
+def _content(file: _Readable) -> bytes:
+    return b"".join(iter(lambda: file.read(CHUNK), b""))
 
 
 def _write(source: _Readable, target: Path) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 HEAD = 512
@@ -21,13 +23,23 @@ def verify(path: Path, checksum: str) -> None:
     if not path.is_file():
         raise Damaged(f"{path}: there is no such file.")
     algorithm, _, expected = checksum.partition(":")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    found = digest(path, algorithm)
     if found == expected:
         return
     if is_web_page(path):
         raise Damaged(f"{path}: a web page, not data. A proxy or a login may stand between; see it in a browser.")
     raise Damaged(f"{path}: {path.stat().st_size:,} bytes with {algorithm} {found}, not {expected}: cut off or altered.")
+
+
+def digest(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+def fingerprint_of_files(folder: Path, files: Iterable[str]) -> str:
+    """The sha256 over the names and the sha256 of these files, in the order of their names. Raises FileNotFoundError."""
+    lines = [f"{file} {digest(folder / file, 'sha256')}\n" for file in sorted(files)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def is_web_page(path: Path) -> bool:
@@ -37,7 +49,9 @@ def is_web_page(path: Path) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file so that nobody reads it and its owner can look at it. Returns its new place."""
+    """Rename a damaged file or folder so that nobody reads it and its owner can look at it. Returns its new place."""
     aside = path.with_name(path.name + ".damaged")
+    if aside.is_dir():  # no folder can be renamed to one that is not empty
+        shutil.rmtree(aside)
     os.replace(path, aside)
     return aside

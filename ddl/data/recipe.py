@@ -1,4 +1,4 @@
-"""What a data set's module has to offer: constants, and how its official files become tensors."""
+"""What a module of a data set, or of an item that stays files, has to offer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,17 +17,12 @@ class Archive:
     urls: tuple[str, ...]
 
 
-class Recipe(Protocol):
-    """What each module of `ddl.data.sets` offers.
+class Official(Protocol):
+    """Official files and the ways to them.
 
-    `MEAN` and `STD` are per channel, of inputs / 255. `SHAPE` is (channels, height, width).
     `CONTENT` maps each official file, unpacked, to its official checksum.
     """
 
-    CLASSES: tuple[str, ...]
-    SHAPE: tuple[int, int, int]
-    MEAN: tuple[float, ...]
-    STD: tuple[float, ...]
     CONTENT: Mapping[str, str]
     ARCHIVES: Sequence[Archive]
 
@@ -40,8 +35,35 @@ class Recipe(Protocol):
         Returns the source in words. Raises Unavailable, also where no package has the data, and Damaged.
         """
 
+
+class Recipe(Official, Protocol):
+    """What each module of `ddl.data.sets` offers: images that become tensors.
+
+    `MEAN` and `STD` are per channel, of inputs / 255. `SHAPE` is (channels, height, width).
+    """
+
+    CLASSES: tuple[str, ...]
+    SHAPE: tuple[int, int, int]
+    MEAN: tuple[float, ...]
+    STD: tuple[float, ...]
+
     def decode(self, content: Path) -> tuple[Split, Split]:
         """Training and validation split from the official files. Raises Damaged where their form is wrong."""
 
     def sample(self) -> tuple[Split, Split]:
         """The bundled sample. Raises ValueError where it is damaged."""
+
+
+class FileRecipe(Official, Protocol):
+    """What each module of `ddl.data.files` offers: texts, vectors, weights, which stay files.
+
+    `SAMPLE` is like `CONTENT`, of what the package holds itself: empty where it holds nothing of the item, and equal to
+    `CONTENT` where it holds the whole of it. `STAND_IN` names the item that stands in where the official files cannot be
+    had and there is no sample; empty where none does.
+    """
+
+    SAMPLE: Mapping[str, str]
+    STAND_IN: str
+
+    def sample(self, into: Path) -> None:
+        """Write the files of `SAMPLE`, from what is bundled, into the folder `into`. Raises ValueError where it is damaged."""

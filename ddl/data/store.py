@@ -1,6 +1,7 @@
-"""The cache of prepared data: each data set decoded once, one safetensors file that every process maps into its memory.
+"""The cache of prepared data: each data set decoded once, one safetensors file that every process maps into its memory; and
+items that stay files, a folder each.
 
-A file is whole or absent: it is written beside its place, synchronised and renamed.
+A file, or such a folder, is whole or absent: it is written beside its place, synchronised and renamed.
 """
 
 import json
@@ -8,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,11 +17,14 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ddl.data.integrity import Damaged
+from ddl.data.integrity import Damaged, fingerprint_of_files
 from ddl.data.splits import Origin, Split, fingerprint, from_tensors, to_tensors
 
 FILE = "full-1.safetensors"
 """The number is the layout's: a version with another layout neither reads nor disturbs this one."""
+FILES = {"full": "files-1", "sample": "sample-1"}
+"""The folders of an item's files, by content."""
+ORIGIN = "origin.json"
 VERDICT = "unavailable.json"
 
 
@@ -64,6 +68,36 @@ def write(name: str, source: str, train: Split, val: Split) -> None:
         _put(draft, path)
 
 
+def read_files(name: str, content: str, files: Iterable[str]) -> tuple[Origin, Path]:
+    """The folder with the `files` of an item, their sha256 checked. Raises like `read`."""
+    place = folder(name) / FILES[content]
+    try:
+        origin = Origin(**json.loads((place / ORIGIN).read_text()))
+        found = fingerprint_of_files(place, files)
+    except FileNotFoundError as error:
+        if not place.exists():
+            raise
+        raise Damaged(f"{place}: lacks {error.filename}.") from error
+    except (TypeError, ValueError) as error:
+        raise Damaged(f"{place / ORIGIN}: cannot be read ({error}).") from error
+    if found != origin.sha256 or origin.name != name:
+        raise Damaged(f"{place}: the files of {origin.name} have sha256 {found}, not {origin.sha256}.")
+    return origin, place
+
+
+def write_files(name: str, content: str, origin: Origin, place: Path, files: Iterable[str]) -> None:
+    """Keep the `files` in the folder `place`, which lies in a workspace, as those of an item: they are moved."""
+    with workspace(name) as work:
+        draft = work / FILES[content]
+        draft.mkdir()
+        for file in files:
+            os.replace(place / file, draft / file)
+            _synchronise(draft / file)
+        (draft / ORIGIN).write_text(json.dumps(origin.facts()))
+        _synchronise(draft / ORIGIN)
+        _put(draft, folder(name) / FILES[content])
+
+
 @contextmanager
 def lock(name: str) -> Iterator[None]:
     """One process at a time prepares a data set. The kernel drops the lock with its process, however that ends."""
@@ -102,12 +136,15 @@ def unavailable_since(name: str, earliest: float) -> str | None:
 
 
 def _put(draft: Path, path: Path) -> None:
-    """Move a file to its place, for good: it and the folder's entry are on the disk when this returns."""
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
+    """Move a file or folder to its place, for good: it and its entry there are on the disk when this returns."""
+    _synchronise(draft)
     os.replace(draft, path)
-    entry = os.open(path.parent, os.O_RDONLY)
+    _synchronise(path.parent)
+
+
+def _synchronise(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(entry)
+        os.fsync(handle)
     finally:
-        os.close(entry)
+        os.close(handle)

@@ -37,6 +37,7 @@ def apart(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 def forget_all() -> None:
     """What this process remembers between calls."""
     sources.load.cache_clear()
+    sources.files.cache_clear()
     sources._announce.cache_clear()
 
 

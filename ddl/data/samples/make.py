@@ -1,4 +1,4 @@
-"""Makes the bundled samples from the whole official data: python -m ddl.data.samples.make
+"""Makes the bundled samples of images from the whole official data: python -m ddl.data.samples.make
 
 Of each class the first examples in the official order, enough for 5,000 + 1,000 CIFAR-10 images and 10,000 + 2,000 MNIST
 digits, as lossless WebP sheets beside this file, and their sha256 in manifest.json. Deterministic in what the sheets hold;
