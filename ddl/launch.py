@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
         "--report", metavar="RUN", type=Path, nargs="+", help="write the report of a run again, or of several beside each other"
     )
     what.add_argument("--publish", metavar="RUN", type=Path, help="replay a run into W&B")
+    what.add_argument("--export", metavar=("RUN", "TRIAL_ID"), nargs=2, help="write a trained trial's model, to be used without ddl")
     what.add_argument("--prepare-data", metavar="NAME", nargs="+", help="fetch and verify whole data sets")
     parse.add_argument(
         "--scale",
@@ -72,6 +73,11 @@ def _do(given: argparse.Namespace, command: str) -> int:
         from ddl.tracking.wandb import publish
 
         print(publish(given.publish))
+        return 0
+    if given.export:
+        from ddl.export import export
+
+        print(export(Path(given.export[0]), given.export[1]))
         return 0
     if given.report:
         path = given.report[0] / "report.html" if len(given.report) == 1 else given.out / "report.html"

@@ -18,6 +18,7 @@ LAYERS = [
     {"schema"},
     {"config"},
     {"sweeps"},
+    {"export"},
     {"terminal", "console"},
     {"run"},
     {"launch"},
