@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -22,3 +23,17 @@ class Normalise(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return (images.float() - self.shift) * self.scale
+
+
+class Resize(nn.Module):
+    """Images [n, c, h, w] of any type to fp32 [n, c, size, size], bilinear, and without aliasing where they get smaller."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self._size = (size, size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.float()
+        if images.shape[-2:] == self._size:
+            return images
+        return F.interpolate(images, self._size, mode="bilinear", antialias=images.shape[-1] > self._size[1])

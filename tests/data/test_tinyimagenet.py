@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ddl.data import sources
+from ddl.data.integrity import Damaged
 from ddl.data.sets import tinyimagenet
 
 WNIDS = [f"n{10_000_000 + 7 * number}" for number in range(200)]
@@ -78,9 +79,9 @@ def test_every_image_has_its_class_by_the_layout_of_each_split(publish):
     assert data.origin.stand_in == ""
     assert data.train.inputs.shape == (400, 3, 64, 64)
     assert data.val.inputs.shape == (200, 3, 64, 64)
-    assert data.train.targets.tolist() == [number for number in range(200) for _ in range(2)]
+    assert data.train.targets.tolist() == [*range(200)] * 2, "class by class in turn"
     shades = data.train.inputs.float().mean((1, 2, 3))
-    expected = torch.tensor([number + more for number in range(200) for more in (0, 20)]).float()
+    expected = torch.tensor([number + more for more in (0, 20) for number in range(200)]).float()
     torch.testing.assert_close(shades, expected, atol=1, rtol=0)
     torch.testing.assert_close(data.val.inputs.float().mean((1, 2, 3)), data.val.targets + 40.0, atol=1, rtol=0)
     assert sorted(data.val.targets.tolist()) == list(range(200))
@@ -97,7 +98,7 @@ def test_it_is_decoded_once(publish, forget, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"../../evil.txt": b"x"}, "would leave the target folder"),
+        ({"../evil.txt": b"x"}, "would leave the target folder"),
         ({"wnids.txt": b"n00000001\nn00000002\n"}, "wnids.txt does not name 200 classes"),
         ({"val/val_annotations.txt": b"val_0.JPEG\tn99999999\n"}, "names no image and class"),
         ({"val/val_annotations.txt": b"val_0.JPEG\n"}, "names no image and class"),
@@ -106,18 +107,22 @@ def test_it_is_decoded_once(publish, forget, monkeypatch):
         ({"val/val_annotations.txt": None}, "not laid out as Tiny ImageNet"),
     ],
 )
-def test_an_archive_that_is_not_what_it_should_be_is_refused_and_cifar10_stands_in(publish, tmp_path, caplog, monkeypatch, change, said):
-    publish({name: content for name, content in (layout() | change).items() if content is not None})
-    monkeypatch.setattr(sources, "_load", spy(sources._load))
+def test_an_archive_that_is_not_what_it_should_be_is_refused(tmp_path, change, said):
+    changed = {name: content for name, content in (layout() | change).items() if content is not None}
+    (tmp_path / tinyimagenet.FILE).write_bytes(packed(changed))
+    with pytest.raises(Damaged, match=said):
+        tinyimagenet.decode(tmp_path)
+    assert not list(tmp_path.parent.rglob("evil.txt"))
+
+
+def test_where_the_archive_is_bad_cifar10_stands_in(publish, caplog, monkeypatch):
+    publish({"../evil.txt": b"x"})
+    load = sources._load
+    # The whole of what stands in would only take time here.
+    monkeypatch.setattr(sources, "_load", lambda name, content, earliest: load(name, content if "tiny" in name else "sample", earliest))
     origin = sources.load("tinyimagenet", "full").origin
-    assert said in caplog.text
+    assert "would leave the target folder" in caplog.text
     assert (origin.name, origin.source, origin.complete, origin.stand_in) == ("cifar10", "bundled sample", False, "tinyimagenet")
-    assert not list(tmp_path.rglob("evil.txt"))
-
-
-def spy(load):
-    """Without asking for the whole of what stands in, which only takes time here."""
-    return lambda name, content, earliest: load(name, content if name == "tinyimagenet" else "sample", earliest)
 
 
 def test_where_it_cannot_be_had_cifar10_stands_in_and_is_named(caplog):

@@ -50,7 +50,9 @@ def decode(content: Path) -> tuple[Split, Split]:
         raise Damaged(f"{content / FILE}: not laid out as Tiny ImageNet ({error}).") from error
     if len(wnids) != len(CLASSES) or not all(re.fullmatch(r"n\d{8}", wnid) for wnid in wnids):
         raise Damaged(f"{content / FILE}: wnids.txt does not name {len(CLASSES)} classes.")
-    train = [(path, c) for c, wnid in enumerate(wnids) for path in _in_order(root / "train" / wnid / "images")]
+    # Class by class in turn, so that the first n are balanced.
+    turns = [(turn, c, path) for c, wnid in enumerate(wnids) for turn, path in enumerate(_in_order(root / "train" / wnid / "images"))]
+    train = [(path, c) for _, c, path in sorted(turns)]
     # A line: file, class, then the corners of a box around the object.
     named = [line.split("\t")[:2] for line in annotations]
     try:
