@@ -16,6 +16,7 @@ from ddl.data.files import lite0 as published
 from ddl.data.integrity import Damaged
 from ddl.devices import Device
 from ddl.models import transfer as models
+from ddl.precision import candidates
 from ddl.progress import Progress
 from ddl.tasks import transfer
 from ddl.tasks.transfer import Transfer
@@ -33,7 +34,7 @@ TINY = {
     "dense": [8],
     "batch_size": 8,
     "epochs": 1,
-    "lr": 0.01,
+    "lr": 0.001,
     "precision": "fp32",
 }
 
@@ -127,6 +128,11 @@ def test_features_that_are_computed_once_train_the_head_as_those_of_every_step_d
     fresh = run(trained="head", epochs=2, dropout=0.0, augmentation="light")
     assert fresh[0].facts["features"] == "computed in every step"
     assert figures(fresh) == pytest.approx(cached, rel=1e-4)
+
+
+def test_a_head_trains_in_every_precision_that_a_probe_may_choose():
+    for precision in candidates(CPU):
+        assert run(trained="head", precision=precision)[-1].metrics["val/loss"] > 0
 
 
 def test_a_body_sees_each_image_once_where_nothing_of_it_changes(monkeypatch):
@@ -288,7 +294,7 @@ CHANGES = {
     "dense": [9],
     "dropout": 0.1,
     "optimiser": "sgd",
-    "lr": 0.02,
+    "lr": 0.002,
     "batch_size": 12,
     "epochs": 2,
     "precision": "bf16",
