@@ -73,23 +73,22 @@ class Findings:
 def take(predictor: Callable[[], Predictor | None], device: Device, depth: str, precision: str) -> Findings:
     """`measure`, for a trial that must not fail by it: what goes wrong is "not measured", with the reason among the facts.
 
-    `depth` is `quick`, `full` or `none`. Nothing is found where there is nothing to be timed.
+    `depth` is one of `DEPTHS`, or `none`. Nothing is found where there is nothing to be timed.
     """
     if depth == "none":
         return Findings()
     try:
         found = predictor()
-        return Findings() if found is None else measure(found, device, depth, precision)
+        return Findings() if found is None else measure(found, device, DEPTHS[depth], precision)
     except Exception as error:  # noqa: BLE001  the trial is trained; that its model cannot be timed is no reason to lose it
         traceback.print_exc()
         return Findings(facts={"not_measured": _reason(error)})
 
 
-def measure(predictor: Predictor, device: Device, depth: str, precision: str = REFERENCE) -> Findings:
+def measure(predictor: Predictor, device: Device, depth: Depth, precision: str = REFERENCE) -> Findings:
     """Time `predictor` on `device`; `precision` is the trial's own. Raises what the model itself raises in eager fp32."""
-    looked = DEPTHS[depth]
     # Compiling anew takes longer than a quick look may.
-    forms = looked.forms or tuple(dict.fromkeys([REFERENCE, precision.replace(" compiled", "")]))
+    forms = depth.forms or tuple(dict.fromkeys([REFERENCE, precision.replace(" compiled", "")]))
     metrics: dict[str, float] = {}
     left_out: dict[str, str] = {}
     deviations: dict[str, float] = {}
@@ -97,8 +96,8 @@ def measure(predictor: Predictor, device: Device, depth: str, precision: str = R
     best: dict[str, str] = {}
     noise = 0.0
     with torch.no_grad():
-        for batch in looked.batches:
-            timed = _time(predictor, device, [name for name in forms if name not in left_out], batch, looked, left_out)
+        for batch in depth.batches:
+            timed = _time(predictor, device, [name for name in forms if name not in left_out], batch, depth, left_out)
             if not timed:
                 break
             deviations |= {form.name: max(form.deviation, deviations.get(form.name, 0.0)) for form in timed}
@@ -111,10 +110,9 @@ def measure(predictor: Predictor, device: Device, depth: str, precision: str = R
         if p50:
             metrics["latency/noise_percent"] = 100 * noise
         metrics["latency/flops"] = float(flops(plain, predictor.example))
-        if depth == "full":
+        if depth.forms:
             metrics["latency/peak_memory_bytes"] = float(peak_memory(plain, predictor.example, device))
     facts = {
-        "depth": depth,
         "input": list(predictor.example.shape[1:]),
         "threads": torch.get_num_threads(),
         "parameters": sum(parameter.numel() for parameter in predictor.module.parameters()),
@@ -182,7 +180,8 @@ def _form(name: str, module: nn.Module) -> Form:
     return Form(module, "bf16" in words, "channels_last" in words).eval()
 
 
-def _ready(name: str, module: nn.Module, inputs: Tensor) -> Callable[[Tensor], Tensor]:
+def ready(name: str, module: nn.Module, inputs: Tensor) -> Callable[[Tensor], Tensor]:
+    """A copy of `module` in this form, for inputs like these. To be called where no gradients are asked for."""
     form, words = _form(name, module), set(name.split())
     if "exported" in words:
         return torch.export.export(form, (inputs,)).module()
@@ -227,7 +226,7 @@ def _time(predictor: Predictor, device: Device, forms: Sequence[str], batch: int
     expected = torch.empty(0)
     for name in forms:
         try:
-            run = _ready(name, predictor.module, inputs)
+            run = ready(name, predictor.module, inputs)
             run(inputs)  # allocates, plans, compiles
             began = time.perf_counter()
             outputs = run(inputs).clone()
@@ -251,7 +250,7 @@ def _time(predictor: Predictor, device: Device, forms: Sequence[str], batch: int
             return []
     for _ in range(ROUNDS):
         for form in timed:
-            form.calls.append(_single_calls(form.run, inputs, device, depth.calls_s))
+            form.calls.append(single_calls(form.run, inputs, device, depth.calls_s))
             names = {"run": form.run, "inputs": inputs, "synchronise": device.synchronise}
             timer = Timer("run(inputs)\nsynchronise()", globals=names, num_threads=torch.get_num_threads())
             form.blocks.append(timer.blocked_autorange(min_run_time=depth.blocks_s).mean)
@@ -260,7 +259,8 @@ def _time(predictor: Predictor, device: Device, forms: Sequence[str], batch: int
     return timed
 
 
-def _single_calls(run: Callable[[Tensor], Tensor], inputs: Tensor, device: Device, seconds: float) -> list[float]:
+def single_calls(run: Callable[[Tensor], Tensor], inputs: Tensor, device: Device, seconds: float) -> list[float]:
+    """Seconds of each call, for so long, after one that does not count."""
     run(inputs)
     device.synchronise()
     calls: list[float] = []

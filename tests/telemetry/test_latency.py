@@ -39,7 +39,7 @@ def predictor(model: nn.Module | None = None) -> Predictor:
 
 
 def test_a_quick_look_times_eager_fp32_and_the_trials_own_precision_at_both_batch_sizes():
-    found = latency.measure(predictor(), CPU, "quick", "bf16 channels_last compiled")
+    found = latency.measure(predictor(), CPU, latency.DEPTHS["quick"], "bf16 channels_last compiled")
     assert found.metrics.keys() >= {
         "latency/p50_ms_batch1",
         "latency/p50_ms_batch4",
@@ -55,13 +55,13 @@ def test_a_quick_look_times_eager_fp32_and_the_trials_own_precision_at_both_batc
 
 
 def test_operations_and_parameters_are_those_of_the_model():
-    found = latency.measure(predictor(), CPU, "quick")
+    found = latency.measure(predictor(), CPU, latency.DEPTHS["quick"])
     assert found.metrics["latency/flops"] == 2 * (8 * 8 * 4 * 3 * 9 + 4 * 8 * 8 * 5)
     assert found.facts["parameters"] == (4 * 3 * 9 + 4) + (4 * 8 * 8 * 5 + 5)
 
 
 def test_a_full_look_has_every_form_exported_too_and_the_memory_of_a_forward_pass():
-    found = latency.measure(predictor(), CPU, "full")
+    found = latency.measure(predictor(), CPU, latency.DEPTHS["full"])
     assert found.facts["left_out"] == {}
     assert set(found.facts["p50_ms"]["1"]) == {"fp32", "fp32 channels_last", "bf16", "fp32 exported"}
     weights = 4 * found.facts["parameters"]
@@ -73,14 +73,14 @@ def test_compiled_agrees_with_eager(monkeypatch):
     monkeypatch.setitem(
         latency.DEPTHS, "full", dataclasses.replace(latency.DEPTHS["full"], forms=("fp32", "fp32 channels_last compiled"), batches=(1,))
     )
-    found = latency.measure(predictor(nn.Sequential(nn.Flatten(), nn.Linear(192, 5))), CPU, "full")
+    found = latency.measure(predictor(nn.Sequential(nn.Flatten(), nn.Linear(192, 5))), CPU, latency.DEPTHS["full"])
     assert found.facts["left_out"] == {}
     assert found.facts["deviation"]["fp32 channels_last compiled"] < latency.AGREEMENT["fp32"]
 
 
 @pytest.mark.parametrize("wrong", [lambda outputs: outputs * 1.1, lambda outputs: outputs * float("nan")])
 def test_a_form_that_disagrees_is_never_chosen_however_fast(monkeypatch, wrong):
-    ready = latency._ready
+    ready = latency.ready
     known: dict[int, Tensor] = {}
 
     def planted(name, module, inputs):
@@ -88,22 +88,22 @@ def test_a_form_that_disagrees_is_never_chosen_however_fast(monkeypatch, wrong):
             return lambda x: time.sleep(0.002) or known.setdefault(len(x), ready("fp32", module, x)(x))
         return lambda x: wrong(known[len(x)])
 
-    monkeypatch.setattr(latency, "_ready", planted)
-    found = latency.measure(predictor(), CPU, "quick", "bf16")
+    monkeypatch.setattr(latency, "ready", planted)
+    found = latency.measure(predictor(), CPU, latency.DEPTHS["quick"], "bf16")
     assert set(found.facts["best"].values()) == {"fp32"}
     assert "from fp32, more than 0.05" in found.facts["left_out"]["bf16"]
     assert found.metrics["latency/best_p50_ms_batch1"] == found.metrics["latency/p50_ms_batch1"]
 
 
 def test_the_best_form_is_the_fastest_of_those_that_agree(monkeypatch):
-    ready = latency._ready
+    ready = latency.ready
 
     def planted(name, module, inputs):
         run, pause = ready("fp32", module, inputs), 0.001 if name == "bf16" else 0.01
         return lambda x: time.sleep(pause) or run(x)
 
-    monkeypatch.setattr(latency, "_ready", planted)
-    found = latency.measure(predictor(), CPU, "quick", "bf16")
+    monkeypatch.setattr(latency, "ready", planted)
+    found = latency.measure(predictor(), CPU, latency.DEPTHS["quick"], "bf16")
     assert found.facts["best"] == {"1": "bf16", "4": "bf16"}
     assert found.metrics["latency/best_p50_ms_batch4"] < found.metrics["latency/p50_ms_batch4"]
 
@@ -117,7 +117,7 @@ class Undecided(nn.Module):
 
 
 def test_a_form_that_cannot_be_made_is_left_out_with_the_reason_and_the_others_stay():
-    found = latency.measure(predictor(Undecided()), CPU, "full")
+    found = latency.measure(predictor(Undecided()), CPU, latency.DEPTHS["full"])
     assert found.facts["left_out"].keys() == {"fp32 exported"}
     assert "batch 1: " in found.facts["left_out"]["fp32 exported"]
     assert "fp32 channels_last" in found.facts["p50_ms"]["4"]
@@ -125,7 +125,7 @@ def test_a_form_that_cannot_be_made_is_left_out_with_the_reason_and_the_others_s
 
 def test_a_form_that_is_too_slow_is_left_out(monkeypatch):
     monkeypatch.setitem(latency.DEPTHS, "quick", dataclasses.replace(latency.DEPTHS["quick"], limit_s=0.0))
-    found = latency.measure(predictor(), CPU, "quick")
+    found = latency.measure(predictor(), CPU, latency.DEPTHS["quick"])
     assert "longer than 0 s" in found.facts["left_out"]["fp32"]
     assert found.metrics.keys() == {"latency/flops"}
 
@@ -136,15 +136,15 @@ class Slow(Device):
 
 
 def test_the_device_is_waited_for_within_every_call():
-    found = latency.measure(predictor(), Slow(CPU.torch), "quick")
+    found = latency.measure(predictor(), Slow(CPU.torch), latency.DEPTHS["quick"])
     assert found.metrics["latency/p50_ms_batch1"] >= 5
     assert found.metrics["latency/examples_per_s_batch1"] <= 1 / 0.005
 
 
 def test_percentiles_need_enough_calls_and_noise_is_how_far_two_rounds_lie_apart(monkeypatch):
     rounds = iter([[0.002] * 60, [0.002] * 6, [0.003] * 60, [0.002] * 5] * 2)
-    monkeypatch.setattr(latency, "_single_calls", lambda *arguments: next(rounds))
-    found = latency.measure(predictor(), CPU, "quick", "bf16")
+    monkeypatch.setattr(latency, "single_calls", lambda *arguments: next(rounds))
+    found = latency.measure(predictor(), CPU, latency.DEPTHS["quick"], "bf16")
     assert found.metrics["latency/noise_percent"] == pytest.approx(50)
     assert found.metrics["latency/p99_ms_batch1"] == pytest.approx(3)
     assert found.metrics["latency/best_p50_ms_batch1"] == pytest.approx(2)
@@ -155,7 +155,7 @@ def test_percentiles_need_enough_calls_and_noise_is_how_far_two_rounds_lie_apart
 def test_the_trained_model_is_left_as_it_was():
     model = predictor()
     before = {name: (value.clone(), value.stride()) for name, value in model.module.state_dict().items()}
-    latency.measure(model, CPU, "quick", "bf16 channels_last")
+    latency.measure(model, CPU, latency.DEPTHS["quick"], "bf16 channels_last")
     for name, value in model.module.state_dict().items():
         assert torch.equal(value, before[name][0])
         assert (value.dtype, value.stride()) == (before[name][0].dtype, before[name][1])
