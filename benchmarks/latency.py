@@ -3,7 +3,7 @@
     python benchmarks/latency.py [--rounds 5] [--networks convnet efficientnet_lite0 vgg16] [--batches 1 32]
 
 `ddl.telemetry.latency` tries every form at each batch size and chooses the fastest that agrees with fp32. Then that one and
-eager fp32 take turns, and what is reported is the ratio of their medians within each round: machines drift. All cores, random weights
+eager fp32 take turns, and what is reported is the ratio of their medians within each round: machines drift. Random weights
 (no call's time depends on them); the small ConvNet at 32 px, the others at --size.
 """
 
@@ -50,14 +50,14 @@ def compare(subject: Predictor, best: str, batch: int, rounds: int) -> tuple[flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: a thread for each core")
     parser.add_argument("--networks", nargs="+", default=["convnet", "efficientnet_lite0", "vgg16"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 32])
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--forms", nargs="+", default=list(latency.FORMS[1:]))
     given = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(cores)
-    print(f"torch {torch.__version__}, {cores} cores, {given.rounds} rounds")
+    torch.set_num_threads(given.threads)
+    print(f"torch {torch.__version__}, {given.threads} threads, {given.rounds} rounds")
     depth = latency.Depth(tuple(given.batches), (latency.REFERENCE, *given.forms), calls_s=1.0, blocks_s=0.1, limit_s=60.0)
     for name in given.networks:
         subject = predictor(name, given.size)

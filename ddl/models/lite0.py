@@ -4,6 +4,8 @@ Tan and Le, EfficientNet (2019), Table 1; the Lite changes and the fixed stem an
 release. Names follow the published PyTorch weights without their leading underscores.
 """
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -74,7 +76,10 @@ class Lite0(nn.Module):
         self.conv_head, self.bn1 = SameConv(channels, WIDTH, 1), norm(WIDTH)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                # As the authors do. torch's own reckoning takes no heed of groups, and a depthwise convolution would begin so
+                # small that the constant in the BatchNorm behind it drowns it.
+                fan_out = module.kernel_size[0] ** 2 * module.out_channels // module.groups
+                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
 
     def forward(self, images: Tensor) -> Tensor:
         images = F.relu6(self.bn0(self.conv_stem(images)))

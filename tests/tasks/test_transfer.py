@@ -201,6 +201,16 @@ def test_padding_is_tensorflows():
     assert conv(torch.ones(1, 1, 3, 3)).flatten().tolist() == [4, 4, 4, 4]
 
 
+def test_a_body_begins_with_outputs_that_are_neither_lost_nor_blown_up_on_the_way():
+    known = models.body("efficientnet_lite0", 64)
+    seen: list[float] = []
+    for part in known.module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].var().item()))
+    known.module.train()(torch.randn(16, 3, 64, 64))
+    assert 0.05 < min(seen) < max(seen) < 50
+
+
 def test_weights_of_another_network_are_named(weights_file, tmp_path):
     path, _ = weights_file
     with pytest.raises(ValueError, match=r"lite0\.pth: weights of another network: .* is missing, .*, and \d+ more\. Give those"):
