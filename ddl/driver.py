@@ -132,7 +132,9 @@ def _assignments(
 
 def _assignment(one: Open, plan: Plan, trial: Trial) -> Assignment:
     settled = replace(trial, task=with_precision(trial.task, plan.precision))
-    given = plan.share.assignment(settled, (one.folder / "trials" / trial.trial_id).resolve(), one.job.launch.checkpoint_every_s)
+    given = plan.share.assignment(
+        settled, (one.folder / "trials" / trial.trial_id).resolve(), one.job.launch.checkpoint_every_s, one.job.launch.latency
+    )
     given = replace(given, url=one.url and f"{one.url}/trials/{trial.trial_id}")
     if not one.job.population:
         return given

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 FAILED, BAD_INPUT, NOT_REPRODUCED, INTERRUPTED = 1, 2, 4, 130
-ACTIONS = ("sweep", "list", "resume", "reproduce", "publish", "prepare-data")
+ACTIONS = ("sweep", "list", "resume", "reproduce", "publish", "export", "prepare-data")
 """What the command does, one at a time; `--report` is one too, alone."""
 
 
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         help="write the report of a run again, or of several beside each other; with --publish RUN: that run's, as a W&B Report",
     )
+    what.add_argument("--export", metavar=("RUN", "TRIAL_ID"), nargs=2, help="write a trained trial's model, to be used without ddl")
     what.add_argument("--prepare-data", metavar="NAME", nargs="+", help="fetch and verify whole data sets")
     parse.add_argument(
         "--scale",
@@ -105,6 +106,11 @@ def _do(given: argparse.Namespace, command: str) -> int:
         from ddl.reproduce import reproduce
 
         return 0 if reproduce(given.reproduce, given.steps) else FAILED
+    if given.export:
+        from ddl.export import export
+
+        print(export(Path(given.export[0]), given.export[1]))
+        return 0
     if given.report:
         path = given.report[0] / "report.html" if len(given.report) == 1 else Path(given.out) / "report.html"
         folders = [folder for one in given.report for folder in run.Run(one).folders or [one]]

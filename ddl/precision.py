@@ -49,8 +49,8 @@ class Precision:
         return torch.compile(module) if self.compiled else module  # type: ignore[return-value]
 
     def layout(self, images: Tensor) -> Tensor:
-        """Images [n, c, h, w] in this layout."""
-        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+        """Images [n, c, h, w] in this layout; what is no image stays as it is."""
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last and images.dim() == 4 else images
 
     def autocast(self, device: Device) -> AbstractContextManager:
         if self.dtype == torch.float32:

@@ -85,6 +85,7 @@ class Launch:
     search: Search
     retries: CountOrZero
     checkpoint_every_s: Positive
+    latency: Literal["none", "quick", "full"]
     wandb: Wandb
 
 

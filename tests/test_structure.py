@@ -20,7 +20,7 @@ LAYERS = [
     {"schema"},
     {"config"},
     {"sweeps"},
-    {"terminal", "console", "reproduce"},
+    {"terminal", "console", "reproduce", "export"},
     {"driver"},
     {"run"},
     {"launch"},

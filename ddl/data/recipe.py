@@ -39,13 +39,15 @@ class Official(Protocol):
 class Recipe(Official, Protocol):
     """What each module of `ddl.data.sets` offers: images that become tensors.
 
-    `MEAN` and `STD` are per channel, of inputs / 255. `SHAPE` is (channels, height, width).
+    `MEAN` and `STD` are per channel, of inputs / 255. `SHAPE` is (channels, height, width). `STAND_IN` names the data set that
+    stands in for one without a bundled sample; empty where there is a sample.
     """
 
     CLASSES: tuple[str, ...]
     SHAPE: tuple[int, int, int]
     MEAN: tuple[float, ...]
     STD: tuple[float, ...]
+    STAND_IN: str
 
     def decode(self, content: Path) -> tuple[Split, Split]:
         """Training and validation split from the official files. Raises Damaged where their form is wrong."""

@@ -66,7 +66,8 @@ def check(name: str, content: str) -> None:
 def load(name: str, content: str) -> DataSet:
     """The data set, `content` "full" or "sample"; prepared first where it is not. Later calls give the same tensors.
 
-    "full" gives the sample where no source has the whole data; its origin then says so (`stand_in`).
+    "full" gives the sample where no source has the whole data; its origin then says so (`stand_in`). Of a data set without a
+    sample, another one stands in: the origin is then that one's, with this one's name as `stand_in`.
     Raises ValueError for an unknown name or content, and where the cache folder cannot be used.
     """
     check(name, content)
@@ -113,7 +114,10 @@ def _load(name: str, content: str, earliest: float) -> DataSet:
             return DataSet(origin, train, val, recipe.CLASSES, recipe.MEAN, recipe.STD)
         except Unavailable as error:
             stand_in = f"the whole of {name}"
-            _announce(name, "THE BUNDLED SAMPLE STANDS", str(error))
+            _announce(name, f"{recipe.STAND_IN.upper()} STANDS" if recipe.STAND_IN else "THE BUNDLED SAMPLE STANDS", str(error))
+    if recipe.STAND_IN:
+        other = _load(recipe.STAND_IN, content, earliest)
+        return replace(other, origin=replace(other.origin, stand_in=name))
     train, val = recipe.sample()
     origin = Origin(name, "bundled sample", complete=False, stand_in=stand_in, sha256=fingerprint(to_tensors(train, val)))
     return DataSet(origin, train, val, recipe.CLASSES, recipe.MEAN, recipe.STD)

@@ -25,15 +25,26 @@ class Normalise(nn.Module):
         return (images.float() - self.shift) * self.scale
 
 
-class Unit(nn.Module):
-    """Images [n, c, h, w], 0..255 of any type, to fp32 in 0..1, resized to `size` x `size` (bilinear) where they are not so large."""
+class Resize(nn.Module):
+    """Images [n, c, h, w] of any type to fp32 [n, c, size, size], bilinear, and without aliasing where they get smaller."""
 
     def __init__(self, size: int):
         super().__init__()
-        self.size = size
+        self._size = (size, size)
 
     def forward(self, images: Tensor) -> Tensor:
-        pixels = images.float() / 255
-        if pixels.shape[-2:] == (self.size, self.size):
-            return pixels
-        return F.interpolate(pixels, size=(self.size, self.size), mode="bilinear", align_corners=False)
+        images = images.float()
+        if images.shape[-2:] == self._size:
+            return images
+        return F.interpolate(images, self._size, mode="bilinear", antialias=images.shape[-1] > self._size[1])
+
+
+class Unit(nn.Module):
+    """Images [n, c, h, w], 0..255 of any type, to fp32 [n, c, size, size] in 0..1 (`Resize`)."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.resize = Resize(size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.resize(images) / 255

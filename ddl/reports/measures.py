@@ -114,7 +114,8 @@ def measure(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.DataFr
     primary = reference.measure if reference is not None and reference.measure else f"best {metric}"
     measures = tuple(dict.fromkeys([f"best {metric}", f"last {metric}", primary]))
     milestones = tuple(naming.milestones(list(frame.columns)))
-    costs = ("parameters", "elapsed_s", *(name for name in frame.columns if naming.is_cost(name) and name not in milestones))
+    measured = [name for name in frame.columns if naming.is_cost(name) and name not in milestones]
+    costs = ("parameters", "elapsed_s", *(name for name in measured if "p90_" not in name and "p99_" not in name))
     rows = {name: frame[frame["configuration"] == name] for name in names}
     members = {name: [t for t in trials if t.configuration == name] for name in names}
     configurations = tuple(

@@ -11,6 +11,8 @@ from ddl.reports import verdicts
 from ddl.reports.measures import Configuration, DataSet, Measured, Reference
 from ddl.reports.wording import count, duration, interval, metric, number, ranges, size
 
+NOISY_PERCENT = 10
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -105,6 +107,9 @@ def method(measured: Measured) -> str:
     text += " Best is the best epoch of each trial, picked on the very split it is measured on, which flatters it; last is the last epoch."
     if any(c.statuses.get("stopped") for c in measured.configurations):
         text += " Trials that a scheduler stopped count with what they had reached."
+    if noise := max((c.costs.get("latency/noise_percent", 0.0) for c in measured.configurations), default=0.0):
+        said = "so the machine was noisy: read them as orders of magnitude" if noise > NOISY_PERCENT else "so they repeat"
+        text += f" Latencies, measured twice in turn, differ by up to {noise:.0f}% (mean over seeds), {said}."
     return text
 
 

@@ -42,7 +42,7 @@ class Share:
     min_workers: int
     strategy: Strategy
 
-    def assignment(self, trial: Trial, folder: Path, checkpoint_every_s: float) -> Assignment:
+    def assignment(self, trial: Trial, folder: Path, checkpoint_every_s: float, latency: str = "none") -> Assignment:
         """The trial with its share, its files in `folder`."""
         return Assignment(
             trial.trial_id,
@@ -54,6 +54,7 @@ class Share:
             checkpoint_every_s,
             self.min_workers,
             self.strategy,
+            latency=latency,
         )
 
 

@@ -18,6 +18,7 @@ from ddl.progress import Diverged, Progress, State
 from ddl.storage.trials import TrialStore
 from ddl.sweeps.first_steps import STEPS, FirstSteps
 from ddl.tasks.task import Task
+from ddl.telemetry import latency
 from ddl.telemetry.sampler import Sampler
 from ddl.telemetry.usage import Usage
 
@@ -39,7 +40,8 @@ class Assignment:
 
     `cpus` and `gpus` are each worker's, where several (from `min_workers` to `num_workers`) train the one trial. `changed` are
     hyperparameters that a search has given it since, already in `task`. With `store_measured` there is a checkpoint for every
-    measurement. `url` is where its files are kept besides; empty for nowhere else.
+    measurement. `url` is where its files are kept besides; empty for nowhere else. `latency` is how closely to time what came
+    of it (`telemetry.latency.take`).
     """
 
     trial_id: str
@@ -54,6 +56,7 @@ class Assignment:
     changed: Mapping[str, Any] = field(default_factory=dict)
     store_measured: bool = False
     url: str = ""
+    latency: str = "none"
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ def _train(
     # Of a checkpoint that says nothing of it, the time is known and no more.
     sampler = Sampler(device, assignment.cpus, min(assignment.gpus, 1), Usage.of(used) if used else Usage(before_s))
     first = FirstSteps(0 if saved else STEPS)
+    final: Progress | None = None
 
     def store(progress: Progress) -> None:
         elapsed_s = before_s + time.monotonic() - began
@@ -134,7 +138,7 @@ def _train(
         try:
             for progress in assignment.task.run(device, saved["task"] if saved else None):
                 now = time.monotonic()
-                unsaved = progress
+                unsaved = final = progress
                 elapsed_s = before_s + now - began
                 last = replace(last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=elapsed_s)
                 if device.rank == 0:
@@ -177,6 +181,12 @@ def _train(
             status, reason, metrics = "failed", _reason(error), {}
     # Of several workers one may have failed alone; the others would not join it in the sum.
     usage = sampler.metrics() if status == "finished" or device.world_size == 1 else last.usage
+    # Who has a part of every parameter would need all others to put a model together.
+    if status == "finished" and final is not None and device.rank == 0 and not device.shards:
+        latencies = latency.take(final.predictor, device, assignment.latency, getattr(assignment.task, "precision", "fp32"))
+        metrics |= latencies.metrics
+        if latencies.facts:
+            yield replace(last, kind="measured", facts={"latency": latencies.facts})
     yield replace(last, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
 
 

@@ -86,6 +86,7 @@ class Classification(Task):
             "data": data.origin.facts() | {"train": len(train), "val": len(val)},
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "precision": str(precision),
+            "classes": list(data.classes),
         }
         yield from fit(
             learner,

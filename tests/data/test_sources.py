@@ -20,7 +20,7 @@ def test_every_module_of_sets_offers_a_recipe():
     assert {"cifar10", "mnist"} <= set(sources.names())
     for name in sources.names():
         recipe = importlib.import_module(f"{sets.__name__}.{name}")
-        for offered in ("CLASSES", "SHAPE", "MEAN", "STD", "CONTENT", "ARCHIVES", "unpack", "from_package", "decode", "sample"):
+        for offered in ("CLASSES", "SHAPE", "MEAN", "STD", "STAND_IN", "CONTENT", "ARCHIVES", "unpack", "from_package", "decode", "sample"):
             assert hasattr(recipe, offered), (name, offered)
         for checksum in [*recipe.CONTENT.values(), *(archive.checksum for archive in recipe.ARCHIVES)]:
             algorithm, _, digest = checksum.partition(":")

@@ -267,3 +267,16 @@ def test_plan_and_records(make_run):
 def test_a_folder_without_a_ledger_is_named(tmp_path):
     with pytest.raises(ValueError, match=str(tmp_path)):
         model.build([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("noise", "said"), [(3.0, "differ by up to 3% (mean over seeds), so they repeat"), (14.0, "the machine was noisy")]
+)
+def test_the_report_says_whether_latencies_repeat(make_run, noise, said):
+    latencies = {"latency/p50_ms_batch1": 2.5, "latency/p99_ms_batch1": 4.0, "latency/noise_percent": noise}
+    run = model.build([make_run({"none": 0.8}, alter=lambda configuration, seed, epoch, metrics: metrics | latencies)]).runs[0]
+    assert said in run.method
+    assert run.configurations[0].costs["latency/p50_ms_batch1"] == 2.5
+    assert "latency/p99_ms_batch1" not in run.costs
+    assert not any("latency" in panel.metric for panel in run.panels)
+    assert "Latencies" not in model.build([make_run({"none": 0.8})]).runs[0].method

@@ -16,6 +16,7 @@ from ddl.data.recipe import Archive
 from ddl.data.splits import Split
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+STAND_IN = ""
 SHAPE = (3, 32, 32)
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)

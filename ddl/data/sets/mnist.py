@@ -16,6 +16,7 @@ from ddl.data.recipe import Archive
 from ddl.data.splits import Split
 
 CLASSES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+STAND_IN = ""
 SHAPE = (1, 28, 28)
 MEAN = (0.1307,)
 STD = (0.3081,)
