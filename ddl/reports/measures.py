@@ -38,7 +38,7 @@ class DataSet:
     @property
     def label(self) -> str:
         """Name, kind and source in a few words."""
-        kind = f" (stand-in: {self.stand_in})" if self.stand_in else "" if self.complete else " (sample)"
+        kind = f" (stand-in for {self.stand_in})" if self.stand_in else "" if self.complete else " (sample)"
         return f"{self.name}{kind}, {self.source}" if self.source else f"{self.name}{kind}"
 
     @property
@@ -188,7 +188,7 @@ def _obstacles(run: Mapping[str, Any], trials: Sequence[TrialRow]) -> list[str]:
     if run.get("scale") != "paper":
         reasons.append(f"at {run.get('scale', 'unknown')} scale, not at the reference's")
     data = list(dict.fromkeys(d for d in map(data_of, trials) if d is not None))
-    reasons += [f"on a stand-in for {d.name}: {d.stand_in}" for d in data if d.stand_in]
+    reasons += [f"on {d.name}, which only stands in for {d.stand_in}" for d in data if d.stand_in]
     reasons += [f"on a sample of {d.name} ({d.source})" for d in data if not d.stand_in and not d.complete]
     swept = run["sweep"].get("keys", [])
     given = [o.lstrip("+~") for o in run.get("overrides", [])]

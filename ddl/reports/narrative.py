@@ -29,7 +29,7 @@ def notice(data: Sequence[DataSet]) -> str:
     for d in data:
         amount = _amount(d)
         if d.stand_in:
-            said.append(f"The data only stand in for {d.name}: {d.stand_in}{amount}.")
+            said.append(f"The data are {d.name} ({d.source}) and only stand in for {d.stand_in}{amount}.")
         elif not d.complete:
             said.append(f"The data are a sample of {d.name}, not the whole: {d.source}{amount}.")
     return " ".join(said)

@@ -57,7 +57,8 @@ def test_one_file_with_plotly_once_and_no_address_to_load_from(make_run, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("data", "named"), [(SAMPLE, "CIFAR-10 (sample), bundled sample"), (GENUINE | {"stand_in": "noise"}, "CIFAR-10 (stand-in: noise)")]
+    ("data", "named"),
+    [(SAMPLE, "CIFAR-10 (sample), bundled sample"), (GENUINE | {"stand_in": "ImageNet"}, "CIFAR-10 (stand-in for ImageNet)")],
 )
 def test_every_caption_names_data_that_are_not_the_real_thing(make_run, tmp_path, data, named):
     folder = make_run(FINAL, epochs=2, data=data)

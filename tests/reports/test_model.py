@@ -54,7 +54,7 @@ def test_best_and_last_are_both_there(make_run):
     [
         ({"scale": "sample"}, "at sample scale"),
         ({"data": SAMPLE}, "on a sample of CIFAR-10 (bundled sample)"),
-        ({"data": GENUINE | {"stand_in": "coloured noise"}}, "on a stand-in for CIFAR-10: coloured noise"),
+        ({"data": GENUINE | {"stand_in": "Tiny ImageNet"}}, "on CIFAR-10, which only stands in for Tiny ImageNet"),
         ({"data": {"name": "CIFAR-10", "source": "somewhere"}}, "on a sample"),
         ({"overrides": ["seeds=3", "task.epochs=2"]}, "with other hyperparameters: task.epochs=2"),
     ],
