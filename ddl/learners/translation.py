@@ -49,7 +49,7 @@ class Examination:
     def show(self, network: Network) -> Iterator[tuple[str, bytes | str]]:
         source, target = (self.prepare(images) for images in self._shown)
         columns = [source.expand_as(target), network.through(network.trained(), source), target]
-        yield "strip.png", figures.grid(torch.stack(columns, dim=1).flatten(0, 1), len(columns), self._captions)
+        yield "strip.png", figures.grid(torch.stack(columns, dim=1).flatten(0, 1), len(columns), self._captions, enlarge=3)
 
 
 class Translator(Learner):
