@@ -62,6 +62,16 @@ def store(folder: Path, identity: str, step: int, state: State) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def take_over(folder: Path, identity: str, other: Path, other_identity: str) -> bool:
+    """Put the newest whole checkpoint of another trial in the place of all that are in `folder`; False where it has none."""
+    found = newest(other, other_identity)
+    if found is None:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    store(folder, identity, *found)
+    return True
+
+
 def newest(folder: Path, identity: str) -> tuple[int, State] | None:
     """(step, state) of the newest whole checkpoint in `folder`, its tensors on the CPU; None where there is none.
 

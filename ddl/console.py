@@ -1,9 +1,8 @@
-"""The process around a sweep: its standard output, its log, its signals, and who follows it."""
+"""The process around a sweep: its standard output, its log and its signals."""
 
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,9 +10,6 @@ from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
-
-PUBLISHED_WITHIN_S = 20.0
-"""How long a sweep that has ended waits for W&B's last rows; what is not sent by then can be sent later."""
 
 
 @contextlib.contextmanager
@@ -63,33 +59,3 @@ def signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def followed(folder: Path, mode: str) -> Iterator[None]:
-    """The run is replayed into W&B meanwhile, by a process of its own, so that W&B can neither slow nor stop a sweep."""
-    if mode == "disabled":
-        yield
-        return
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    with (folder / "launch.log").open("ab") as log:
-        follower = subprocess.Popen(
-            [sys.executable, "-m", "ddl.tracking.wandb", str(folder), "--follow"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=os.environ | {"PYTHONPATH": path},
-            start_new_session=True,  # a Ctrl-C is the sweep's; this one ends when it sees the sweep's end
-        )
-    try:
-        yield
-    finally:
-        try:
-            follower.wait(PUBLISHED_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            follower.terminate()
-            try:
-                follower.wait(5)
-            except subprocess.TimeoutExpired:
-                follower.kill()
-                follower.wait()

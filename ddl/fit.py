@@ -44,8 +44,9 @@ def fit(
 
     Both splits are on the device already. Each epoch's order, and all that is random within a step, follow from `seed`
     and the step's number, so resuming at any step continues the same run. The last batch of an epoch may be smaller and is
-    not dropped. `batch_size` is the global one: with several processes each takes its equal share of every batch, and an
-    epoch leaves out the examples that cannot be shared equally.
+    not dropped. `batch_size` is the global one: with several processes each takes its equal share of every batch. Where an
+    epoch's last batch cannot be shared equally, some of its examples are taken twice, so that a step is the same step for any
+    number of processes, and a trial may go on with another.
 
     Metrics: `train/...` as the learner's steps gave them (means over the epoch's examples, with augmentation and dropout
     on), `val/...`, and `time/{unit}_per_s`, the training speed without evaluation. Raises Diverged.
@@ -54,8 +55,7 @@ def fit(
         raise ValueError(
             f"batch_size: {batch_size} cannot be shared by {device.world_size} workers. Make it a multiple of {device.world_size}."
         )
-    usable = len(train) - len(train) % device.world_size
-    steps_per_epoch = math.ceil(usable / batch_size)
+    steps_per_epoch = math.ceil(len(train) / batch_size)
     total_steps = epochs * steps_per_epoch
     first_step = 0
     first_loss: float | None = None
@@ -69,7 +69,7 @@ def fit(
         def state() -> State:
             # Each process gets the same part of the sums back, whatever its own was.
             sums = {name: device.sum(value.clone()) / device.world_size for name, value in epoch_sums.items()}
-            return {"step": done, "first_loss": first_loss, "epoch_sums": sums, "learner": learner.state_dict()}
+            return {"step": done, "first_loss": first_loss, "epoch_sums": sums, "learner": device.gather(learner.state_dict())}
 
         def predictor() -> Predictor | None:
             module = learner.predictor()
@@ -79,7 +79,7 @@ def fit(
 
     if first_step == 0:
         cost = len(val) / batch_size * FORWARD_SHARE
-        yield progress(0, facts={**facts, "evaluations": epochs, "evaluation_steps": cost})
+        yield progress(0, facts={"evaluations": epochs, "evaluation_steps": cost, **facts})
     if first_step == total_steps:
         yield progress(total_steps)  # all is done, but what came of it can still be taken
 
@@ -89,10 +89,10 @@ def fit(
         epoch, position = divmod(step, steps_per_epoch)
         if position == 0 or step == first_step:
             generator = torch.Generator().manual_seed(stream(seed, "order", epoch))
-            order = train.order(generator, batch_size).to(device.torch)[:usable]
+            order = train.order(generator, batch_size).to(device.torch)
         indices = order[position * batch_size : (position + 1) * batch_size]
-        seed_step(seed, step * device.world_size + device.rank)
-        parts = learner.step(train.batch(device.share(indices)))
+        seed_step(seed, step, device.rank)
+        parts = learner.step(train.batch(device.equal_share(indices)))
         examples += len(indices)
         for name, value in parts.items():
             weighted = value * len(indices)
@@ -112,7 +112,7 @@ def fit(
         device.synchronise()
         metrics = {f"time/{unit}_per_s": examples / (time.perf_counter() - began)}
         for name, total in epoch_sums.items():
-            metrics[f"train/{name}"] = (device.sum(total) / device.world_size / usable).item()
+            metrics[f"train/{name}"] = (device.sum(total) / device.world_size / len(train)).item()
         epoch_sums = {}
         metrics |= _evaluate(learner, val, batch_size, device)
         shown = dict(learner.show(epoch + 1))
@@ -123,9 +123,12 @@ def fit(
 
 
 def _evaluate(learner: Learner, val: Examples, batch_size: int, device: Device) -> dict[str, float]:
-    """Metrics of `val`. Batches are four times training's, since nothing is kept for a backward pass."""
+    """Metrics of `val`. Batches are up to four times training's, since nothing is kept for a backward pass, and every process has as
+    many: its forward passes may wait for the others'."""
     began = time.perf_counter()
     mine = device.share(torch.arange(len(val), device=device.torch))
-    metrics = {f"val/{name}": value for name, value in learner.evaluate(val.batch(part) for part in mine.split(4 * batch_size))}
+    batches = math.ceil(math.ceil(len(val) / device.world_size) / (4 * batch_size))
+    found = learner.evaluate(val.batch(part) for part in mine.tensor_split(batches))
+    metrics = {name if "/" in name else f"val/{name}": value for name, value in found}
     device.synchronise()
     return metrics | {"time/evaluate_s": time.perf_counter() - began}

@@ -7,34 +7,47 @@ from collections.abc import Sequence
 from pathlib import Path
 
 FAILED, BAD_INPUT, NOT_REPRODUCED, INTERRUPTED = 1, 2, 4, 130
+ACTIONS = ("sweep", "list", "resume", "reproduce", "publish", "export", "prepare-data")
+"""What the command does, one at a time; `--report` is one too, alone."""
 
 
 def parser() -> argparse.ArgumentParser:
     parse = argparse.ArgumentParser(
         prog="launch.py",
         description="Train every configuration of a sweep in parallel, and report what came of it.",
-        epilog="exit: 0 all trials ended, 1 some failed, 2 bad input (nothing was started), 4 see --check, 130 interrupted",
+        epilog="exit: 0 all trials ended, 1 some failed (or a store lacks some), 2 bad input (nothing was started), 4 see --check, 130 interrupted",
         allow_abbrev=False,
     )
-    what = parse.add_mutually_exclusive_group(required=True)
-    what.add_argument("--sweep", metavar="NAME|FILE.yaml", help="the sweep to run")
+    what = parse.add_mutually_exclusive_group()
+    what.add_argument("--sweep", metavar="NAME|FILE.yaml", help="the sweep to run; all, or several with commas: as one queue")
     what.add_argument("--list", action="store_true", help="the sweeps there are")
-    what.add_argument("--resume", metavar="RUN", type=Path, help="finish an interrupted run")
+    what.add_argument("--resume", metavar="RUN|URL", help="finish an interrupted run")
     what.add_argument(
-        "--report", metavar="RUN", type=Path, nargs="+", help="write the report of a run again, or of several beside each other"
+        "--reproduce",
+        metavar="RUN/trials/ID",
+        type=Path,
+        help="train a trial's first steps again from its record; exit 1 where they do not agree bit for bit",
     )
     what.add_argument("--publish", metavar="RUN", type=Path, help="replay a run into W&B")
     what.add_argument("--export", metavar=("RUN", "TRIAL_ID"), nargs=2, help="write a trained trial's model, to be used without ddl")
+    parse.add_argument(
+        "--report",
+        metavar="RUN",
+        type=Path,
+        nargs="*",
+        help="write the report of a run again, or of several beside each other; with --publish RUN: that run's, as a W&B Report",
+    )
     what.add_argument("--prepare-data", metavar="NAME", nargs="+", help="fetch and verify whole data sets")
     parse.add_argument(
         "--scale",
         choices=("smoke", "sample", "paper"),
         help="seconds | minutes on 2 cores, bundled data | the study's own size (default: paper with a GPU, else sample)",
     )
+    parse.add_argument("--steps", metavar="K", type=int, help="with --reproduce: only the first K steps (default: all that are recorded)")
     parse.add_argument("--plan", action="store_true", help="show the trials, what they need and how long they take; train nothing")
     parse.add_argument("--executor", choices=("ray", "inline"), help="inline: one process, in order, for a debugger (default: ray)")
     parse.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: a private local one)")
-    parse.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where runs go (default: runs)")
+    parse.add_argument("--out", metavar="DIR|URL", default="runs", help="where runs go, as s3://bucket/runs too (default: runs)")
     parse.add_argument("--check", action="store_true", help="exit 4 where a published value is not reproduced")
     parse.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="task.lr=0.01, task.lr=0.1,0.01 (an axis), seeds=5, resources.cpus=2, ..."
@@ -50,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ddl.run import Interrupted
 
     try:
+        _check(given)
         return _do(given, f"python launch.py {shlex.join(arguments)}")
     except ConfigError as error:
         print(*error.problems, "Nothing was started.", sep="\n", file=sys.stderr)
@@ -62,6 +76,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _check(given: argparse.Namespace) -> None:
+    """What argparse cannot say of options that belong together. Raises ValueError."""
+    other = next((name for name in ACTIONS if getattr(given, name.replace("-", "_")) not in (None, False)), None)
+    if other is None and given.report is None:
+        raise ValueError(f"nothing to do: name one of {', '.join(f'--{name}' for name in ACTIONS)}, --report. See --help.")
+    if given.report is not None and other not in (None, "publish"):
+        raise ValueError(f"--report does not go with --{other}. It takes runs alone, or goes with --publish RUN.")
+    if given.report and other == "publish":
+        raise ValueError(f"--publish RUN --report is about that one run; remove {' '.join(map(str, given.report))}, or publish each.")
+    if given.report == [] and other is None:
+        raise ValueError("--report: name a run, or several.")
+    if given.steps is not None and other != "reproduce":
+        raise ValueError("--steps belongs to --reproduce.")
+
+
 def _do(given: argparse.Namespace, command: str) -> int:
     from ddl import run
 
@@ -70,19 +99,23 @@ def _do(given: argparse.Namespace, command: str) -> int:
     if given.prepare_data:
         return _prepare(given.prepare_data)
     if given.publish:
-        from ddl.tracking.wandb import publish
-
-        print(publish(given.publish))
+        for folder in run.Run(given.publish).folders or [given.publish]:
+            _publish(folder, given.report is not None)
         return 0
     if given.export:
         from ddl.export import export
 
         print(export(Path(given.export[0]), given.export[1]))
         return 0
+    if given.reproduce:
+        from ddl.reproduce import reproduce
+
+        return 0 if reproduce(given.reproduce, given.steps) else FAILED
     if given.report:
-        path = given.report[0] / "report.html" if len(given.report) == 1 else given.out / "report.html"
-        run.write_report(given.report, path)
-        return _end(path, run.not_reproduced(given.report) if given.check else [], failed=False)
+        path = given.report[0] / "report.html" if len(given.report) == 1 else Path(given.out) / "report.html"
+        folders = [folder for one in given.report for folder in run.Run(one).folders or [one]]
+        run.write_report(folders, path)
+        return _end(path, run.not_reproduced(folders) if given.check else [], failed=False)
     if given.resume:
         done = run.resume(given.resume, given.executor, given.address)
     elif given.plan:
@@ -90,8 +123,8 @@ def _do(given: argparse.Namespace, command: str) -> int:
         return 0
     else:
         done = run.run_sweep(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, given.out, command)
-    missed = run.not_reproduced([done.folder]) if given.check else []
-    return _end(done.report, missed, failed=bool(done.failed))
+    missed = run.not_reproduced(done.folders) if given.check else []
+    return _end(done.report, missed, failed=bool(done.failed or done.only_here))
 
 
 def _end(report: Path, missed: Sequence[str], failed: bool) -> int:
@@ -99,6 +132,26 @@ def _end(report: Path, missed: Sequence[str], failed: bool) -> int:
         print(line)
     print(f"report: {report}")
     return NOT_REPRODUCED if missed else FAILED if failed else 0
+
+
+def _publish(folder: Path, with_report: bool) -> None:
+    from ddl.tracking.wandb import publish
+
+    if not with_report:
+        print(publish(folder))
+        return
+    from ddl.reports import model, wandb_report
+    from ddl.tracking.connection import Client
+    from ddl.tracking.privacy import Redactor
+
+    report = model.build([folder])
+    published = publish(folder, "online")  # without a key this ends before anything is sent
+    print(published)
+    if not published.entity:
+        raise ValueError(f"{folder}: no trial has begun, so there is nothing to report on. Publish it when one has.")
+    place = wandb_report.Place(published.entity, published.project, published.group)
+    with Client():
+        print(f"report: {wandb_report.save(wandb_report.build(report, place, Redactor(folder).text), folder / 'wandb' / 'report.json')}")
 
 
 def _list() -> int:

@@ -177,10 +177,7 @@ class Ledger(Reader):
             db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
         with db:
             db.executemany("INSERT INTO run VALUES (?, ?)", [(key, json.dumps(value)) for key, value in run.items()])
-            db.executemany(
-                "INSERT INTO trials (trial_id, position, configuration, swept, task, seed, status) VALUES (?, ?, ?, ?, ?, ?, 'planned')",
-                [(t.trial_id, t.position, t.configuration, json.dumps(dict(t.swept)), json.dumps(dict(t.task)), t.seed) for t in trials],
-            )
+            _insert(db, trials)
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # the last: without it there is no run yet
         db.close()
         return cls(folder)
@@ -192,6 +189,11 @@ class Ledger(Reader):
         self._db.close()
         self._lock.release()
 
+    def add(self, trial: TrialRow) -> None:
+        """A trial that was not planned from the start."""
+        with self._db:
+            _insert(self._db, [trial])
+
     def note(self, **values: Any) -> None:
         """Add to, or replace in, what `run()` gives."""
         with self._db:
@@ -201,7 +203,7 @@ class Ledger(Reader):
         with self._db:
             self._event(kind, detail, trial_id)
 
-    def started(self, trial_id: str, step: int, place: str) -> None:
+    def started(self, trial_id: str, step: int, place: str, facts: Mapping[str, Any] | None = None) -> None:
         """The trial runs at `place` (host and device), from `step` on.
 
         What an earlier attempt measured after `step` is removed: this attempt will measure it again. From step 0 on that is
@@ -214,7 +216,9 @@ class Ledger(Reader):
                 " started_at = coalesce(started_at, ?), ended_at = NULL WHERE trial_id = ?",
                 (place, time.time(), trial_id),
             )
-            self._event("started", f"from step {step} at {place}", trial_id)
+            said = ", ".join(f"{name} {json.dumps(value)}" for name, value in (facts or {}).items())
+            self._event("started", f"from step {step} at {place}" + (f", {said}" if said else ""), trial_id)
+            self._add_facts(trial_id, facts or {})
 
     def measured(
         self,
@@ -227,8 +231,7 @@ class Ledger(Reader):
     ) -> None:
         with self._db:
             self._measure(trial_id, step, epoch, elapsed_s, metrics)
-            if facts:
-                self._db.execute("UPDATE trials SET facts = json_patch(facts, ?) WHERE trial_id = ?", (json.dumps(dict(facts)), trial_id))
+            self._add_facts(trial_id, facts)
 
     def ended(
         self,
@@ -251,9 +254,15 @@ class Ledger(Reader):
             )
             self._event(status, reason, trial_id)
 
+    def _add_facts(self, trial_id: str, facts: Mapping[str, Any]) -> None:
+        if facts:
+            self._db.execute("UPDATE trials SET facts = json_patch(facts, ?) WHERE trial_id = ?", (json.dumps(dict(facts)), trial_id))
+
     def _measure(self, trial_id: str, step: int, epoch: int | None, elapsed_s: float, metrics: Mapping[str, float]) -> None:
+        # What is told again, by a trial that cannot know whether it was recorded, is not taken twice.
         self._db.executemany(
-            "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) SELECT ?1, ?2, ?3, ?4, ?5, ?6"
+            " WHERE NOT EXISTS (SELECT 1 FROM metrics WHERE trial_id = ?1 AND name = ?5 AND step = ?2)",
             [(trial_id, step, epoch, elapsed_s, name, value) for name, value in metrics.items()],
         )
 
@@ -265,6 +274,13 @@ class Ledger(Reader):
 
     def _event(self, kind: str, detail: str, trial_id: str | None) -> None:
         self._db.execute("INSERT INTO events (at, trial_id, kind, detail) VALUES (?, ?, ?, ?)", (time.time(), trial_id, kind, detail))
+
+
+def _insert(db: sqlite3.Connection, trials: Iterable[TrialRow]) -> None:
+    db.executemany(
+        "INSERT INTO trials (trial_id, position, configuration, swept, task, seed, status) VALUES (?, ?, ?, ?, ?, ?, 'planned')",
+        [(t.trial_id, t.position, t.configuration, json.dumps(dict(t.swept)), json.dumps(dict(t.task)), t.seed) for t in trials],
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -72,7 +72,7 @@ class Probe:
     """What a trial's first steps showed in one precision: seconds to the first step, of a step, of an evaluation.
 
     A step is what `Progress.step` counts. `deviation` is the largest relative distance from fp32's losses. `facts` are the
-    trial's own (`Progress.facts`).
+    trial's own (`Progress.facts`). `memory_share` is how much of the GPU's memory it took, 0..1; 0 on a CPU.
     """
 
     precision: str
@@ -83,6 +83,7 @@ class Probe:
     total_steps: int
     evaluations: int
     facts: Mapping[str, Any]
+    memory_share: float = 0.0
 
     @property
     def trial_s(self) -> float:

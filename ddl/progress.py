@@ -40,7 +40,8 @@ class Progress:
     there is one an evaluation, the name ends in a number, as in `digits-003.png`.
     `loss` is the last step's training loss, left on the device so that nobody who does not need it waits for it.
     `state` takes the state for a checkpoint when called, and only before the generator is resumed. `predictor` does so with
-    the model as it is used, and gives None where there is none to be timed or exported.
+    the model as it is used, and gives None where there is none to be timed or exported. Where several processes train the
+    trial, all of them call these or none: each may hold a part. The first one's state alone is whole.
     """
 
     step: int

@@ -5,24 +5,42 @@ from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Lt
-from pydantic import ConfigDict
+from annotated_types import Ge, Gt, Len, Lt
+from pydantic import AfterValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
+from ddl.devices import Strategy
 from ddl.tasks.task import Count, CountOrZero, Number, Positive, Seed, Task
 
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 """No unknown key. (Strict as a whole would refuse a mapping where a nested class is wanted; the numbers are strict.)"""
 
 
+def _ascending(ends: list[int]) -> list[int]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"a range with the fewest first: [{ends[1]}, {ends[0]}].")
+    return ends
+
+
 @dataclass(frozen=True, config=CLOSED)
 class Resources:
     """Of one trial: `num_workers` processes that train it together, each with so much. A share of a GPU below 1 puts several
-    trials on it."""
+    trials on it.
 
-    num_workers: Count
+    [fewest, most] workers: as many as there is room for whenever the trial starts, or starts again. `strategy` is how they hold
+    its model.
+    """
+
+    num_workers: Count | Annotated[list[Count], Len(2, 2), AfterValidator(_ascending)]
+    strategy: Strategy
     cpus: Count | Literal["auto"]
     gpus: Annotated[Number, Ge(0)] | Literal["auto"]
+
+    @property
+    def workers(self) -> tuple[int, int]:
+        """(fewest, most), which are the same where a number is given."""
+        fewest, most = self.num_workers if isinstance(self.num_workers, list) else (self.num_workers, self.num_workers)
+        return fewest, most
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -44,6 +62,19 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True, config=CLOSED)
+class Search:
+    """How the values of axes that are distributions are found.
+
+    `random`: all are drawn before the sweep begins. `tpe`: each is drawn by what those before have shown. `pbt`: all are drawn
+    before; then, after every share `every` of its steps, a trial in the worst quarter goes on from the state of one in the
+    best quarter, with that one's values changed a little.
+    """
+
+    algorithm: Literal["random", "tpe", "pbt"]
+    every: Annotated[Number, Gt(0), Lt(1)]
+
+
+@dataclass(frozen=True, config=CLOSED)
 class Launch:
     """What tune_configs/launch.yaml gives, a sweep's file may change and the command line has the last word on."""
 
@@ -51,6 +82,7 @@ class Launch:
     first_seed: Seed
     resources: Resources
     early_stopping: EarlyStopping
+    search: Search
     retries: CountOrZero
     checkpoint_every_s: Positive
     latency: Literal["none", "quick", "full"]

@@ -13,7 +13,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ddl.schema import Metric
 from ddl.sweeps.plan import Plan, makespan
 from ddl.sweeps.space import Trial
 from ddl.sweeps.worker import Report
@@ -34,7 +33,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def show_plan(console: Console, plan: Plan, trials: Sequence[Trial]) -> None:
+def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_draw: int) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("trial", "configuration", "seed"):
         table.add_column(column)
@@ -49,10 +48,13 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial]) -> None:
     console.print(table)
     if len(trials) > PLAN_ROWS:
         console.print(f"... and {len(trials) - PLAN_ROWS} more trials")
+    if to_draw:
+        console.print(f"{to_draw} trials, drawn as the sweep goes; above, the ends of the space, as they were timed")
     share, capacity = plan.share, plan.capacity
     gpus = f", {share.gpus:g} of {capacity.gpus} GPUs" if capacity.gpus else ""
     nodes = f" on {capacity.nodes} nodes" if capacity.nodes > 1 else ""
-    workers = f"{share.num_workers} workers, each with " if share.num_workers > 1 else ""
+    number = f"{share.min_workers} to {share.num_workers}" if share.min_workers < share.num_workers else f"{share.num_workers}"
+    workers = f"{number} workers ({share.strategy}), each with " if share.num_workers > 1 else ""
     console.print(f"each trial: {workers}{share.cpus} of {capacity.cpus} CPU cores{gpus}{nodes}; {share.concurrent} at a time")
     for line in dict.fromkeys(data_line(probe.facts) for probe in plan.probes.values()):
         console.print(Text(line)) if line else None
@@ -92,14 +94,25 @@ class _Row:
         return (self.report.total_steps - self.report.step) / speed if speed > 0 else None
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A trial as it is shown: its name, the metric that it is compared by, and how long it is expected to last."""
+
+    name: str
+    seed: int
+    metric: str
+    expected_s: float
+
+
 class Progress:
     """The whole sweep's progress, fed with each report after it is recorded. A context manager."""
 
-    def __init__(self, console: Console, trials: Sequence[Trial], done: int, plan: Plan, metric: Metric):
-        """`trials` are those to run now; `done` ended in an earlier run."""
-        self._console, self._metric, self._plan = console, metric, plan
-        self._trials = {trial.trial_id: trial for trial in trials}
-        self._total, self._done = len(trials) + done, done
+    def __init__(self, console: Console, trials: Mapping[str, Shown], to_draw: int, done: int, concurrent: int):
+        """`trials` are those to run now, by id; `to_draw` more will come (`add`); `done` ended in an earlier run."""
+        self._console, self._concurrent = console, concurrent
+        self._trials = dict(trials)
+        self._to_draw, self._done = to_draw, done
+        self._total = len(trials) + to_draw + done
         self._waiting = dict.fromkeys(self._trials)
         self._rows: dict[str, _Row] = {}
         self._began = time.monotonic()
@@ -117,9 +130,15 @@ class Progress:
         if self._live:
             self._live.__exit__(kind, error, trace)
 
+    def add(self, trial_id: str, shown: Shown) -> None:
+        """One of those that were still to be drawn."""
+        self._trials[trial_id] = shown
+        self._waiting[trial_id] = None
+        self._to_draw -= 1
+
     def update(self, report: Report) -> None:
         trial = self._trials[report.trial_id]
-        name = f"{trial.configuration} seed {trial.task.seed}"
+        name = f"{trial.name} seed {trial.seed}"
         if report.kind == "started":
             self._waiting.pop(report.trial_id, None)
             self._rows[report.trial_id] = _Row(report, time.monotonic(), report.step)
@@ -129,29 +148,32 @@ class Progress:
         row.metrics |= report.metrics
         if report.kind == "ended":
             self._rows.pop(report.trial_id)
+            self._waiting.pop(report.trial_id, None)
             self._done += 1
             reason = f": {report.reason}" if report.reason else ""
             self._line(
-                f"[{self._done}/{self._total}] {name} {report.status}{self._measured(row)} after {duration(report.elapsed_s)}{reason}"
+                f"[{self._done}/{self._total}] {name} {report.status}{self._measured(row, trial)} after {duration(report.elapsed_s)}{reason}"
             )
         elif not self._live and time.monotonic() - self._last_line >= 10:
-            self._line(f"[{self._done}/{self._total}] {name}{_epoch(report)}{self._measured(row)}; about {duration(self._left())} left")
+            self._line(
+                f"[{self._done}/{self._total}] {name}{_epoch(report)}{self._measured(row, trial)}; about {duration(self._left())} left"
+            )
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
         self._console.print(Text(text), soft_wrap=True)
 
-    def _measured(self, row: _Row) -> str:
-        value = row.metrics.get(self._metric.name)
-        return "" if value is None else f", {self._metric.name} {value:.4g}"
+    @staticmethod
+    def _measured(row: _Row, trial: Shown) -> str:
+        value = row.metrics.get(trial.metric)
+        return "" if value is None else f", {trial.metric} {value:.4g}"
 
     def _left(self) -> float:
         """Seconds: the running trials to their ends by their own speed, then the waiting ones by the plan's."""
-        expected = {name: probe.trial_s for name, probe in self._plan.probes.items()}
-        mean = sum(expected.values()) / max(len(expected), 1)
-        running = [mean if row.left_s is None else row.left_s for row in self._rows.values()]
-        waiting = [expected.get(self._trials[trial_id].configuration, mean) for trial_id in self._waiting]
-        return makespan([*running, *waiting], self._plan.share.concurrent)
+        mean = sum(trial.expected_s for trial in self._trials.values()) / max(len(self._trials), 1)
+        running = [self._trials[trial_id].expected_s if row.left_s is None else row.left_s for trial_id, row in self._rows.items()]
+        waiting = [self._trials[trial_id].expected_s for trial_id in self._waiting]
+        return makespan([*running, *waiting, *[mean] * self._to_draw], self._concurrent)
 
     def _render(self) -> Table:
         now = duration(time.monotonic() - self._began)
@@ -159,17 +181,18 @@ class Progress:
         table.title = f"{self._done} of {self._total} trials ended, {now} so far, about {duration(self._left())} left"
         for column in ("configuration", "seed"):
             table.add_column(column)
-        for column in ("epoch", "step", self._metric.name, "steps/s", "left"):
+        metrics = list(dict.fromkeys(trial.metric for trial in self._trials.values()))
+        for column in ("epoch", "step", metrics[0] if len(metrics) == 1 else "metric", "steps/s", "left"):
             table.add_column(column, justify="right")
         for trial_id, row in list(self._rows.items())[:RUNNING_ROWS]:
             trial, report, left_s = self._trials[trial_id], row.report, row.left_s
-            value = row.metrics.get(self._metric.name)
+            value = row.metrics.get(trial.metric)
             table.add_row(
-                Text(trial.configuration),
-                str(trial.task.seed),
+                Text(trial.name),
+                str(trial.seed),
                 "" if report.epoch is None else str(report.epoch),
                 f"{report.step}/{report.total_steps}" if report.total_steps else "starting",
-                "" if value is None else f"{value:.4g}",
+                "" if value is None else f"{value:.4g}" if len(metrics) == 1 else f"{trial.metric} {value:.4g}",
                 f"{row.steps_per_s:.1f}" if row.steps_per_s else "",
                 "" if left_s is None else duration(left_s),
             )

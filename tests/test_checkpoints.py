@@ -461,3 +461,15 @@ def test_a_checkpoint_made_to_do_harm(two, tmp_path):
         with pytest.warns(UserWarning, match="set aside"):
             assert after(two, lambda path, content=content: forged(path, content)) == 1
     assert not harm.exists()
+
+
+def test_a_trial_takes_over_anothers_newest_checkpoint_and_forgets_its_own(tmp_path):
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    checkpoints.store(mine, "me", 90, {"value": 1})
+    checkpoints.store(theirs, "them", 40, {"value": 2})
+    checkpoints.store(theirs, "them", 50, {"value": 3})
+    assert checkpoints.take_over(mine, "me", theirs, "them")
+    assert checkpoints.newest(mine, "me") == (50, {"value": 3})
+    assert checkpoints.newest(theirs, "them") == (50, {"value": 3}), "theirs is theirs still"
+    assert not checkpoints.take_over(mine, "me", tmp_path / "nobody", "nobody")
+    assert checkpoints.newest(mine, "me") == (50, {"value": 3}), "from one that has none nothing is taken, and nothing lost"

@@ -385,3 +385,13 @@ def test_damage_is_named_where_it_is_read_first(folder, table):
     (folder / FILE).write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
     with pytest.raises(ValueError, match=r"ledger\.sqlite: not a readable ledger"):
         getattr(reader, table)()
+
+
+def test_a_trial_that_was_not_planned_can_be_added_and_its_changes_are_kept(tmp_path):
+    with Ledger.create(tmp_path, {}, []) as ledger:
+        ledger.add(TrialRow("a", 0, "drawn", {"task.lr": 0.1}, {"lr": 0.1}, 0))
+        ledger.started("a", 0, "here", {"changed": {"lr": 0.1}})
+        ledger.started("a", 5, "here", {"changed": {"lr": 0.2}})
+    (row,) = Reader(tmp_path).trials()
+    assert (row.configuration, row.swept, row.facts) == ("drawn", {"task.lr": 0.1}, {"changed": {"lr": 0.2}})
+    assert Reader(tmp_path).events().detail.iloc[-1] == 'from step 5 at here, changed {"lr": 0.2}'

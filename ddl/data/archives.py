@@ -57,6 +57,18 @@ def extract(archive: Path, into: Path, members: Mapping[str, str] | None = None)
         raise Damaged(f"{archive}: lacks {', '.join(missing)}.")
 
 
+def contents(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each file in an archive, by the rules of `extract`, and with its errors."""
+    allowance = _Allowance(archive)
+    reader = _zip_files if zipfile.is_zipfile(archive) else _tar_files
+    try:
+        for name, file in reader(archive, allowance):
+            allowance.count_file()
+            yield name, _content(file)
+    except BROKEN as error:
+        raise Damaged(f"{archive}: cut off or not an archive ({error}). Remove it, so that it is fetched again.") from error
+
+
 def gunzip(packed: Path, target: Path) -> None:
     """Unpack one gzipped file. Raises Damaged where it is broken or too large."""
     try:

@@ -9,13 +9,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ddl.data.integrity import Damaged, fingerprint_of_files
 from ddl.data.splits import Origin, Split, fingerprint, from_tensors, to_tensors
@@ -60,12 +61,16 @@ def write(name: str, source: str, train: Split, val: Split) -> None:
     """Keep the whole official content of a data set, which came from `source`."""
     tensors = {key: tensor.contiguous() for key, tensor in to_tensors(train, val).items()}
     origin = Origin(name, source, complete=True, stand_in="", sha256=fingerprint(tensors))
-    path = folder(name) / FILE
+    keep(name, FILE, tensors, {"origin": json.dumps(origin.facts())})
+
+
+def keep(name: str, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors as `file` of the folder of `name`, whole or not at all. Only under the lock."""
     with workspace(name) as work:
-        draft = work / FILE
-        save_file(tensors, draft, metadata={"origin": json.dumps(origin.facts())})
+        draft = work / file
+        save_file(dict(tensors), draft, metadata=dict(metadata))
         draft.chmod(0o644)  # safetensors lets only the owner read it, but a cache may be shared
-        _put(draft, path)
+        _put(draft, folder(name) / file)
 
 
 def read_files(name: str, content: str, files: Iterable[str]) -> tuple[Origin, Path]:

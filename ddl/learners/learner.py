@@ -27,13 +27,16 @@ class Pipeline(nn.Module):
 
 
 class Learner(ABC):
+    """Where several processes train one trial, each has a learner, and calls of any of its methods are made in all of them."""
+
     @abstractmethod
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Train on one batch. Gives `loss` and its named parts: scalars, detached, still on the device."""
 
     @abstractmethod
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
-        """(name, value) of each metric over all batches, each example counted once; the caller adds the split's name."""
+        """(name, value) of each metric over all batches, each example counted once; the caller adds the split's name, unless
+        the metric is of something else and says so: `train/accuracy` of the model as it is now, `real/inception_score`."""
 
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
         """(file name, content) of what can be looked at after the evaluation of an epoch: figures (bytes of a `*.png` or

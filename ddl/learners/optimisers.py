@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
+from ddl import sharding
 from ddl.progress import State
 
 
@@ -13,6 +15,10 @@ def optimiser_state(optimiser: Optimizer) -> State:
 
 
 def load_optimiser(optimiser: Optimizer, state: State) -> None:
-    """Go on from `optimiser_state`, with the hyperparameters that `optimiser` has now."""
-    slots: dict[int, Any] = {int(key): value for key, value in state["state"].items()}
+    """Go on from `optimiser_state`, with whole tensors, with the hyperparameters and parameters that `optimiser` has now."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    slots: dict[int, Any] = {
+        int(key): {name: sharding.like(value, parameters[int(key)]) if isinstance(value, Tensor) else value for name, value in slot.items()}
+        for key, slot in state["state"].items()
+    }
     optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -31,8 +31,8 @@ class Classifier(Learner):
         device: Device,
     ):
         self._module = model.to(device.torch)
-        self._optimiser = optimiser(self._module.parameters())
         self._model = device.replicate(precision.apply(self._module))
+        self._optimiser = optimiser(self._module.parameters())
         self._training, self._evaluation = training, evaluation
         self._precision, self._device = precision, device
 
@@ -64,11 +64,11 @@ class Classifier(Learner):
             return self._model(self._precision.layout(images)).float()
 
     def predictor(self) -> nn.Module:
-        return Pipeline(self._evaluation, self._module).eval()
+        return Pipeline(self._evaluation, self._device.whole(self._module)).eval()
 
     def state_dict(self) -> State:
         return {"model": self._module.state_dict(), "optimiser": optimiser_state(self._optimiser)}
 
     def load_state_dict(self, state: State) -> None:
-        self._module.load_state_dict(state["model"])
+        self._device.load(self._module, state["model"])
         load_optimiser(self._optimiser, state["optimiser"])

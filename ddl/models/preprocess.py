@@ -37,3 +37,17 @@ class Resize(nn.Module):
         if images.shape[-2:] == self._size:
             return images
         return F.interpolate(images, self._size, mode="bilinear", antialias=images.shape[-1] > self._size[1])
+
+
+class Unit(nn.Module):
+    """Images [n, c, h, w], 0..255 of any type, to fp32 in 0..1, resized to `size` x `size` (bilinear) where they are not so large."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.float() / 255
+        if pixels.shape[-2:] == (self.size, self.size):
+            return pixels
+        return F.interpolate(pixels, size=(self.size, self.size), mode="bilinear", align_corners=False)

@@ -1,6 +1,6 @@
 """Curves over training: for each metric and configuration the mean over seeds, its interval, and the seeds themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from ddl.reports.names import COUNTERS, in_order, is_cost, milestones
 from ddl.reports.statistics import CONFIDENCE
 
 POINTS = 200
@@ -19,18 +20,22 @@ FEW_TRIALS = 30
 
 @dataclass(frozen=True)
 class SeedCurve:
+    """One trial's curve; `positions` as in `Series`."""
+
     seed: int
     x: tuple[float, ...]
     seconds: tuple[float, ...]
     values: tuple[float, ...]
+    positions: Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class Series:
     """One configuration's mean curve.
 
-    `x` (epochs or steps), `seconds` (trained so far, mean over seeds), `mean`, `low`, `high` and `n` have one entry a point;
-    `low` and `high` are NaN where n < 2. `seeds` is empty where there are too many to be told apart.
+    `x`, `seconds` (trained so far, mean over seeds), `mean`, `low`, `high` and `n` have one entry a point; `low` and `high`
+    are NaN where n < 2. `seeds` is empty where there are too many to be told apart. `positions` has each of the panel's axes:
+    seeds are averaged where they share `x`, so on any other axis a point stands at the mean of where its seeds were.
     """
 
     configuration: str
@@ -41,16 +46,22 @@ class Series:
     high: tuple[float, ...]
     n: tuple[int, ...]
     seeds: tuple[SeedCurve, ...]
+    positions: Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One metric's curves. `x_name` is "epoch" or "step"; `span` the least and greatest value any seed measured."""
+    """One metric's curves. `span` is the least and greatest value any seed measured.
+
+    `axes` are what they can be drawn over, `x_name` the first of them: "epoch", else "env steps" where trials count them,
+    else "step"; then "seconds", and "episodes" where trials count those.
+    """
 
     metric: str
     x_name: str
     series: tuple[Series, ...]
     span: tuple[float, float]
+    axes: tuple[str, ...]
 
 
 def panels(
@@ -58,10 +69,18 @@ def panels(
 ) -> tuple[Panel, ...]:
     """Curves of every `split/name` metric for the configurations `shown`.
 
-    Timings and utilisation are no curves. Bands are Student t intervals at every point, whatever n is: hundreds of bootstraps would
-    slow the report, and nothing is decided from a band.
+    Costs and milestones are no curves, nor is what is measured once a trial, where anything is measured more often. Bands are
+    Student t intervals at every point, whatever n is: hundreds of bootstraps would slow the report, and nothing is decided
+    from a band.
     """
-    rows = metrics[~metrics["name"].str.startswith(("time/", "device/", "latency/"))].copy()
+    counted = metrics[metrics["name"].isin(list(COUNTERS))].drop_duplicates(["trial_id", "step", "name"], keep="last")
+    counts = counted.pivot(index=["trial_id", "step"], columns="name", values="value").rename(columns=COUNTERS)
+    every = metrics["name"].unique()
+    skipped = {name for name in every if is_cost(name) or name in COUNTERS} | set(milestones(list(every)))
+    rows = metrics[~metrics["name"].isin(list(skipped))].join(counts, on=["trial_id", "step"])
+    often = rows.groupby("name").size() / rows.groupby("name")["trial_id"].nunique()
+    if (often > 1).any():
+        rows = rows[~rows["name"].isin(list(often.index[often == 1]))]
     rows["configuration"] = rows["trial_id"].map(configuration_of)
     rows["seed"] = rows["trial_id"].map(seed_of)
     rows = rows[rows["configuration"].isin(shown)]
@@ -70,33 +89,24 @@ def panels(
     return tuple(panel for panel in drawn if panel is not None)
 
 
-def in_order(names: Sequence[str], first: str) -> list[str]:
-    """Metric names: `first` and what measures the same quantity, then losses, then the rest; validation before training."""
-    quantity = first.split("/", 1)[-1]
-    splits = ["val", "test", "train"]
-
-    def place(name: str) -> tuple[bool, bool, str, int, str]:
-        split, _, rest = name.partition("/")
-        return rest != quantity, rest != "loss", rest, splits.index(split) if split in splits else 1, split
-
-    return sorted(names, key=place)
-
-
 def _panel(metric: str, rows: pd.DataFrame, shown: Sequence[str], few: bool) -> Panel | None:
     finite = rows[np.isfinite(rows["value"])]
     if finite.empty:
         return None
-    x_name = "epoch" if finite["epoch"].notna().all() else "step"
-    points = _on_one_grid(finite.assign(x=finite[x_name].astype("float64")))
+    counters = [axis for axis in COUNTERS.values() if axis in finite and finite[axis].notna().all()]
+    x_name = "epoch" if finite["epoch"].notna().all() else "env steps" if "env steps" in counters else "step"
+    axes = tuple(dict.fromkeys([x_name, "seconds", *counters]))
+    points = _on_one_grid(finite.assign(x=finite[x_name].astype("float64")), counters)
+    columns = {axis: "x" if axis == x_name else "elapsed_s" if axis == "seconds" else axis for axis in axes}
     series = [
-        _series(configuration, points[points["configuration"] == configuration], few)
+        _series(configuration, points[points["configuration"] == configuration], columns, few)
         for configuration in shown
         if (points["configuration"] == configuration).any()
     ]
-    return Panel(metric, x_name, tuple(series), (float(finite["value"].min()), float(finite["value"].max())))
+    return Panel(metric, x_name, tuple(series), (float(finite["value"].min()), float(finite["value"].max())), axes)
 
 
-def _on_one_grid(rows: pd.DataFrame) -> pd.DataFrame:
+def _on_one_grid(rows: pd.DataFrame, counters: Sequence[str]) -> pd.DataFrame:
     """One row a trial and grid point, so that seeds can be averaged point by point.
 
     The grid is the measured x where trials share them and they are few; otherwise (env steps differ from seed to seed)
@@ -109,26 +119,30 @@ def _on_one_grid(rows: pd.DataFrame) -> pd.DataFrame:
         bins = np.clip(np.searchsorted(edges, rows["x"], side="right") - 1, 0, most - 1)
         rows = rows.assign(x=rows["x"].groupby(bins).transform("mean"))
     columns = ["configuration", "trial_id", "seed", "x"]
-    return rows.groupby(columns, as_index=False)[["elapsed_s", "value"]].mean()
+    return rows.groupby(columns, as_index=False)[["elapsed_s", "value", *counters]].mean()
 
 
-def _series(configuration: str, points: pd.DataFrame, few: bool) -> Series:
+def _series(configuration: str, points: pd.DataFrame, columns: Mapping[str, str], few: bool) -> Series:
+    """`columns` maps each axis to the column of `points` that has the positions on it."""
     groups = points.groupby("x")
     mean, deviation, n = groups["value"].mean(), groups["value"].std(ddof=1), groups["value"].size()
     half = stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(n - 1, 1)) * deviation / np.sqrt(n)
     seeds = []
     if few and points["trial_id"].nunique() <= FEW_SEEDS:
         for _, rows in points.groupby(["seed", "trial_id"]):
-            seeds.append(SeedCurve(int(rows["seed"].iloc[0]), _floats(rows["x"]), _floats(rows["elapsed_s"]), _floats(rows["value"])))
+            there = {axis: _floats(rows[column]) for axis, column in columns.items()}
+            seeds.append(SeedCurve(int(rows["seed"].iloc[0]), _floats(rows["x"]), there["seconds"], _floats(rows["value"]), there))
+    positions = {axis: _floats(groups[column].mean() if column != "x" else mean.index) for axis, column in columns.items()}
     return Series(
         configuration,
         _floats(mean.index),
-        _floats(groups["elapsed_s"].mean()),
+        positions["seconds"],
         _floats(mean),
         _floats(mean - half),
         _floats(mean + half),
         tuple(int(value) for value in n),
         tuple(seeds),
+        positions,
     )
 
 

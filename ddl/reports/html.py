@@ -9,42 +9,44 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from ddl.reports import atomic, figures, wording
-from ddl.reports.model import Image, Report, Run
-
-IMAGE_BYTES = 500_000
-IMAGES_BYTES = 6_000_000
-"""Larger images, and all once these bytes are spent, are named instead of shown: the page must stay fit to send."""
+from ddl.reports import atomic, figures, gallery, wording
+from ddl.reports.model import Report, Run
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
-
-@dataclass(frozen=True)
-class Shown:
-    """An image with its bytes as a data URI; "" where it was too large."""
-
-    image: Image
-    uri: str
+_SCRIPTS = ("page", "curves", "tradeoffs", "parallel", "trials", "start")
+"""The chapters of the page's script, in the order they are read."""
 
 
-def write(report: Report, path: Path) -> None:
-    """Write the report to `path`, replacing what was there at one moment."""
-    atomic.replace(Path(path), render(report).encode())
+def write(report: Report, path: Path, refresh_s: float | None = None) -> None:
+    """Write the report to `path`, replacing what was there at one moment. `refresh_s` as in `render`."""
+    atomic.replace(Path(path), render(report, refresh_s).encode())
 
 
-def render(report: Report) -> str:
-    """The page as text. Whatever comes from data is escaped, and no script but the page's own may run in it."""
+def render(report: Report, refresh_s: float | None = None) -> str:
+    """The page as text. Whatever comes from data is escaped, and no script but the page's own may run in it.
+
+    With `refresh_s` the page loads itself anew every so many seconds: the file is rewritten while the sweep runs.
+    """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "number": wording.number, "interval": wording.interval, "duration": wording.duration, "cost": _cost,
-        "cost_name": _cost_name,
+        "number": wording.number, "interval": wording.interval, "duration": wording.duration, "cost": wording.cost,
+        "metric": wording.metric, "key": wording.key, "milestone": wording.milestone,
     }  # fmt: skip
-    scripts = [get_plotlyjs(), (_TEMPLATES / "page.js").read_text()]
+    chapters = "".join((_TEMPLATES / f"{name}.js").read_text() for name in _SCRIPTS)
+    scripts = [get_plotlyjs(), f'"use strict";\n(() => {{\n{chapters}}})();']
+    budget = gallery.Budget(0, 0)
+    sections = []
+    for run in report.runs:
+        budget.images += gallery.IMAGES_BYTES // len(report.runs)
+        budget.texts += gallery.TEXTS_CHARACTERS // len(report.runs)
+        sections.append(_section(run, budget))
     return environment.get_template("report.html.j2").render(
         report=report,
-        sections=[_section(run) for run in report.runs],
+        sections=sections,
+        refresh_s=None if refresh_s is None else round(refresh_s),
         palettes={"light": figures.LIGHT, "dark": figures.DARK},
         style=(_TEMPLATES / "style.css").read_text(),
         scripts=scripts,
@@ -55,47 +57,26 @@ def render(report: Report) -> str:
 
 @dataclass(frozen=True)
 class Section:
-    """A run with what the page draws of it."""
+    """A run with what the page draws of it. `axes` are those that any panel has."""
 
     run: Run
     panels: list[dict[str, Any]]
+    axes: list[str]
+    tradeoffs: list[dict[str, Any]]
     colours: dict[str, int]
     strips: figures.Strips | None
-    images: list[Shown]
+    images: list[gallery.Group]
+    texts: list[gallery.Texts]
 
 
-def _section(run: Run) -> Section:
+def _section(run: Run, budget: gallery.Budget) -> Section:
     return Section(
         run=run,
         panels=figures.panels(run.panels, run.shown),
+        axes=list(dict.fromkeys(axis for panel in run.panels for axis in panel.axes)),
+        tradeoffs=figures.tradeoffs(run.tradeoffs, run.shown, run.primary),
         colours={name: index for index, name in enumerate(run.shown)},
         strips=figures.strips(run.configurations, run.primary, run.reference),
-        images=_images(run.images),
+        images=gallery.images(run.images, budget),
+        texts=gallery.texts(run.texts, budget),
     )
-
-
-def _images(images: tuple[Image, ...]) -> list[Shown]:
-    left = IMAGES_BYTES
-    shown = []
-    for image in images:
-        size = image.path.stat().st_size
-        if size > min(IMAGE_BYTES, left):
-            shown.append(Shown(image, ""))
-            continue
-        left -= size
-        shown.append(Shown(image, "data:image/png;base64," + base64.b64encode(image.path.read_bytes()).decode()))
-    return shown
-
-
-def _cost_name(cost: str) -> str:
-    """A column heading: `time/images_per_s` is "images / s"."""
-    if cost == "elapsed_s":
-        return "trained for"
-    cost = cost.replace("latency/", "latency_")  # p50 of what?
-    return cost.split("/", 1)[-1].replace("_per_", " / ").replace("_percent", " %").replace("_", " ")
-
-
-def _cost(value: float, cost: str) -> str:
-    if cost == "elapsed_s":
-        return wording.duration(value)
-    return f"{value:,.0f}" if cost == "parameters" else wording.number(value)

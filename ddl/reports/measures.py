@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ddl.ledger import TrialRow
+from ddl.reports import names as naming
 from ddl.reports import statistics, verdicts
 from ddl.reports.statistics import Comparison, Estimate
 from ddl.reports.verdicts import Ordering, Verdict
@@ -60,7 +61,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class Configuration:
-    """One configuration over its seeds. `estimates` and `values` (by seed) are keyed by measure, `costs` by cost."""
+    """One configuration over its seeds. `estimates` and `values` (by seed) are keyed by measure.
+
+    `costs` are means, `cost_estimates` the same with their intervals; `milestones` are over those trials alone that came to
+    theirs, and lack those to which none did. `swept` maps each swept key to its value here.
+    """
 
     name: str
     statuses: Mapping[str, int]
@@ -70,6 +75,14 @@ class Configuration:
     precision: str
     reference: float | None
     verdict: Verdict | None
+    cost_estimates: Mapping[str, Estimate]
+    milestones: Mapping[str, Estimate]
+    swept: Mapping[str, Any]
+
+    @property
+    def counted(self) -> int:
+        """Trials that count."""
+        return sum(self.statuses.get(status, 0) for status in COUNTED)
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,7 @@ class Measured:
     reference: Reference | None
     configurations: tuple[Configuration, ...]
     costs: tuple[str, ...]
+    milestones: tuple[str, ...]
     comparisons: Mapping[str, tuple[Comparison, ...]]
     comparisons_note: str
     ordering: Ordering | None
@@ -99,11 +113,15 @@ def measure(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.DataFr
     reference = _reference(sweep, names, frame)
     primary = reference.measure if reference is not None and reference.measure else f"best {metric}"
     measures = tuple(dict.fromkeys([f"best {metric}", f"last {metric}", primary]))
-    measured = [name for name in frame.columns if name.startswith(("time/", "device/", "latency/"))]
+    milestones = tuple(naming.milestones(list(frame.columns)))
+    measured = [name for name in frame.columns if naming.is_cost(name) and name not in milestones]
     costs = ("parameters", "elapsed_s", *(name for name in measured if "p90_" not in name and "p99_" not in name))
     rows = {name: frame[frame["configuration"] == name] for name in names}
     members = {name: [t for t in trials if t.configuration == name] for name in names}
-    configurations = tuple(_configuration(name, rows[name], measures, costs, reference, _obstacles(run, members[name])) for name in names)
+    configurations = tuple(
+        _configuration(name, rows[name], measures, costs, milestones, reference, _obstacles(run, members[name]), members[name][0].swept)
+        for name in names
+    )
     costs = tuple(cost for cost in costs if any(cost in c.costs for c in configurations))
     if len(configurations) > ALL_PAIRS:
         best_first = ranked(configurations, primary, mode)
@@ -116,7 +134,7 @@ def measure(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.DataFr
         here = {name: value for name, value in reference.values.items() if name in ours}
         ordering = verdicts.order(here, mode, ours, comparisons[reference.measure])
     data = tuple(dict.fromkeys(d for d in map(data_of, trials) if d is not None))
-    return Measured(measures, primary, data, reference, configurations, costs, comparisons, note, ordering)
+    return Measured(measures, primary, data, reference, configurations, costs, milestones, comparisons, note, ordering)
 
 
 def ranked(configurations: Sequence[Configuration], by: str, mode: str) -> list[Configuration]:
@@ -185,14 +203,19 @@ def _configuration(
     rows: pd.DataFrame,
     measures: Sequence[str],
     costs: Sequence[str],
+    milestones: Sequence[str],
     reference: Reference | None,
     obstacles: Sequence[str],
+    swept: Mapping[str, Any],
 ) -> Configuration:
     statuses = dict(Counter(rows["status"]))
     counted = rows[rows["status"].isin(COUNTED)]
     values = {m: _finite(counted, column(m)) for m in measures}
     estimates = {m: statistics.estimate(values[m].values()) for m in measures}
-    means = {cost: float(counted[cost].mean()) for cost in costs if counted[cost].notna().any()}
+    costly, reached = (
+        {name: statistics.estimate(found) for name in names if (found := _finite(counted, name).values())} for names in (costs, milestones)
+    )
+    means = {cost: e.mean for cost, e in costly.items() if e.mean is not None}
     value = None if reference is None else reference.values.get(name)
     verdict = None
     if reference is not None and value is not None:
@@ -204,13 +227,13 @@ def _configuration(
             gaps.append(f"{count(len(counted) - ours.n, 'trial')} without a finite value")
         verdict = verdicts.judge(ours, value, reference.tolerance, obstacles, gaps)
     precision = ", ".join(sorted({p for p in rows["precision"] if p}))
-    return Configuration(name, statuses, estimates, values, means, precision, value, verdict)
+    return Configuration(name, statuses, estimates, values, means, precision, value, verdict, costly, reached, swept)
 
 
 def _finite(rows: pd.DataFrame, name: str) -> dict[int, float]:
     if name not in rows.columns:
         return {}
-    return {int(s): float(v) for s, v in zip(rows["seed"], rows[name], strict=True) if np.isfinite(v)}
+    return {int(s): float(v) for s, v in zip(rows["seed"], rows[name], strict=True) if pd.notna(v) and np.isfinite(v)}
 
 
 def _pairs(

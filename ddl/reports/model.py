@@ -1,8 +1,9 @@
 """The report as plain data: what any renderer needs, without a mark of HTML.
 
-`build` reads ledgers and nothing else, and works at any moment of a run: before the first trial, amid them, after failures.
+`build` reads ledgers, lists the files that trials left, and works at any moment of a run: before the first trial, amid them, after failures.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,11 +13,14 @@ from typing import Any
 import pandas as pd
 
 from ddl.ledger import ENDED, STATUSES, Reader, TrialRow
-from ddl.reports import curves, measures, narrative, results
+from ddl.reports import artefacts, curves, measures, names, narrative, parallel, results, tradeoffs
+from ddl.reports.artefacts import Image, Text
 from ddl.reports.curves import Panel
 from ddl.reports.measures import Configuration, DataSet, Measured, Reference
 from ddl.reports.narrative import Plan
+from ddl.reports.parallel import Parallel
 from ddl.reports.statistics import Comparison, Estimate
+from ddl.reports.tradeoffs import Tradeoff
 from ddl.reports.verdicts import NOT_REPRODUCED, Ordering
 
 CURVES = 12
@@ -41,22 +45,13 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Image:
-    """A figure a trial left as a file."""
-
-    path: Path
-    name: str
-    trial_id: str
-    configuration: str
-    seed: int
-
-
-@dataclass(frozen=True)
 class Run:
     """One run folder. Every measure is named "best <metric>" (over epochs) or "last <metric>"; `primary` is the one to lead with.
 
     `notice` is loud: what the data are where they are a sample or a stand-in, "" otherwise; `caption` is the same for
     under a table or figure. Curves are drawn of the configurations `shown`; `curves_note` says which those are where not all are.
+    `answer` leads with the finding; `leader` is the best configuration's name, or "". `parallel` is there where three
+    hyperparameters vary.
     """
 
     name: str
@@ -73,12 +68,16 @@ class Run:
     notice: str
     caption: str
     answer: str
+    leader: str
     setting: str
     judgement: str
     method: str
     reference: Reference | None
     configurations: tuple[Configuration, ...]
     costs: tuple[str, ...]
+    milestones: tuple[str, ...]
+    tradeoffs: tuple[Tradeoff, ...]
+    parallel: Parallel | None
     ordering: Ordering | None
     shown: tuple[str, ...]
     panels: tuple[Panel, ...]
@@ -88,12 +87,22 @@ class Run:
     trial_columns: tuple[str, ...]
     trials: tuple[Trial, ...]
     images: tuple[Image, ...]
+    texts: tuple[Text, ...]
     plan: Plan
     reproduce: tuple[tuple[str, str], ...]
 
     @property
     def failures(self) -> tuple[Trial, ...]:
         return tuple(trial for trial in self.trials if trial.status in ("failed", "diverged"))
+
+    @property
+    def trials_ended(self) -> int:
+        return sum(self.statuses[status] for status in ENDED)
+
+    @property
+    def verdicts(self) -> Mapping[str, int]:
+        """How many configurations have each verdict, of those with a reference."""
+        return Counter(c.verdict.word for c in self.configurations if c.verdict is not None)
 
 
 @dataclass(frozen=True)
@@ -151,11 +160,13 @@ def _run(folder: Path) -> Run:
     run, trials, metrics = reader.run(), reader.trials(), reader.metrics()
     frame = results.of(run, trials, metrics)
     sweep = run["sweep"]
+    mode = sweep["metric"]["mode"]
     measured = measures.measure(run, trials, frame)
-    shown = _shown(measured, sweep["metric"]["mode"])
+    best_first = measured.ranked(measured.primary, mode)
+    shown = _shown(measured, mode)
     statuses = {status: sum(t.status == status for t in trials) for status in STATUSES}
     ended = all(t.status in ENDED for t in trials)
-    trial_columns = (f"best {sweep['metric']['name']}", *curves.in_order(_curve_names(metrics), sweep["metric"]["name"]))
+    trial_columns = (f"best {sweep['metric']['name']}", *names.in_order(_curve_names(metrics), sweep["metric"]["name"]))
     return Run(
         name=folder.resolve().name,
         sweep=sweep["name"],
@@ -164,19 +175,23 @@ def _run(folder: Path) -> Run:
         ended=ended,
         statuses=statuses,
         metric=sweep["metric"]["name"],
-        mode=sweep["metric"]["mode"],
+        mode=mode,
         measures=measured.measures,
         primary=measured.primary,
         data=measured.data,
         notice=narrative.notice(measured.data),
         caption=narrative.caption(measured.data),
-        answer=narrative.answer(measured, sweep["metric"]["mode"]),
+        answer=narrative.answer(measured, mode),
+        leader=best_first[0].name if best_first else "",
         setting=narrative.setting(measured, statuses, run.get("scale", "")),
         judgement=narrative.judgement(measured),
         method=narrative.method(measured),
         reference=measured.reference,
         configurations=measured.configurations,
         costs=measured.costs,
+        milestones=measured.milestones,
+        tradeoffs=tradeoffs.of(measured.configurations, measured.costs, measured.primary, mode),
+        parallel=parallel.of(measured.configurations, measured.primary, mode),
         ordering=measured.ordering,
         shown=tuple(shown),
         panels=curves.panels(
@@ -188,14 +203,15 @@ def _run(folder: Path) -> Run:
         comparisons_note=measured.comparisons_note,
         trial_columns=trial_columns,
         trials=tuple(_trial(t, row, trial_columns) for t, row in zip(trials, frame.to_dict("records"), strict=True)),
-        images=tuple(_images(folder, trials)),
+        images=artefacts.images(folder, trials),
+        texts=artefacts.texts(folder, trials),
         plan=narrative.plan(run, trials, ended),
         reproduce=narrative.reproduce(run, folder.resolve().name, trials, measured.data, ended),
     )  # fmt: skip
 
 
 def _curve_names(metrics: pd.DataFrame) -> list[str]:
-    return [name for name in metrics["name"].unique() if not name.startswith(("time/", "device/", "latency/"))]
+    return [name for name in metrics["name"].unique() if not names.is_cost(name) and name not in names.COUNTERS]
 
 
 def _shown(measured: Measured, mode: str) -> list[str]:
@@ -221,11 +237,3 @@ def _trial(trial: TrialRow, row: Mapping[Hashable, Any], columns: Sequence[str])
         place=trial.place,
         attempts=trial.attempts,
     )
-
-
-def _images(folder: Path, trials: Sequence[TrialRow]) -> list[Image]:
-    return [
-        Image(path, path.stem, trial.trial_id, trial.configuration, trial.seed)
-        for trial in trials
-        for path in sorted((folder / "trials" / trial.trial_id / "figures").glob("*.png"))
-    ]

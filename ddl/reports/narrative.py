@@ -9,7 +9,7 @@ from typing import Any
 from ddl.ledger import TrialRow
 from ddl.reports import verdicts
 from ddl.reports.measures import Configuration, DataSet, Measured, Reference
-from ddl.reports.wording import count, duration, interval, number, size
+from ddl.reports.wording import count, duration, interval, metric, number, ranges, size
 
 NOISY_PERCENT = 10
 
@@ -46,7 +46,7 @@ def answer(measured: Measured, mode: str) -> str:
         return "No trial has finished yet."
     best = ranked[0]
     estimate = best.estimates[measured.primary]
-    text = f"“{best.name}” leads on {measured.primary}{'' if mode == 'max' else ' (lower is better)'}: {number(estimate.mean)}"
+    text = f"“{best.name}” leads on {metric(measured.primary)}{'' if mode == 'max' else ' (lower is better)'}: {number(estimate.mean)}"
     text += f" {interval(estimate)}, n = {estimate.n}." if estimate.low is not None else " (n = 1, so without an interval)."
     if len(ranked) == 1:
         return text
@@ -115,7 +115,7 @@ def method(measured: Measured) -> str:
 
 def curves_note(measured: Measured, shown: Sequence[str]) -> str:
     total = len(measured.configurations)
-    return f"The {len(shown)} best of {total} configurations by {measured.primary}." if len(shown) < total else ""
+    return f"The {len(shown)} best of {total} configurations by {metric(measured.primary)}." if len(shown) < total else ""
 
 
 def plan(run: Mapping[str, Any], trials: Sequence[TrialRow], ended: bool) -> Plan:
@@ -130,7 +130,7 @@ def plan(run: Mapping[str, Any], trials: Sequence[TrialRow], ended: bool) -> Pla
         "gpus_per_trial": ("GPUs a trial", "{:g}".format),
         "disk_bytes": ("Disk needed", size),
     }
-    facts = [(label, text(given[key])) for key, (label, text) in worded.items() if given.get(key) is not None]
+    facts = [(label, text(given[key])) for key, (label, text) in worded.items() if given.get(key) not in (None, "")]
     eta = f"Expected {duration(given['eta_s'])}" if given.get("eta_s") is not None else ""
     began = [t.started_at for t in trials if t.started_at is not None]
     finished = [t.ended_at for t in trials if t.ended_at is not None]
@@ -159,7 +159,7 @@ def reproduce(
         ("Versions", ", ".join(f"{package} {version}" for package, version in (run.get("versions") or {}).items())),
         ("Host", ", ".join(part for part in machine if part)),
         ("GPUs", ", ".join(str(gpu) for gpu in host.get("gpus") or ())),
-        ("Seeds", _ranges(sorted({t.seed for t in trials}))),
+        ("Seeds", ranges(sorted({t.seed for t in trials}))),
     ]
     facts += [("Data", f"{d.label}{_amount(d)}" + (f", sha256 {d.sha256}" if d.sha256 else "")) for d in data]
     return tuple((label, text) for label, text in facts if text)
@@ -168,14 +168,3 @@ def reproduce(
 def _amount(data: DataSet) -> str:
     sizes = [f"{n:,} {split}" for n, split in ((data.train, "train"), (data.val, "val")) if n is not None]
     return f" ({' + '.join(sizes)} examples)" if sizes else ""
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers, runs of three and more shortened, with a dash from first to last."""
-    runs: list[list[int]] = []
-    for number_ in numbers:
-        if runs and number_ == runs[-1][-1] + 1:
-            runs[-1].append(number_)
-        else:
-            runs.append([number_])
-    return ", ".join(f"{run[0]}\N{EN DASH}{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)

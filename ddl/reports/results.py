@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ddl.ledger import Reader, TrialRow
-from ddl.reports import atomic
+from ddl.reports import atomic, names
 
 
 def frame(folder: Path) -> pd.DataFrame:
@@ -17,7 +17,7 @@ def frame(folder: Path) -> pd.DataFrame:
 
     Columns: trial_id, configuration, status, reason, seed; one a swept key (`task.augmentation`); epoch and elapsed_s
     (seconds trained) at the last measurement; the last value of each metric, under the metric's name; `best <metric>`, the
-    best epoch of the sweep's own metric; the last value of each `time/...`, `device/...` and `latency/...`; parameters, precision, data,
+    best epoch of the sweep's own metric; the last value of each cost (`time/...`, `device/...`, `latency/...`); parameters, precision, data,
     data_source, data_complete, stand_in ("" where the data are the real thing).
     """
     reader = Reader(folder)
@@ -61,11 +61,11 @@ def write(folder: Path) -> None:
 
 
 def _finals(metrics: pd.DataFrame, metric: Mapping[str, str]) -> pd.DataFrame:
-    """Final figures by trial id: metrics by name, the sweep's best value, then timings and utilisation."""
+    """Final figures by trial id: metrics by name, the sweep's best value, then costs."""
     # Not groupby().last(), which passes over a last value that is not a number.
     last = metrics.drop_duplicates(["trial_id", "name"], keep="last")
     values = last.pivot(index="trial_id", columns="name", values="value")
-    costs = [n for prefix in ("time/", "device/", "latency/") for n in values if str(n).startswith(prefix)]
+    costs = [name for kind in names.COSTS for name in values if str(name).startswith(kind)]
     of_metric = metrics[metrics["name"] == metric["name"]].groupby("trial_id")["value"]
     progress = metrics.drop_duplicates("trial_id", keep="last").set_index("trial_id")[["epoch", "elapsed_s"]]
     best = (of_metric.max() if metric["mode"] == "max" else of_metric.min()).rename(f"best {metric['name']}")

@@ -4,7 +4,7 @@ Both run `worker.run_trial`, so both give the same numbers.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -38,10 +38,12 @@ class Executor(Protocol):
         """`worker.probe_trial` of each, all at once where there is room, so that they are timed under a sweep's load."""
         ...
 
-    def run(self, assignments: Sequence[Assignment], concurrent: int) -> Iterator[Report]:
-        """Run all, at most `concurrent` at a time; each report is taken to be recorded when the next is asked for.
+    def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[Report]:
+        """Run all, at most `concurrent` at a time (None: as many as there is room for); each report is taken to be recorded when
+        the next is asked for.
 
-        Closing the iterator stops the trials.
+        An assignment is taken when there is room for it, by the thread that takes the reports: so it may depend on all that
+        was reported before. Closing the iterator stops the trials.
         """
         ...
 
@@ -77,6 +79,6 @@ class InlineExecutor:
     def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[Probe]]:
         return [probe_trial(assignment, precisions) for assignment in assignments]
 
-    def run(self, assignments: Sequence[Assignment], concurrent: int) -> Iterator[Report]:
+    def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[Report]:
         for assignment in assignments:
             yield from run_trial(assignment, device_of(assignment))

@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from ddl import checkpoints
+from ddl.devices import Strategy
 from ddl.precision import Probe
 from ddl.schema import Launch
 from ddl.sweeps.executors import Capacity, Executor
 from ddl.sweeps.space import Trial
-from ddl.sweeps.worker import Assignment, with_precision
+from ddl.sweeps.worker import Assignment
 
 MAX_PROBED = 8
 """Configurations timed at most; the others are taken to last as long as these on average."""
+
+MAX_ON_A_GPU = 8
+
+MEMORY_SPARE = 0.1
+"""Of a GPU's memory, which no plan gives away: a probe's few steps are not a trial's worst moment."""
 
 BYTES_PER_PARAMETER = 12
 """Of a checkpoint: fp32 weights and Adam's two moments."""
@@ -24,29 +30,52 @@ BYTES_PER_PARAMETER = 12
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial gets (`cpus` and `gpus` for each of its `num_workers`), and how many trials run at once."""
+    """What one trial gets (`cpus` and `gpus` for each of its `num_workers`), and how many trials run at once.
+
+    From `min_workers` to `num_workers`, as many as there is room for when it starts or starts again.
+    """
 
     num_workers: int
     cpus: int
     gpus: float
     concurrent: int
+    min_workers: int
+    strategy: Strategy
 
     def assignment(self, trial: Trial, folder: Path, checkpoint_every_s: float, latency: str = "none") -> Assignment:
         """The trial with its share, its files in `folder`."""
-        return Assignment(trial.trial_id, trial.task, self.num_workers, self.cpus, self.gpus, folder, checkpoint_every_s, latency)
+        return Assignment(
+            trial.trial_id,
+            trial.task,
+            self.num_workers,
+            self.cpus,
+            self.gpus,
+            folder,
+            checkpoint_every_s,
+            self.min_workers,
+            self.strategy,
+            latency=latency,
+        )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`eta_s`: seconds from the first trial's start to the last one's end. `probes`: by configuration, in the chosen precision."""
+    """`eta_s`: seconds from the first trial's start to the last one's end. `probes`: by configuration, in the chosen precision;
+    `mean_s` is a trial's mean over them."""
 
     share: Share
     capacity: Capacity
     precision: str
     probes: Mapping[str, Probe]
+    mean_s: float
     eta_s: float
     disk_bytes: int
     free_bytes: int
+
+    def seconds(self, trial: Trial) -> float:
+        """How long it is expected to last."""
+        probe = self.probes.get(trial.configuration)
+        return self.mean_s if probe is None else probe.trial_s
 
     def record(self, executor: str, trials: int) -> dict[str, Any]:
         """As the ledger keeps it."""
@@ -55,6 +84,8 @@ class Plan:
             "trials": trials,
             "concurrent": self.share.concurrent,
             "num_workers": self.share.num_workers,
+            "min_workers": self.share.min_workers,
+            "strategy": self.share.strategy,
             "cpus_per_trial": self.share.cpus,
             "gpus_per_trial": self.share.gpus,
             "nodes": self.capacity.nodes,
@@ -76,34 +107,51 @@ class Plan:
         }
 
 
+def recorded(plan: Mapping[str, Any]) -> Share:
+    """The share of a plan that the ledger kept (`Plan.record`)."""
+    return Share(
+        plan["num_workers"],
+        plan["cpus_per_trial"],
+        plan["gpus_per_trial"],
+        plan["concurrent"],
+        plan["min_workers"],
+        plan["strategy"],
+    )
+
+
 def share(launch: Launch, capacity: Capacity, trials: int, inline: bool, problems: list[str]) -> Share:
     """Each trial's part of `capacity`. A request that no node can ever fulfil goes into `problems`: Ray would wait for ever."""
     asked = launch.resources
-    workers = asked.num_workers
+    fewest, most = asked.workers if not inline else (1, 1)
     check_inline(launch, inline, problems)
     gpus = asked.gpus if asked.gpus != "auto" else float(min(capacity.node_gpus, 1))
     if gpus > capacity.node_gpus:
         problems.append(f"resources.gpus: {gpus:g} asked for a worker, but no node has more than {capacity.node_gpus}. Ask for less.")
-    elif gpus and (room := _room(capacity.gpus, capacity.node_gpus, capacity.nodes, gpus)) < workers:
-        problems.append(f"resources: {workers} workers with {gpus:g} GPUs each, but there is room for {room}. Ask for less.")
+    elif gpus and (room := _room(capacity.gpus, capacity.node_gpus, capacity.nodes, gpus)) < fewest:
+        problems.append(f"resources: {fewest} workers with {gpus:g} GPUs each, but there is room for {room}. Ask for less.")
     if gpus > 1 and gpus != int(gpus):
         problems.append(f"resources.gpus: {gpus:g}: above one, a worker gets whole GPUs. Write {math.ceil(gpus)}.")
-    by_gpu = _room(capacity.gpus, capacity.node_gpus, capacity.nodes, gpus) // workers if gpus else trials
+    places = _room(capacity.gpus, capacity.node_gpus, capacity.nodes, gpus) if gpus else capacity.cpus
+    # As many as there is room for at all: a cluster may grow, but is planned with as it is.
+    workers = max(fewest, min(most, places, capacity.cpus // (asked.cpus if asked.cpus != "auto" else 1)))
+    by_gpu = places // workers if gpus else trials
     side_by_side = max(1, min(trials, capacity.cpus // workers, by_gpu, 1 if inline else trials))
     per_node = math.ceil(side_by_side * workers / capacity.nodes)
     cpus = asked.cpus if asked.cpus != "auto" else max(1, min(capacity.node_cpus // per_node, capacity.cpus // (side_by_side * workers)))
     if cpus > capacity.node_cpus:
         problems.append(f"resources.cpus: {cpus} asked for a worker, but no node has more than {capacity.node_cpus}. Ask for less.")
-    elif (room := _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus)) < workers:
-        problems.append(f"resources: {workers} workers with {cpus} CPU cores each, but there is room for {room}. Ask for less.")
+    elif (room := _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus)) < fewest:
+        problems.append(f"resources: {fewest} workers with {cpus} CPU cores each, but there is room for {room}. Ask for less.")
     concurrent = max(1, min(side_by_side, _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus) // workers))
-    return Share(workers, cpus, gpus, concurrent)
+    return Share(most, cpus, gpus, concurrent, fewest, asked.strategy)
 
 
 def check_inline(launch: Launch, inline: bool, problems: list[str]) -> None:
     """What one process cannot do goes into `problems`."""
-    if inline and (workers := launch.resources.num_workers) > 1:
+    if inline and (workers := launch.resources.workers[0]) > 1:
         problems.append(f"resources.num_workers: {workers} workers need --executor ray; inline is one process. Ask for 1.")
+    if inline and launch.search.algorithm == "pbt":
+        problems.append("search.algorithm: pbt compares trials side by side, which needs --executor ray. Take random or tpe.")
     if inline and (scheduler := launch.early_stopping.scheduler) != "none":
         problems.append(f"early_stopping.scheduler: {scheduler} compares trials side by side, which needs --executor ray. Ask for none.")
 
@@ -115,14 +163,24 @@ def _room(total: int, node: int, nodes: int, each: float) -> int:
     return min(total // int(each), nodes * (node // int(each)))
 
 
-def make(trials: Sequence[Trial], part: Share, executor: Executor, precision: str | None, out: Path, checkpoint_every_s: float) -> Plan:
-    """Probe and reckon. `precision`: settled before (a resumed run), or None to settle it here.
+def make(
+    timed: Sequence[Trial],
+    trials: Sequence[Trial],
+    to_draw: int,
+    part: Share,
+    executor: Executor,
+    precision: str | None,
+    out: Path,
+    checkpoint_every_s: float,
+) -> Plan:
+    """Probe and reckon. `precision`: settled before (a resumed run), or None to settle it here. Configurations of `timed` are timed:
+    those of `trials`, and examples of the `to_draw` further ones that will come from a search.
 
     All configurations of a sweep get one precision: the fastest that agreed with fp32 in every configuration it was tried
     in, so that none is compared in a format of its own. Probes run as many at a time as trials will.
     """
     first: dict[str, Trial] = {}
-    for trial in trials:
+    for trial in timed:
         first.setdefault(trial.configuration, trial)
     waiting = list(first.values())[:MAX_PROBED]
     probes: dict[str, Probe] = {}
@@ -137,16 +195,53 @@ def make(trials: Sequence[Trial], part: Share, executor: Executor, precision: st
             if tried:
                 probes[trial.configuration] = next((probe for probe in tried if probe.precision == precision), tried[0])
     mean = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1)
-    seconds = [probes[t.configuration].trial_s if t.configuration in probes else mean for t in trials]
+    seconds = [probes[t.configuration].trial_s if t.configuration in probes else mean for t in trials] + [mean] * to_draw
     return Plan(
         share=part,
         capacity=executor.capacity(),
         precision=precision or "",
         probes=probes,
+        mean_s=mean,
         eta_s=makespan(seconds, part.concurrent) if probes else math.nan,
-        disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials),
+        disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_draw * max(map(_bytes, probes.values()), default=0),
         free_bytes=shutil.disk_usage(out).free,
     )
+
+
+def settle(
+    timed: Sequence[Trial],
+    trials: Sequence[Trial],
+    to_draw: int,
+    part: Share,
+    executor: Executor,
+    launch: Launch,
+    precision: str | None,
+    out: Path,
+) -> Plan:
+    """`make`, and once more with several trials on each GPU where their memory allows it: the faster of the two by the clock.
+
+    A share of a GPU is bookkeeping, which nothing enforces, so the memory that a probe saw decides how many fit, and the probe
+    of them together has to bear it out.
+    """
+    alone = make(timed, trials, to_draw, part, executor, precision, out, launch.checkpoint_every_s)
+    if (closer := sharing(alone, launch, len(trials) + to_draw)) is None:
+        return alone
+    together = make(timed, trials, to_draw, closer, executor, alone.precision, out, launch.checkpoint_every_s)
+    fits = all(probe.memory_share <= (1 - MEMORY_SPARE) * closer.gpus for probe in together.probes.values())
+    return together if fits and len(together.probes) == len(alone.probes) and together.eta_s < alone.eta_s else alone
+
+
+def sharing(plan: Plan, launch: Launch, trials: int) -> Share | None:
+    """The share with which as many trials lie on a GPU as its memory and the cores bear; None where that is one, or was not left open."""
+    most = max((probe.memory_share for probe in plan.probes.values()), default=0.0)
+    if launch.resources.gpus != "auto" or plan.share.gpus != 1 or plan.share.num_workers > 1 or not most:
+        return None
+    capacity = plan.capacity
+    together = min(int((1 - MEMORY_SPARE) / most), MAX_ON_A_GPU, capacity.cpus // capacity.gpus, math.ceil(trials / capacity.gpus))
+    if together < 2:
+        return None
+    gpus = math.floor(10_000 / together) / 10_000  # Ray counts in ten-thousandths
+    return share(replace(launch, resources=replace(launch.resources, gpus=gpus)), capacity, trials, False, [])
 
 
 def makespan(seconds: Sequence[float], concurrent: int) -> float:
@@ -170,8 +265,3 @@ def _fastest(found: Sequence[Sequence[Probe]]) -> str:
 
 def _bytes(probe: Probe | None) -> int:
     return 0 if probe is None else probe.facts.get("parameters", 0) * BYTES_PER_PARAMETER * checkpoints.KEEP
-
-
-def settled(trials: Sequence[Trial], precision: str) -> list[Trial]:
-    """The trials with their precision settled; their identity stays what was asked for."""
-    return [replace(trial, task=with_precision(trial.task, precision)) for trial in trials]

@@ -12,6 +12,7 @@ import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from ddl.devices import Device
+from ddl.sweeps import ray_preemption
 from ddl.sweeps.worker import Assignment, Report, run_trial
 
 
@@ -42,12 +43,13 @@ def run_together(assignment: Assignment) -> Iterator[Report]:
     """
     mailbox = _Mailbox.remote()  # type: ignore[attr-defined]
     storage = assignment.folder / "train"
+    fixed = assignment.min_workers == assignment.num_workers
     trainer = TorchTrainer(
         _work,
         train_loop_config={"assignment": assignment, "mailbox": mailbox},
         torch_config=TorchConfig(backend="nccl" if assignment.gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=assignment.num_workers,
+            num_workers=assignment.num_workers if fixed else (assignment.min_workers, assignment.num_workers),
             use_gpu=assignment.gpus > 0,
             resources_per_worker={"CPU": assignment.cpus} | ({"GPU": assignment.gpus} if assignment.gpus else {}),
         ),
@@ -66,7 +68,8 @@ def run_together(assignment: Assignment) -> Iterator[Report]:
     thread.start()
     ended = False
     while (report := ray.get(mailbox.take.remote())) is not None:
-        ended = report.kind == "ended"
+        # Train starts workers whose node is drained again by itself.
+        ended = report.kind in ("ended", "preempted")
         yield report
     ray.kill(mailbox)
     shutil.rmtree(storage, ignore_errors=True)
@@ -79,10 +82,13 @@ def _work(config: dict[str, Any]) -> None:
     assignment: Assignment = config["assignment"]
     torch.set_num_threads(assignment.cpus)
     context = ray.train.get_context()
-    device = Device(get_device(), context.get_world_rank(), context.get_world_size())
-    for report in run_trial(assignment, device):
-        if device.rank == 0:
-            ray.get(config["mailbox"].give.remote(report))
-        if report.status == "failed":
-            # Alone in its failure it would leave the others waiting for it.
-            raise RuntimeError(f"worker {device.rank} of {device.world_size}: {report.reason}")
+    device = Device(get_device(), context.get_world_rank(), context.get_world_size(), assignment.strategy)
+    with ray_preemption.notice() as leaving:
+        for report in run_trial(assignment, device, leaving):
+            if device.rank == 0:
+                ray.get(config["mailbox"].give.remote(report))
+            if report.status == "failed":
+                # Alone in its failure it would leave the others waiting for it.
+                raise RuntimeError(f"worker {device.rank} of {device.world_size}: {report.reason}")
+            if report.kind == "preempted":
+                raise ray_preemption.preempted(report.reason)

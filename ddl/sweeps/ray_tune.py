@@ -1,33 +1,44 @@
 """Trials side by side on Ray. Ray Tune places and stops them; what they report is handed to the one that owns the ledger."""
 
+import functools
+import json
 import math
 import os
-import signal
 import socket
 import sys
+import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import ray
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
+from ray.tune.search import Searcher
 
+from ddl import checkpoints
 from ddl.config import ConfigError
 from ddl.precision import Probe
-from ddl.sweeps import RAY_SETTINGS
+from ddl.sweeps import RAY_SETTINGS, ray_preemption, ray_private
 from ddl.sweeps.executors import Capacity, local_capacity
 from ddl.sweeps.handover import Handover
-from ddl.sweeps.ray_schedulers import PERCENT
+from ddl.sweeps.ray_schedulers import CHANGED, PERCENT
 from ddl.sweeps.ray_train import run_together
 from ddl.sweeps.worker import Assignment, Report, device_of, probe_trial, run_trial
 
 LEADER = "trial_leader"
 """What the process holds that waits for a trial's workers: it must hold something, and must not hold what they need."""
+
+DATA_SETTINGS = ("DDL_CACHE", "DDL_DATA_MIRROR")
+"""What says where data are (docs/data.md): where this process was told, a cluster's workers are; else each node's own holds."""
+
+POINTER = "trial.json"
+"""In a checkpoint of Tune's: [trial id, folder] of the trial whose newest checkpoint is meant."""
 
 CONNECT_S = 5
 """Until a host that does not answer is taken not to be there."""
@@ -54,28 +65,7 @@ class RayExecutor:
             _connect(self._address, self._packages)
             return self
         here = local_capacity()
-        # Workers find what this process finds: the package where it is not installed, and a notebook's own modules.
-        os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        # A scheduler that ends a job signals all its processes at once. Ray's own must outlive the driver's orderly stop
-        # (it ends them with SIGKILL), so they inherit a mask; SIGINT they mask themselves.
-        handler = signal.getsignal(signal.SIGTERM)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            ray.init(
-                address="local",
-                num_cpus=here.cpus,
-                num_gpus=here.gpus,
-                resources={LEADER: here.cpus},
-                include_dashboard=False,
-                # Nothing large passes through it: workers get names and numbers, and load data themselves.
-                object_store_memory=128 * 2**20,
-                _node_ip_address="127.0.0.1",
-            )
-        finally:
-            # Ray has put its own handlers in place of ours: one prints a trace and aborts, the other exits at once.
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        ray_private.start(here, {LEADER: here.cpus})
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -97,11 +87,11 @@ class RayExecutor:
                 found.append([])  # as for a trial that raises
         return found
 
-    def run(self, assignments: Sequence[Assignment], concurrent: int) -> Iterator[Report]:
-        if not assignments:
-            return
-        handover = Handover()
-        tuner = self._tuner(assignments, concurrent, handover)
+    def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[Report]:
+        whole = isinstance(self._scheduler, PopulationBasedTraining)
+        population = {assignment.trial_id: assignment for assignment in assignments} if whole else {}
+        handover = Handover(assignments)
+        tuner = self._tuner(concurrent, handover, population)
 
         def fit() -> None:
             try:
@@ -118,21 +108,21 @@ class RayExecutor:
             handover.stop()
             thread.join(timeout=STOP_S)
 
-    def _tuner(self, assignments: Sequence[Assignment], concurrent: int, handover: Handover) -> tune.Tuner:
-        by_id = {assignment.trial_id: assignment for assignment in assignments}
-        first = assignments[0]
-        share: Any = {"cpu": first.cpus, "gpu": first.gpus}
-        if first.num_workers > 1:
-            # A cluster that others started has no such resource; there it takes a hundredth of a core.
-            share = tune.PlacementGroupFactory([{LEADER: 1} if self._address is None else {"CPU": 0.01}])
-        trainable = tune.with_parameters(_train, assignments=by_id)
+    def _tuner(self, concurrent: int | None, handover: Handover, population: Mapping[str, Assignment]) -> tune.Tuner:
+        """Trials come one by one from `handover`, or are a whole `population`, which Tune wants to know from the start."""
+        changed = {trial_id: dict(assignment.changed) for trial_id, assignment in population.items()}
+        members = {"trial_id": tune.grid_search(list(population)), CHANGED: tune.sample_from(lambda config: changed[config["trial_id"]])}
         return tune.Tuner(
-            tune.with_resources(trainable, share),
-            param_space={"trial_id": tune.grid_search(list(by_id))},
+            tune.with_resources(
+                tune.with_parameters(_train, population=dict(population)),
+                functools.partial(_share, population=population, private=self._address is None),
+            ),
+            param_space=members if population else {},
             tune_config=tune.TuneConfig(
                 scheduler=self._scheduler,
-                # Trials whose workers Ray Train places do not hold the workers' resources themselves.
-                max_concurrent_trials=concurrent if first.num_workers > 1 else None,
+                search_alg=None if population else _Next(handover),
+                num_samples=1 if population else -1,  # as many as there are
+                max_concurrent_trials=concurrent,
                 reuse_actors=True,
                 trial_dirname_creator=_name,
                 trial_name_creator=_name,
@@ -148,6 +138,15 @@ class RayExecutor:
         )
 
 
+def _share(config: dict[str, Any], population: Mapping[str, Assignment], private: bool) -> tune.PlacementGroupFactory:
+    """What Tune sets aside for a trial."""
+    assignment = _given(config, population)
+    if assignment.num_workers > 1:
+        # A cluster that others started has no such resource; there it takes a hundredth of a core.
+        return tune.PlacementGroupFactory([{LEADER: 1} if private else {"CPU": 0.01}])
+    return tune.PlacementGroupFactory([{"CPU": assignment.cpus} | ({"GPU": assignment.gpus} if assignment.gpus else {})])
+
+
 def _connect(address: str, packages: Set[str]) -> None:
     """Join the cluster at `address`. Raises ConfigError where there is none, or it does not let this process in."""
     host, _, port = address.rpartition(":")
@@ -156,8 +155,11 @@ def _connect(address: str, packages: Set[str]) -> None:
             # Ray itself asks for some minutes.
             socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
         # Sent along, so that a node needs what ddl needs, but neither ddl itself nor the same version of it.
-        modules = [sys.modules[name] for name in sorted(packages)]
-        ray.init(address=address, runtime_env={"py_modules": modules, "env_vars": RAY_SETTINGS})
+        # By its place: the module itself is more than Ray can hand on where this process is a job of the cluster.
+        modules = [_place(sys.modules[name]) for name in sorted(packages)]
+        sent = RAY_SETTINGS | {name: os.environ[name] for name in DATA_SETTINGS if name in os.environ}
+        with ray_private.our_settings():
+            ray.init(address=address, runtime_env={"py_modules": modules, "env_vars": sent})
     except (OSError, ValueError, ray.exceptions.AuthenticationError) as error:  # a ValueError: no address at all
         # Ray hands the refusal on as text, in what caused its error.
         if "AuthenticationError" in "".join(traceback.format_exception(error)):
@@ -165,6 +167,40 @@ def _connect(address: str, packages: Set[str]) -> None:
             raise ConfigError([f"--address {address}: {said}; RAY_AUTH_MODE=disabled where it has none."]) from error
         said = str(error).strip().rstrip(".")
         raise ConfigError([f"--address {address}: no cluster answers ({said}). Start one with: ray start --head."]) from error
+
+
+def _place(module: ModuleType) -> str:
+    """A package's folder, a module's file."""
+    return next(iter(module.__path__)) if hasattr(module, "__path__") else str(module.__file__)
+
+
+class _Next(Searcher):
+    """Gives Tune the next trial when it has room for one. There are never more trials in Tune than it can start."""
+
+    def __init__(self, handover: Handover) -> None:
+        super().__init__()
+        self._handover = handover
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # pickled for Tune's own restore, which is not used
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        assignment = self._handover.take()
+        if assignment is None:
+            return Searcher.FINISHED
+        return {"trial_id": assignment.trial_id, "assignment": assignment, CHANGED: dict(assignment.changed)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        pass
+
+    def save(self, checkpoint_path: str) -> None:
+        pass
+
+    def restore(self, checkpoint_path: str) -> None:
+        pass
 
 
 class _HandOver(tune.Callback):
@@ -194,10 +230,11 @@ class _HandOver(tune.Callback):
         self._end(trial, "failed", f"its process was lost more often than retries allow ({said[-1] if said else 'no message'})")
 
     def _end(self, trial: TuneTrial, status: str, reason: str) -> None:
-        """Only for trials that have not said themselves how they ended."""
+        """Only for trials that have not said themselves how they ended; what they had used by then is in their last report."""
         if _name(trial) not in self._ended:
             self._ended.add(_name(trial))
-            self._handover.give(Report(_name(trial), "ended", status=status, reason=reason))
+            last = (trial.last_result or {}).get("report") or Report(_name(trial), "ended")
+            self._handover.give(replace(last, kind="ended", status=status, reason=reason, metrics=last.usage))
 
 
 class _WhenAsked(tune.Stopper):
@@ -218,11 +255,47 @@ def _name(trial: TuneTrial) -> str:
     return trial.config["trial_id"]
 
 
-def _train(config: dict[str, str], assignments: dict[str, Assignment]) -> None:
+def _given(config: Mapping[str, Any], population: Mapping[str, Assignment]) -> Assignment:
+    return population[config["trial_id"]] if population else config["assignment"]
+
+
+def _train(config: dict[str, Any], population: Mapping[str, Assignment]) -> None:
     """Runs in a worker. Each report waits until the driver has recorded it."""
-    assignment = assignments[config["trial_id"]]
-    alone = assignment.num_workers == 1
-    for report in run_trial(assignment, device_of(assignment)) if alone else run_together(assignment):
+    assignment = _as_changed(_given(config, population), config[CHANGED])
+    if assignment.num_workers > 1:
+        _report(assignment, run_together(assignment))
+        return
+    with ray_preemption.notice() as leaving:
+        _report(assignment, run_trial(assignment, device_of(assignment), leaving))
+
+
+def _report(assignment: Assignment, reports: Iterator[Report]) -> None:
+    for report in reports:
+        seen = report.metrics if report.kind == "stored" or not assignment.store_measured else {}
         # Metrics stand at the top level too, where schedulers look for them: never one that is no number.
-        finite = {name: value for name, value in report.metrics.items() if math.isfinite(value)}
-        tune.report({**finite, PERCENT: 100 * report.step / max(report.total_steps, 1), "report": report})
+        finite = {name: value for name, value in seen.items() if math.isfinite(value)}
+        result = {**finite, PERCENT: 100 * report.step / max(report.total_steps, 1), "report": report}
+        if report.kind == "stored":
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / POINTER).write_text(json.dumps([assignment.trial_id, str(assignment.folder)]))
+                tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
+        else:
+            tune.report(result)
+    # Not before: where workers were placed is given back when the last report has been taken.
+    if report.kind == "preempted":
+        raise ray_preemption.preempted(report.reason)
+
+
+def _as_changed(assignment: Assignment, changed: Mapping[str, Any]) -> Assignment:
+    """The assignment as population based training has changed it, its checkpoint the one that it is to go on from.
+
+    Tune's own checkpoints only name a trial; states stay where they are.
+    """
+    if not changed:
+        return assignment
+    if (given := tune.get_checkpoint()) is not None:
+        with given.as_directory() as folder:
+            other, place = json.loads((Path(folder) / POINTER).read_text())
+        if other != assignment.trial_id:
+            checkpoints.take_over(assignment.folder / "checkpoints", assignment.trial_id, Path(place) / "checkpoints", other)
+    return replace(assignment, task=replace(assignment.task, **changed), changed=dict(changed))

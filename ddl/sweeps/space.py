@@ -74,7 +74,64 @@ def expand(sweep: Sweep, problems: list[str]) -> list[Trial]:
             reported |= set(found)
         if reported:
             break
+    _check_workers(sweep, [trial.task for trial in trials], problems)
     return trials
+
+
+def _check_workers(sweep: Sweep, tasks: Sequence[Task], problems: list[str]) -> None:
+    """What the workers of a trial cannot do together goes into `problems`."""
+    fewest, most = sweep.launch.resources.workers
+    known, strategy = sweep.task_class.strategies, sweep.launch.resources.strategy
+    if most > 1 and not known:
+        problems.append(f"resources.num_workers: {most} workers would each train the whole of a {sweep.file.task} trial. Ask for 1.")
+        return
+    if most > 1 and strategy not in known:
+        problems.append(f"resources.strategy: {strategy} cannot train the task {sweep.file.task}. Ask for {' or '.join(known)}.")
+    where = sweep.where.get("space.batch_size" if "batch_size" in sweep.space else "batch_size", "command line")
+    multiple = math.lcm(*range(fewest, most + 1))
+    for size in sorted({getattr(task, "batch_size", multiple) for task in tasks}):
+        if unequal := [workers for workers in range(fewest, most + 1) if size % workers]:
+            problems.append(
+                f"{where}: task.batch_size: {size} cannot be shared equally by {unequal[0]} workers. "
+                f"Make it a multiple of {multiple}, or ask for other resources.num_workers."
+            )
+
+
+def drawn(cls: type[Task], base: Mapping[str, Any], values: Mapping[str, Any], number: int, seed: int, position: int) -> Trial:
+    """The trial at a drawn point: `values` over `base`. `check_ends` has made sure that every point can be built.
+
+    `number` counts the draws, and stands in the configuration's name: six digits might not tell two draws apart.
+    """
+    task = cls(**{**base, **values, "seed": seed})
+    swept = {f"task.{key}": getattr(task, key) for key in values}
+    return Trial(identity(task), position, _name(f"draw {number}", values, label), swept, task)
+
+
+def check_ends(sweep: Sweep, problems: list[str]) -> None:
+    """Both ends of every sampled axis, and each listed value, are built once: what their hyperparameter refuses, and what
+    is wrong with an axis itself, goes into `problems`. What an annotation allows at both ends it allows between them."""
+    axes = {key: axis for key in sweep.space if (axis := _axis(sweep, key, sweep.space[key], problems))}
+    if sweep.file.samples == 0:
+        problems.append(f"{sweep.where['samples']}: samples: missing. An axis is a distribution, so say how many draws to take.")
+    first = {key: axis[0] for key, axis in axes.items()}
+    tasks: list[Task] = []
+    for key in axes:
+        for value in ends(sweep.space[key]):
+            point = _Point("", {**first, key: value}, dict.fromkeys(axes, "space"))
+            found: list[str] = []
+            values = {**sweep.base, **point.swept, **sweep.forced, "seed": sweep.launch.first_seed}
+            task = build(sweep.task_class, values, lambda name, point=point: _where(sweep, point, name), "task.", found)
+            problems += [line for line in found if line not in problems]
+            tasks += [task] if task else []
+    _check_workers(sweep, tasks, problems)
+
+
+def ends(axis: Any) -> Sequence[Any]:
+    """The least and the greatest value of a sound axis; of one that lists its values, all."""
+    if isinstance(axis, list):
+        return axis
+    ((kind, bounds),) = axis.items()
+    return (bounds[0], bounds[1] - 1) if kind == "randint" else bounds if kind == "choice" else (float(bounds[0]), float(bounds[1]))
 
 
 @dataclass(frozen=True)

@@ -5,32 +5,43 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from ddl import checkpoints
-from ddl.devices import Device
+from ddl.devices import Device, Strategy, lost_another
 from ddl.precision import Probe, candidates, probe
-from ddl.progress import Diverged, Progress
+from ddl.progress import Diverged, Progress, State
+from ddl.storage.trials import TrialStore
+from ddl.sweeps.first_steps import STEPS, FirstSteps
 from ddl.tasks.task import Task
 from ddl.telemetry import latency
+from ddl.telemetry.sampler import Sampler
+from ddl.telemetry.usage import Usage
 
 REPORT_EVERY_S = 1.0
 """Between signs of life; measurements are reported as they come."""
 
 PROBE_STEPS = 8
 
+CONTEXT_BYTES = 600e6
+"""Of a process that uses CUDA at all, beside its tensors: kernels, libraries' workspaces. Some hundred MB, by library and GPU."""
+
+RECORDED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "facts")
+"""Of a measurement: what a checkpoint keeps of it."""
+
 
 @dataclass(frozen=True)
 class Assignment:
     """A trial as a worker gets it: what to compute, with how much, and where its files go.
 
-    `cpus` and `gpus` are each worker's, where several (`num_workers`) train the one trial. `latency` is how closely to time
-    what came of it (`telemetry.latency.take`).
+    `cpus` and `gpus` are each worker's, where several (from `min_workers` to `num_workers`) train the one trial. `changed` are
+    hyperparameters that a search has given it since, already in `task`. With `store_measured` there is a checkpoint for every
+    measurement. `url` is where its files are kept besides; empty for nowhere else. `latency` is how closely to time what came of it
+    (`telemetry.latency.take`).
     """
 
     trial_id: str
@@ -40,6 +51,11 @@ class Assignment:
     gpus: float
     folder: Path
     checkpoint_every_s: float
+    min_workers: int = 1
+    strategy: Strategy = "ddp"
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    store_measured: bool = False
+    url: str = ""
     latency: str = "none"
 
 
@@ -47,82 +63,130 @@ class Assignment:
 class Report:
     """What a worker says of a trial.
 
-    `started`: from `step` on. `alive`: nothing to record. `measured`: `metrics` and `facts`. `ended`: `status` and `reason`,
-    and the last metrics. `elapsed_s` is the training time over all attempts.
+    `started`: from `step` on, with `facts`. `alive`: nothing to record. `measured`: `metrics` and `facts`. `stored`: what was
+    measured last is in a checkpoint now. `ended`: `status` and `reason`, and the last metrics. `preempted`: it has to go on
+    elsewhere, from its checkpoint of `step`. `elapsed_s` is the training time over all attempts. `usage` is what the trial had
+    used of its devices by its last measurement (`device/...`); it is among the last metrics, also where the trial did not live
+    to say so itself.
     """
 
     trial_id: str
-    kind: Literal["started", "alive", "measured", "ended"]
+    kind: Literal["started", "alive", "measured", "stored", "ended", "preempted"]
     step: int = 0
     total_steps: int = 0
     epoch: int | None = None
     elapsed_s: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
     status: str = ""
     reason: str = ""
     place: str = ""
 
 
-def run_trial(assignment: Assignment, device: Device) -> Iterator[Report]:
+def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool] = lambda: False) -> Iterator[Report]:
     """Run a trial from its newest checkpoint to its end, yielding reports; the last has the kind `ended`.
+
+    Once `leaving` says that this process is to be taken away, the step under way is the last one: its state is stored, and the
+    last report has the kind `preempted`.
 
     Where several processes train it, each runs this, with its own `device`: all yield, the first one's reports count.
     A measurement is yielded, and so recorded by the consumer, before the checkpoint that contains it is stored: a resume
-    measures again what was lost, and never skips it. A trial that raises ends as failed: it stops no other.
+    measures again what was lost, and never skips it. A trial that raises ends as failed: it stops no other. Raises where another
+    process that trains it with this one was lost, which is no fault of the trial's.
     """
-    trial_id, folder = assignment.trial_id, assignment.folder / "checkpoints"
-    found = checkpoints.newest(folder, trial_id)
-    step, saved = found if found else (0, None)
-    before_s = saved["elapsed_s"] if saved else 0.0
-    began = time.monotonic()
-    yield Report(trial_id, "started", step=step, elapsed_s=before_s, place=f"{socket.gethostname()} {device.torch}")
-    last = Report(trial_id, "alive", step=step, elapsed_s=before_s)
-    reported = stored = began
+    url = assignment.url if device.rank == 0 else ""
+    with TrialStore(assignment.folder, assignment.trial_id, url) as kept:
+        found = device.first(kept.newest() if device.rank == 0 else None)
+        step, saved = found if found else (0, None)
+        last = Report(assignment.trial_id, "alive", step=step, elapsed_s=saved["elapsed_s"] if saved else 0.0)
+        changed = {"changed": dict(assignment.changed)} if assignment.changed else {}
+        yield replace(last, kind="started", place=_place(device), facts=changed)
+        if url and saved:
+            # The ledger may have been lost after the checkpoint was copied; it takes nothing twice.
+            for past in saved.get("measured", []):
+                yield replace(last, kind="measured", **past)
+        for report in _train(assignment, device, saved, last, kept, leaving):
+            if report.kind in ("ended", "preempted"):
+                kept.finish()
+                if url:
+                    yield replace(last, kind="measured", facts={"only_here": kept.behind or None})
+            yield report
+
+
+def _train(
+    assignment: Assignment, device: Device, saved: State | None, last: Report, kept: TrialStore, leaving: Callable[[], bool]
+) -> Iterator[Report]:
+    """The training itself, from the state `saved` on: everything after a trial's first report."""
+    before_s = last.elapsed_s
+    measured: list[dict[str, Any]] = list(saved.get("measured", [])) if saved else []
+    used = saved.get("usage") if saved else None
+    reported = stored = began = time.monotonic()
     unsaved: Progress | None = None
     final: Progress | None = None
+    # Of a checkpoint that says nothing of it, the time is known and no more.
+    sampler = Sampler(device, assignment.cpus, min(assignment.gpus, 1), Usage.of(used) if used else Usage(before_s))
+    first = FirstSteps(0 if saved else STEPS)
 
     def store(progress: Progress) -> None:
-        state = {"elapsed_s": before_s + time.monotonic() - began, "task": progress.state()}
+        elapsed_s = before_s + time.monotonic() - began
+        state = {"elapsed_s": elapsed_s, "usage": sampler.state(), "measured": measured, "task": progress.state()}
         if device.rank == 0:
-            checkpoints.store(folder, trial_id, progress.step, state)
+            kept.store(progress.step, state)
 
-    try:
-        for progress in assignment.task.run(device, saved["task"] if saved else None):
-            now = time.monotonic()
-            unsaved = final = progress
-            last = replace(
-                last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=before_s + now - began
-            )
-            if device.rank == 0:
-                _keep(assignment.folder / "figures", progress.figures)
-                _keep(assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
-            if progress.metrics or progress.facts:
-                facts = {"total_steps": progress.total_steps, **progress.facts} if progress.facts else {}
-                yield replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
-                reported = now
-                _check_finite(progress.metrics)
-            elif now - reported >= REPORT_EVERY_S:
-                yield last
-                reported = now
-            if device.agree(now - stored >= assignment.checkpoint_every_s):
-                store(progress)
-                stored, unsaved = time.monotonic(), None
-        if unsaved is not None:
-            store(unsaved)
-        latencies = latency.Findings()
-        if final is not None and device.rank == 0:
-            latencies = latency.take(final.predictor, device, assignment.latency, getattr(assignment.task, "precision", "fp32"))
-        if latencies.facts:
-            yield replace(last, kind="measured", facts={"latency": latencies.facts})
-        yield replace(last, kind="ended", status="finished", metrics={"time/train_s": last.elapsed_s, **latencies.metrics})
-    except Diverged as error:
-        yield replace(last, kind="ended", status="diverged", reason=str(error))
-    except Exception as error:  # noqa: BLE001  whatever it is, it is this trial's alone, and recorded with its place in the code
-        traceback.print_exc()
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
-        yield replace(last, kind="ended", status="failed", reason=reason)
+    with sampler:
+        try:
+            for progress in assignment.task.run(device, saved["task"] if saved else None):
+                now = time.monotonic()
+                unsaved = final = progress
+                elapsed_s = before_s + now - began
+                last = replace(last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=elapsed_s)
+                if device.rank == 0:
+                    _keep(assignment.folder / "figures", progress.figures)
+                    _keep(assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
+                if facts := {**progress.facts, **first.take(progress)}:
+                    facts["total_steps"] = progress.total_steps
+                if progress.metrics or facts:
+                    last = replace(last, usage=sampler.metrics())
+                    report = replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
+                    yield report
+                    measured.append({name: getattr(report, name) for name in RECORDED})
+                    reported = now
+                    _check_finite(progress.metrics)
+                elif now - reported >= REPORT_EVERY_S:
+                    yield last
+                    reported = now
+                wanted = assignment.store_measured and bool(progress.metrics)
+                due, told = device.any(device.rank == 0 and now - stored >= assignment.checkpoint_every_s, leaving())
+                if wanted or due or told:
+                    store(progress)
+                    stored, unsaved = time.monotonic(), None
+                if wanted:
+                    yield replace(last, kind="stored", metrics=dict(progress.metrics))
+                if told:
+                    yield replace(last, kind="preempted", reason=f"told to leave {socket.gethostname()}")
+                    return
+            if unsaved is not None:
+                store(unsaved)
+            status, reason, metrics = "finished", "", {"time/train_s": last.elapsed_s}
+        except Diverged as error:
+            if first.unfinished:
+                yield replace(last, kind="measured", facts={"total_steps": last.total_steps, **first.so_far()})
+            status, reason, metrics = "diverged", str(error), {}
+        except Exception as error:
+            if device.world_size > 1 and lost_another(error):
+                raise
+            # Whatever it is, it is this trial's alone, and recorded with its place in the code.
+            traceback.print_exc()
+            status, reason, metrics = "failed", _reason(error), {}
+    # Of several workers one may have failed alone; the others would not join it in the sum.
+    usage = sampler.metrics() if status == "finished" or device.world_size == 1 else last.usage
+    if status == "finished" and final is not None and device.rank == 0:
+        timed = latency.take(final.predictor, device, assignment.latency, getattr(assignment.task, "precision", "fp32"))
+        if timed.facts:
+            yield replace(last, kind="measured", facts={"latency": timed.facts})
+        metrics |= timed.metrics
+    yield replace(last, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
 
 
 def probe_trial(assignment: Assignment, precisions: list[str] | None) -> list[Probe]:
@@ -137,10 +201,19 @@ def probe_trial(assignment: Assignment, precisions: list[str] | None) -> list[Pr
     if hasattr(task, "precision"):
         names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
     try:
-        return probe(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
+        found = probe(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
+        share = _memory_share(device) / len(names)  # all of them were there at once
+        return [replace(one, memory_share=share) for one in found]
     except Exception:  # noqa: BLE001  into the log; the trial itself will say it again and end as failed
         traceback.print_exc()
         return []
+
+
+def _memory_share(device: Device) -> float:
+    """Of the GPU's memory: the most that this process had, and what CUDA itself takes for a process; 0 on a CPU."""
+    if device.torch.type != "cuda":
+        return 0.0
+    return (torch.cuda.max_memory_reserved(device.torch) + CONTEXT_BYTES) / torch.cuda.mem_get_info(device.torch)[1]
 
 
 def with_precision(task: Task, name: str) -> Task:
@@ -156,6 +229,16 @@ def device_of(assignment: Assignment) -> Device:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return Device(torch.device("cpu"))
     return Device(torch.device("cuda", 0))
+
+
+def _place(device: Device) -> str:
+    workers = "" if device.world_size == 1 else f" ({device.world_size} workers)"
+    return f"{socket.gethostname()} {device.torch}{workers}"
+
+
+def _reason(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def _check_finite(metrics: Mapping[str, float]) -> None:

@@ -31,6 +31,8 @@ Environment = Annotated[str, AfterValidator(batched)]
 class Agent(Task):
     """One agent, whatever it keeps its values in: a stack of one member. Steps are env steps."""
 
+    strategies = ()
+
     environment: Environment
     agent: Literal["q_learning", "sarsa"]
     policy: Literal["epsilon_greedy", "softmax"]

@@ -24,6 +24,8 @@ from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, PrecisionName, 
 @dataclass(frozen=True, config=STRICT)
 class Classification(Task):
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10", "mnist")
+    strategies = ("ddp", "fsdp")
+    changeable: ClassVar[tuple[str, ...]] = ("lr", "momentum", "dropout")
 
     data_set: Literal["cifar10", "mnist"]
     content: Literal["full", "sample"]

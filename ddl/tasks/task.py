@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ConfigDict, Strict
 from pydantic.dataclasses import dataclass
 
-from ddl.devices import Device
+from ddl.devices import Device, Strategy
 from ddl.precision import Precision
 from ddl.progress import Progress, State
 
@@ -44,6 +44,13 @@ class Task(ABC):
 
     data_sets: ClassVar[tuple[str, ...]] = ()
     """Names of the data sets it can read, so that they can be prepared before a trial needs them."""
+
+    strategies: ClassVar[tuple[Strategy, ...]] = ("ddp",)
+    """How several processes can train it together. Empty where each would train the whole of it: where it does not share its
+    batches through the device. A task with `fsdp` computes with its models through `Device.replicate`'s result alone."""
+
+    changeable: ClassVar[tuple[str, ...]] = ()
+    """Hyperparameters that may change between two steps of a trial, since its state has the same shape whatever they are."""
 
     seed: Seed
 

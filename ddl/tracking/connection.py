@@ -1,5 +1,6 @@
 """The W&B client: which mode, with which settings, and for how long at most."""
 
+import html
 import os
 import sys
 from collections.abc import Mapping
@@ -129,10 +130,11 @@ def begin(record: Record, project: str, mode: Literal["online", "offline"], root
     return run
 
 
-def log(run: Any, record: Record, step: int, figures: bool) -> None:
-    """Send the row of this step, with the figures where it is the last one."""
+def log(run: Any, record: Record, step: int, last: bool) -> None:
+    """Send the row of this step, with the figures and sample texts where it is the last one."""
     values: dict[str, Any] = dict(record.rows.get(step, {}))
-    if figures:
+    if last:
+        values |= {f"samples/{name}": _page(text) for name, text in record.samples.items()}
         media = {f"figures/{name}": _media(path) for name, path in record.figures.items()}
         values |= {name: medium for name, medium in media.items() if medium is not None}
     run.log(values, step=step, commit=True)
@@ -153,6 +155,10 @@ def _media(path: Path) -> Any:
     except UnidentifiedImageError:
         print(f"W&B: {path}: not an image, left out", file=sys.stderr, flush=True)
         return None
+
+
+def _page(text: str) -> Any:
+    return wandb.Html(f'<pre style="white-space: pre-wrap">{html.escape(text)}</pre>', inject=False)
 
 
 def _has_key() -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ddl.tracking import connection
+from ddl.tracking.follower import News
 from ddl.tracking.records import Record
 
 MARK = "ledger.sha256"
@@ -19,11 +20,14 @@ class Offline:
     in place of one that it has uploaded counts as uploaded, and publishing online sends the rest.
     """
 
-    def __init__(self, folder: Path, project: str):
+    def __init__(self, folder: Path, project: str, news: News):
         """`folder` is the run's."""
         self.root = folder.resolve() / "wandb"
         self.project = project
+        self._news = news
         self._draft = self.root / ".draft"
+
+    entity = ""
 
     @property
     def where(self) -> str:
@@ -40,7 +44,8 @@ class Offline:
         # Made aside and moved when it is whole: who is cut off leaves no half of a trial to be uploaded.
         shutil.rmtree(self._draft, ignore_errors=True)
         self._draft.mkdir(parents=True)
-        made = self._make(record)
+        with self._news.asking():
+            made = self._make(record)
         (made / MARK).write_text(fingerprint)
         for number, folder in enumerate(earlier):
             for uploaded in folder.glob("*.synced"):
@@ -52,9 +57,8 @@ class Offline:
 
     def _make(self, record: Record) -> Path:
         run: Any = connection.begin(record, self.project, "offline", self._draft)
-        steps = list(record.rows) or [0] * bool(record.figures)
-        for step in steps:
-            connection.log(run, record, step, figures=step == steps[-1])
+        for step in record.steps:
+            connection.log(run, record, step, last=step == record.steps[-1])
         connection.finish(run, record)
         made = Path(run.settings.sync_dir)
         for name in ("logs", "tmp"):  # the client's own log names folders

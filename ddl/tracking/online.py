@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ddl.tracking import connection
+from ddl.tracking.follower import News
 from ddl.tracking.records import Record
 
 
@@ -25,10 +26,13 @@ class Online:
     server keeps what it first had of those.
     """
 
-    def __init__(self, folder: Path, project: str, trusting: bool):
+    def __init__(self, folder: Path, project: str, news: News, trusting: bool):
         """`folder` is the run's. `trusting`: a trial that was once sent whole is not asked about again."""
         self.root = folder.resolve() / "wandb"
         self.project = project
+        self._news = news
+        self.entity = ""
+        """Whose project it is, once a run is begun there."""
         self.where = self._server = connection.server()
         self._trusting = trusting
         self._sent = self.root / ".sent"
@@ -44,22 +48,22 @@ class Online:
         fingerprint = f"{self._server} {self.project} {record.fingerprint()}" if record.ended else ""
         if self._trusting and fingerprint and mark.is_file() and mark.read_text() == fingerprint:
             return 0
-        steps = list(record.rows)
+        steps = record.steps
         if not record.ended:
             # The newest row may still grow: a trial's last figures belong to its last step.
-            steps = steps[:-1]
-            if not (steps or final):
+            steps = list(record.rows)[:-1]
+            # It begins at the server once it is known what data it trains on, which its name and tags tell.
+            if not (steps or final or record.config["facts"]):
                 return 0
-        elif not steps and record.figures:
-            steps = [0]
         open_ = self._begin(record)
         new = [step for step in steps if step >= open_.next]
         for step in new:
-            connection.log(open_.run, record, step, figures=record.ended and step == steps[-1])
+            connection.log(open_.run, record, step, last=record.ended and step == steps[-1])
             open_.next = step + 1
         if record.ended or final:
             del self._open[record.trial_id]  # first: a run that can't be finished is not finished again
-            connection.finish(open_.run, record)
+            with self._news.asking():
+                connection.finish(open_.run, record)
             if fingerprint:
                 mark.write_text(fingerprint)
         return len(new)
@@ -67,8 +71,9 @@ class Online:
     def _begin(self, record: Record) -> _Open:
         open_ = self._open.get(record.trial_id)
         if open_ is None:
-            run = connection.begin(record, self.project, "online", self._draft)
-            self.where = run.project_url or self.where
+            with self._news.asking():
+                run = connection.begin(record, self.project, "online", self._draft)
+            self.where, self.entity = run.project_url or self.where, run.entity
             open_ = self._open[record.trial_id] = _Open(run, run.starting_step, record)
         open_.record = record
         return open_
@@ -82,5 +87,6 @@ class Online:
         while self._open:
             _, open_ = self._open.popitem()
             record = open_.record
-            connection.finish(open_.run, replace(record, summary=dict(record.summary) | {"status": "interrupted"}))
+            with self._news.asking():
+                connection.finish(open_.run, replace(record, summary=dict(record.summary) | {"status": "interrupted"}))
         shutil.rmtree(self._draft, ignore_errors=True)

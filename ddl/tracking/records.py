@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,11 @@ SHAPE = 1
 TAG_LENGTH = 64
 """W&B takes no longer tag."""
 
+SAMPLE_CHARACTERS = 100_000
+"""Of a sample text; more is cut off."""
+
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
+TEXTS = (".txt",)
 
 Rows = dict[int, dict[str, float]]
 """What was measured, by step, in the order of the steps: metrics by name, `epoch`, `elapsed_s`."""
@@ -29,7 +33,7 @@ class Record:
     """One trial, one W&B run.
 
     `run_id` is the same for the same trial of the same run, whoever publishes it and whenever. `figures` maps a name
-    without a suffix to an image file.
+    without a suffix to an image file, `samples` to the text of one the trial has written.
     """
 
     trial_id: str
@@ -43,11 +47,17 @@ class Record:
     rows: Rows
     summary: Mapping[str, Any]
     figures: Mapping[str, Path]
+    samples: Mapping[str, str]
     status: str
 
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of its rows; where it has none but something to show, the one that this goes with."""
+        return list(self.rows) or [0] * bool(self.figures or self.samples)
 
     @property
     def exit_code(self) -> int:
@@ -58,7 +68,7 @@ class Record:
         """The sha256 of all that is published."""
         figures = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.figures.items()}
         heading = [SHAPE, self.name, self.group, self.job_type, self.tags, self.notes]
-        content = [self.config, list(self.rows.items()), self.summary, figures]
+        content = [self.config, list(self.rows.items()), self.summary, figures, *([dict(self.samples)] if self.samples else [])]
         return hashlib.sha256(json.dumps([heading, content], sort_keys=True).encode()).hexdigest()
 
 
@@ -97,6 +107,11 @@ class Replay:
         marks = [kind for kind in self.reader.events()["kind"] if kind in ("resumed", "trained", "interrupted")]
         return bool(marks) and marks[-1] != "resumed"
 
+    @property
+    def group(self) -> str:
+        """What the trials of this run share in W&B."""
+        return self._redactor.text(f"{self.run['sweep']['name']} {self.folder.resolve().name}")
+
     def record(self, trial: TrialRow) -> Record:
         """What W&B is to hold of this trial now."""
         sweep, folder = self.run["sweep"], self.folder.resolve()
@@ -110,7 +125,7 @@ class Replay:
             "seed": trial.seed,
             "trial_id": trial.trial_id,
             "task": dict(trial.task),
-            "facts": facts,
+            "facts": {key: fact for key, fact in facts.items() if key != "first_steps"},  # bits: for --reproduce alone
             "versions": self.run.get("versions", {}),
             "commit": self.run.get("commit", ""),
         }
@@ -122,14 +137,18 @@ class Replay:
             trial_id=trial.trial_id,
             run_id=self._run_id(trial.trial_id),
             name=clean(f"{trial.configuration}, seed {trial.seed}" + (f" [{kind}]" if kind else "")),
-            group=clean(f"{sweep['name']} {folder.name}"),
+            group=self.group,
             job_type=clean(str(sweep.get("task", ""))),
             tags=tuple(dict.fromkeys(clean(str(tag))[:TAG_LENGTH] for tag in tags if tag)),
             notes=clean(notes),
             config=clean(config),
             rows=rows,
             summary=clean(_summary(trial, rows, sweep["metric"])),
-            figures=_figures(folder / "trials" / trial.trial_id / "figures"),
+            figures=_named(folder / "trials" / trial.trial_id / "figures", IMAGES),
+            samples={
+                name: _cut(clean(path.read_text(encoding="utf-8", errors="replace")))
+                for name, path in _named(folder / "trials" / trial.trial_id / "samples", TEXTS).items()
+            },
             status=trial.status,
         )
 
@@ -172,12 +191,18 @@ def _summary(trial: TrialRow, rows: Rows, metric: Mapping[str, str]) -> dict[str
     return final | {"status": trial.status, "reason": trial.reason, "attempts": trial.attempts}
 
 
-def _figures(folder: Path) -> dict[str, Path]:
-    figures: dict[str, Path] = {}
+def _named(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """The files with one of these suffixes, by their names without it."""
+    found: dict[str, Path] = {}
     # A link could lead to any file of the machine.
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGES and path.is_file() and not path.is_symlink()]
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file() and not path.is_symlink()]
     for path in files:
         # W&B takes a dot in a name for a level of nesting.
         name = path.relative_to(folder).with_suffix("").as_posix().replace(".", "_")
-        figures[name if name not in figures else f"{name}_{path.suffix[1:]}"] = path
-    return figures
+        found[name if name not in found else f"{name}_{path.suffix[1:]}"] = path
+    return found
+
+
+def _cut(text: str) -> str:
+    """After cleaning: half a secret would not be known for one."""
+    return text if len(text) <= SAMPLE_CHARACTERS else f"{text[:SAMPLE_CHARACTERS]} ... (cut after {SAMPLE_CHARACTERS:,} characters)"

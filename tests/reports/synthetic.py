@@ -1,13 +1,19 @@
 """Runs to report on: real ledgers with made-up, seeded figures. "synthetic" stands in their names so that nobody mistakes one."""
 
+import io
+import json
 import math
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from ddl.ledger import Ledger, TrialRow
+from ddl.ledger import FILE, Ledger, TrialRow
 
 GENUINE = {
     "name": "CIFAR-10", "source": "official host", "complete": True, "stand_in": "", "sha256": "5f" * 32,
@@ -29,23 +35,24 @@ def create(
     data: Mapping[str, Any] = GENUINE,
     reference: Mapping[str, Any] | None = None,
     endings: Mapping[tuple[str, int], tuple[str, str]] | None = None,
+    swept: Mapping[str, Mapping[str, Any]] | None = None,
     alter: Callable[[str, int, int, dict[str, float]], dict[str, float]] = lambda configuration, seed, epoch, metrics: metrics,
     **run: Any,
 ) -> Path:
     """A run whose configurations end near `final` val/accuracy.
 
-    `endings` maps (configuration, seed) to its status and reason where that is not "finished": "planned" measures
+    `swept` gives a configuration's hyperparameters where its name is not one. `endings` maps (configuration, seed) to its status and reason where that is not "finished": "planned" measures
     nothing, "running", "failed" and "diverged" get half the epochs. `alter` may change what is measured.
     """
     folder.mkdir(parents=True)
     trials = [
-        TrialRow(f"{position:04d}-synthetic", position, name, {"task.augmentation": name}, {"seed": seed}, seed)
+        TrialRow(f"{position:04d}-synthetic", position, name, swept[name] if swept else {"task.augmentation": name}, {"seed": seed}, seed)
         for position, (name, seed) in enumerate((name, seed) for name in final for seed in seeds)
     ]
     described = {
         "sweep": {
             "name": "augmentation", "title": "Augmentation strength on CIFAR-10 (synthetic)", "task": "classification",
-            "metric": {"name": "val/accuracy", "mode": "max"}, "seeds": len(seeds), "keys": ["task.augmentation"],
+            "metric": {"name": "val/accuracy", "mode": "max"}, "seeds": len(seeds), "keys": list(trials[0].swept),
             "reference": reference,
         },
         "scale": scale,
@@ -76,6 +83,84 @@ def create(
                 ledger.measured(trial.trial_id, epoch * 98, epoch, 5.2 * epoch, measured, facts if epoch == 1 else {})
             if status != "running":
                 ledger.ended(trial.trial_id, status, reason)
+    return folder
+
+
+def leave(folder: Path, trial_id: str, name: str, content: bytes) -> None:
+    """A file as a trial leaves it: figures, and texts among the samples."""
+    room = folder / "trials" / trial_id / ("samples" if name.endswith(".txt") else "figures")
+    room.mkdir(parents=True, exist_ok=True)
+    (room / name).write_bytes(content)
+
+
+@cache
+def png(side: int, seed: int = 0) -> bytes:
+    """A square of noise, which does not compress: about 3 side^2 bytes."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def create_thousand(folder: Path, images: bool = False) -> Path:
+    """1,000 finished trials, 200 configurations of four hyperparameters, 160,000 measurements; with `images` four of 4 kB each and a text."""
+    folder.mkdir(parents=True)
+    swept = [
+        {"task.lr": 10 ** -(1 + i % 5), "task.hidden": 16 << i // 5 % 5, "task.momentum": i % 3 / 2, "task.kernel": "abc"[i % 3]}
+        for i in range(200)
+    ]
+    trials = [TrialRow(f"{i:04d}-synthetic", i, f"configuration {i // 5:03d}", swept[i // 5], {}, i % 5) for i in range(1000)]
+    sweep = {
+        "name": "lr",
+        "title": "A thousand trials (synthetic)",
+        "metric": {"name": "val/accuracy", "mode": "max"},
+        "keys": list(swept[0]),
+    }
+    with Ledger.create(folder, {"sweep": sweep, "scale": "paper"}, trials):
+        pass
+    # Straight into the tables: the ledger makes each of 160,000 measurements durable.
+    with closing(sqlite3.connect(folder / FILE)) as db, db:
+        names = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
+        db.executemany(
+            "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (t.trial_id, e * 98, e, (5.0 + t.position % 7) * e, name, 0.1 + 0.02 * e + (t.position * 7919 % 1000) / 5000)
+                for t in trials for e in range(1, 41) for name in names
+            ],
+        )  # fmt: skip
+        db.execute("UPDATE trials SET status = 'finished', facts = ?", (json.dumps({"data": GENUINE, "parameters": 356810}),))
+    for trial in trials if images else ():
+        for epoch in range(1, 5):
+            leave(folder, trial.trial_id, f"digits-{epoch:03d}.png", png(36, epoch))
+        leave(folder, trial.trial_id, "story.txt", b"Once upon a time. " * 300)
+    return folder
+
+
+def create_agents(folder: Path, unsolved: tuple[str, int] | None = ("slow", 1)) -> Path:
+    """A run of two agents, 8 seeds each, that count env steps and episodes; all solve their task but `unsolved`."""
+    folder.mkdir(parents=True)
+    names = ("fast", "slow")
+    trials = [
+        TrialRow(f"{name}-{seed}", i * 8 + seed, name, {"task.agent": name}, {}, seed) for i, name in enumerate(names) for seed in range(8)
+    ]
+    described = {"sweep": {"name": "cartpole", "title": "Agents (synthetic)", "metric": {"name": "val/episode_return", "mode": "max"},
+                           "keys": ["task.agent"]}, "scale": "sample"}  # fmt: skip
+    with Ledger.create(folder, described, trials) as ledger:
+        for trial in trials:
+            ledger.started(trial.trial_id, 0, "synthetic-host cpu")
+            slow = trial.configuration == "slow"
+            for k in range(1, 6):
+                steps, episodes = 1000 * k, (40 if slow else 20) * k + trial.seed
+                solved = k >= (4 if slow else 2) and (trial.configuration, trial.seed) != unsolved
+                metrics = {
+                    "train/env_steps": float(steps), "train/episodes": float(episodes), "val/solved": float(solved),
+                    "train/episode_return": 60.0 * k + 3 * trial.seed - 20 * slow, "val/episode_return": 90.0 * k + trial.seed,
+                    "time/env_steps_per_s": 9000.0 - 500 * slow + trial.seed,
+                }  # fmt: skip
+                if solved:
+                    at = 4 if slow else 2
+                    metrics |= {"train/episodes_to_solved": (40.0 if slow else 20.0) * at + trial.seed, "time/solved_s": 0.5 * at}
+                ledger.measured(trial.trial_id, steps, None, 0.5 * k, metrics, {"parameters": 450} if k == 1 else {})
+            ledger.ended(trial.trial_id, "finished", step=5000, elapsed_s=2.6 + 0.1 * slow, metrics={"test/episode_return": 450.0})
     return folder
 
 

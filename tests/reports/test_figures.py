@@ -85,8 +85,9 @@ def test_panels_of_one_quantity_share_their_range_and_bands_are_cut(make_run):
     assert min(y for band in bands for y in band["y"]) > 0, "or a logarithmic axis has nothing to draw"
     roles = [(trace["meta"]["role"], trace["meta"]["series"]) for trace in drawn["val/loss"]["data"]]
     assert roles == [("band", 0), ("seed", 0), ("mean", 0), ("band", 1), ("seed", 1), ("mean", 1)]
-    for trace, seconds in zip(drawn["val/loss"]["data"], drawn["val/loss"]["seconds"], strict=True):
-        assert len(trace["x"]) == len(trace["y"]) == len(seconds)
+    for trace, positions in zip(drawn["val/loss"]["data"], drawn["val/loss"]["positions"], strict=True):
+        assert list(positions) == ["seconds"]
+        assert len(trace["x"]) == len(trace["y"]) == len(positions["seconds"])
 
 
 def test_a_metric_that_goes_below_zero_has_no_logarithmic_range(make_run):

@@ -1,13 +1,11 @@
 import json
 import re
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from ddl.reports import html, model
 
-from .synthetic import GENUINE, SAMPLE
+from .synthetic import GENUINE, SAMPLE, create_agents, leave, png
 
 FINAL = {"none": 0.80, "light": 0.765}
 HOSTILE = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">{{ 7 * 7 }}"
@@ -63,7 +61,7 @@ def test_one_file_with_plotly_once_and_no_address_to_load_from(make_run, tmp_pat
 )
 def test_every_caption_names_data_that_are_not_the_real_thing(make_run, tmp_path, data, named):
     folder = make_run(FINAL, epochs=2, data=data)
-    _image(folder, "confusion", 16)
+    leave(folder, "0000-synthetic", "confusion.png", png(16))
     written = text(page(folder, tmp_path))
     captions = re.findall(r"<caption>.*?</caption>|<figcaption>.*?</figcaption>|<p class=\"key\">Lines.*?</p>", written, re.S)
     assert len(captions) == 7, "results, cost, curves, comparisons, trials, the image, the plan"
@@ -75,32 +73,6 @@ def test_real_data_need_no_notice(make_run, tmp_path):
     written = text(page(make_run(FINAL, epochs=2), tmp_path))
     assert 'class="notice"' not in written
     assert "data-note" not in written
-
-
-def _image(folder, name, side):
-    figures = folder / "trials" / "0000-synthetic" / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(0).integers(0, 255, (side, side, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(figures / f"{name}.png")
-
-
-def test_images_are_shown_where_they_are_small_and_named_where_not(make_run, tmp_path):
-    folder = make_run(FINAL, epochs=2)
-    _image(folder, "confusion", 32)
-    _image(folder, "huge", 500)
-    written = text(page(folder, tmp_path))
-    assert written.count('src="data:image/png;base64,') == 1
-    assert "Too large to include: figures/huge.png" in written
-    assert "confusion: none, seed 0." in written
-
-
-def test_the_images_of_a_page_are_bounded_together(make_run, tmp_path, monkeypatch):
-    folder = make_run(FINAL, epochs=2)
-    for name in "abc":
-        _image(folder, name, 32)
-    size = (folder / "trials/0000-synthetic/figures/a.png").stat().st_size
-    monkeypatch.setattr(html, "IMAGES_BYTES", 2 * size)
-    assert text(page(folder, tmp_path)).count('src="data:image/png;base64,') == 2
 
 
 def test_any_state_of_a_run_renders(make_run, tmp_path):
@@ -125,3 +97,24 @@ def test_several_runs_share_one_page(make_run, tmp_path):
 def test_the_difference_of_two_configurations_is_worded(make_run, tmp_path):
     same = make_run({"a": 0.8, "b": 0.8}, epochs=2, spread=0.05)
     assert "difference not significant" in text(page(same, tmp_path))
+
+
+def test_milestones_say_how_many_reached_them(tmp_path):
+    written = text(page(create_agents(tmp_path / "agents"), tmp_path))
+    assert '<th scope="col" class="n" title="train/episodes_to_solved">episodes to solved</th>' in written
+    assert re.search(r"163\.9</span>.{0,80}7 of 8", written)
+
+
+def test_names_are_readable_with_the_raw_one_in_a_title(make_run, tmp_path):
+    written = text(page(make_run(FINAL, epochs=2), tmp_path))
+    assert '<th scope="col" class="n" title="best val/accuracy">best validation accuracy</th>' in written
+    assert '<h3 title="val/loss">validation loss' in written
+    assert '<th scope="col" class="n" title="time/images_per_s">images / s</th>' in written
+
+
+def test_only_a_report_of_a_running_sweep_loads_itself_anew(make_run):
+    running = make_run(FINAL, epochs=2, endings={("light", 2): ("running", "")})
+    written = html.render(model.build([running]), refresh_s=20.4)
+    assert '<meta http-equiv="refresh" content="20">' in written
+    assert "5 of 6 trials ended" in written
+    assert "refresh" not in text(html.render(model.build([running]))).split("</head>")[0]

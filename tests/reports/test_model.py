@@ -2,10 +2,10 @@ import math
 
 import pytest
 
-from ddl.ledger import Ledger, TrialRow
+from ddl.ledger import Ledger, Reader, TrialRow
 from ddl.reports import model
 
-from .synthetic import GENUINE, SAMPLE
+from .synthetic import GENUINE, SAMPLE, create_agents
 
 FINAL = {"none": 0.80, "light": 0.765, "aggressive": 0.66}
 REFERENCE = {
@@ -33,7 +33,7 @@ def test_estimates_and_verdicts_of_a_finished_run(make_run):
     assert "0.6604" in line
     assert "0.5989" in line
     assert (run.notice, run.caption) == ("", "")
-    assert "“none” leads on best val/accuracy: 0.8004" in run.answer
+    assert "“none” leads on best validation accuracy: 0.8004" in run.answer
     assert "3 configurations \N{MULTIPLICATION SIGN} 3 seeds at paper scale, on CIFAR-10, official host" in run.setting
     assert run.ordering.same == 3
 
@@ -189,6 +189,53 @@ def test_seeds_with_steps_of_their_own_are_averaged_in_bins(tmp_path):
     assert panel.series[0].mean == pytest.approx([10 * i + 1 for i in range(1, 11)])
     assert run.primary == "best train/return"
     assert run.data == ()
+
+
+def test_figure_6_is_what_was_recorded_over_env_steps_seconds_and_episodes(tmp_path):
+    folder = create_agents(tmp_path / "agents")
+    panels = {panel.metric: panel for panel in model.build([folder]).runs[0].panels}
+    figure = panels["train/episode_return"]
+    assert figure.axes == ("env steps", "seconds", "episodes")
+    slow = figure.series[1]
+    recorded = Reader(folder).metrics()
+    mine = recorded[(recorded["name"] == "train/episode_return") & recorded["trial_id"].str.startswith("slow")]
+    by_step = mine.groupby("step")["value"]
+    assert slow.n == (8,) * 5
+    assert slow.mean == pytest.approx(list(by_step.mean()))
+    half = 2.364624 * by_step.std() / math.sqrt(8)  # t(0.975, 7)
+    assert slow.high == pytest.approx(list(by_step.mean() + half), rel=1e-5)
+    episodes = recorded[(recorded["name"] == "train/episodes") & recorded["trial_id"].str.startswith("slow")]
+    assert slow.positions["episodes"] == pytest.approx(list(episodes.groupby("step")["value"].mean()))
+    assert slow.positions["env steps"] == slow.x == (1000, 2000, 3000, 4000, 5000)
+    assert slow.positions["seconds"] == slow.seconds == (0.5, 1.0, 1.5, 2.0, 2.5)
+    assert list(panels) == ["val/episode_return", "train/episode_return", "val/solved"], (
+        "counters, milestones and a single test are no curves"
+    )
+
+
+def test_milestones_are_means_over_those_that_reached_them(tmp_path):
+    run = model.build([create_agents(tmp_path / "agents")]).runs[0]
+    assert run.milestones == ("train/episodes_to_solved", "time/solved_s")
+    assert not set(run.milestones) & set(run.costs)
+    fast, slow = run.configurations
+    assert (fast.milestones["train/episodes_to_solved"].n, fast.counted) == (8, 8)
+    assert fast.milestones["train/episodes_to_solved"].mean == pytest.approx(43.5)
+    assert (slow.milestones["train/episodes_to_solved"].n, slow.counted) == (7, 8)
+    assert slow.milestones["train/episodes_to_solved"].mean == pytest.approx(160 + (28 - 1) / 7)
+
+
+def test_what_only_looks_like_a_milestone_is_an_ordinary_metric(make_run):
+    folder = make_run(FINAL, epochs=2, alter=lambda c, s, e, m: m | {"val/distance_to_goal": 1.0 + e})
+    run = model.build([folder]).runs[0]
+    assert run.milestones == ()
+    assert "val/distance_to_goal" in [panel.metric for panel in run.panels]
+
+
+def test_a_study_has_its_leaders_and_verdicts(make_run, tmp_path):
+    folders = [make_run(FINAL, epochs=2, reference=REFERENCE, **EXACT), create_agents(tmp_path / "agents")]
+    first, second = model.build(folders).runs
+    assert (first.leader, dict(first.verdicts)) == ("none", {"reproduced": 2, "not reproduced": 1})
+    assert (second.leader, dict(second.verdicts), second.trials_ended) == ("fast", {}, 16)
 
 
 def test_long_curves_are_thinned(tmp_path):

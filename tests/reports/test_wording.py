@@ -1,7 +1,7 @@
 import pytest
 
 from ddl.reports.statistics import Estimate
-from ddl.reports.wording import duration, interval, number, size
+from ddl.reports.wording import cost, duration, interval, key, metric, milestone, number, ranges, size
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,28 @@ def test_sizes_and_intervals():
     assert [size(512), size(1.5e8), size(2e15)] == ["512 B", "150.0 MB", "2000.0 TB"]
     assert interval(Estimate(3, 0.5, 0.4, 0.6)) == "[0.4000, 0.6000]"
     assert interval(Estimate(1, 0.5)) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("val/accuracy", "validation accuracy"), ("best val/accuracy", "best validation accuracy"), ("last train/loss", "last training loss"),
+        ("test/episode_return", "test episode return"), ("train/td_error", "training TD error"), ("loss", "loss"),
+        ("latency/p50_ms_batch1", "latency p50, batch 1 (ms)"), ("latency/p95_ms_batch_64", "latency p95, batch 64 (ms)"),
+        ("time/images_per_s", "images / s"), ("time/train_s", "train time (s)"), ("device/energy_wh", "energy (Wh)"),
+        ("device/gpu_utilisation_percent", "GPU utilisation (%)"), ("device/images_per_wh", "images / Wh"), ("elapsed_s", "trained for"),
+        ("parameters", "parameters"), ("train/episodes_to_solved", "episodes to solved"), ("val/iou/cat", "validation iou/cat"),
+        ("", ""), ("val/", "validation "), ("/", " "),
+    ],
+)  # fmt: skip
+def test_names(name, text):
+    assert metric(name).strip() == text.strip()
+
+
+def test_milestones_costs_and_hyperparameters():
+    assert [milestone("train/episodes_to_solved"), milestone("time/solved_s")] == ["episodes to solved", "time to solved (s)"]
+    assert [cost(125.0, "elapsed_s"), cost(1e6, "parameters"), cost(0.25, "latency/p50_ms"), cost(None, "parameters")] == [
+        "2 min 5 s", "1,000,000", "0.2500", "\N{EN DASH}",
+    ]  # fmt: skip
+    assert [key("task.weight_decay"), key("launch.x")] == ["weight decay", "launch.x"]
+    assert ranges([0, 1, 2, 4, 6, 7]) == "0\N{EN DASH}2, 4, 6, 7"

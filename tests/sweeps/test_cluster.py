@@ -19,6 +19,10 @@ STRANGER = {"RAY_AUTH_TOKEN": "cd" * 32, "RAY_NUM_REDIS_GET_RETRIES": "2"}
 """Another token. Ray asks 20 times, a second apart, before it believes a refusal; here twice is enough."""
 
 
+A_JOB = '{"runtime_env": {}, "metadata": {}}'
+"""What Ray's job server tells a process that it starts."""
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head that trains nothing and two nodes with a core each; none of their processes can import ddl by itself."""
@@ -40,7 +44,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Cluster, tmp_path: Path) -> None:
     arguments = ("task.pause_s=0.2", "checkpoint_every_s=0.1", "--address", cluster.address, "--out", str(tmp_path / "out"))
-    process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, how=ANYWHERE)
+    process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, how=ANYWHERE, DDL_CACHE="/nodes/cache")
 
     def reader() -> Reader | None:
         folders = list(tmp_path.glob("out/race/*/ledger.sqlite"))
@@ -71,7 +75,37 @@ def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Clus
     for trial_id, come in metrics[metrics.name == "val/come"].groupby("trial_id"):
         assert come.step.tolist() == list(range(1, 21)), trial_id
     assert all(not Path(row.facts["package"]).is_relative_to(ROOT) for row in rows), "the workers run what the driver sent"
+    assert {row.facts["cache"] for row in rows} == {"/nodes/cache"}, "and look for data where the driver does"
     assert "2 nodes" in " ".join(output.split()) or "3 nodes" in " ".join(output.split())
+
+
+@pytest.mark.campaign
+def test_a_node_that_is_drained_loses_no_step_and_no_retry(cluster: Cluster, tmp_path: Path) -> None:
+    arguments = ("task.speed=9.0,8.0", "task.steps=60", "task.pause_s=0.2", "retries=0", "checkpoint_every_s=1000.0")
+    command = ("--sweep", RACE, "--scale", "smoke", *arguments, "--address", cluster.address, "--out", str(tmp_path / "out"))
+    process = start(*command, cwd=tmp_path, how=ANYWHERE)
+
+    def measured() -> bool:
+        assert process.poll() is None, "it ended early"
+        folders = list(tmp_path.glob("out/race/*/ledger.sqlite"))
+        return bool(folders) and Reader(folders[0].parent).metrics().trial_id.nunique() == 2
+
+    wait_until(measured, 120, "two trials under way")
+    drained = cluster.list_all_nodes()[-1]
+    reason = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "reclaimed", "--deadline-remaining-seconds", "600")
+    drain = (RAY, "drain-node", "--address", cluster.address, "--node-id", drained.node_id, *reason)
+    said = subprocess.run(drain, capture_output=True, text=True, timeout=60)
+    assert said.returncode == 0, said.stdout + said.stderr
+    output, errors = process.communicate(timeout=200)
+    cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+
+    assert process.returncode == 0, output + errors
+    folder = run_folder(output, tmp_path)
+    rows, metrics = Reader(folder).trials(), Reader(folder).metrics()
+    assert [row.status for row in rows] == ["finished"] * 2
+    assert sorted(row.attempts for row in rows) == [1, 2]
+    for trial_id, come in metrics[metrics.name == "val/come"].groupby("trial_id"):
+        assert come.step.tolist() == list(range(1, 61)), trial_id
 
 
 def test_what_no_node_has_is_refused_before_anything_starts(cluster: Cluster, tmp_path: Path) -> None:
@@ -79,6 +113,19 @@ def test_what_no_node_has_is_refused_before_anything_starts(cluster: Cluster, tm
     assert done.returncode == 2
     assert "resources.cpus: 2 asked for a worker, but no node has more than 1. Ask for less." in done.stderr
     assert not list(tmp_path.rglob("ledger.sqlite"))
+
+
+def test_a_sweep_that_is_told_to_end_can_be_gone_on_with(cluster: Cluster, tmp_path: Path) -> None:
+    arguments = ("--sweep", RACE, "--scale", "smoke", "task.pause_s=0.3", "--address", cluster.address)
+    process = start(*arguments, cwd=tmp_path, how=ANYWHERE, RAY_JOB_CONFIG_JSON_ENV_VAR=A_JOB)
+    ledgers = lambda: [path.parent for path in tmp_path.glob("runs/race/*/ledger.sqlite") if path.stat().st_size]  # noqa: E731
+    wait_until(lambda: any("started" in set(Reader(run).events().kind) for run in ledgers()), 200, "a trial under way")
+    process.terminate()
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, output + errors
+    assert "go on with: python launch.py --resume" in errors
+    (run,) = ledgers()
+    assert {row.status for row in Reader(run).trials()} == {"planned"}
 
 
 def test_where_no_cluster_is_it_says_so(tmp_path: Path) -> None:

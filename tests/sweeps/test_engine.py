@@ -140,6 +140,26 @@ def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(tmp_path:
     assert (per_epoch.nunique() == per_epoch.size()).all(), "no measurement stands twice"
 
 
+def test_a_process_that_is_told_to_leave_loses_no_step_and_no_retry(tmp_path: Path) -> None:
+    arguments = ("task.deed=none", f"task.marks={tmp_path}", "task.steps=40", "task.pause_s=0.1", "retries=0", "checkpoint_every_s=1000.0")
+    process = start("--sweep", MISCHIEF, "--scale", "smoke", *arguments, cwd=tmp_path)
+    ledgers = lambda: list(tmp_path.glob("runs/mischief/*/ledger.sqlite"))  # noqa: E731
+    wait_until(lambda: bool(ledgers()) and len(Reader(ledgers()[0].parent).metrics()) >= 6, 60, "some steps measured")
+    mark = max(tmp_path.glob("none-*"), key=lambda path: path.stat().st_mtime_ns)
+
+    os.kill(int(mark.name.split("-")[2]), signal.SIGTERM)
+    output, errors = process.communicate(timeout=120)
+
+    assert process.returncode == 0, output + errors
+    folder = run_folder(output, tmp_path)
+    (trial,) = Reader(folder).trials()
+    assert (trial.status, trial.attempts) == ("finished", 2)
+    again = max(tmp_path.glob("none-*"), key=lambda path: path.stat().st_mtime_ns)
+    assert int(again.name.rpartition("-")[2]) >= 6, "it goes on where it was told"
+    assert settled(folder)["val/total"].tolist() == [sum(range(40))]
+    assert Reader(folder).metrics().query("name == 'val/total'").step.tolist() == list(range(1, 41)), "no step twice"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDL_TEST_SESSION", session := str(time.time_ns()))
@@ -172,6 +192,53 @@ def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(number: int,
     assert set(results["val/total"]) == {sum(range(40))}
 
 
+def test_a_search_draws_while_the_sweep_runs_and_a_resume_draws_the_rest(tmp_path: Path) -> None:
+    process = start("--sweep", str(PLUGIN / "search.yaml"), "--scale", "smoke", "task.pause_s=0.1", cwd=tmp_path)
+    folder = lambda: next(iter(tmp_path.glob("runs/search/*/ledger.sqlite")), tmp_path).parent  # noqa: E731
+    wait_until(lambda: (folder() / "ledger.sqlite").is_file() and len(Reader(folder()).trials()) >= 4, 90, "four drawn")
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, output + errors
+    assert "8 trials, drawn as the sweep goes" in " ".join(output.split())
+    before = Reader(folder()).trials()
+    assert len(before) < 8
+
+    resumed = launch(*errors.strip().rpartition("launch.py ")[2].split(), cwd=tmp_path)
+
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    after = Reader(folder()).trials()
+    assert [trial.trial_id for trial in after][: len(before)] == [trial.trial_id for trial in before]
+    assert len({trial.task["speed"] for trial in after}) == 8
+    assert {trial.status for trial in after} == {"finished"}
+    assert {trial.attempts for trial in after} <= {1, 2}, "what had finished is not run again"
+    assert list(settled(folder())["task.speed"]) == [trial.task["speed"] for trial in after]
+
+
+def test_several_sweeps_are_one_queue_and_a_trial_of_two_of_them_runs_once(tmp_path: Path) -> None:
+    quick = [argument for argument in QUICK if not argument.startswith("seeds")]
+    done = launch("--sweep", "regularisation,augmentation", *quick, "seeds=1", "task.precision=fp32", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    top = run_folder(done.stdout, tmp_path)
+    assert top.parent.name == "several"
+    assert {path.name for path in top.iterdir()} == {"regularisation", "augmentation", "report.html", "launch.log"}
+    trials = {name: {t.configuration: t for t in Reader(top / name).trials()} for name in ("regularisation", "augmentation")}
+    assert {t.status for rows in trials.values() for t in rows.values()} == {"finished"}
+    mine, theirs = trials["regularisation"]["none"], trials["augmentation"]["none"]
+    assert mine.trial_id == theirs.trial_id
+    assert mine.place == theirs.place
+    assert "[7/7]" in done.stdout
+    assert "[8/" not in done.stdout
+    one, other = (settled(top / name).set_index("configuration").loc["none"] for name in trials)
+    assert one["val/loss"] == other["val/loss"]
+    files = [(top / name / "trials" / mine.trial_id) for name in trials]
+    assert files[0].resolve() == files[1].resolve()
+    assert list((files[0] / "checkpoints").glob("step-*"))
+    report = (top / "report.html").read_text()
+    assert "Augmentation strength on CIFAR-10" in report
+    assert "Dropout, batch normalisation and zero initialisation on CIFAR-10" in report
+
+
 def test_every_mistake_is_named_at_once_and_nothing_is_written(tmp_path: Path) -> None:
     done = launch(
         "--sweep", "augmentation", "task.lrr=1", "task.lr=-0.1", "task.epochs=many", "resources.cpus=100000", "sedes=3", cwd=tmp_path
@@ -191,7 +258,15 @@ def test_every_mistake_is_named_at_once_and_nothing_is_written(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--swep", "augmentation"), (), ("--sweep", "augmentation", "--scale", "huge"), ("--resume", "nowhere")]
+    "arguments",
+    [
+        ("--swep", "augmentation"),
+        (),
+        ("--sweep", "augmentation", "--scale", "huge"),
+        ("--resume", "nowhere"),
+        ("--sweep", "augmentation,augmentation"),
+        ("--sweep", "augmentation,regularisation", "early_stopping.scheduler=asha"),
+    ],
 )
 def test_a_mistyped_option_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = launch(*arguments, cwd=tmp_path)

@@ -12,6 +12,7 @@ from ddl.precision import Probe
 from ddl.sweeps import plan
 from ddl.sweeps.executors import Capacity
 from ddl.sweeps.plan import Share, makespan
+from ddl.sweeps.worker import with_precision
 
 LAPTOP = Capacity(nodes=1, cpus=8, gpus=0, node_cpus=8, node_gpus=0)
 WORKSTATION = Capacity(nodes=1, cpus=16, gpus=4, node_cpus=16, node_gpus=4)
@@ -23,7 +24,7 @@ def share(ask):
     """What a trial gets of a capacity, with its problems, by the overrides on the command line."""
 
     def share(capacity: Capacity, trials: int, *overrides: str, inline: bool = False) -> tuple[Share, list[str]]:
-        asked = ask(overrides=overrides)
+        asked = ask(overrides=["task.batch_size=120", *overrides])
         assert asked.problems == []
         problems: list[str] = []
         return plan.share(asked.sweep.launch, capacity, trials, inline, problems), problems
@@ -130,9 +131,28 @@ def test_more_workers_than_there_is_room_for(share, capacity, overrides, room):
     assert problem.endswith(f" each, but there is room for {room}. Ask for less.")
 
 
+def test_as_many_workers_as_there_is_room_for(share):
+    found, problems = share(WORKSTATION, 100, "resources.num_workers=[1,3]")
+    assert problems == []
+    assert (found.min_workers, found.num_workers, found.cpus, found.gpus, found.concurrent) == (1, 3, 5, 1, 1)
+    found, problems = share(LAPTOP, 100, "resources.num_workers=[2,6]", "resources.cpus=3")
+    assert (found.min_workers, found.num_workers, found.concurrent, problems) == (2, 6, 1, []), "the cluster may grow"
+    _, (problem,) = share(WORKSTATION, 100, "resources.num_workers=[5,6]")
+    assert problem == "resources: 5 workers with 1 GPUs each, but there is room for 4. Ask for less."
+
+
+def test_a_share_is_what_the_ledger_kept_of_it(share, ask, make):
+    found, _ = share(LAPTOP, 100, "resources.num_workers=[2,4]", "resources.strategy=fsdp")
+    made = dataclasses.replace(make(rates(ask, 0.1), Probing({0.1: {}}), concurrent=1), share=found)
+    assert plan.recorded(made.record("ray", 2)) == found
+    assert found.assignment(rates(ask, 0.1)[0], Path(), 1.0).strategy == "fsdp"
+
+
 def test_inline_is_one_process(share):
     _, (problem,) = share(LAPTOP, 10, "resources.num_workers=2", inline=True)
     assert problem.startswith("resources.num_workers: 2 workers need --executor ray")
+    found, problems = share(LAPTOP, 10, "resources.num_workers=[1,4]", inline=True)
+    assert (found.num_workers, problems) == (1, [])
 
 
 def test_both_are_told_at_once(share):
@@ -208,9 +228,9 @@ def rates(ask, *values: float, seeds: int = 2):
 
 @pytest.fixture
 def make(tmp_path: Path):
-    def make(trials, executor: Probing, concurrent: int, precision: str | None = None) -> plan.Plan:
+    def make(trials, executor: Probing, concurrent: int, precision: str | None = None, to_draw: int = 0) -> plan.Plan:
         part = dataclasses.replace(Share(**dict.fromkeys([item.name for item in dataclasses.fields(Share)], 1)), concurrent=concurrent)
-        return plan.make(trials, part, executor, precision, tmp_path, 15.0)
+        return plan.make(trials, trials, to_draw, part, executor, precision, tmp_path, 15.0)
 
     return make
 
@@ -268,10 +288,81 @@ def test_a_configuration_that_could_not_be_timed_is_reckoned_by_the_others(ask, 
     assert made.precision == "fp32"
 
 
-def test_settling_the_precision_leaves_a_trial_the_trial_it_was(ask):
-    trials = rates(ask, 0.1)
-    settled = plan.settled(trials, "bf16 channels_last")
-    assert [one.task.precision for one in settled] == ["bf16 channels_last"] * 2
-    assert [one.trial_id for one in settled] == [one.trial_id for one in trials]
-    given = ask(overrides=["task.precision=fp32"]).trials
-    assert plan.settled(given, "bf16") == given
+def test_what_a_search_will_draw_is_reckoned_by_what_was_timed(ask, make):
+    made = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 3.0}}), concurrent=2, to_draw=4)
+    assert made.eta_s == makespan([112.0, 312.0, *[212.0] * 4], 2)
+    assert made.disk_bytes == 6 * 1000 * plan.BYTES_PER_PARAMETER * 2
+    assert [made.seconds(trial) for trial in rates(ask, 0.1, 0.3, seeds=1)] == [112.0, 212.0]
+
+
+def test_settling_the_precision_leaves_what_was_given(ask):
+    (left_open,) = rates(ask, 0.1, seeds=1)
+    assert with_precision(left_open.task, "bf16 channels_last").precision == "bf16 channels_last"
+    (given,) = ask(overrides=["task.precision=fp32", "seeds=1"]).trials
+    assert with_precision(given.task, "bf16") == given.task
+
+
+# Several trials on a GPU
+
+
+@dataclasses.dataclass
+class Gpus(Probing):
+    """Two GPUs with four cores each. A trial takes `memory` of its GPU; with `n` beside each other a step takes `slowdown[n]` times as long."""
+
+    memory: float = 0.2
+    slowdown: dict[int, float] = dataclasses.field(default_factory=lambda: {1: 1.0, 4: 2.0})
+
+    def capacity(self) -> Capacity:
+        return Capacity(1, 8, 2, 8, 2)
+
+    def probe(self, assignments, precisions):
+        beside = round(1 / assignments[0].gpus)
+        return [
+            [dataclasses.replace(one, step_s=one.step_s * self.slowdown[beside], memory_share=self.memory) for one in found]
+            for found in super().probe(assignments, precisions)
+        ]
+
+
+@pytest.fixture
+def settle(ask, tmp_path: Path):
+    def settle(executor: Gpus, *overrides: str, rates: str = "0.1,0.2", seeds: int = 8) -> plan.Plan:
+        asked = ask(overrides=[f"task.lr={rates}", f"seeds={seeds}", *overrides])
+        assert asked.problems == []
+        part = plan.share(asked.sweep.launch, executor.capacity(), len(asked.trials), False, [])
+        return plan.settle(asked.trials, asked.trials, 0, part, executor, asked.sweep.launch, None, tmp_path)
+
+    return settle
+
+
+QUICK = {0.1: {"fp32": 1.0}, 0.2: {"fp32": 1.0}}
+
+
+def test_small_trials_share_a_gpu_where_that_is_faster(settle):
+    made = settle(Gpus(QUICK))
+    assert (made.share.gpus, made.share.concurrent, made.share.cpus) == (0.25, 8, 1)
+    assert made.eta_s == 2 * (10 + 100 * 2.0 + 2)
+
+
+def test_sharing_that_is_slower_is_not_used(settle):
+    made = settle(Gpus(QUICK, slowdown={1: 1.0, 4: 5.0}))
+    assert (made.share.gpus, made.share.concurrent) == (1.0, 2)
+
+
+@pytest.mark.parametrize(("memory", "beside"), [(0.5, 1), (0.4, 2), (0.31, 2), (0.29, 3), (0.22, 4), (0.01, 4)])
+def test_as_many_share_a_gpu_as_fit_its_memory_and_the_cores(settle, memory, beside):
+    made = settle(Gpus(QUICK, memory=memory, slowdown=dict.fromkeys(range(1, 9), 1.0)))
+    assert round(1 / made.share.gpus) == beside
+    assert made.share.gpus * beside <= 1
+
+
+def test_a_share_that_was_asked_for_is_kept(settle):
+    assert settle(Gpus(QUICK), "resources.gpus=1").share.gpus == 1
+
+
+def test_what_takes_more_memory_together_than_it_seemed_to_stays_alone(settle):
+    class Growing(Gpus):
+        def probe(self, assignments, precisions):
+            self.memory = 0.2 if assignments[0].gpus == 1 else 0.24
+            return super().probe(assignments, precisions)
+
+    assert settle(Growing(QUICK)).share.gpus == 1.0

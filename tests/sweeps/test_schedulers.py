@@ -19,6 +19,7 @@ RACE = str(PLUGIN / "race.yaml")
 MORE = Metric("val/come", "max")
 LESS = Metric("val/come", "min")
 KINDS = ("asha", "median")
+DEFAULTS = config.compose("augmentation", [], "smoke", []).launch
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Race:
 
     def __init__(self, kind: str, metric: Metric = MORE, history=None):
         self._metric = metric
-        self._scheduler = build(EarlyStopping(kind, 0.1, 3.0), metric, history or {})
+        self._scheduler = build(replace(DEFAULTS, early_stopping=EarlyStopping(kind, 0.1, 3.0)), metric, {}, history or {})
 
     def enter(self, *names: str) -> None:
         for name in names:
@@ -94,12 +95,10 @@ def test_what_earlier_trials_measured_is_known(kind):
 
 
 def test_none_is_the_default():
-    problems: list[str] = []
-    sweep = config.compose("augmentation", [], "smoke", problems)
-    assert not problems
-    assert sweep.launch.early_stopping.scheduler == "none"
-    assert build(sweep.launch.early_stopping, MORE, {}) is None
-    assert build(replace(sweep.launch.early_stopping, scheduler="asha"), MORE, {}) is not None
+    assert DEFAULTS.early_stopping.scheduler == "none"
+    assert DEFAULTS.search.algorithm == "random"
+    assert build(DEFAULTS, MORE, {}, {}) is None
+    assert build(replace(DEFAULTS, early_stopping=EarlyStopping("asha", 0.1, 3.0)), MORE, {}, {}) is not None
 
 
 def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: Path):
@@ -115,6 +114,8 @@ def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: 
     last = metrics[metrics.name == "val/come"].groupby("trial_id").step.max()
     assert last[rows["9"].trial_id] == 20
     assert last[rows["1"].trial_id] < 10, "it saved most of its steps"
+    used = metrics[metrics.name == "device/memory_peak_mb"]
+    assert sorted(used.trial_id) == sorted(row.trial_id for row in rows.values()), "each once, also the stopped ones"
     assert "stopped" in (folder / "report.html").read_text(encoding="utf-8")
 
     # The slowest again, alone: only what the ledger knows of the others can stop it.

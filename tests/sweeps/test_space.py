@@ -296,3 +296,35 @@ def test_another_process_gives_the_same_trials_the_same_ids():
     there = subprocess.run([sys.executable, "-c", script], env=environment, cwd="/", capture_output=True, text=True, check=True)
     sweep = config.compose("augmentation", ["task.dropout=0.1,0.2"], "sample", [])
     assert there.stdout.split() == [trial.trial_id for trial in space.expand(sweep, [])]
+
+
+# What workers can do together
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["resources.num_workers=4", "task.batch_size=6"], "command line: task.batch_size: 6 cannot be shared equally by 4 workers. Make it a multiple of 4, or ask for other resources.num_workers."),
+        (["resources.num_workers=16", "task.batch_size=8"], "command line: task.batch_size: 8 cannot be shared equally by 16 workers. Make it a multiple of 16, or ask for other resources.num_workers."),
+        (["resources.num_workers=[1,4]", "task.batch_size=32,48"], "command line: task.batch_size: 32 cannot be shared equally by 3 workers. Make it a multiple of 12, or ask for other resources.num_workers."),
+        (["resources.num_workers=[4,1]"], "command line: resources.num_workers: should be a valid integer, or a range with the fewest first: [1, 4]."),
+        (["resources.strategy=dpp"], "command line: resources.strategy: should be 'ddp' or 'fsdp', not 'dpp'."),
+    ],
+)  # fmt: skip
+def test_workers_that_cannot_train_a_trial_together_are_refused_with_a_mend(ask, overrides, said):
+    assert ask(overrides=overrides).problems == [said]
+
+
+@pytest.mark.parametrize("workers", ["1", "2", "[1,2]", "[2,4]"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_workers_that_can_are_not_refused(ask, workers, strategy):
+    overrides = [f"resources.num_workers={workers}", f"resources.strategy={strategy}", "task.batch_size=12"]
+    assert ask(overrides=overrides).problems == []
+
+
+def test_a_task_that_shares_nothing_is_trained_by_one(ask):
+    base = "task: cartpole\ntitle: Alone\nmetric: {name: train/return, mode: max}\nscale: {smoke: {}}\n"
+    assert ask(base=base, overrides=["resources.num_workers=1"]).problems == []
+    (problem,) = ask(base=base, overrides=["resources.num_workers=2"]).problems
+    assert problem == "resources.num_workers: 2 workers would each train the whole of a cartpole trial. Ask for 1."
+    assert ask(base=base, overrides=["resources.num_workers=[1,2]"]).problems

@@ -21,6 +21,9 @@ NAMES = (
     "time/images_per_s",
     "time/evaluate_s",
     "device/cpu_utilisation_percent",
+    "device/energy_wh",
+    "latency/p50_ms",
+    "latency/batch_64_p99_ms",
 )
 """Of what `measure` measures, without `time/train_s`, which comes at a trial's end."""
 
@@ -98,6 +101,13 @@ def picture(folder: Path, trial_id: str, name: str = "kernels.png") -> Path:
     path = folder / "trials" / trial_id / "figures" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (6, 4), "teal").save(path)
+    return path
+
+
+def sample(folder: Path, trial_id: str, name: str, text: str) -> Path:
+    path = folder / "trials" / trial_id / "samples" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
     return path
 
 

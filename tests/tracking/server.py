@@ -31,6 +31,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.runs: dict[str, Held] = {}
+        self.reports: dict[str, dict[str, Any]] = {}
         self.received: list[bytes] = []
         self.lock = threading.Lock()
 
@@ -58,6 +59,29 @@ class Server(ThreadingHTTPServer):
             self.runs[variables["run"]].files += variables["files"]
             files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in variables["files"]]
             return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
+        if "upsertView" in query:
+            inserted = variables.get("id") is None
+            report_id = f"report{len(self.reports)}" if inserted else variables["id"]
+            self.reports[report_id] = dict(variables)
+            view = {"id": report_id, "type": "runs", "name": variables["name"], "displayName": variables["displayName"]}
+            about = {"description": variables["description"], "spec": variables["spec"], "updatedAt": None}
+            where = {"id": "p", "name": variables["projectName"], "entityName": variables["entityName"]}
+            return {"upsertView": {"view": view | about | {"project": where}, "inserted": inserted}}
+        if "ProjectInternalId" in query:
+            return {"project": {"id": "p", "internalId": "1"}}
+        if "GetProjects" in query:
+            known = {
+                "id": "p",
+                "name": "trials-of-ours",
+                "entityName": "someone",
+                "createdAt": "2026-03-01T00:00:00",
+                "isBenchmark": False,
+                "user": None,
+            }
+            edges = [{"node": known, "cursor": "c"}]
+            return {"models": {"edges": edges, "pageInfo": {"endCursor": "c", "hasNextPage": False}}}
+        if "viewer" in query:
+            return {"viewer": {"id": "u", "entity": "someone", "username": "someone"}}
         return {}
 
     def stream(self, run_id: str, sent: Mapping[str, Any]) -> None:
@@ -89,7 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.stream(stream[1], sent)
                 self._reply({})
             else:
-                self._reply({"data": self.server.answer(sent.get("query", ""), sent.get("variables") or {})})
+                try:
+                    self._reply({"data": self.server.answer(sent.get("query", ""), sent.get("variables") or {})})
+                except PermissionError as refusal:
+                    self._reply({"data": None, "errors": [{"message": str(refusal)}]})
 
     def _body(self) -> bytes:
         body = b""

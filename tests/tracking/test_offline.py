@@ -7,9 +7,9 @@ import pytest
 from filelock import FileLock
 
 from ddl.ledger import Ledger
-from ddl.tracking import connection
+from ddl.tracking import connection, records
 from ddl.tracking.wandb import follow, main, publish
-from tests.tracking.conftest import SAMPLE, create, in_ledger, measure, of_history, picture, whole
+from tests.tracking.conftest import SAMPLE, create, in_ledger, measure, of_history, picture, sample, whole
 from tests.tracking.readback import held
 
 SECRET = "canary-secret-77aa31"
@@ -86,6 +86,39 @@ def test_no_secret_and_no_place_reaches_wandbs_files(folder: Path, monkeypatch: 
         assert b"canary" not in content, path
     assert not list((folder / "wandb").rglob("*.log"))
     assert not {"host", "git", "settings"} & set(run["about"])
+
+
+def test_sample_texts_become_pages_escaped_and_without_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", SECRET)
+    monkeypatch.setattr(records, "SAMPLE_CHARACTERS", 45)
+    with create(folder, trials=1) as ledger:
+        whole(ledger, "t0")
+    sample(folder, "t0", "greedy.txt", f"the <b>cat</b> & {SECRET}\nsat on /srv/{PLACE}/mat")
+    sample(folder, "t0", "hot/top.p.txt", "x" * 50)
+    sample(folder, "t0", "secret.txt", "y" * 40 + SECRET)  # cut in two it would not be known for one
+    sample(folder, "t0", "notes.md", "no sample")
+    publish(folder)
+    (run,) = held(folder).values()
+    pages = {name: run["folder"] / "files" / run["summary"][name]["path"] for name in run["summary"] if name.startswith("samples/")}
+    assert {name: run["summary"][name]["_type"] for name in pages} == dict.fromkeys(
+        ("samples/greedy", "samples/hot/top_p", "samples/secret"), "html-file"
+    )
+    assert "canary" not in pages["samples/secret"].read_text()
+    assert pages["samples/greedy"].read_text().endswith(">the &lt;b&gt;cat&lt;/b&gt; &amp; (withheld)\nsat on (path)</pre>")
+    assert f"{'x' * 45} ... (cut after 45 characters)</pre>" in pages["samples/hot/top_p"].read_text()
+    assert publish(folder).changed == 0
+    sample(folder, "t0", "greedy.txt", "another")
+    assert publish(folder).changed == 1
+
+
+def test_a_trial_that_measured_nothing_shows_what_it_left(folder: Path) -> None:
+    with create(folder, trials=1) as ledger:
+        ledger.started("t0", 0, "somewhere cpu")
+        ledger.ended("t0", "failed", "ValueError: no such thing")
+    sample(folder, "t0", "greedy.txt", "a text")
+    publish(folder)
+    (run,) = held(folder).values()
+    assert run["summary"]["samples/greedy"]["_type"] == "html-file"
 
 
 def test_a_second_publish_changes_nothing(folder: Path) -> None:

@@ -1,0 +1,183 @@
+"""What a sweep costs its driver, a constant a line: docs/cluster.md reckons from these how large a sweep can be.
+
+    python benchmarks/limits.py [--folder DIR] [--trials 100]
+
+Nothing is trained: each trial is one that measures at once and computes nothing, so that what is timed is ours and Ray's. DIR
+is where ledgers are written (default: the system's folder for temporary files); its disk decides what a durable write costs.
+"""
+
+import argparse
+import dataclasses
+import os
+import pickle
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import torch
+from pydantic.dataclasses import dataclass
+from ray import cloudpickle
+
+from ddl import config
+from ddl.console import quiet
+from ddl.devices import Device
+from ddl.ledger import FILE, Ledger, Reader, TrialRow
+from ddl.progress import Progress, State
+from ddl.reports import html, model, results
+from ddl.sweeps import space
+from ddl.sweeps.executors import local_capacity
+from ddl.sweeps.ray_tune import RayExecutor
+from ddl.sweeps.worker import Assignment
+from ddl.tasks.task import STRICT, Count, Task
+
+METRICS = {"train/loss": 0.5, "val/loss": 0.6, "val/accuracy": 0.8, "time/evaluate_s": 0.1}
+"""Of one measurement, about as many as the classification task's."""
+
+RUN = {
+    "sweep": {
+        "name": "limits", "title": "Limits", "task": "tiny", "metric": {"name": "val/accuracy", "mode": "max"}, "seeds": 1,
+        "keys": ["task.augmentation"], "reference": None,
+    },
+    "scale": "sample", "command": "", "resume": "", "created": "2026-01-01T00:00:00+0000", "versions": {}, "commit": "", "host": {},
+    "overrides": [], "launch": {}, "executor": "ray",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, config=STRICT)
+class Tiny(Task):
+    """Measures `measurements` times and does nothing else."""
+
+    measurements: Count
+
+    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        for step in range(1, self.measurements + 1):
+            yield Progress(step=step, total_steps=self.measurements, state=lambda step=step: {"step": step}, metrics=METRICS)
+
+
+def say(name: str, value: float, unit: str) -> None:
+    print(f"{name:58} {value:12.4g} {unit}", flush=True)
+
+
+def rows(count: int, names: int) -> list[TrialRow]:
+    """So many trials, in `names` configurations, with the classification task's hyperparameters."""
+    problems: list[str] = []
+    sweep = config.compose("augmentation", [], "sample", problems)
+    assert sweep is not None, problems
+    task = dataclasses.asdict(space.expand(sweep, problems)[0].task)
+    return [
+        TrialRow(
+            f"{position:012d}", position, f"c{position % names}", {"task.augmentation": f"c{position % names}"}, task, position // names
+        )
+        for position in range(count)
+    ]
+
+
+def expansion() -> None:
+    problems: list[str] = []
+    sweep = config.compose("augmentation", ["seeds=3334"], "sample", problems)
+    assert sweep is not None, problems
+    began = time.perf_counter()
+    trials = space.expand(sweep, problems)
+    say("space.expand, of 10,000 trials", (time.perf_counter() - began) * 10_000 / len(trials), "s")
+    first = Assignment(trials[0].trial_id, trials[0].task, 1, 1, 0.0, Path("/shared/runs/a") / trials[0].trial_id, 15.0)
+    say("Ray: a trial's assignment, as it is sent", len(cloudpickle.dumps(first, pickle.HIGHEST_PROTOCOL)), "bytes")
+
+
+def ledger(folder: Path, seconds: float) -> None:
+    """What one writer writes, each measurement durable before the next."""
+    began = time.perf_counter()
+    with Ledger.create(folder, RUN, rows(10_000, 3)) as written:
+        say("ledger: Ledger.create, of 10,000 trials", time.perf_counter() - began, "s")
+        planned = (folder / FILE).stat().st_size
+        say("ledger: size, a trial without measurements", planned / 10_000, "bytes")
+        began, count = time.perf_counter(), 0
+        while (passed := time.perf_counter() - began) < seconds:
+            written.measured(f"{count % 10_000:012d}", count, None, 1.0, METRICS, {})
+            count += 1
+        say("ledger: measurements recorded", count / passed, "/s")
+        say("ledger: rows recorded", count * len(METRICS) / passed, "/s")
+        say("ledger: size, a row", ((folder / FILE).stat().st_size - planned) / (count * len(METRICS)), "bytes")
+        began, ended = time.perf_counter(), 0
+        while (passed := time.perf_counter() - began) < seconds / 2:
+            written.started(f"{ended % 10_000:012d}", 1, "host cpu")
+            written.ended(f"{ended % 10_000:012d}", "finished", metrics={"time/train_s": 1.0})
+            ended += 1
+        say("ledger: trials begun and ended", ended / passed, "/s")
+    began = time.perf_counter()
+    Reader(folder).trials()
+    say("ledger: reading 10,000 trials, as W&B's follower does", time.perf_counter() - began, "s")
+
+
+def handover(folder: Path, trials: int) -> None:
+    """Reports through Ray Tune, from workers to the consumer on the driver, which here only counts them."""
+    cores = local_capacity().cpus
+    measurements = 200
+    found: list[tuple[str, float, str]] = []
+    with quiet(folder / "log"), RayExecutor(None, 0, folder, None, {"ddl"}) as executor:
+
+        def rate(name: str, count: int, each: int, kind: str) -> float:
+            """Reports of this kind a second, from the first of them on: until then processes start."""
+            part = [Assignment(f"{name}{n}", Tiny(n, each), 1, 1, 0.0, folder / name / str(n), 1e9) for n in range(count)]
+            times = []
+            for report in executor.run(part, None):
+                assert report.status in ("", "finished"), report.reason
+                if report.kind == kind:
+                    times.append(time.perf_counter())
+            return (len(times) - 1) / (times[-1] - times[0])
+
+        each = rate("long", cores, measurements, "measured")
+        found.append((f"Ray: reports handed over, {cores} trials of {measurements} measurements", each, "/s"))
+        before = psutil.Process().memory_info().rss
+        for name, count in (("few", trials), ("many", 3 * trials)):
+            found.append((f"Ray: trials of one measurement, {count} in all", rate(name, count, 1, "ended"), "/s"))
+        found.append(("Ray: memory of the driver, a trial", (psutil.Process().memory_info().rss - before) / (4 * trials), "bytes"))
+    for name, value, unit in found:
+        say(name, value, unit)
+
+
+def report(folder: Path, trials: int, epochs: int, names: int) -> None:
+    with Ledger.create(folder, RUN, rows(trials, names)) as written:
+        # All in one transaction, since it is the reading that is timed.
+        written._db.executemany(
+            "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (f"{trial:012d}", step, step, float(step), name, value + 1e-5 * (trial * 7919 % 997))
+                for trial in range(trials)
+                for step in range(1, epochs + 1)
+                for name, value in METRICS.items()
+            ],
+        )
+        written._db.execute("UPDATE trials SET status = 'finished', attempts = 1, place = 'host cpu', started_at = 0, ended_at = 100")
+        written._db.commit()
+    began = time.perf_counter()
+    results.write(folder)
+    say(f"report: results.csv and .parquet, {trials:,} trials of {epochs} epochs", time.perf_counter() - began, "s")
+    began = time.perf_counter()
+    html.write(model.build([folder]), folder / "report.html")
+    say(f"report: report.html of them, {names} configurations", time.perf_counter() - began, "s")
+    say("report: report.html, its size", (folder / "report.html").stat().st_size / 1e6, "MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--trials", type=int, default=100, help="how many trials Ray is given, and then three times as many")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long the ledger is written to")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
+        places: Mapping[str, Path] = {name: Path(scratch) / name for name in ("ledger", "report", "ray")}
+        for place in places.values():
+            place.mkdir()
+        expansion()
+        ledger(places["ledger"], given.seconds)
+        report(places["report"], 1000, 10, 3)
+        handover(places["ray"], given.trials)
+    print(f"load {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Two networks against each other: a generator, and a discriminator that tells its images from real ones."""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddl.devices import Device
+from ddl.learners.gallery import Gallery
+from ddl.learners.learner import Batch, Learner
+from ddl.learners.network import MakeOptimiser, Network
+from ddl.precision import Precision
+from ddl.progress import Diverged, State
+
+REAL = 0.9
+"""What the discriminator is asked to say of a real image: one-sided label smoothing (Salimans et al. 2016, section 3.4)."""
+COLLAPSED = 0.9
+"""Share of the generated images in one class from which on a generator has collapsed."""
+
+
+class Game:
+    """A generator and a discriminator and what either loses (Goodfellow et al. 2014, arXiv:1406.2661; the generator's loss is the
+    non-saturating one). Raises ValueError where the processes of a trial would share out the parameters."""
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        optimiser: MakeOptimiser,
+        precision: Precision,
+        device: Device,
+    ):
+        if device.shards:
+            raise ValueError("strategy fsdp: the discriminator computes outside of its own training too. Take ddp for a GAN.")
+        self.generator = Network(generator, optimiser, precision, device)
+        self.discriminator = Network(discriminator, optimiser, precision, device)
+
+    def train(self) -> None:
+        self.generator.train()
+        self.discriminator.train()
+
+    def discriminate(self, real: Tensor, generated: Tensor) -> Tensor:
+        """Train the discriminator on as many real as generated images, [n, ...] each, in one batch. Gives its loss."""
+        real_scores, scores = self.discriminator(torch.cat([real, generated.detach()])).chunk(2)
+        loss = 0.5 * (
+            F.binary_cross_entropy_with_logits(real_scores, torch.full_like(real_scores, REAL))
+            + F.binary_cross_entropy_with_logits(scores, torch.zeros_like(scores))
+        )
+        self.discriminator.minimise(loss)
+        return loss.detach()
+
+    def deceive(self, generated: Tensor) -> Tensor:
+        """The generator's loss: how surely the discriminator, which learns nothing here, knows its images."""
+        module = self.discriminator.module.requires_grad_(False)
+        scores = self.discriminator.through(module, generated)
+        module.requires_grad_(True)
+        return F.binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
+
+    def state_dict(self) -> State:
+        return {"generator": self.generator.state_dict(), "discriminator": self.discriminator.state_dict()}
+
+    def load_state_dict(self, state: State) -> None:
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+
+
+class Adversarial(Learner):
+    """A GAN from N(0, 1) to images. Batches are (images as stored, classes int64 [n]).
+
+    Parts of a step: `generator_loss`, `discriminator_loss` (nats) and `loss`, their sum, which neither minimises. Metrics: what
+    `Verdict` finds. Raises Diverged where, after `grace_steps` steps, the judge takes nearly all generated images for one class.
+    """
+
+    def __init__(self, game: Game, prepare: nn.Module, latent: int, gallery: Gallery, grace_steps: int, device: Device):
+        self._game, self._prepare, self._latent = game, prepare, latent
+        self._gallery, self._grace_steps, self._device = gallery, grace_steps, device
+        self._steps = 0
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        images = self._prepare(batch[0])
+        self._game.train()
+        generated = self._game.generator(torch.randn(len(images), self._latent, device=images.device))
+        discriminator_loss = self._game.discriminate(images, generated)
+        loss = self._game.deceive(generated)
+        self._game.generator.minimise(loss)
+        self._steps += 1
+        generator_loss = loss.detach()
+        return {
+            "loss": generator_loss + discriminator_loss,
+            "generator_loss": generator_loss,
+            "discriminator_loss": discriminator_loss,
+        }
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
+        verdict = self._gallery.verdict(partial(self._game.generator.through, self._game.generator.trained()))
+        for inputs, classes in batches:
+            verdict.real(self._prepare(inputs), classes)
+        found = dict(verdict.results())
+        share = found["largest_class_share"]
+        if self._steps >= self._grace_steps and share >= COLLAPSED:
+            raise Diverged(f"the generator has collapsed: {share:.0%} of its images are of one class after {self._steps} steps")
+        yield from found.items()
+
+    @torch.no_grad()
+    def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
+        yield from self._gallery.show(partial(self._game.generator.through, self._game.generator.trained()), epoch)
+
+    def state_dict(self) -> State:
+        return {"game": self._game.state_dict(), "steps": self._steps}
+
+    def load_state_dict(self, state: State) -> None:
+        self._game.load_state_dict(state["game"])
+        self._steps = state["steps"]

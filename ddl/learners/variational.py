@@ -1,0 +1,84 @@
+"""A variational autoencoder, with its Kullback-Leibler term or without."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddl.devices import Device
+from ddl.learners.autoencoder import strip
+from ddl.learners.gallery import Gallery
+from ddl.learners.learner import Batch, Learner, Pipeline
+from ddl.learners.network import MakeOptimiser, Network
+from ddl.metrics.images import squared_error
+from ddl.metrics.means import Means
+from ddl.models.autoencoders import Reconstruction, VariationalAutoencoder
+from ddl.precision import Precision
+from ddl.progress import State
+
+
+class Variational(Learner):
+    """Loss: `mse` (per pixel) + `kl_weight` x `kl` / pixels, `kl` being in nats an image, of the encoder's distribution from N(0, 1)
+    (Kingma & Welling 2014, appendix B). With a weight of twice the decoder's variance that is the evidence lower bound.
+
+    Batches are (images as stored, classes int64 [n]). Metrics besides: what `Verdict` finds in images decoded from N(0, 1).
+    """
+
+    def __init__(
+        self,
+        model: VariationalAutoencoder,
+        optimiser: MakeOptimiser,
+        prepare: nn.Module,
+        kl_weight: float,
+        gallery: Gallery,
+        shown: Tensor,
+        precision: Precision,
+        device: Device,
+    ):
+        self._network = Network(model, optimiser, precision, device)
+        self._prepare, self._kl_weight = prepare, kl_weight
+        self._gallery, self._shown, self._device = gallery, shown, device
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        self._network.train()
+        parts = {name: value.mean() for name, value in self._parts(self._network, self._prepare(batch[0])).items()}
+        self._network.minimise(parts["loss"])
+        return {name: value.detach() for name, value in parts.items()}
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
+        model = self._network.trained()
+        verdict, means = self._gallery.verdict(self._through(model.decode)), Means(self._device)
+        for inputs, classes in batches:
+            images = self._prepare(inputs)
+            means.add(self._parts(self._through(model), images))
+            verdict.real(images, classes)
+        yield from means.results()
+        yield from verdict.results()
+
+    def _parts(self, model: Callable[[Tensor], Any], images: Tensor) -> dict[str, Tensor]:
+        """Each image's loss and what it is made of, [n]."""
+        reconstructions, mean, log_variance = model(images)
+        error = squared_error(reconstructions, images)
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+        return {"loss": error + self._kl_weight * kl / images[0].numel(), "mse": error, "kl": kl}
+
+    def _through(self, part: nn.Module) -> Callable[[Tensor], Any]:
+        return partial(self._network.through, part)
+
+    @torch.no_grad()
+    def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
+        model, images = self._network.trained(), self._prepare(self._shown)
+        yield "reconstructions.png", strip(images, self._network.through(model, images)[0])
+        yield from self._gallery.show(self._through(model.decode), epoch)
+
+    def predictor(self) -> nn.Module:
+        return Pipeline(self._prepare, Reconstruction(self._network.trained())).eval()
+
+    def state_dict(self) -> State:
+        return self._network.state_dict()
+
+    def load_state_dict(self, state: State) -> None:
+        self._network.load_state_dict(state)

@@ -1,0 +1,98 @@
+"""Autoencoders: what squeezes an image into a few numbers, and what makes an image of them again (Karshenas, section 4)."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ddl.models.initial import glorot
+
+
+def halved(size: int, times: int) -> int:
+    """An image's side after so many halvings. Raises ValueError where it does not come out even."""
+    if size % 2**times:
+        raise ValueError(f"an image of {size} x {size} cannot be halved {times} times. Take a multiple of {2**times}, or fewer layers.")
+    return size // 2**times
+
+
+class Autoencoder(nn.Module):
+    """`encode` takes images [n, c, s, s] in 0..1 to representations [n, latent]; `decode` takes those back to images in 0..1."""
+
+    def __init__(self, encode: nn.Module, decode: nn.Module):
+        super().__init__()
+        self.encode, self.decode = encode, decode
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.decode(self.encode(images))
+
+
+class VariationalAutoencoder(nn.Module):
+    """The same over a distribution of representations (Kingma & Welling 2014, arXiv:1312.6114).
+
+    `encode` gives means and log-variances, [n, 2 x latent]. In training the representation is drawn from that normal
+    distribution, from torch's global generator; in evaluation it is the mean.
+    """
+
+    def __init__(self, encode: nn.Module, decode: nn.Module):
+        super().__init__()
+        self.encode, self.decode = encode, decode
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(reconstructions, means, log-variances)."""
+        mean, log_variance = self.encode(images).float().chunk(2, dim=1)
+        drawn = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
+        return self.decode(drawn), mean, log_variance
+
+
+class Reconstruction(nn.Module):
+    """A variational autoencoder as it is used: images to reconstructions."""
+
+    def __init__(self, model: nn.Module):
+        """`model` is a `VariationalAutoencoder`."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)[0]
+
+
+def dense(channels: int, size: int, down: Sequence[int], latent: int, up: Sequence[int], relu_latent: bool, output: str) -> Autoencoder:
+    """The study's AE: ReLU after each dense layer. The last one, of as many units as there are pixels, is followed by `output`.
+
+    `relu_latent`: ReLU after the representation too. `output`: `sigmoid` or `relu`.
+    """
+    pixels = channels * size * size
+    encoder = nn.Sequential(nn.Flatten(), *_dense([pixels, *down]), *_representation(([pixels, *down])[-1], latent, relu_latent))
+    return Autoencoder(glorot(encoder), _dense_decoder(channels, size, latent, up, output))
+
+
+def convolutional(
+    channels: int, size: int, widths: Sequence[int], latent: int, up: Sequence[int], relu_latent: bool, output: str
+) -> Autoencoder:
+    """The study's ConvAE: 3x3 convolutions with ReLU, 2x2 max pooling between them, and the dense decoder.
+
+    Raises ValueError where the pooling cannot halve `size`.
+    """
+    side = halved(size, len(widths) - 1)
+    layers: list[nn.Module] = []
+    for number, (before, width) in enumerate(zip([channels, *widths], widths, strict=False)):
+        if number:
+            layers.append(nn.MaxPool2d(2))
+        layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+    encoder = nn.Sequential(*layers, nn.Flatten(), *_representation(widths[-1] * side * side, latent, relu_latent))
+    return Autoencoder(glorot(encoder), _dense_decoder(channels, size, latent, up, output))
+
+
+def _dense(units: Sequence[int]) -> list[nn.Module]:
+    return [layer for a, b in itertools.pairwise(units) for layer in (nn.Linear(a, b), nn.ReLU())]
+
+
+def _representation(units: int, latent: int, relu: bool) -> list[nn.Module]:
+    return [nn.Linear(units, latent), nn.ReLU()] if relu else [nn.Linear(units, latent)]
+
+
+def _dense_decoder(channels: int, size: int, latent: int, up: Sequence[int], output: str) -> nn.Module:
+    last = nn.Linear(([latent, *up])[-1], channels * size * size)
+    activation = nn.Sigmoid() if output == "sigmoid" else nn.ReLU()
+    return glorot(nn.Sequential(*_dense([latent, *up]), last, activation, nn.Unflatten(1, (channels, size, size))))

@@ -1,0 +1,34 @@
+// A plot is drawn when it comes near the screen, so that a page of many opens as fast as a page of few.
+const near = new IntersectionObserver((entries) => {
+  const fresh = entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target);
+  fresh.forEach((plot) => { seen.add(plot); near.unobserve(plot); });
+  draw(fresh);
+}, { rootMargin: "600px" });
+[...plots.keys()].forEach((plot) => near.observe(plot));
+if (!plots.size) draw([]);
+dark.addEventListener("change", () => draw(seen));
+addEventListener("beforeprint", () => {
+  printed = ["light", 340];
+  [...plots.keys()].forEach((plot) => { seen.add(plot); near.unobserve(plot); });
+  draw(seen);
+});
+addEventListener("afterprint", () => { printed = []; draw(seen); });
+
+// Where the reader was, over a reload: what is unfolded, what is scrolled, where a word is being typed.
+const folds = [...document.querySelectorAll("details")];
+const scrolled = [...document.querySelectorAll(".scroll, .frames")];
+const searches = [...document.querySelectorAll("input[type=search]")];
+const where = kept.get("where", null);
+if (where) {
+  folds.forEach((fold) => { fold.open = where.open.includes(fold.dataset.name); });
+  scrolled.forEach((box, i) => { [box.scrollLeft, box.scrollTop] = where.boxes[i] ?? [0, 0]; });
+  history.scrollRestoration = "manual";
+  scrollTo({ top: where.y, behavior: "instant" });
+  searches[where.typing]?.focus({ preventScroll: true });
+}
+addEventListener("pagehide", () => kept.set("where", {
+  y: scrollY,
+  open: folds.filter((fold) => fold.open).map((fold) => fold.dataset.name),
+  boxes: scrolled.map((box) => [box.scrollLeft, box.scrollTop]),
+  typing: searches.indexOf(document.activeElement),
+}));

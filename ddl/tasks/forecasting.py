@@ -1,0 +1,87 @@
+"""Forecasting airline passengers, one month ahead (Karshenas, section 3, figure 3; docs/sequences.md says what is assumed)."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from ddl.data import series, sources
+from ddl.data.files import airline
+from ddl.devices import Device, stream
+from ddl.fit import fit
+from ddl.learners.forecasting import Picture, Regressor, draw
+from ddl.metrics import forecasts
+from ddl.models.forecaster import Forecaster
+from ddl.progress import Progress, State
+from ddl.tasks.task import STRICT, Count, Number, Positive, Share, Task
+
+
+@dataclass(frozen=True, config=STRICT)
+class Forecasting(Task):
+    data_sets: ClassVar[tuple[str, ...]] = ("airline",)
+
+    model: Literal["lstm", "last_value", "last_year", "last_year_growth"]
+    """The network, or a forecast that costs nothing to hold it against (`metrics.forecasts.NAIVE`); those ignore what follows."""
+    window: Count
+    """Months that the network sees."""
+    form: Literal["level", "logarithm", "difference", "seasonal_difference"]
+    """What is forecast: the number (the study's form), its logarithm, that one's change, or how this differs from last year's."""
+    held_out: Count
+    """The last so many months are not trained on: the forecasts are of these, each from the true months before it."""
+    hidden: Count
+    dropout: Share
+    lr: Positive
+    weight_decay: Number
+    passes: Count
+    """Passes over the training windows in an epoch; an evaluation follows each epoch."""
+    batch_size: Count
+    epochs: Count
+
+    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        found = sources.files("airline")
+        months, values = series.read(found.folder / airline.FILE)
+        years = [int(month[:4]) + (int(month[5:]) - 1) / 12 for month in months]
+        best = forecasts.naive(values, self.held_out, "last_year_growth").tolist()
+        picture = Picture(years, values.tolist(), {"last year, times growth": best}, self.epochs)
+        data = found.origin.facts() | {"val": self.held_out}
+        if self.model != "lstm":
+            yield from self._naive(values, data, picture)
+            return
+        form = series.FORMS[self.form]
+        train, val, scaler = series.split(values, form, self.window, self.held_out, self.passes)
+        train, val = train.to(device.torch), val.to(device.torch)
+        torch.manual_seed(stream(self.seed, "weights", 0))
+        model = Forecaster(self.hidden, self.dropout)
+        learner = Regressor(model, self._optimiser, form, scaler, val, picture, device)
+        facts = {
+            "data": data | {"train": len(train.targets)},
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        }
+        yield from fit(
+            learner,
+            train,
+            val,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            device=device,
+            unit="windows",
+            facts=facts,
+            resume=resume,
+        )
+
+    def _naive(self, values: Tensor, data: dict[str, Any], picture: Picture) -> Iterator[Progress]:
+        """Nothing is trained: one step, one evaluation."""
+        facts = {"data": data | {"train": 0}, "parameters": 0, "evaluations": 1, "evaluation_steps": 0}
+        yield Progress(step=0, total_steps=1, state=dict, facts=facts)
+        found = forecasts.naive(values, self.held_out, self.model)
+        tally = forecasts.tally(found, values[-self.held_out :], forecasts.preceding(values, self.held_out))
+        metrics = {f"val/{name}": value for name, value in forecasts.errors(tally)}
+        figures = {"forecast.svg": draw(picture, {self.model.replace("_", " "): found.tolist()})}
+        yield Progress(step=1, total_steps=1, state=dict, metrics=metrics, figures=figures)
+
+    def _optimiser(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        return AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)

@@ -1,0 +1,87 @@
+"""New digits, from a variational autoencoder or a GAN (Karshenas, section 5 and table 6)."""
+
+from collections.abc import Iterable, Iterator
+from functools import cache, partial
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Len
+from pydantic import field_validator
+from pydantic.dataclasses import dataclass
+from torch import nn
+from torch.optim import Adam, Optimizer
+
+from ddl.data import sources
+from ddl.data.sets import mnist
+from ddl.data.splits import DataSet
+from ddl.devices import Device, stream
+from ddl.learners.adversarial import Adversarial, Game
+from ddl.learners.gallery import Gallery
+from ddl.learners.learner import Learner
+from ddl.learners.variational import Variational
+from ddl.metrics.generated import SPLITS
+from ddl.models.autoencoders import VariationalAutoencoder, halved
+from ddl.models.initial import dcgan
+from ddl.models.preprocess import Unit
+from ddl.models.strided import StridedDecoder, StridedEncoder
+from ddl.progress import Progress, State
+from ddl.tasks.images import ImageTask
+from ddl.tasks.judge import judge
+from ddl.tasks.task import STRICT, Count, CountOrZero, Number, Share
+
+SIZE = mnist.SHAPE[1]
+SHOWN = 10
+"""Reconstructions in the figure: of the first validation images."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Generation(ImageTask):
+    data_sets: ClassVar[tuple[str, ...]] = ("mnist",)
+
+    data_set: Literal["mnist"]
+    model: Literal["vae", "gan"]
+    latent: Count
+    """Numbers that an image is made of."""
+    widths: Annotated[list[Count], Len(1, 5)]
+    """Channels of the strided convolutions, each of which halves the image; the generator and the decoder have the same."""
+    kl_weight: Annotated[Number, Ge(0)]
+    """Of the Kullback-Leibler term of `vae` (`ddl.learners.variational`); 0: without."""
+    generated: Annotated[Count, Ge(SPLITS)]
+    """Images made for each evaluation."""
+    judge_epochs: Count
+    """Of the classifier that scores them."""
+    collapse_grace_steps: CountOrZero
+    """Steps before a `gan` that makes one class only is taken to have collapsed."""
+    beta1: Share
+    """Of Adam."""
+
+    @field_validator("widths")
+    @classmethod
+    def _can_be_halved(cls, widths: list[int]) -> list[int]:
+        halved(SIZE, len(widths))
+        return widths
+
+    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        data = self.load(self.data_set, device)
+        # The judge learns from all the images there are, whatever the trial is limited to.
+        everything = sources.load(self.data_set, self.content)
+        find_judge = cache(partial(judge, everything, self.judge_epochs, device.torch))
+        gallery = Gallery(self.generated, self.latent, stream(self.seed, "latents", 0), find_judge, device)
+        models, learner = self._learner(data, gallery, device)
+        steps = (self.generated + len(data.val)) / self.batch_size / 3
+        facts = self.facts(data, models) | {"evaluation_steps": steps}
+        yield from self.train(learner, data.train, data.val, self.epochs, device, facts, resume)
+
+    def _learner(self, data: DataSet, gallery: Gallery, device: Device) -> tuple[list[nn.Module], Learner]:
+        """The networks that are trained, and what trains them."""
+        prepare, channels, precision = Unit(SIZE), data.train.inputs.shape[1], self.settled()
+        decoder = StridedDecoder(self.latent, channels, SIZE, self.widths)
+        if self.model == "vae":
+            vae = VariationalAutoencoder(StridedEncoder(channels, SIZE, self.widths, 2 * self.latent), decoder)
+            shown = data.val.inputs[:SHOWN]
+            return [vae], Variational(vae, self._optimiser, prepare, self.kl_weight, gallery, shown, precision, device)
+        generator, discriminator = dcgan(decoder), dcgan(StridedEncoder(channels, SIZE, self.widths, 1))
+        game = Game(generator, discriminator, self._optimiser, precision, device)
+        return [generator, discriminator], Adversarial(game, prepare, self.latent, gallery, self.collapse_grace_steps, device)
+
+    def _optimiser(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        return Adam(parameters, lr=self.lr, betas=(self.beta1, 0.999), fused=True)

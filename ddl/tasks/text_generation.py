@@ -1,0 +1,134 @@
+"""Writing on in the manner of a script (Karshenas, section 3, figure 4, appendix 7.3.3; docs/sequences.md says what is assumed)."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from annotated_types import Len
+from pydantic.dataclasses import dataclass
+from torch import nn
+from torch.optim import Adam, Optimizer
+
+from ddl.data import sources, text
+from ddl.data.files import plays
+from ddl.data.integrity import fingerprint_of_files
+from ddl.data.splits import Origin
+from ddl.data.text import TextWindows
+from ddl.data.tokens import Vocabulary
+from ddl.devices import Device, stream
+from ddl.fit import fit
+from ddl.learners.language import Language, Writing
+from ddl.metrics.bleu import passages
+from ddl.models.language import LanguageModel
+from ddl.progress import Progress, State
+from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, Share, Task
+
+
+@dataclass(frozen=True, config=STRICT)
+class TextGeneration(Task):
+    data_sets: ClassVar[tuple[str, ...]] = ("plays",)
+
+    script: str
+    """Path of a text in UTF-8; empty for the plays, which stand in for it."""
+    content: Literal["full", "sample"]
+    """Of the plays: all 37, or the ten that come with the package."""
+    limit: CountOrZero
+    """Use only the first so many characters; 0 for all."""
+    held_out: Annotated[Share, Positive]
+    """The last share of the text, which is not trained on."""
+    level: Literal["character", "word", "subword"]
+    words: Count
+    """Size of the vocabulary of words."""
+    subwords: Count
+    """The same of subwords."""
+    embedding: Count
+    hidden: Count
+    layers: Count
+    dropout: Share
+    length: Count
+    """Tokens in a window that is trained on."""
+    context: Count
+    """Tokens before each window that the held-out part is judged by."""
+    lr: Positive
+    """At the start; it falls linearly to 0."""
+    clip: Positive
+    """Norm that a gradient is cut to."""
+    batch_size: Count
+    epochs: Count
+    temperatures: Annotated[list[Positive], Len(1, 20)]
+    prompt: str
+    texts: Count
+    """Texts drawn for each temperature."""
+    text_length: Count
+    """Of each text, in characters; words and subwords are as many as have that length on the average."""
+    references: Count
+    """Passages of the held-out part that BLEU holds the texts against."""
+
+    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        origin, script = self._script()
+        trained, held_out = text.divide(script[: self.limit or None], self.held_out)
+        vocabulary = _vocabulary(trained, self.level, self.subwords if self.level == "subword" else self.words)
+        ids, characters, spelling = vocabulary.encode(trained)
+        train = TextWindows(ids, characters, spelling, 1, self.length, 0)
+        more, more_characters, more_spelling = vocabulary.encode(held_out)
+        val = TextWindows(
+            torch.cat([ids, more]),
+            torch.cat([characters, more_characters]),
+            torch.cat([spelling, more_spelling]),
+            len(ids),
+            self.length,
+            min(self.context, len(ids) - 1),
+        )
+        per_token = len(trained) / len(ids)
+        references = passages(held_out, self.references, round(self.text_length / CHARACTERS_PER_WORD))
+        tokens = max(round(self.text_length / per_token), 1)
+        writing = Writing(vocabulary, self.prompt, self.temperatures, self.texts, tokens, references)
+        torch.manual_seed(stream(self.seed, "weights", 0))
+        model = LanguageModel(len(vocabulary), self.embedding, self.hidden, self.layers, self.dropout)
+        steps = self.epochs * math.ceil(len(train) / self.batch_size)
+        learner = Language(model, self._optimiser, steps, self.clip, writing, device)
+        facts = {
+            "data": origin.facts() | {"train": len(train), "val": len(val)},
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "vocabulary": len(vocabulary),
+            "characters_per_token": per_token,
+            "unknown_tokens": (more == 0).float().mean().item(),
+        }
+        yield from fit(
+            learner,
+            train.to(device.torch),
+            val.to(device.torch),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            device=device,
+            unit="windows",
+            facts=facts,
+            resume=resume,
+        )
+
+    def _script(self) -> tuple[Origin, str]:
+        if not self.script:
+            found = sources.files("plays", self.content)
+            return replace(found.origin, stand_in=STUDYS), text.read(found.folder / plays.FILE)
+        path = Path(self.script).expanduser().absolute()
+        content = text.read(path)
+        sha256 = fingerprint_of_files(path.parent, [path.name])
+        return Origin(path.name, f"file {path}", complete=True, stand_in="", sha256=sha256), content
+
+    def _optimiser(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        return Adam(parameters, lr=self.lr, fused=True)
+
+
+CHARACTERS_PER_WORD = 4.5
+"""Of English, marks counted as words: passages are as long as the texts."""
+STUDYS = "the Game of Thrones script of the study"
+
+
+@cache
+def _vocabulary(trained: str, level: str, size: int) -> Vocabulary:
+    return Vocabulary.learn(trained, level, size)

@@ -1,0 +1,59 @@
+"""The cluster that a sweep starts for itself: nobody else can reach it."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ddl.sweeps.ray_private import keep_token
+from tests.sweeps.command import ROOT
+
+LOOK = """
+import ray  # before ddl says how it wants it, as a notebook might
+import json, os, psutil
+from pathlib import Path
+from ddl.sweeps.executors import Capacity
+from ddl.sweeps import ray_private
+
+ray_private.start(Capacity(1, 1, 0, 1, 0), {})
+ray.get(ray.remote(lambda: None).remote())
+started = psutil.Process().children(recursive=True)
+sockets = [s.laddr.ip for p in started for s in p.net_connections("tcp") if s.status == "LISTEN"]
+token = Path.home() / ".ray" / "auth_token"
+print(json.dumps({"listening": sockets, "mode": oct(token.stat().st_mode & 0o777), "mask": oct(os.umask(0))}))
+"""
+
+
+def test_it_listens_to_this_machine_alone_and_keeps_its_token_to_its_owner(tmp_path: Path) -> None:
+    # A token that Ray itself wrote earlier, and the address of another cluster, which is none of this one's business.
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("ab" * 32)
+    token.chmod(0o644)
+    environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "RAY_ADDRESS": "127.0.0.1:9"}
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        environment.pop(name, None)
+    done = subprocess.run([sys.executable, "-c", LOOK], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found["listening"]) >= 3, "the store, the node and a worker"
+    assert {address.removeprefix("::ffff:") for address in found["listening"]} == {"127.0.0.1"}
+    assert found["mode"] == "0o600"
+    assert token.read_text() == "ab" * 32, "others may already use it"
+
+
+def test_a_token_is_made_once_and_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / ".ray" / "auth_token"
+
+    def read(_: int) -> str:
+        keep_token(path)
+        return path.read_text()
+
+    with ThreadPoolExecutor(16) as pool:
+        tokens = set(pool.map(read, range(64)))
+    assert len(tokens) == 1
+    assert len(tokens.pop()) == 64
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in path.parent.iterdir()] == ["auth_token"]

@@ -1,0 +1,56 @@
+import pytest
+
+from ddl.reports import figures, model
+from ddl.reports.tradeoffs import front
+
+
+def test_the_front_by_hand():
+    # (cost, loss): 2 is beaten by 0, 4 by 1 at the same loss; 5 equals 1, so neither beats the other.
+    assert front([(1, 5), (2, 3), (1, 6), (4, 1), (3, 3), (2, 3)]) == [True, True, False, True, False, True]
+    assert front([]) == []
+
+
+COSTS = {"fast": 1.0, "middle": 2.0, "slow": 4.0}
+
+
+@pytest.fixture
+def run(make_run):
+    def measure(configuration, seed, epoch, metrics):
+        cost = COSTS[configuration]
+        return {
+            "val/accuracy": {"fast": 0.7, "middle": 0.6, "slow": 0.8}[configuration] + seed / 100,
+            "latency/p50_ms_batch1": cost + seed / 10, "time/images_per_s": 1000 / cost, "device/energy_wh": cost / 10,
+            "device/gpu_utilisation_percent": 50 + cost, "device/memory_gb": 3.0,
+        }  # fmt: skip
+
+    return model.build([make_run(dict.fromkeys(COSTS, 0.0), epochs=2, alter=measure)]).runs[0]
+
+
+def test_costs_that_differ_are_planes_and_utilisation_is_none(run):
+    assert [t.cost for t in run.tradeoffs] == ["latency/p50_ms_batch1", "device/energy_wh", "time/images_per_s"]
+    assert [t.more_is_better for t in run.tradeoffs] == [False, False, True]
+    for tradeoff in run.tradeoffs:
+        assert {p.configuration: p.front for p in tradeoff.points} == {"fast": True, "middle": False, "slow": True}
+    latency = run.tradeoffs[0].points[0]
+    assert (latency.cost.mean, latency.cost.n) == (pytest.approx(1.1), 3)
+    assert latency.cost.low == pytest.approx(1.1 - 4.302653 * 0.1 / 3**0.5, rel=1e-5)
+
+
+def test_a_plane_has_both_intervals_and_joins_the_front(run):
+    drawn = figures.tradeoffs(run.tradeoffs, run.shown, run.primary)[0]
+    assert (drawn["title"], drawn["value"]) == ("latency p50, batch 1 (ms)", "best validation accuracy")
+    joined, *points = drawn["data"]
+    assert (joined["x"], joined["y"]) == (pytest.approx([1.1, 4.1]), pytest.approx([0.71, 0.81]))
+    assert [p["name"] for p in points] == list(COSTS)
+    assert [p["marker"]["symbol"][0] for p in points] == ["circle", "circle-open", "circle"]
+    assert points[0]["error_x"]["array"][0] == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-4)
+    assert "on the front" in points[0]["text"][0]
+    assert "latency p50, batch 1 (ms): 1.1000 [" in points[0]["text"][0]
+    assert "(n = 3)" in points[0]["text"][0]
+
+
+def test_one_seed_has_no_whiskers(make_run):
+    folder = make_run({"a": 0.8, "b": 0.7}, seeds=[0], epochs=2, alter=lambda c, s, e, m: m | {"latency/p50_ms": 1.0 + (c == "a")})
+    run = model.build([folder]).runs[0]
+    points = figures.tradeoffs(run.tradeoffs, run.shown, run.primary)[0]["data"][1:]
+    assert [(p["error_x"], p["error_y"]) for p in points] == [({"visible": False}, {"visible": False})] * 2

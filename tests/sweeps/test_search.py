@@ -1,0 +1,143 @@
+"""Search: what is drawn, how earlier results steer it, and that a resume goes on where it stopped."""
+
+import json
+import math
+import statistics
+from dataclasses import replace
+
+import pytest
+
+from ddl.ledger import TrialRow
+from ddl.sweeps import jobs
+from ddl.sweeps.search import Tpe
+from ddl.sweeps.space import Trial
+
+TPE = "search: {algorithm: tpe}\nsamples: 24\nseeds: 1\nspace: {task.lr: {loguniform: [1.0e-5, 1.0]}, task.optimiser: [adam, sgd]}\n"
+
+
+@pytest.fixture
+def search(ask):
+    def make(more: str = TPE, overrides=()) -> Tpe:
+        problems: list[str] = []
+        found = Tpe.of(ask(more, overrides).sweep, problems)
+        assert problems == []
+        return found
+
+    return make
+
+
+def worth(trial: Trial) -> float:
+    """Best at a rate of 0.01 with sgd."""
+    return -abs(math.log10(trial.task.lr) + 2) - (trial.task.optimiser == "adam")
+
+
+def row(trial: Trial, status: str) -> TrialRow:
+    return replace(jobs.row(trial), status=status)
+
+
+def test_it_draws_as_many_as_asked_each_within_the_axes_and_none_twice(search):
+    found = list(search().trials(0))
+    assert len(found) == 24
+    assert [trial.position for trial in found] == list(range(24))
+    assert len({trial.trial_id for trial in found}) == len({trial.configuration for trial in found}) == 24
+    assert all(1e-5 <= trial.task.lr <= 1.0 for trial in found)
+    assert {trial.task.optimiser for trial in found} == {"adam", "sgd"}
+    assert found[0].swept == {"task.lr": found[0].task.lr, "task.optimiser": found[0].task.optimiser}
+
+
+def test_what_was_measured_steers_what_is_drawn(search):
+    tpe, blind = search(), search()
+    steered, unsteered = [], []
+    for trial, other in zip(tpe.trials(0), blind.trials(0), strict=True):
+        tpe.ended(trial.trial_id, worth(trial))
+        blind.ended(other.trial_id, None)
+        steered.append(worth(trial))
+        unsteered.append(worth(other))
+    assert statistics.mean(steered[12:]) > statistics.mean(unsteered[12:]) + 0.5
+
+
+def test_a_sweep_that_minimises_is_steered_the_other_way(ask):
+    problems: list[str] = []
+    tpe = Tpe.of(ask(TPE.replace("samples: 24", "samples: 24\n")).sweep, problems)
+    settings = tpe.record() | {"mode": "min"}
+    tpe = Tpe(settings, type(next(iter(tpe.trials(0))).task))
+    costs = []
+    for trial in tpe.trials(0):
+        tpe.ended(trial.trial_id, -worth(trial))
+        costs.append(-worth(trial))
+    assert statistics.mean(costs[12:]) < statistics.mean(costs[:6])
+
+
+def test_a_draw_is_judged_by_all_its_seeds_and_only_then(search):
+    tpe = search(TPE.replace("seeds: 1", "seeds: 3"))
+    drawing = tpe.trials(0)
+    first = [next(drawing) for _ in range(3)]
+    assert [trial.task.seed for trial in first] == [0, 1, 2]
+    assert len({trial.configuration for trial in first}) == 1
+    tpe.ended(first[0].trial_id, 1.0)
+    tpe.ended(first[1].trial_id, None)
+    assert [trial.value for trial in tpe._study.trials] == [None]
+    tpe.ended(first[2].trial_id, 4.0)
+    assert [trial.value for trial in tpe._study.trials] == [2.5], "the mean of those that have a value"
+
+
+def test_a_resume_knows_what_was_drawn_and_goes_on_to_the_same_number(search):
+    tpe = search()
+    drawing = tpe.trials(0)
+    drawn = [next(drawing) for _ in range(10)]
+    for trial in drawn[:8]:
+        tpe.ended(trial.trial_id, worth(trial))
+    rows = [row(trial, "finished") for trial in drawn[:8]] + [row(drawn[8], "running"), row(drawn[9], "failed")]
+    best = {trial.trial_id: worth(trial) for trial in drawn[:8]}
+    settings = json.loads(json.dumps(tpe.record()))
+    again = Tpe.resumed(settings, type(drawn[0].task), rows, best)
+
+    assert again.left == 14
+    for trial in drawn[8:]:
+        again.ended(trial.trial_id, worth(trial))
+    told = {(trial.params["lr"], trial.params["optimiser"]): trial.value for trial in again._study.trials}
+    assert told == {(t.task.lr, ["adam", "sgd"].index(t.task.optimiser)): pytest.approx(worth(t)) for t in drawn}
+    rest = list(again.trials(10))
+    assert len(rest) == 14
+    assert not {trial.trial_id for trial in rest} & {trial.trial_id for trial in drawn}
+    assert again.left == 0
+
+
+def test_a_small_space_ends_when_it_is_used_up(search):
+    tpe = search("search: {algorithm: tpe}\nsamples: 50\nseeds: 1\nspace: {task.dense: {randint: [4, 8]}}\n")
+    found = []
+    for trial in tpe.trials(0):
+        found.append(trial.task.dense)
+        tpe.ended(trial.trial_id, float(trial.task.dense))
+    assert sorted(found) == [4, 5, 6, 7]
+    assert tpe.left == 0
+
+
+def test_a_command_line_value_holds_for_every_draw(search):
+    assert {trial.task.epochs for trial in search(overrides=["task.epochs=7"]).trials(0)} == {7}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("search: {algorithm: tpe}\nspace: {task.lr: [0.1, 0.2]}\n", "no axis is a distribution"),
+        (
+            "search: {algorithm: tpe}\nsamples: 3\nspace: {task.lr: {uniform: [0.1, 0.2]}}\nconfigurations: {a: {task.dense: 3}}\n",
+            "Remove `configurations`, or take random.",
+        ),
+        ("search: {algorithm: tpe}\nspace: {task.lr: {uniform: [0.1, 0.2]}}\n", "samples: missing"),
+        (
+            "search: {algorithm: tpe}\nsamples: 3\nspace: {task.dropout: {uniform: [0.1, 1.5]}}\n",
+            "task.dropout: should be less than 1, not 1.5.",
+        ),
+        ("search: {algorithm: tpe}\nsamples: 3\nspace: {task.lr: {loguniform: [0.0, 1.0]}}\n", "loguniform takes [low, high]"),
+        ("search: {algorithm: best}\n", "search.algorithm: should be 'random', 'tpe' or 'pbt', not 'best'."),
+    ],
+)
+def test_what_cannot_be_searched_is_said(ask, more, said):
+    asked = ask(more)
+    problems = list(asked.problems)
+    if asked.sweep and asked.sweep.launch.search.algorithm == "tpe":
+        problems = []
+        assert Tpe.of(asked.sweep, problems) is None
+    assert any(said in line and line.count(":") >= 2 for line in problems), problems

@@ -1,0 +1,109 @@
+"""A trial as a worker runs it: what it reports, where it goes on, and what it keeps elsewhere."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic.dataclasses import dataclass
+
+from ddl.devices import Device
+from ddl.ledger import Ledger, Reader, TrialRow
+from ddl.progress import Progress, State
+from ddl.sweeps.worker import Assignment, Report, run_trial
+from ddl.tasks.task import STRICT, Count, Task
+
+CPU = Device(torch.device("cpu"))
+
+
+@dataclass(frozen=True, config=STRICT)
+class Sums(Task):
+    """Adds up its steps' numbers, and measures after every second one."""
+
+    steps: Count
+
+    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        first, total = (resume["step"], resume["total"]) if resume else (0, torch.zeros(()))
+        if first == 0:
+            yield Progress(step=0, total_steps=self.steps, state=lambda: {"step": 0, "total": torch.zeros(())}, facts={"parameters": 1})
+        for step in range(first + 1, self.steps + 1):
+            total = total + step
+            state = {"step": step, "total": total}
+            metrics = {"val/total": total.item()} if step % 2 == 0 else {}
+            yield Progress(step=step, total_steps=self.steps, state=lambda state=state: state, metrics=metrics)
+
+
+def assignment(folder: Path, **changed: object) -> Assignment:
+    plain = Assignment("t1", Sums(seed=0, steps=9), 1, 1, 0.0, folder, checkpoint_every_s=1000.0, min_workers=1, strategy="ddp")
+    return dataclasses.replace(plain, **changed)
+
+
+def after(looks: int) -> Callable[[], bool]:
+    """True from the so manieth look on."""
+    left = iter([False] * looks)
+    return lambda: next(left, True)
+
+
+def measured(reports: list[Report]) -> dict[int, float]:
+    return {one.step: one.metrics["val/total"] for one in reports if one.metrics.get("val/total")}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.create(tmp_path, {}, [TrialRow("t1", 0, "a", {}, {}, 0)]) as made:
+        yield made
+
+
+def record(ledger: Ledger, reports: list[Report]) -> None:
+    """As the driver does."""
+    for one in reports:
+        match one.kind:
+            case "started":
+                ledger.started(one.trial_id, one.step, one.place)
+            case "measured":
+                ledger.measured(one.trial_id, one.step, one.epoch, one.elapsed_s, one.metrics, one.facts)
+            case "ended":
+                ledger.ended(one.trial_id, one.status, one.reason, step=one.step, elapsed_s=one.elapsed_s, metrics=one.metrics)
+
+
+def test_told_to_leave_it_stores_the_step_under_way_and_goes_on_after_it(tmp_path):
+    first = list(run_trial(assignment(tmp_path), CPU, after(4)))
+    assert (first[-1].kind, first[-1].step) == ("preempted", 4)
+    assert not any(one.kind == "ended" for one in first)
+    rest = list(run_trial(assignment(tmp_path), CPU))
+    assert (rest[0].kind, rest[0].step) == ("started", 4)
+    assert (rest[-1].kind, rest[-1].status, rest[-1].step) == ("ended", "finished", 9)
+    assert list(measured(first)) == [2, 4]
+    assert measured(first) | measured(rest) == measured(list(run_trial(assignment(tmp_path / "undisturbed"), CPU)))
+    assert list(measured(rest)) == [6, 8], "none is told again where the ledger cannot have lost it"
+
+
+def test_told_before_its_first_step_it_loses_nothing(tmp_path):
+    assert next(one for one in reversed(list(run_trial(assignment(tmp_path), CPU, lambda: True)))).kind == "preempted"
+    assert [one.step for one in run_trial(assignment(tmp_path), CPU)][-1] == 9
+
+
+def test_on_another_machine_with_an_older_ledger_no_measurement_is_lost_and_none_stands_twice(tmp_path, ledger):
+    url = f"file://{tmp_path}/store/t1"
+    first = list(run_trial(assignment(tmp_path / "a", url=url), CPU, after(7)))
+    assert first[-1].kind == "preempted"
+    record(ledger, [one for one in first if one.step <= 3])  # the rest was not copied before the machine was lost
+    rest = list(run_trial(assignment(tmp_path / "b", url=url), CPU))
+    record(ledger, rest)
+    record(ledger, list(run_trial(assignment(tmp_path / "c", url=url), CPU)))
+    found = Reader(tmp_path).metrics().query("name == 'val/total'")
+    assert dict(zip(found.step, found.value, strict=True)) == {2: 3.0, 4: 10.0, 6: 21.0, 8: 36.0}
+    assert len(found) == 4
+    (trial,) = Reader(tmp_path).trials()
+    assert trial.facts["parameters"] == 1
+    assert "only_here" not in trial.facts
+
+
+def test_what_a_store_lacks_stands_in_the_trials_facts(tmp_path, ledger):
+    reports = list(run_trial(assignment(tmp_path / "a", url="http://127.0.0.1:9/t1"), CPU))
+    assert (reports[-1].kind, reports[-1].status) == ("ended", "finished")
+    record(ledger, reports)
+    (trial,) = Reader(tmp_path).trials()
+    assert trial.facts["only_here"].startswith("only in ")
+    assert str(tmp_path / "a") in trial.facts["only_here"]

@@ -1,0 +1,153 @@
+"""That every hyperparameter of the sentiment task reaches what it is meant for, and what the three models can tell apart."""
+
+import dataclasses
+
+import pytest
+import torch
+import yaml
+
+from ddl import config
+from ddl.data import reviews
+from ddl.data.reviews import Reviews
+from ddl.devices import Device
+from ddl.tasks import sentiment
+from ddl.tasks.sentiment import Sentiment
+
+CPU = Device(torch.device("cpu"))
+TINY = {
+    "seed": 3,
+    "content": "sample",
+    "train_limit": 80,
+    "val_limit": 40,
+    "words": 300,
+    "min_count": 1,
+    "longest": 15,
+    "model": "lstm",
+    "hidden": 6,
+    "dropout": 0.1,
+    "batch_size": 16,
+    "epochs": 1,
+}
+
+
+def task(**changed) -> Sentiment:
+    values = yaml.safe_load((config.FOLDER / "task" / "sentiment.yaml").read_text())
+    del values["class"]
+    return Sentiment(**values | TINY | changed)
+
+
+def last(**changed):
+    *_, progress = task(**changed).run(CPU)
+    return progress
+
+
+def outcome(**changed) -> tuple[dict[str, float], str]:
+    progress = last(**changed)
+    return {name: value for name, value in progress.metrics.items() if not name.startswith("time/")}, progress.texts["words.txt"]
+
+
+CHANGES = {
+    "seed": 4,
+    "train_limit": 100,
+    "val_limit": 30,
+    "words": 200,
+    "min_count": 2,
+    "longest": 10,
+    "model": "lstm_frozen",
+    "hidden": 8,
+    "dropout": 0.3,
+    "pooling": "max",
+    "bidirectional": True,
+    "lr": 0.01,
+    "batch_size": 8,
+    "epochs": 2,
+    "phrases": ["good"],
+    "word": "film",
+}
+
+
+@pytest.fixture(scope="module")
+def unchanged():
+    torch.set_num_threads(1)
+    return outcome()
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_hyperparameter_makes_a_difference(name, unchanged):
+    assert outcome(**{name: CHANGES[name]}) != unchanged
+
+
+def test_no_hyperparameter_is_left_out():
+    here = {"content", "embedding", "vectors", "width"}  # tests of their own, below
+    assert {item.name for item in dataclasses.fields(Sentiment)} == CHANGES.keys() | here
+
+
+def test_the_width_of_averaged_embeddings():
+    sizes = [next(task(model="average", embedding=width).run(CPU)).facts for width in (1, 3)]
+    assert [facts["parameters"] for facts in sizes] == [
+        facts["vocabulary"] * width + 2 * width + 2 for facts, width in zip(sizes, (1, 3), strict=True)
+    ]
+
+
+def test_facts_name_the_stand_in_and_the_vectors():
+    facts = next(task().run(CPU)).facts
+    assert (facts["data"]["name"], facts["data"]["stand_in"]) == ("reviews", "imdb")
+    assert (facts["data"]["train"], facts["data"]["val"]) == (80, 40)
+    assert (facts["vectors"]["name"], facts["vectors"]["source"]) == ("glove", "bundled sample")
+    assert 0.8 < facts["words_with_vectors"] < 1
+    trained, frozen = (next(task(model=model).run(CPU)).facts["parameters"] for model in ("lstm", "lstm_frozen"))
+    assert trained - frozen == facts["vocabulary"] * 50
+
+
+def test_frozen_vectors_put_numbers_beside_8_as_in_the_studys_table_8():
+    _, text = outcome(model="lstm_frozen", train_limit=0, words=20000)
+    near = text.split("nearest first:\n  ")[1].strip().split(", ")
+    assert len(near) == 10
+    assert {"9", "7", "6", "5", "4", "3", "12", "10"} <= set(near)
+
+
+@pytest.fixture
+def negations(monkeypatch) -> None:
+    """Texts in which the order of the words alone says what is meant."""
+    texts = [("it is good and not bad", 1), ("it is bad and not good", 0), ("not bad , it is good", 1), ("not good , it is bad", 0)] * 40
+    part = Reviews([text for text, _ in texts], [label for _, label in texts])
+    monkeypatch.setattr(reviews, "read", lambda _: (part, part))
+    sentiment._encoded.cache_clear()
+    yield
+    sentiment._encoded.cache_clear()
+
+
+PHRASES = ["it is bad and not good", "it is good and not bad"]
+
+
+@pytest.mark.parametrize("model", ["lstm", "lstm_frozen"])
+def test_an_lstm_tells_phrases_apart_that_differ_in_their_order(negations, model):
+    found, _ = outcome(model=model, phrases=PHRASES, train_limit=0, val_limit=0, hidden=16, lr=0.02, epochs=15, dropout=0.0, word="good")
+    assert found["val/accuracy"] == 1.0
+    assert found["val/phrase_1_probability"] < 0.1
+    assert found["val/phrase_2_probability"] > 0.9
+
+
+def test_averaged_embeddings_cannot(negations):
+    found, text = outcome(model="average", phrases=PHRASES, train_limit=0, val_limit=0, lr=0.02, epochs=5, word="8")
+    assert found["val/accuracy"] == pytest.approx(0.5)
+    assert found["val/phrase_1_probability"] == pytest.approx(found["val/phrase_2_probability"])
+    assert "“8” is not in the vocabulary" in text
+
+
+def test_vectors_of_the_users_own(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("the 1 0 1\nfilm 0 1 1\n")
+    assert next(task(vectors=str(path), width=3).run(CPU)).facts["vectors"] == {"source": f"file {path}"}
+    with pytest.raises(ValueError, match=r"mine\.txt: line 1 has 3 numbers, not 50"):
+        next(task(vectors=str(path)).run(CPU))
+    path.write_text("FILM 0 1 1\n")
+    with pytest.raises(ValueError, match=r"mine\.txt: has a vector of none of the .* words"):
+        next(task(vectors=str(path), width=3).run(CPU))
+    with pytest.raises(ValueError, match=r"none\.txt: cannot be read"):
+        next(task(vectors=str(tmp_path / "none.txt")).run(CPU))
+
+
+def test_an_empty_phrase_is_named():
+    with pytest.raises(ValueError, match="a text is empty"):
+        next(task(phrases=[" "]).run(CPU))

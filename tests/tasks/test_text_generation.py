@@ -1,0 +1,159 @@
+"""That every hyperparameter of text generation reaches what it is meant for, and that levels are judged by the same measure."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+
+from ddl import config
+from ddl.devices import Device
+from ddl.tasks.text_generation import TextGeneration
+
+CPU = Device(torch.device("cpu"))
+TINY = {
+    "seed": 3,
+    "content": "sample",
+    "limit": 6000,
+    "words": 200,
+    "subwords": 150,
+    "embedding": 8,
+    "hidden": 16,
+    "layers": 1,
+    "dropout": 0.1,
+    "length": 20,
+    "context": 10,
+    "lr": 0.02,
+    "batch_size": 16,
+    "epochs": 1,
+    "temperatures": [0.5, 1.0],
+    "texts": 3,
+    "text_length": 60,
+    "references": 3,
+}
+
+
+def task(**changed) -> TextGeneration:
+    values = yaml.safe_load((config.FOLDER / "task" / "text_generation.yaml").read_text())
+    del values["class"]
+    return TextGeneration(**values | TINY | changed)
+
+
+def outcome(**changed) -> tuple[dict[str, float], str]:
+    *_, progress = task(**changed).run(CPU)
+    return {name: value for name, value in progress.metrics.items() if not name.startswith("time/")}, progress.texts["texts.txt"]
+
+
+CHANGES = {
+    "seed": 4,
+    "limit": 7000,
+    "held_out": 0.2,
+    "level": "word",
+    "embedding": 10,
+    "hidden": 20,
+    "layers": 2,
+    "dropout": 0.3,
+    "length": 30,
+    "context": 2,
+    "lr": 0.01,
+    "clip": 0.1,
+    "batch_size": 8,
+    "epochs": 2,
+    "temperatures": [0.5, 2.0],
+    "prompt": "HAMLET",
+    "texts": 4,
+    "text_length": 80,
+}
+
+
+@pytest.fixture(scope="module")
+def unchanged():
+    torch.set_num_threads(1)
+    return outcome()
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_hyperparameter_makes_a_difference(name, unchanged):
+    assert outcome(**{name: CHANGES[name]}) != unchanged
+
+
+def test_no_hyperparameter_is_left_out():
+    here = {"script", "content", "words", "subwords", "references"}  # tests of their own, below
+    assert {item.name for item in dataclasses.fields(TextGeneration)} == CHANGES.keys() | here
+
+
+@pytest.mark.parametrize(("level", "size"), [("word", "words"), ("subword", "subwords")])
+def test_the_size_of_a_vocabulary(level, size):
+    assert next(task(level=level, **{size: 120}).run(CPU)).facts["vocabulary"] == 120
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A text of the user's own that can be learnt by heart."""
+    path = tmp_path / "script.txt"
+    path.write_text("ARYA. Valar morghulis.\nJAQEN. Valar dohaeris, girl.\n" * 60)
+    return path
+
+
+def test_a_script_of_the_users_own_is_no_stand_in(script):
+    data = next(task(script=str(script)).run(CPU)).facts["data"]
+    assert (data["name"], data["source"], data["complete"], data["stand_in"]) == ("script.txt", f"file {script}", True, "")
+
+
+def test_the_plays_say_what_they_stand_in_for():
+    data = next(task().run(CPU)).facts["data"]
+    assert (data["name"], data["stand_in"]) == ("plays", "the Game of Thrones script of the study")
+
+
+@pytest.mark.parametrize("level", ["character", "subword"])
+def test_what_can_be_learnt_by_heart_is(script, level):
+    changed = {"epochs": 6, "batch_size": 2, "hidden": 32, "dropout": 0.0, "subwords": 40, "text_length": 150}
+    metrics, texts = outcome(script=str(script), level=level, temperatures=[0.1], prompt="ARYA", **changed)
+    assert metrics["val/bits_per_character"] < 0.3
+    assert metrics["val/bleu4_temperature_0_1"] > 0.8
+    assert "ARYA. Valar morghulis.\nJAQEN. Valar dohaeris, girl.\n" in texts
+
+
+def test_bits_per_character_are_the_loss_over_characters_where_nothing_is_unknown(script):
+    for level in ("character", "subword"):
+        run = task(script=str(script), level=level).run(CPU)
+        first = next(run)
+        assert first.facts["unknown_tokens"] == 0.0
+        *_, last = run
+        bits = last.metrics["val/loss"] / math.log(2) / first.facts["characters_per_token"]
+        assert last.metrics["val/bits_per_character"] == pytest.approx(bits, rel=0.02)
+
+
+def test_a_small_vocabulary_does_not_look_better_for_what_it_leaves_out():
+    """With ten words nearly every token is unknown, and so easily foreseen; spelling them costs."""
+    few, many = (outcome(level="word", words=size, limit=20000, epochs=2)[0] for size in (10, 1000))
+    assert few["val/perplexity"] < 0.2 * many["val/perplexity"]
+    assert few["val/bits_per_character"] > many["val/bits_per_character"]
+
+
+@pytest.mark.parametrize("temperature", [0.0, -0.5])
+def test_a_temperature_that_is_not_above_0_is_refused(temperature):
+    with pytest.raises(ValidationError, match=r"temperatures\.0\s+Input should be greater than 0"):
+        task(temperatures=[temperature])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", r"script\.txt: empty"),
+        ("Käse".encode("latin-1"), r"script\.txt: not UTF-8: byte 0xe4 at 1"),
+        (None, r"script\.txt: cannot be read"),
+    ],
+)
+def test_a_script_that_is_none_is_named(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "script.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        next(task(script=str(tmp_path / "script.txt")).run(CPU))
+
+
+def test_a_character_never_seen_is_named():
+    with pytest.raises(ValueError, match=r"task\.prompt: '\u96ea' never seen"):
+        next(task(prompt="A \u96ea").run(CPU))

@@ -1,0 +1,94 @@
+"""Real processes; only the clock is made up, so that a percentage says how many CPU seconds were counted."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from ddl.telemetry.cpu import LOOK_EVERY_S, Cpu
+
+CHILD = """
+import time
+held = bytearray(100_000_000)
+while time.process_time() < 0.5:
+    pass
+print("worked", flush=True)
+input()
+"""
+"""Works for half a second of CPU time, holding 100 MB, and waits."""
+
+
+@contextmanager
+def child() -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "worked\n"
+        yield process
+    finally:
+        process.communicate("\n")
+
+
+def begun(cores: int) -> Cpu:
+    cpu = Cpu(cores, now=0.0)
+    cpu.read(now=0.0)
+    return cpu
+
+
+def work(seconds: float) -> None:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+def cpu_seconds(reading: dict[str, float], cores: int, seconds: float) -> float:
+    return reading["cpu_utilisation_percent"] / 100 * cores * seconds
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+def test_utilisation_is_of_the_cores_that_were_given(cores: int) -> None:
+    cpu = begun(cores)
+    began = time.process_time()
+    work(0.3)
+    reading = cpu.read(now=2.0)
+    assert 0.28 <= cpu_seconds(reading, cores, 2.0) <= time.process_time() - began + 0.03
+    idle = cpu.read(now=4.0)
+    assert cpu_seconds(idle, cores, 2.0) < 0.1, "each reading is of the time since the one before"
+
+
+def test_resident_memory_in_mb() -> None:
+    cpu = begun(1)
+    before = cpu.read(now=1.0)["memory_peak_mb"]
+    held = bytearray(200_000_000)
+    assert cpu.read(now=2.0)["memory_peak_mb"] == pytest.approx(before + len(held) / 1e6, abs=20)
+
+
+def test_a_child_counts_while_it_lives_and_its_work_when_it_has_ended() -> None:
+    cpu = begun(1)
+    before = cpu.read(now=1.0)["memory_peak_mb"]
+    with child():
+        early = cpu.read(now=2.0)
+        assert early["memory_peak_mb"] < before + 50, "children are looked for now and then only"
+        reading = cpu.read(now=1.0 + LOOK_EVERY_S)
+        assert reading["memory_peak_mb"] > before + 90
+        assert cpu_seconds(reading, 1, LOOK_EVERY_S - 1.0) >= 0.48
+    late = cpu.read(now=2.0 + LOOK_EVERY_S)
+    assert abs(cpu_seconds(late, 1, 1.0)) < 0.3, "nothing is counted twice, or taken back"
+
+
+def test_the_last_reading_misses_no_child() -> None:
+    cpu = begun(1)
+    with child():
+        assert cpu_seconds(cpu.read(now=1.0, last=True), 1, 1.0) >= 0.48
+
+
+def test_a_child_that_was_there_before_is_none_of_the_trial_s() -> None:
+    with child():
+        cpu = begun(1)
+        before = cpu.read(now=1.0)["memory_peak_mb"]
+        reading = cpu.read(now=2.0, last=True)
+        assert reading["memory_peak_mb"] < before + 50
+        assert cpu_seconds(reading, 1, 1.0) < 0.3

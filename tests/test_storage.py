@@ -1,0 +1,282 @@
+"""Runs at a URL: a local folder, and an S3 server on this machine."""
+
+import contextlib
+import json
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+import torch
+from moto.server import ThreadedMotoServer
+
+from ddl import checkpoints
+from ddl.ledger import Ledger, Reader, TrialRow
+from ddl.storage import runs, urls
+from ddl.storage.place import Place, Unreachable
+from ddl.storage.runs import RunStore
+from ddl.storage.trials import TrialStore
+
+SECRET = "canary0secret"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["file", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty folder at a URL."""
+    monkeypatch.setenv("DDL_CACHE", str(tmp_path / "cache"))
+    if request.param == "file":
+        return f"file://{tmp_path}/store"
+    endpoint = request.getfixturevalue("server")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    bucket = f"b{time.time_ns()}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/runs"
+
+
+def state(step: int) -> dict:
+    return {"weights": torch.full((3,), float(step)), "elapsed_s": 1.5 * step}
+
+
+def kept(folder: Path, url: str, *steps: int) -> TrialStore:
+    """A trial that stored these steps and ended."""
+    with TrialStore(folder, "trial", url) as made:
+        for step in steps:
+            made.store(step, state(step))
+            made._wanted.set()
+            while made._copied != f"step-{step:09d}" and not made._error:
+                time.sleep(0.01)
+        made.finish()
+    return made
+
+
+def newest(folder: Path, url: str) -> tuple[int, dict] | None:
+    with TrialStore(folder, "trial", url) as made:
+        return made.newest()
+
+
+def test_another_machine_goes_on_from_the_newest_checkpoint(url, tmp_path):
+    assert newest(tmp_path / "a", url) is None
+    assert kept(tmp_path / "a", url, 1, 2, 3).behind == ""
+    step, found = newest(tmp_path / "b", url)
+    assert (step, found["elapsed_s"]) == (3, 4.5)
+    assert torch.equal(found["weights"], state(3)["weights"])
+    assert checkpoints.newest(tmp_path / "b/checkpoints", "trial")[0] == 3, "it is local now"
+    there = {name.split("/")[1] for name in Place(url).names()}
+    assert there == {"step-000000002", "step-000000003"}, "older ones are removed"
+
+
+def test_the_newer_of_here_and_there(url, tmp_path):
+    kept(tmp_path / "a", url, 3)
+    checkpoints.store(tmp_path / "b/checkpoints", "trial", 5, state(5))
+    checkpoints.store(tmp_path / "c/checkpoints", "trial", 2, state(2))
+    assert newest(tmp_path / "c", url)[0] == 3
+    assert newest(tmp_path / "b", url)[0] == 5
+
+
+def test_a_damaged_copy_falls_back_to_the_one_before_it(url, tmp_path):
+    kept(tmp_path / "a", url, 1, 2)
+    Place(url).write("checkpoints/step-000000002/state.safetensors", b"half")
+    with pytest.warns(UserWarning, match="not a good checkpoint"):
+        assert newest(tmp_path / "b", url)[0] == 1
+
+
+@pytest.mark.parametrize("broken", ["state.safetensors", "manifest.json"])
+def test_a_store_that_fails_while_a_checkpoint_is_copied_keeps_the_one_before(url, tmp_path, monkeypatch, broken):
+    kept(tmp_path / "a", url, 1)
+    real = Place.put
+
+    def put(self: Place, source: Path, name: str) -> None:
+        if name.endswith(f"step-000000002/{broken}"):
+            raise Unreachable(f"{self.url}: no space")
+        real(self, source, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Place, "put", put)
+        made = kept(tmp_path / "a", url, 2)
+    assert "no space" in made.behind
+    assert str(tmp_path / "a") in made.behind
+    assert newest(tmp_path / "b", url)[0] == 1
+    assert kept(tmp_path / "a", url, 3).behind == ""
+    assert newest(tmp_path / "c", url)[0] == 3
+    assert not any("step-000000002" in name for name in Place(url).names()), "the half of one is cleared away"
+
+
+def test_what_a_trial_shows_is_kept_too(url, tmp_path):
+    run = RunStore(tmp_path / "driver", url)
+    figures = tmp_path / "a/trials/t1/figures"
+    figures.mkdir(parents=True)
+    (figures / "digits-001.png").write_bytes(b"PNG")
+    kept(tmp_path / "a/trials/t1", f"{url}/trials/t1", 1)
+    run.collect()
+    assert (tmp_path / "driver/trials/t1/figures/digits-001.png").read_bytes() == b"PNG"
+    assert not (tmp_path / "driver/trials/t1/checkpoints").exists()
+
+
+def test_a_store_that_is_away_stops_no_trial(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/runs"
+    checkpoints.store(tmp_path / "checkpoints", "trial", 1, state(1))
+    assert newest(tmp_path, url)[0] == 1
+    made = kept(tmp_path, url, 2)
+    assert made.behind.startswith(f"only in {socket.gethostname()}:{tmp_path} (")
+    assert checkpoints.newest(tmp_path / "checkpoints", "trial")[0] == 2
+
+
+# A run
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "SETTLE_S", 0.0)
+    monkeypatch.setattr(runs, "PUSH_EVERY_S", 0.05)
+
+
+@contextlib.contextmanager
+def owned(folder: Path, url: str) -> Iterator[RunStore]:
+    store = RunStore(folder, url)
+    store.claim()
+    with store:
+        yield store
+
+
+def begun(folder: Path) -> Ledger:
+    folder.mkdir(parents=True)
+    return Ledger.create(folder, {"sweep": {"name": "s"}}, [TrialRow("t1", 0, "a", {}, {}, 0), TrialRow("t2", 1, "b", {}, {}, 0)])
+
+
+def test_a_runs_ledger_and_report_are_copied_while_it_is_written(url, tmp_path):
+    with begun(tmp_path / "here") as ledger, owned(tmp_path / "here", url) as run:
+        ledger.started("t1", 0, "somewhere")
+        ledger.measured("t1", 1, None, 0.1, {"val/loss": 2.5}, {})
+        ends = time.monotonic() + 20
+        while "ledger.sqlite" not in Place(url).names():
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        ledger.ended("t1", "finished")
+        (tmp_path / "here/report.html").write_text("the report")
+    assert run.behind == ""
+    assert sorted(Place(url).names()) == ["ledger.sqlite", "report.html"], "no lease is left"
+    with owned(tmp_path / "elsewhere", url) as other:
+        other.pull()
+    assert [row.status for row in Reader(tmp_path / "elsewhere").trials()] == ["finished", "planned"]
+    assert Reader(tmp_path / "elsewhere").metrics().value.tolist() == [2.5]
+
+
+def test_the_ledger_that_is_further_wins_and_the_other_is_set_aside(url, tmp_path):
+    with begun(tmp_path / "a") as ledger, owned(tmp_path / "a", url):
+        ledger.event("one", "")
+    with owned(tmp_path / "b", url) as run:
+        run.pull()
+        with Ledger(tmp_path / "b") as ledger:
+            ledger.event("two", "")
+    with owned(tmp_path / "a", url) as run:
+        run.pull()
+    assert Reader(tmp_path / "a").events().kind.tolist() == ["one", "two"]
+    assert (tmp_path / "a/ledger.sqlite.aside").exists()
+    with Ledger(tmp_path / "a") as ledger:
+        ledger.event("three", "")
+    with owned(tmp_path / "a", url) as run:
+        run.pull()
+        assert Reader(tmp_path / "a").events().kind.tolist() == ["one", "two", "three"], "the local one is further"
+
+
+def test_one_driver_at_a_time(url, tmp_path):
+    second = pytest.raises(ValueError, match=r"another driver, on .*, has this run")
+    with begun(tmp_path / "a"), owned(tmp_path / "a", url), second, owned(tmp_path / "b", url):
+        pass
+    with owned(tmp_path / "b", url):
+        pass
+
+
+def test_a_lease_that_nobody_renews_is_void(url, tmp_path):
+    lease = {"owner": "gone", "host": "h", "at": time.time() - runs.LEASE_S - 1}
+    Place(url).write("lease.json", json.dumps(lease).encode())
+    with owned(tmp_path, url):
+        pass
+    Place(url).write("lease.json", b'{"own')
+    with owned(tmp_path, url):
+        pass
+
+
+def test_a_driver_that_was_overtaken_writes_nothing_any_more(url, tmp_path):
+    with begun(tmp_path / "a") as ledger:
+        with owned(tmp_path / "a", url) as run:
+            other = {"owner": "another", "host": "h", "at": time.time()}
+            monkey = Place(url)
+            for _ in range(50):  # it may be renewing just now
+                monkey.write("lease.json", json.dumps(other).encode())
+                time.sleep(0.02)
+            before = monkey.read("ledger.sqlite")
+            ledger.event("late", "")
+        assert "another driver, on h, has this run" in run.behind
+    assert monkey.read("ledger.sqlite") == before
+
+
+def test_there_is_no_run_to_resume(url, tmp_path):
+    with owned(tmp_path, url) as run, pytest.raises(ValueError, match=r"no ledger\.sqlite in it, so it is no run"):
+        run.pull()
+
+
+# The URL
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"s3://me:{SECRET}@bucket/runs", "holds no user, password or options"),
+        (f"s3://bucket/runs?key={SECRET}", "holds no user, password or options"),
+        (f"simplecache::s3://{SECRET}", "holds no user, password or options"),
+        ("nonsense://bucket/runs", "no store that can be used"),
+    ],
+)
+def test_a_url_with_a_secret_or_without_a_store_is_refused(url, said):
+    assert said in urls.problem(url)
+    assert f"{SECRET}@" not in urls.problem(url)
+    assert f"key={SECRET}" not in urls.problem(url)
+
+
+def test_a_url_and_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDL_CACHE", str(tmp_path))
+    assert urls.problem("s3://bucket/runs") == urls.problem("file:///mnt/runs") == ""
+    assert urls.is_url("s3://bucket/runs")
+    assert not urls.is_url("runs/a")
+    assert urls.folder("s3://bucket/runs") == urls.folder("s3://bucket/runs/") != urls.folder("s3://bucket/other")
+    assert urls.local_run("s3://bucket/runs/mnist/2026-01-01-000000") == urls.folder("s3://bucket/runs") / "mnist/2026-01-01-000000"
+
+
+def test_no_secret_reaches_what_is_kept(url, tmp_path):
+    with begun(tmp_path / "a"), owned(tmp_path / "a", url):
+        pass
+    kept(tmp_path / "a/trials/t1", f"{url}/trials/t1", 1)
+    for path in [*tmp_path.rglob("*.sqlite"), *tmp_path.rglob("*.json")]:
+        assert SECRET.encode() not in path.read_bytes()
+    assert all(SECRET.encode() not in (Place(url).read(name) or b"") for name in Place(url).names())
+
+
+def test_a_copy_of_the_ledger_is_whole_though_a_transaction_is_open(url, tmp_path):
+    with begun(tmp_path / "a") as ledger:
+        ledger._db.execute("BEGIN IMMEDIATE")
+        ledger._db.execute("INSERT INTO events (at, kind, detail) VALUES (0, 'half', '')")
+        with owned(tmp_path / "a", url):
+            time.sleep(0.2)
+        ledger._db.rollback()
+    with sqlite3.connect(tmp_path / "check.sqlite") as _:
+        Place(url).get("ledger.sqlite", tmp_path / "check.sqlite")
+    assert runs._events(tmp_path / "check.sqlite") == 0
