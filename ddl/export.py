@@ -97,6 +97,7 @@ def _write(predictor: Predictor, folder: Path) -> list[Path]:
     with torch.no_grad():
         exported = torch.export.export(module, (_rows(predictor, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.export.save(exported, program)
+    weights.chmod(0o644)  # safetensors lets only its owner read it
 
     emptied = copy.deepcopy(module)
     for tensor in [*emptied.parameters(), *emptied.buffers()]:
