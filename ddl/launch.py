@@ -29,7 +29,6 @@ def parser() -> argparse.ArgumentParser:
         help="train a trial's first steps again from its record; exit 1 where they do not agree bit for bit",
     )
     what.add_argument("--publish", metavar="RUN", type=Path, help="replay a run into W&B")
-    what.add_argument("--export", metavar=("RUN", "TRIAL_ID"), nargs=2, help="write a trained trial's model, to be used without ddl")
     parse.add_argument(
         "--report",
         metavar="RUN",
@@ -37,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         help="write the report of a run again, or of several beside each other; with --publish RUN: that run's, as a W&B Report",
     )
+    what.add_argument("--export", metavar=("RUN", "TRIAL_ID"), nargs=2, help="write a trained trial's model, to be used without ddl")
     what.add_argument("--prepare-data", metavar="NAME", nargs="+", help="fetch and verify whole data sets")
     parse.add_argument(
         "--scale",
@@ -102,15 +102,15 @@ def _do(given: argparse.Namespace, command: str) -> int:
         for folder in run.Run(given.publish).folders or [given.publish]:
             _publish(folder, given.report is not None)
         return 0
+    if given.reproduce:
+        from ddl.reproduce import reproduce
+
+        return 0 if reproduce(given.reproduce, given.steps) else FAILED
     if given.export:
         from ddl.export import export
 
         print(export(Path(given.export[0]), given.export[1]))
         return 0
-    if given.reproduce:
-        from ddl.reproduce import reproduce
-
-        return 0 if reproduce(given.reproduce, given.steps) else FAILED
     if given.report:
         path = given.report[0] / "report.html" if len(given.report) == 1 else Path(given.out) / "report.html"
         folders = [folder for one in given.report for folder in run.Run(one).folders or [one]]

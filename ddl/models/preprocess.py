@@ -40,14 +40,11 @@ class Resize(nn.Module):
 
 
 class Unit(nn.Module):
-    """Images [n, c, h, w], 0..255 of any type, to fp32 in 0..1, resized to `size` x `size` (bilinear) where they are not so large."""
+    """Images [n, c, h, w], 0..255 of any type, to fp32 [n, c, size, size] in 0..1 (`Resize`)."""
 
     def __init__(self, size: int):
         super().__init__()
-        self.size = size
+        self.resize = Resize(size)
 
     def forward(self, images: Tensor) -> Tensor:
-        pixels = images.float() / 255
-        if pixels.shape[-2:] == (self.size, self.size):
-            return pixels
-        return F.interpolate(pixels, size=(self.size, self.size), mode="bilinear", align_corners=False)
+        return self.resize(images) / 255

@@ -40,8 +40,8 @@ class Assignment:
 
     `cpus` and `gpus` are each worker's, where several (from `min_workers` to `num_workers`) train the one trial. `changed` are
     hyperparameters that a search has given it since, already in `task`. With `store_measured` there is a checkpoint for every
-    measurement. `url` is where its files are kept besides; empty for nowhere else. `latency` is how closely to time what came of it
-    (`telemetry.latency.take`).
+    measurement. `url` is where its files are kept besides; empty for nowhere else. `latency` is how closely to time what came
+    of it (`telemetry.latency.take`).
     """
 
     trial_id: str
@@ -123,10 +123,10 @@ def _train(
     used = saved.get("usage") if saved else None
     reported = stored = began = time.monotonic()
     unsaved: Progress | None = None
-    final: Progress | None = None
     # Of a checkpoint that says nothing of it, the time is known and no more.
     sampler = Sampler(device, assignment.cpus, min(assignment.gpus, 1), Usage.of(used) if used else Usage(before_s))
     first = FirstSteps(0 if saved else STEPS)
+    final: Progress | None = None
 
     def store(progress: Progress) -> None:
         elapsed_s = before_s + time.monotonic() - began
@@ -181,11 +181,12 @@ def _train(
             status, reason, metrics = "failed", _reason(error), {}
     # Of several workers one may have failed alone; the others would not join it in the sum.
     usage = sampler.metrics() if status == "finished" or device.world_size == 1 else last.usage
-    if status == "finished" and final is not None and device.rank == 0:
-        timed = latency.take(final.predictor, device, assignment.latency, getattr(assignment.task, "precision", "fp32"))
-        if timed.facts:
-            yield replace(last, kind="measured", facts={"latency": timed.facts})
-        metrics |= timed.metrics
+    # Who has a part of every parameter would need all others to put a model together.
+    if status == "finished" and final is not None and device.rank == 0 and not device.shards:
+        latencies = latency.take(final.predictor, device, assignment.latency, getattr(assignment.task, "precision", "fp32"))
+        metrics |= latencies.metrics
+        if latencies.facts:
+            yield replace(last, kind="measured", facts={"latency": latencies.facts})
     yield replace(last, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
 
 

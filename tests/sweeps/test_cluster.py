@@ -13,6 +13,8 @@ from ddl.ledger import Reader
 
 from .command import ANYWHERE, PLUGIN, ROOT, launch, run_folder, start, wait_until
 
+pytestmark = pytest.mark.xdist_group("cluster")  # one cluster, whatever runs beside it
+
 RAY = str(Path(sys.executable).with_name("ray"))
 RACE = str(PLUGIN / "race.yaml")
 STRANGER = {"RAY_AUTH_TOKEN": "cd" * 32, "RAY_NUM_REDIS_GET_RETRIES": "2"}
