@@ -78,7 +78,8 @@ def _trained(about: Mapping[str, Any], row: TrialRow, folder: Path) -> tuple[int
         raise ValueError(f"{folder / 'checkpoints'}: holds no good checkpoint. Copy the run's whole folder, or train the trial again.")
     module, _, name = about["task_class"].rpartition(".")
     cls: type[Task] = getattr(importlib.import_module(module), name)
-    task = with_precision(cls(**row.task), about["plan"]["precision"])
+    changed = (row.facts or {}).get("changed", {})  # by a search, while it trained
+    task = with_precision(cls(**{**row.task, **changed}), about["plan"]["precision"])
     progress = next(task.run(Device(torch.device("cpu")), found[1]["task"]), None)
     predictor = progress.predictor() if progress else None
     if progress is None or predictor is None:
@@ -96,6 +97,7 @@ def _write(predictor: Predictor, folder: Path) -> list[Path]:
     with torch.no_grad():
         exported = torch.export.export(module, (_rows(predictor, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.export.save(exported, program)
+    weights.chmod(0o644)  # safetensors lets only its owner read it
 
     emptied = copy.deepcopy(module)
     for tensor in [*emptied.parameters(), *emptied.buffers()]:

