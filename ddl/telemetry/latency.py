@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddl.devices import Device
@@ -220,6 +219,8 @@ class _Timed:
 def _time(predictor: Predictor, device: Device, forms: Sequence[str], batch: int, depth: Depth, left_out: dict[str, str]) -> list[_Timed]:
     """The forms that agree with the first, timed in turn; none where eager fp32 is too slow. Why a form is left out goes
     into `left_out`."""
+    from torch.utils.benchmark import Timer  # it looks for CUDA's compiler, and says on standard error what it finds
+
     # No two rows are alike, and each is as valid as the example.
     inputs = torch.cat([torch.roll(predictor.example, shift, dims=-1) for shift in range(batch)]).to(device.torch)
     timed: list[_Timed] = []
