@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import psutil
-from ray.cluster_utils import Cluster
 
 from ddl.ledger import Reader, TrialRow
 from ddl.sweeps.plan import makespan
@@ -35,6 +34,9 @@ def main() -> None:
     parse.add_argument("--shortest", type=float, default=5.0, help="seconds of the shortest trial")
     parse.add_argument("--longest", type=float, default=35.0, help="seconds of the longest trial")
     given = parse.parse_args()
+    # After ddl.sweeps, which says how Ray is to be used: Ray reads that when it is imported.
+    from ray.cluster_utils import Cluster
+
     draw = random.Random(0)
     lengths = sorted({round(draw.uniform(given.shortest, given.longest), 4) for _ in range(given.trials)}, key=lambda _: draw.random())
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
     {"sharding"},
-    {"progress", "devices", "yamlfile", "ledger", "provenance", "figures"},
+    {"progress", "devices", "yamlfile", "ledger", "provenance", "figures", "ray_private"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry"},
     {"storage"},
     {"learners", "rl"},
@@ -31,7 +31,7 @@ READERS = {"reports", "tracking"}
 """Rooms that read the ledger and know nothing else of what happened. Only the driver, the command and its library import them."""
 
 OWNERS = {
-    "ray": ["ddl/sweeps/ray_*.py", "ddl/rl/*"],
+    "ray": ["ddl/ray_private.py", "ddl/sweeps/ray_*.py", "ddl/rl/*"],
     "wandb": ["ddl/tracking/*", "ddl/reports/wandb_report.py"],
     "optuna": ["ddl/sweeps/search.py"],
     "wandb_workspaces": ["ddl/reports/wandb_report.py"],
@@ -145,7 +145,11 @@ def tree(tmp_path: Path) -> Path:
         ("ddl/tracking/a.py", "from ddl.reports import model", "ddl/tracking/a.py:1: tracking imports ddl.reports.model"),
         ("ddl/sweeps/space.py", "from ddl.reports import model", "ddl/sweeps/space.py:1: sweeps imports ddl.reports.model"),
         ("ddl/sweeps/space.py", "from ddl.nothing import a", "ddl/sweeps/space.py:1: sweeps imports ddl.nothing.a"),
-        ("ddl/sweeps/executors.py", "import ray.tune", "ddl/sweeps/executors.py:1: ray belongs to ddl/sweeps/ray_*.py and ddl/rl/*"),
+        (
+            "ddl/sweeps/executors.py",
+            "import ray.tune",
+            "ddl/sweeps/executors.py:1: ray belongs to ddl/ray_private.py and ddl/sweeps/ray_*.py and ddl/rl/*",
+        ),
         ("ddl/run.py", "def go():\n    import wandb", "ddl/run.py:2: wandb belongs to ddl/tracking/* and ddl/reports/wandb_report.py"),
         ("ddl/devices.py", "from pynvml import nvmlInit", "ddl/devices.py:1: pynvml belongs to ddl/telemetry/*"),
         ("launch.py", "from hydra import main", "launch.py:1: hydra belongs to ddl/config.py"),

@@ -5,7 +5,6 @@ between them. Both give the same numbers.
 """
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -29,22 +28,16 @@ ATTEMPTS = 5
 @contextlib.contextmanager
 def private_ray(cpus: int) -> Iterator[None]:
     """Ray on this machine alone, for as long as it is needed, unless this process has one already."""
-    for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}.items():
+    for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_AUTH_MODE": "token"}.items():
         os.environ.setdefault(name, value)
     import ray
+
+    from ddl import ray_private
 
     if ray.is_initialized():
         yield
         return
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        object_store_memory=128 * 2**20,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
-    )
+    ray_private.start(cpus, 0, {}, quiet=True)
     try:
         yield
     finally:

@@ -21,10 +21,10 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 from ray.tune.search import Searcher
 
-from ddl import checkpoints
+from ddl import checkpoints, ray_private
 from ddl.config import ConfigError
 from ddl.precision import Probe
-from ddl.sweeps import RAY_SETTINGS, ray_preemption, ray_private
+from ddl.sweeps import RAY_SETTINGS, ray_preemption
 from ddl.sweeps.executors import Capacity, local_capacity
 from ddl.sweeps.handover import Handover
 from ddl.sweeps.ray_schedulers import CHANGED, PERCENT
@@ -65,7 +65,7 @@ class RayExecutor:
             _connect(self._address, self._packages)
             return self
         here = local_capacity()
-        ray_private.start(here, {LEADER: here.cpus})
+        ray_private.start(here.cpus, here.gpus, {LEADER: here.cpus})
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -7,17 +7,17 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ddl.sweeps.ray_private import keep_token
+from ddl.ray_private import keep_token
 from tests.sweeps.command import ROOT
 
 LOOK = """
 import ray  # before ddl says how it wants it, as a notebook might
 import json, os, psutil
 from pathlib import Path
-from ddl.sweeps.executors import Capacity
-from ddl.sweeps import ray_private
+import ddl.sweeps  # whose settings these are
+from ddl import ray_private
 
-ray_private.start(Capacity(1, 1, 0, 1, 0), {})
+ray_private.start(1, 0, {})
 ray.get(ray.remote(lambda: None).remote())
 started = psutil.Process().children(recursive=True)
 sockets = [s.laddr.ip for p in started for s in p.net_connections("tcp") if s.status == "LISTEN"]

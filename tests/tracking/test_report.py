@@ -93,7 +93,10 @@ def test_a_report_alone_takes_runs_as_before(run: Path, tmp_path: Path, capsys: 
         (["--sweep", "augmentation", "--report"], "--report does not go with --sweep. It takes runs alone, or goes with --publish RUN."),
         (["--list", "--report", "a"], "--report does not go with --list. It takes runs alone, or goes with --publish RUN."),
         (["--publish", "a", "--steps", "3"], "--steps belongs to --reproduce."),
-        ([], "nothing to do: name one of --sweep, --list, --resume, --reproduce, --publish, --export, --prepare-data, --report. See --help."),
+        (
+            [],
+            "nothing to do: name one of --sweep, --list, --resume, --reproduce, --publish, --export, --prepare-data, --report. See --help.",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_a_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

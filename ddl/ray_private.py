@@ -1,6 +1,7 @@
 """A Ray cluster of this machine's own: it listens on the loopback device alone, and asks for a token even there."""
 
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -14,11 +15,10 @@ import ray
 from ray._private import ray_constants
 from ray._raylet import Config  # type: ignore[attr-defined]  # its stub leaves it out
 
-from ddl.sweeps.executors import Capacity
 
-
-def start(here: Capacity, resources: Mapping[str, float]) -> None:
-    """Start it and connect this process to it. `resources` are those it has besides cores and GPUs."""
+def start(cpus: int, gpus: int, resources: Mapping[str, float], quiet: bool = False) -> None:
+    """Start it and connect this process to it. `resources` are those it has besides cores and GPUs. `quiet`: nothing that its
+    processes print comes out here."""
     # Workers find what this process finds: the package where it is not installed, and a notebook's own modules.
     os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     if not os.environ.get("RAY_AUTH_TOKEN") and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
@@ -29,12 +29,14 @@ def start(here: Capacity, resources: Mapping[str, float]) -> None:
         with our_settings():
             ray.init(
                 address="local",
-                num_cpus=here.cpus,
-                num_gpus=here.gpus,
+                num_cpus=cpus,
+                num_gpus=gpus,
                 resources=dict(resources),
                 include_dashboard=False,
                 # Nothing large passes through it: workers get names and numbers, and load data themselves.
                 object_store_memory=128 * 2**20,
+                log_to_driver=not quiet,
+                logging_level=logging.ERROR if quiet else logging.INFO,
                 _node_ip_address="127.0.0.1",
             )
     finally:
