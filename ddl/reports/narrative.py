@@ -26,8 +26,7 @@ class Plan:
 def notice(data: Sequence[DataSet]) -> str:
     """What must not be overlooked about the data; "" where they are complete and the real thing."""
     said = []
-    for d in data:
-        amount = _amount(d)
+    for d, amount in _together(data):
         if d.stand_in:
             said.append(f"The data are {d.name} ({d.source}) and only stand in for {d.stand_in}{amount}.")
         elif not d.complete:
@@ -37,7 +36,7 @@ def notice(data: Sequence[DataSet]) -> str:
 
 def caption(data: Sequence[DataSet]) -> str:
     """For under every table and figure where the data are not the whole, real thing."""
-    return "; ".join(f"Data: {d.label}" for d in data if not d.genuine)
+    return "; ".join(f"Data: {d.label}" for d, _ in _together(data) if not d.genuine)
 
 
 def answer(measured: Measured, mode: str) -> str:
@@ -68,7 +67,7 @@ def setting(measured: Measured, statuses: Mapping[str, int], scale: str) -> str:
         else f", {count(trials, 'trial')}"
     )
     text += f" at {scale} scale" if scale else ""
-    text += f", on {'; '.join(d.label + _amount(d) for d in measured.data)}" if measured.data else ""
+    text += f", on {'; '.join(d.label + amount for d, amount in _together(measured.data))}" if measured.data else ""
     others = [f"{n} {status}" for status, n in statuses.items() if n and status != "finished"]
     return f"{text}. {statuses['finished']:,} of {count(trials, 'trial')} finished{''.join(f', {o}' for o in others)}."
 
@@ -163,6 +162,17 @@ def reproduce(
     ]
     facts += [("Data", f"{d.label}{_amount(d)}" + (f", sha256 {d.sha256}" if d.sha256 else "")) for d in data]
     return tuple((label, text) for label, text in facts if text)
+
+
+def _together(data: Sequence[DataSet]) -> list[tuple[DataSet, str]]:
+    """Each kind of data once, with the amounts that configurations took of it: windows of other lengths make other numbers of
+    examples of one text."""
+    amounts: dict[str, list[str]] = {}
+    kinds: dict[str, DataSet] = {}
+    for d in data:
+        kinds.setdefault(d.label, d)
+        amounts.setdefault(d.label, []).append(_amount(d))
+    return [(d, " or".join(dict.fromkeys(filter(None, amounts[label])))) for label, d in kinds.items()]
 
 
 def _amount(data: DataSet) -> str:

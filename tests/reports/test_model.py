@@ -3,7 +3,8 @@ import math
 import pytest
 
 from ddl.ledger import Ledger, Reader, TrialRow
-from ddl.reports import model
+from ddl.reports import model, narrative
+from ddl.reports.measures import DataSet
 
 from .synthetic import GENUINE, SAMPLE, create_agents
 
@@ -280,3 +281,10 @@ def test_the_report_says_whether_latencies_repeat(make_run, noise, said):
     assert "latency/p99_ms_batch1" not in run.costs
     assert not any("latency" in panel.metric for panel in run.panels)
     assert "Latencies" not in model.build([make_run({"none": 0.8})]).runs[0].method
+
+
+def test_one_text_in_windows_of_several_lengths_is_named_once():
+    data = [DataSet("plays", "bundled sample", False, "a script", "ab", train, 2) for train in (14, 15, 14)]
+    assert narrative.caption(data) == "Data: plays (stand-in for a script), bundled sample"
+    assert narrative.notice(data).count("stand in for a script") == 1
+    assert "(14 train + 2 val examples) or (15 train + 2 val examples)" in narrative.notice(data)
