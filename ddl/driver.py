@@ -87,7 +87,9 @@ def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor,
     )
     live = Live([one.folder for one, _ in under], top / "report.html")
     with Progress(console, shown, to_draw, earlier, concurrent) as progress:
-        limit = concurrent if any(plan.share.num_workers > 1 for _, plan in under) else None
+        # What a search draws should not wait, drawn, for a place: the more has ended, the better it draws.
+        limited = any(plan.share.num_workers > 1 or one.job.search for one, plan in under)
+        limit = concurrent if limited else None
         reports = place.run(_assignments(queue, under, owners, progress), limit)
         best: dict[str, list[float]] = {}
         with contextlib.closing(reports):  # type: ignore[type-var]

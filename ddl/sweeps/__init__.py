@@ -8,6 +8,8 @@ RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune starts one process after another where only one trial may wait: a large cluster then fills slowly, and never quite.
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # signs of life carry no metric
 }
 os.environ |= RAY_SETTINGS

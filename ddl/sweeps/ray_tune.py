@@ -175,7 +175,7 @@ def _place(module: ModuleType) -> str:
 
 
 class _Next(Searcher):
-    """Gives Tune the next trial when it has room for one. There are never more trials in Tune than it can start."""
+    """Gives Tune the next trial when it asks for one: few wait in Tune, however many a sweep has."""
 
     def __init__(self, handover: Handover) -> None:
         super().__init__()
