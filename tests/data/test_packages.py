@@ -1,4 +1,5 @@
 import hashlib
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -83,6 +84,16 @@ def test_pip_refuses_another_wheel_than_the_checked_one(wheel, tmp_path):
 
 
 def test_pip_without_pip(tmp_path, monkeypatch):
-    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages.importlib.metadata, "distributions", lambda name: iter(()))
     with pytest.raises(Unavailable, match="no pip"):
         pip_download("tinydata==1.0.0", SHA256, tmp_path)
+
+
+def test_fetching_by_pip_leaves_setuptools_usable(wheel, tmp_path):
+    # In a process of its own, since imports are remembered.
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    fetch = f"from ddl.data.packages import pip_download; pip_download('tinydata==1.0.0', '{sha256}', pathlib.Path('.'))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import pathlib; {fetch}; import setuptools"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
