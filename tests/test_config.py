@@ -478,7 +478,7 @@ def test_a_class_from_anywhere_else(ask, own, cls):
     ("cls", "said"),
     [
         ("ddl.tasks.task.Task", "ddl.tasks.task.Task is not a Task that can be run."),
-        ("ddl.tasks.classification.SGD", "ddl.tasks.classification.SGD is not a Task that can be run."),
+        ("ddl.tasks.classification.ConvNet", "ddl.tasks.classification.ConvNet is not a Task that can be run."),
         ("ddl.tasks.classification.torch", "ddl.tasks.classification.torch is not a Task that can be run."),
         ("ddl.tasks.nothing.X", "ddl.tasks.nothing.X cannot be imported (ModuleNotFoundError: No module named 'ddl.tasks.nothing')."),
         (

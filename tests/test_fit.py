@@ -15,6 +15,7 @@ from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.fit import fit
 from ddl.learners.learner import Batch, Learner, Pipeline
+from ddl.learners.network import Network
 from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
 from ddl.precision import Precision
@@ -39,11 +40,9 @@ def classifier(weights: int = 0) -> Classifier:
     torch.manual_seed(weights)
     model = ConvNet(1, 8, 3, widths=[4], convolutions=1, dense=8, dropout=0.3, batch_norm_layers=1, initialisation="glorot")
     return Classifier(
-        model,
-        lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+        Network(model, lambda parameters: torch.optim.Adam(parameters, lr=0.01), Precision.parse("fp32"), CPU),
         training=lambda images: STRENGTHS["aggressive"](images.float()) / 255,
         evaluation=lambda images: images.float() / 255,
-        precision=Precision.parse("fp32"),
         device=CPU,
     )
 
@@ -363,11 +362,9 @@ def test_a_rate_far_too_high_diverges_for_real():
     torch.manual_seed(0)
     model = ConvNet(1, 8, 3, widths=[8], convolutions=2, dense=8, dropout=0.0, batch_norm_layers=0, initialisation="glorot")
     learner = Classifier(
-        model,
-        lambda parameters: torch.optim.SGD(parameters, lr=1000.0),
+        Network(model, lambda parameters: torch.optim.SGD(parameters, lr=1000.0), Precision.parse("fp32"), CPU),
         training=lambda images: images.float(),
         evaluation=lambda images: images.float(),
-        precision=Precision.parse("fp32"),
         device=CPU,
     )
     with pytest.raises(Diverged, match="training loss"):

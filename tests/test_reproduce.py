@@ -25,7 +25,7 @@ from ddl.tasks.classification import Classification
 
 TINY = {
     "seed": 3, "content": "sample", "train_limit": 96, "val_limit": 16, "widths": [4, 6], "convolutions": 1, "dense": 8, "dropout": 0.1,
-    "optimiser": "sgd", "lr": 0.05, "batch_size": 4, "precision": "auto",
+    "optimiser": "sgd", "lr": 0.05, "batch_size": 4, "schedule": "constant", "precision": "auto",
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from ddl import checkpoints
 from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.fit import fit
+from ddl.learners.network import Network
 from ddl.learners.supervised import Classifier
 from ddl.precision import Precision
 from ddl.progress import Progress, State
@@ -52,11 +53,11 @@ class Blocks(nn.Module):
 def learner(device: Device, normalised: bool = False, precision: str = "fp32", weights: int = 0) -> Classifier:
     torch.manual_seed(weights)
     return Classifier(
-        Blocks(normalised),
-        lambda parameters: torch.optim.Adam(parameters, lr=0.01, fused=True),
+        Network(
+            Blocks(normalised), lambda parameters: torch.optim.Adam(parameters, lr=0.01, fused=True), Precision.parse(precision), device
+        ),
         training=lambda images: images.float() / 255,
         evaluation=lambda images: images.float() / 255,
-        precision=Precision.parse(precision),
         device=device,
     )
 
@@ -102,8 +103,8 @@ def work(rank: int, folder: Path) -> None:
         device = Device(CPU.torch, rank, 2, strategy)
         found: dict[str, object] = {}
         made = learner(device)
-        found["elements"] = sum(p.to_local().numel() if device.shards else p.numel() for p in made._module.parameters())
-        found["parameters"] = sum(parameter.numel() for parameter in made._module.parameters())
+        found["elements"] = sum(p.to_local().numel() if device.shards else p.numel() for p in made._network.module.parameters())
+        found["parameters"] = sum(parameter.numel() for parameter in made._network.module.parameters())
         found["metrics"] = measured(run(made, device))
         found["state"] = copy.deepcopy(device.gather(made.state_dict()))
         predictor = made.predictor()
@@ -166,7 +167,7 @@ def test_the_losses_are_those_of_one_process_at_the_same_global_batch(found):
 
 
 def test_fsdp_shares_the_parameters_out(found):
-    whole = sum(parameter.numel() for parameter in learner(CPU)._module.parameters())
+    whole = sum(parameter.numel() for parameter in learner(CPU)._network.module.parameters())
     assert found["parameters"] == whole
     if found["strategy"] == "ddp":
         assert found["elements"] == whole

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from ddl.devices import Device
 from ddl.learners.gallery import Gallery
 from ddl.learners.learner import Batch, Learner
-from ddl.learners.network import MakeOptimiser, Network
-from ddl.precision import Precision
+from ddl.learners.network import Network
 from ddl.progress import Diverged, State
 
 REAL = 0.9
@@ -24,18 +23,10 @@ class Game:
     """A generator and a discriminator and what either loses (Goodfellow et al. 2014, arXiv:1406.2661; the generator's loss is the
     non-saturating one). Raises ValueError where the processes of a trial would share out the parameters."""
 
-    def __init__(
-        self,
-        generator: nn.Module,
-        discriminator: nn.Module,
-        optimiser: MakeOptimiser,
-        precision: Precision,
-        device: Device,
-    ):
+    def __init__(self, generator: Network, discriminator: Network, device: Device):
         if device.shards:
             raise ValueError("strategy fsdp: the discriminator computes outside of its own training too. Take ddp for a GAN.")
-        self.generator = Network(generator, optimiser, precision, device)
-        self.discriminator = Network(discriminator, optimiser, precision, device)
+        self.generator, self.discriminator = generator, discriminator
 
     def train(self) -> None:
         self.generator.train()
@@ -76,7 +67,6 @@ class Adversarial(Learner):
     def __init__(self, game: Game, prepare: nn.Module, latent: int, gallery: Gallery, grace_steps: int, device: Device):
         self._game, self._prepare, self._latent = game, prepare, latent
         self._gallery, self._grace_steps, self._device = gallery, grace_steps, device
-        self._steps = 0
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         images = self._prepare(batch[0])
@@ -85,7 +75,6 @@ class Adversarial(Learner):
         discriminator_loss = self._game.discriminate(images, generated)
         loss = self._game.deceive(generated)
         self._game.generator.minimise(loss)
-        self._steps += 1
         generator_loss = loss.detach()
         return {
             "loss": generator_loss + discriminator_loss,
@@ -100,8 +89,9 @@ class Adversarial(Learner):
             verdict.real(self._prepare(inputs), classes)
         found = dict(verdict.results())
         share = found["largest_class_share"]
-        if self._steps >= self._grace_steps and share >= COLLAPSED:
-            raise Diverged(f"the generator has collapsed: {share:.0%} of its images are of one class after {self._steps} steps")
+        steps = self._game.generator.steps
+        if steps >= self._grace_steps and share >= COLLAPSED:
+            raise Diverged(f"the generator has collapsed: {share:.0%} of its images are of one class after {steps} steps")
         yield from found.items()
 
     @torch.no_grad()
@@ -109,8 +99,7 @@ class Adversarial(Learner):
         yield from self._gallery.show(partial(self._game.generator.through, self._game.generator.trained()), epoch)
 
     def state_dict(self) -> State:
-        return {"game": self._game.state_dict(), "steps": self._steps}
+        return self._game.state_dict()
 
     def load_state_dict(self, state: State) -> None:
-        self._game.load_state_dict(state["game"])
-        self._steps = state["steps"]
+        self._game.load_state_dict(state)

@@ -11,12 +11,10 @@ from ddl import figures
 from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.learners.learner import Batch, Learner, Pipeline
-from ddl.learners.network import MakeOptimiser, Network
+from ddl.learners.network import Network
 from ddl.metrics.images import squared_error
 from ddl.metrics.means import Means
 from ddl.metrics.probe import linear_probe
-from ddl.models.autoencoders import Autoencoder
-from ddl.precision import Precision
 from ddl.progress import State
 
 ENCODED_AT_ONCE = 1024
@@ -38,18 +36,15 @@ class Compressor(Learner):
 
     def __init__(
         self,
-        model: Autoencoder,
-        optimiser: MakeOptimiser,
+        network: Network,
         prepare: nn.Module,
         train: Split,
         classes: int,
         shown: Tensor,
-        precision: Precision,
         device: Device,
     ):
-        """`shown` are the images of the figure."""
-        self._network = Network(model, optimiser, precision, device)
-        self._prepare, self._device = prepare, device
+        """`network` is of an `Autoencoder`. `shown` are the images of the figure."""
+        self._network, self._prepare, self._device = network, prepare, device
         self._train, self._classes, self._shown = train, classes, shown
 
     def step(self, batch: Batch) -> dict[str, Tensor]:

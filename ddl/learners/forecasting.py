@@ -11,9 +11,8 @@ from ddl import figures
 from ddl.data.series import Form, Scaler, Windows
 from ddl.devices import Device
 from ddl.learners.learner import Batch, Learner
-from ddl.learners.network import MakeOptimiser, Network
+from ddl.learners.network import Network
 from ddl.metrics import forecasts
-from ddl.precision import Precision
 from ddl.progress import State
 
 
@@ -33,16 +32,15 @@ class Regressor(Learner):
 
     def __init__(
         self,
-        model: nn.Module,
-        optimiser: MakeOptimiser,
+        network: Network,
         form: Form,
         scaler: Scaler,
         windows: Windows,
         picture: Picture,
         device: Device,
     ):
-        self._network = Network(model, optimiser, Precision.parse("fp32"), device)
-        self._form, self._scaler, self._device = form, scaler, device
+        self._network, self._device = network, device
+        self._form, self._scaler = form, scaler
         self._windows, self._picture = windows, picture
 
     def step(self, batch: Batch) -> dict[str, Tensor]:

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddl import figures
 from ddl.data.tokens import Vocabulary
 from ddl.devices import Device
 from ddl.learners.learner import Batch, Learner
-from ddl.learners.network import MakeOptimiser
-from ddl.learners.optimisers import load_optimiser, optimiser_state
+from ddl.learners.network import Network
 from ddl.metrics.bleu import corpus_bleu
-from ddl.models.language import LanguageModel, generate
+from ddl.models.language import generate
 from ddl.progress import State
 
 SHOWN = 2
@@ -37,49 +36,33 @@ class Writing:
 class Language(Learner):
     """Cross-entropy on the next token of `TextWindows`.
 
-    The learning rate falls linearly to 0 over `steps`; gradients are cut to the norm `clip`. Metrics: `loss` (nats a token),
+    Metrics: `loss` (nats a token),
     `perplexity` (of a token), `bits_per_character` (over all characters, unknown tokens spelt: comparable between vocabularies), and
     BLEU for each temperature.
     """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        optimiser: MakeOptimiser,
-        steps: int,
-        clip: float,
-        writing: Writing,
-        device: Device,
-    ):
-        self._module = model.to(device.torch)
-        self._model = device.replicate(self._module)
-        self._optimiser = optimiser(self._module.parameters())  # of what sharding leaves of them
-        self._rate, self._steps, self._done = self._optimiser.param_groups[0]["lr"], steps, 0
-        self._clip, self._writing, self._device = clip, writing, device
+    def __init__(self, network: Network, writing: Writing, device: Device):
+        """`network` is of a `LanguageModel`."""
+        self._network, self._writing, self._device = network, writing, device
         self._prompt = writing.vocabulary.prompt(writing.prompt).to(device.torch)
         self._written: list[list[str]] = []
         self._bleu: list[float] = []
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         inputs, targets, weights, *_ = batch
-        self._model.train()
-        self._optimiser.param_groups[0]["lr"] = self._rate * max(1 - self._done / self._steps, 0.0)
+        self._network.train()
         losses = self._losses(inputs, targets)
         loss = (losses * weights).sum() / weights.sum()
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._module.parameters(), self._clip)
-        self._optimiser.step()
-        self._done += 1
+        self._network.minimise(loss)
         return {"loss": loss.detach()}
 
     def _losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        scores, _ = self._model(inputs)
+        scores, _ = self._network(inputs)
         return F.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
-        self._model.eval()
+        self._network.eval()
         totals = torch.zeros(4, dtype=torch.float64, device=self._device.torch)
         for inputs, targets, weights, characters, spelling in batches:
             nats = (self._losses(inputs, targets).double() * weights).sum()
@@ -98,9 +81,7 @@ class Language(Learner):
         """All texts of all temperatures in one batch."""
         here, generator = self._writing, torch.Generator(self._device.torch).manual_seed(0)
         temperatures = torch.tensor(here.temperatures, device=self._device.torch).repeat_interleave(here.texts)
-        drawn = generate(
-            self._device.whole(self._module).eval(), self._prompt.expand(len(temperatures), -1), here.tokens, temperatures, generator
-        )
+        drawn = generate(self._network.trained(), self._prompt.expand(len(temperatures), -1), here.tokens, temperatures, generator)
         texts = [here.vocabulary.decode(row) for row in drawn.tolist()]
         self._written = [texts[start : start + here.texts] for start in range(0, len(texts), here.texts)]
         self._bleu = [corpus_bleu(written, here.references) for written in self._written]
@@ -118,9 +99,7 @@ class Language(Learner):
         yield "texts.txt", "\n\n".join(parts) + "\n"
 
     def state_dict(self) -> State:
-        return {"model": self._module.state_dict(), "optimiser": optimiser_state(self._optimiser), "done": self._done}
+        return self._network.state_dict()
 
     def load_state_dict(self, state: State) -> None:
-        self._device.load(self._module, state["model"])
-        load_optimiser(self._optimiser, state["optimiser"])
-        self._done = state["done"]
+        self._network.load_state_dict(state)

@@ -9,11 +9,9 @@ from torch import Tensor, nn
 from ddl.data.words import Texts, Words
 from ddl.devices import Device
 from ddl.learners.learner import Batch, Learner
-from ddl.learners.network import MakeOptimiser
+from ddl.learners.network import Network
 from ddl.learners.supervised import Classifier
 from ddl.metrics.neighbours import nearest
-from ddl.models.reader import AveragedEmbeddings, Reader
-from ddl.precision import Precision
 from ddl.progress import State
 
 NEIGHBOURS = 10
@@ -31,15 +29,10 @@ class Questions:
 class Sentiment(Learner):
     """A `Classifier` of word numbers. Metrics: its own, and of each phrase the probability of being positive, 0..1."""
 
-    def __init__(
-        self,
-        model: AveragedEmbeddings | Reader,
-        optimiser: MakeOptimiser,
-        questions: Questions,
-        device: Device,
-    ):
-        self._classifier = Classifier(model, optimiser, _as_it_is, _as_it_is, Precision.parse("fp32"), device)
-        self._module, self._questions, self._device = model, questions, device
+    def __init__(self, network: Network, questions: Questions, device: Device):
+        """`network` is of `AveragedEmbeddings` or a `Reader`."""
+        self._classifier = Classifier(network, _as_it_is, _as_it_is, device)
+        self._network, self._questions = network, questions
         encoded = questions.words.encode(questions.phrases, longest=1000)
         phrases = Texts.of(encoded, [0] * len(encoded)).to(device.torch)
         self._phrases, _ = phrases.batch(torch.arange(len(encoded), device=device.torch))
@@ -55,7 +48,7 @@ class Sentiment(Learner):
 
     @torch.no_grad()
     def _probabilities(self) -> list[float]:
-        return self._device.whole(self._module).eval()(self._phrases).float().softmax(1)[:, 1].tolist()
+        return self._network.through(self._network.trained(), self._phrases).softmax(1)[:, 1].tolist()
 
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
         """What the phrases are taken for, and the neighbours of the word, after the newest epoch."""
@@ -66,7 +59,7 @@ class Sentiment(Learner):
         if number is None:
             lines += ["", f"“{here.word}” is not in the vocabulary."]
         else:
-            rows = nearest(self._device.whole(self._module).embedding.weight.detach(), number, NEIGHBOURS)
+            rows = nearest(self._network.trained().embedding.weight.detach(), number, NEIGHBOURS)
             lines += ["", f"Nearest to “{here.word}”, nearest first:", "  " + ", ".join(here.words.words[row] for row in rows)]
         yield "words.txt", "\n".join(lines) + "\n"
 

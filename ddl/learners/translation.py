@@ -9,10 +9,9 @@ from ddl import figures
 from ddl.devices import Device
 from ddl.learners.adversarial import Game
 from ddl.learners.learner import Batch, Learner, Pipeline, Transform
-from ddl.learners.network import MakeOptimiser, Network
+from ddl.learners.network import Network
 from ddl.metrics.images import Measure, absolute_error
 from ddl.metrics.means import Means
-from ddl.precision import Precision
 from ddl.progress import State
 
 
@@ -56,18 +55,9 @@ class Translator(Learner):
     """Batches are (given, wanted), images as stored. `training` takes the given ones to what the model sees while it learns. Metrics:
     `loss` and what the examination measures."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimiser: MakeOptimiser,
-        training: Transform,
-        loss: Measure,
-        examination: Examination,
-        precision: Precision,
-        device: Device,
-    ):
-        self._network = Network(model, optimiser, precision, device)
-        self._training, self._loss, self._examination = training, loss, examination
+    def __init__(self, network: Network, training: Transform, loss: Measure, examination: Examination):
+        self._network, self._training = network, training
+        self._loss, self._examination = loss, examination
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         given, wanted = batch

@@ -11,11 +11,10 @@ from ddl.devices import Device
 from ddl.learners.autoencoder import strip
 from ddl.learners.gallery import Gallery
 from ddl.learners.learner import Batch, Learner, Pipeline
-from ddl.learners.network import MakeOptimiser, Network
+from ddl.learners.network import Network
 from ddl.metrics.images import squared_error
 from ddl.metrics.means import Means
-from ddl.models.autoencoders import Reconstruction, VariationalAutoencoder
-from ddl.precision import Precision
+from ddl.models.autoencoders import Reconstruction
 from ddl.progress import State
 
 
@@ -28,17 +27,15 @@ class Variational(Learner):
 
     def __init__(
         self,
-        model: VariationalAutoencoder,
-        optimiser: MakeOptimiser,
+        network: Network,
         prepare: nn.Module,
         kl_weight: float,
         gallery: Gallery,
         shown: Tensor,
-        precision: Precision,
         device: Device,
     ):
-        self._network = Network(model, optimiser, precision, device)
-        self._prepare, self._kl_weight = prepare, kl_weight
+        """`network` is of a `VariationalAutoencoder`. `shown` are the images of the figure of reconstructions."""
+        self._network, self._prepare, self._kl_weight = network, prepare, kl_weight
         self._gallery, self._shown, self._device = gallery, shown, device
 
     def step(self, batch: Batch) -> dict[str, Tensor]:

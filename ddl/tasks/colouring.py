@@ -1,12 +1,10 @@
 """Colour for grey images, by a U-Net alone or against a discriminator (Karshenas, section 5 and figure 10)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 from pydantic.dataclasses import dataclass
-from torch import nn
-from torch.optim import Adam, Optimizer
 
 from ddl.data.pairs import Pairs
 from ddl.data.sets import cifar10
@@ -19,7 +17,7 @@ from ddl.models.initial import dcgan
 from ddl.models.preprocess import Unit
 from ddl.models.unet import PatchDiscriminator, UNet
 from ddl.progress import Progress, State
-from ddl.tasks.images import ImageTask, UNetWidths
+from ddl.tasks.images import ImageTask, UNetWidths, optimiser
 from ddl.tasks.task import STRICT, Count, Number, Share
 
 CHANNELS, SIZE, _ = cifar10.SHAPE
@@ -55,19 +53,18 @@ class Colouring(ImageTask):
             device=device,
         )
         unet = UNet(1, CHANNELS, SIZE, self.widths)
+        adam = optimiser("adam", self.lr, beta1=self.beta1)
+        generator = self.optimised(unet, adam, train, device)
         if self.model == "unet":
             facts = self.facts(data, [unet])
-            translator = Translator(unet, self._optimiser, prepare, absolute_error, examination, self.settled(), device)
-            yield from self.train(translator, train, val, self.epochs, device, facts, resume)
+            translator = Translator(generator, prepare, absolute_error, examination)
+            yield from self.train(translator, train, val, device, facts, resume)
             return
         discriminator = dcgan(PatchDiscriminator(1 + CHANNELS, self.discriminator_width))
-        game = Game(unet, discriminator, self._optimiser, self.settled(), device)
+        game = Game(generator, self.optimised(discriminator, adam, train, device), device)
         facts = self.facts(data, [unet, discriminator])
         learner = AdversarialTranslator(game, prepare, self.mae_weight, examination)
-        yield from self.train(learner, train, val, self.epochs, device, facts, resume)
-
-    def _optimiser(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        return Adam(parameters, lr=self.lr, betas=(self.beta1, 0.999), fused=True)
+        yield from self.train(learner, train, val, device, facts, resume)
 
 
 def _grey_and_colour(split: Split) -> Pairs:

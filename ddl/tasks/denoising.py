@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 
 from pydantic import field_validator
 from pydantic.dataclasses import dataclass
-from torch.optim import Adam
 
 from ddl.data.noise import noisy, noisy_copy
 from ddl.data.pairs import Pairs
@@ -16,7 +15,7 @@ from ddl.metrics.images import check_window, loss, psnr_db, squared_error, ssim
 from ddl.models.preprocess import Unit
 from ddl.models.unet import UNet
 from ddl.progress import Progress, State
-from ddl.tasks.images import ImageTask, UNetWidths
+from ddl.tasks.images import ImageTask, UNetWidths, optimiser
 from ddl.tasks.task import STRICT, Count, Positive
 
 CHANNELS, SIZE, _ = cifar10.SHAPE
@@ -60,16 +59,9 @@ class Denoising(ImageTask):
             device=device,
         )
         model = UNet(CHANNELS, CHANNELS, SIZE, self.widths)
-        learner = Translator(
-            model,
-            lambda parameters: Adam(parameters, lr=self.lr, fused=True),
-            training=lambda images: noisy(prepare(images), self.noise),
-            loss=criterion,
-            examination=examination,
-            precision=self.settled(),
-            device=device,
-        )
+        network = self.optimised(model, optimiser("adam", self.lr), data.train, device)
+        learner = Translator(network, lambda images: noisy(prepare(images), self.noise), criterion, examination)
         train = Pairs(data.train.inputs, data.train.inputs)
         facts = self.facts(data, [model])
         facts["data"]["stand_in"] = f"{STUDIED}, and {data.origin.stand_in}" if data.origin.stand_in else STUDIED
-        yield from self.train(learner, train, val, self.epochs, device, facts, resume)
+        yield from self.train(learner, train, val, device, facts, resume)

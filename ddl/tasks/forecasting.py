@@ -11,16 +11,19 @@ from torch.optim import AdamW, Optimizer
 from ddl.data import series, sources
 from ddl.data.files import airline
 from ddl.devices import Device, stream
-from ddl.fit import fit
 from ddl.learners.forecasting import Picture, Regressor, draw
+from ddl.learners.network import Network
 from ddl.metrics import forecasts
 from ddl.models.forecaster import Forecaster
+from ddl.precision import Precision
 from ddl.progress import Progress, State
-from ddl.tasks.task import STRICT, Count, Number, Positive, Share, Task
+from ddl.tasks.fitted import FittedTask
+from ddl.tasks.task import STRICT, Count, Number, Share
 
 
 @dataclass(frozen=True, config=STRICT)
-class Forecasting(Task):
+class Forecasting(FittedTask):
+    unit = "windows"
     data_sets: ClassVar[tuple[str, ...]] = ("airline",)
 
     model: Literal["lstm", "last_value", "last_year", "last_year_growth"]
@@ -33,12 +36,9 @@ class Forecasting(Task):
     """The last so many months are not trained on: the forecasts are of these, each from the true months before it."""
     hidden: Count
     dropout: Share
-    lr: Positive
     weight_decay: Number
     passes: Count
     """Passes over the training windows in an epoch; an evaluation follows each epoch."""
-    batch_size: Count
-    epochs: Count
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         found = sources.files("airline")
@@ -55,23 +55,13 @@ class Forecasting(Task):
         train, val = train.to(device.torch), val.to(device.torch)
         torch.manual_seed(stream(self.seed, "weights", 0))
         model = Forecaster(self.hidden, self.dropout)
-        learner = Regressor(model, self._optimiser, form, scaler, val, picture, device)
+        network = Network(model, self._optimiser, Precision.parse("fp32"), device)
+        learner = Regressor(network, form, scaler, val, picture, device)
         facts = {
             "data": data | {"train": len(train.targets)},
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
         }
-        yield from fit(
-            learner,
-            train,
-            val,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            device=device,
-            unit="windows",
-            facts=facts,
-            resume=resume,
-        )
+        yield from self.train(learner, train, val, device, facts, resume)
 
     def _naive(self, values: Tensor, data: dict[str, Any], picture: Picture) -> Iterator[Progress]:
         """Nothing is trained: one step, one evaluation."""

@@ -1,6 +1,6 @@
 """New digits, from a variational autoencoder or a GAN (Karshenas, section 5 and table 6)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache, partial
 from typing import Annotated, ClassVar, Literal
 
@@ -8,7 +8,6 @@ from annotated_types import Ge, Len
 from pydantic import field_validator
 from pydantic.dataclasses import dataclass
 from torch import nn
-from torch.optim import Adam, Optimizer
 
 from ddl.data import sources
 from ddl.data.sets import mnist
@@ -24,7 +23,7 @@ from ddl.models.initial import dcgan
 from ddl.models.preprocess import Unit
 from ddl.models.strided import StridedDecoder, StridedEncoder
 from ddl.progress import Progress, State
-from ddl.tasks.images import ImageTask
+from ddl.tasks.images import ImageTask, optimiser
 from ddl.tasks.judge import judge
 from ddl.tasks.task import STRICT, Count, CountOrZero, Number, Share
 
@@ -69,19 +68,19 @@ class Generation(ImageTask):
         models, learner = self._learner(data, gallery, device)
         steps = (self.generated + len(data.val)) / self.batch_size / 3
         facts = self.facts(data, models) | {"evaluation_steps": steps}
-        yield from self.train(learner, data.train, data.val, self.epochs, device, facts, resume)
+        yield from self.train(learner, data.train, data.val, device, facts, resume)
 
     def _learner(self, data: DataSet, gallery: Gallery, device: Device) -> tuple[list[nn.Module], Learner]:
         """The networks that are trained, and what trains them."""
-        prepare, channels, precision = Unit(SIZE), data.train.inputs.shape[1], self.settled()
+        prepare, channels = Unit(SIZE), data.train.inputs.shape[1]
+        adam = optimiser("adam", self.lr, beta1=self.beta1)
         decoder = StridedDecoder(self.latent, channels, SIZE, self.widths)
         if self.model == "vae":
             vae = VariationalAutoencoder(StridedEncoder(channels, SIZE, self.widths, 2 * self.latent), decoder)
             shown = data.val.inputs[:SHOWN]
-            return [vae], Variational(vae, self._optimiser, prepare, self.kl_weight, gallery, shown, precision, device)
-        generator, discriminator = dcgan(decoder), dcgan(StridedEncoder(channels, SIZE, self.widths, 1))
-        game = Game(generator, discriminator, self._optimiser, precision, device)
-        return [generator, discriminator], Adversarial(game, prepare, self.latent, gallery, self.collapse_grace_steps, device)
-
-    def _optimiser(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        return Adam(parameters, lr=self.lr, betas=(self.beta1, 0.999), fused=True)
+            network = self.optimised(vae, adam, data.train, device)
+            return [vae], Variational(network, prepare, self.kl_weight, gallery, shown, device)
+        models: list[nn.Module] = [dcgan(decoder), dcgan(StridedEncoder(channels, SIZE, self.widths, 1))]
+        generator, discriminator = (self.optimised(model, adam, data.train, device) for model in models)
+        game = Game(generator, discriminator, device)
+        return models, Adversarial(game, prepare, self.latent, gallery, self.collapse_grace_steps, device)

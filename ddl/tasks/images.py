@@ -1,6 +1,6 @@
 """What the tasks on images that `fit` trains have in common: which images, how long, how fast."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -9,17 +9,17 @@ from annotated_types import Len
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 from torch import nn
+from torch.optim import SGD, Adam, Optimizer
 
 from ddl.data import sources
 from ddl.data.sets import cifar10
 from ddl.data.splits import DataSet, Examples
 from ddl.devices import Device, stream
-from ddl.fit import fit
-from ddl.learners.learner import Learner
+from ddl.learners.network import MakeOptimiser, Network
 from ddl.models.autoencoders import halved
 from ddl.precision import Precision
-from ddl.progress import Progress, State
-from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, PrecisionName, Task
+from ddl.tasks.fitted import FittedTask
+from ddl.tasks.task import STRICT, Count, CountOrZero, PrecisionName
 
 
 def _can_be_pooled(widths: list[int]) -> list[int]:
@@ -32,17 +32,17 @@ UNetWidths = Annotated[list[Count], Len(1, 6), AfterValidator(_can_be_pooled)]
 
 
 @dataclass(frozen=True, config=STRICT)
-class ImageTask(Task):
+class ImageTask(FittedTask):
+    unit = "images"
+
     content: Literal["full", "sample"]
     """`full`: all of it. `sample`: the part that comes with the package, the same on every machine."""
     train_limit: CountOrZero
     """Use only the first so many training images; 0 for all."""
     val_limit: CountOrZero
     """The same for validation."""
-    lr: Positive
-    """Of Adam."""
-    batch_size: Count
-    epochs: Count
+    schedule: Literal["constant", "linear"]
+    """Of the learning rate. `linear`: it falls to 0 with the last step."""
     precision: PrecisionName
 
     def load(self, name: str, device: Device) -> DataSet:
@@ -55,6 +55,11 @@ class ImageTask(Task):
     def settled(self) -> Precision:
         return Precision.parse("fp32" if self.precision == "auto" else self.precision)
 
+    def optimised(self, module: nn.Module, optimiser: MakeOptimiser, train: Examples, device: Device) -> Network:
+        """The module, to be trained on `train`."""
+        falling_over = self.steps(train) if self.schedule == "linear" else 0
+        return Network(module, optimiser, self.settled(), device, falling_over)
+
     def facts(self, data: DataSet, modules: Sequence[nn.Module]) -> dict[str, Any]:
         """`modules` are those that are trained."""
         return {
@@ -63,18 +68,14 @@ class ImageTask(Task):
             "precision": str(self.settled()),
         }
 
-    def train(
-        self, learner: Learner, train: Examples, val: Examples, epochs: int, device: Device, facts: dict[str, Any], resume: State | None
-    ) -> Iterator[Progress]:
-        yield from fit(
-            learner,
-            train,
-            val,
-            epochs=epochs,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            device=device,
-            unit="images",
-            facts=facts,
-            resume=resume,
-        )
+
+def optimiser(name: Literal["adam", "sgd"], lr: float, momentum: float = 0.0, beta1: float = 0.9) -> MakeOptimiser:
+    """Of the parameters that are not frozen. `momentum` is sgd's, `beta1` adam's."""
+
+    def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        learning = [parameter for parameter in parameters if parameter.requires_grad]
+        if name == "sgd":
+            return SGD(learning, lr=lr, momentum=momentum)
+        return Adam(learning, lr=lr, betas=(beta1, 0.999), fused=True)  # one pass over the parameters instead of eight
+
+    return make

@@ -1,6 +1,7 @@
 """The classifier that scores generated digits: trained here, once for each content of the data, and kept in the data's cache."""
 
 import logging
+import math
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,6 +13,7 @@ from ddl.data.augment import Augmentation
 from ddl.data.splits import DataSet, fingerprint
 from ddl.devices import Device, stream
 from ddl.fit import fit
+from ddl.learners.network import Network
 from ddl.learners.supervised import Classifier
 from ddl.metrics.generated import Judge
 from ddl.models.cnn import ConvNet
@@ -76,18 +78,12 @@ def _train(data: DataSet, epochs: int, device: torch.device) -> dict[str, Tensor
     normalise = Normalise(data.mean, data.std).to(device)
     torch.manual_seed(stream(0, "judge", 0))
     model = _network(data)
-    optimiser = Adam(model.to(device).parameters(), lr=LR)
-    learner = Classifier(
-        model,
-        lambda _: optimiser,
-        training=lambda images: normalise(AUGMENTATION(images.float())),
-        evaluation=normalise,
-        precision=Precision.parse("fp32"),
-        device=alone,
-    )
+    steps = epochs * math.ceil(len(data.train) / BATCH_SIZE)
+    network = Network(model, lambda parameters: Adam(parameters, lr=LR), Precision.parse("fp32"), alone, steps)
+    learner = Classifier(network, lambda images: normalise(AUGMENTATION(images.float())), normalise, alone)
     splits = data.train.to(device), data.val.limit(BATCH_SIZE).to(device)
-    for done in fit(learner, *splits, epochs=epochs, batch_size=BATCH_SIZE, seed=0, device=alone, unit="images", facts={}):
-        optimiser.param_groups[0]["lr"] = LR * (1 - done.step / done.total_steps)
+    for _ in fit(learner, *splits, epochs=epochs, batch_size=BATCH_SIZE, seed=0, device=alone, unit="images", facts={}):
+        pass
     return {name: tensor.cpu().contiguous() for name, tensor in learner.state_dict()["model"].items()}
 
 

@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Len
 from pydantic import ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
-from torch.optim import Adam
 
 from ddl.data.splits import DataSet
 from ddl.devices import Device
@@ -19,7 +18,7 @@ from ddl.models.autoencoders import Autoencoder, halved
 from ddl.models.pca import pca, principal_components
 from ddl.models.preprocess import Unit
 from ddl.progress import Predictor, Progress, State
-from ddl.tasks.images import ImageTask
+from ddl.tasks.images import ImageTask, optimiser
 from ddl.tasks.task import STRICT, Count
 
 SHOWN = 10
@@ -73,20 +72,20 @@ class Representation(ImageTask):
             return
         model = self._model(data.train.inputs.shape[1])
         learner = Compressor(
-            model,
-            lambda parameters: Adam(parameters, lr=self.lr, fused=True),
+            self.optimised(model, optimiser("adam", self.lr), data.train, device),
             Unit(self.size),
             data.train,
             len(data.classes),
             data.val.inputs[:SHOWN],
-            self.settled(),
             device,
         )
         # An evaluation encodes the training images too, for the probe.
         steps = (len(data.val) + len(data.train) / 2) / self.batch_size / 3
         facts = self.facts(data, [model]) | {"evaluation_steps": steps}
-        epochs = self.convolutional_epochs if self.method == "convolutional" else self.epochs
-        yield from self.train(learner, data.train, data.val, epochs, device, facts, resume)
+        yield from self.train(learner, data.train, data.val, device, facts, resume)
+
+    def trained_epochs(self) -> int:
+        return self.convolutional_epochs if self.method == "convolutional" else self.epochs
 
     def _model(self, channels: int) -> Autoencoder:
         if self.method == "dense":

@@ -16,16 +16,19 @@ from ddl.data.reviews import Reviews
 from ddl.data.sources import Files
 from ddl.data.words import Texts, Words, vectors
 from ddl.devices import Device, stream
-from ddl.fit import fit
+from ddl.learners.network import Network
 from ddl.learners.sentiment import Questions
 from ddl.learners.sentiment import Sentiment as SentimentLearner
 from ddl.models.reader import AveragedEmbeddings, Reader
+from ddl.precision import Precision
 from ddl.progress import Progress, State
-from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, Share, Task
+from ddl.tasks.fitted import FittedTask
+from ddl.tasks.task import STRICT, Count, CountOrZero, Share
 
 
 @dataclass(frozen=True, config=STRICT)
-class Sentiment(Task):
+class Sentiment(FittedTask):
+    unit = "texts"
     data_sets: ClassVar[tuple[str, ...]] = ("imdb", "reviews", "glove")
 
     content: Literal["full", "sample"]
@@ -52,9 +55,6 @@ class Sentiment(Task):
     dropout: Share
     pooling: Literal["last", "max"]
     bidirectional: bool
-    lr: Positive
-    batch_size: Count
-    epochs: Count
     phrases: list[str]
     word: str
     """Whose neighbours are shown."""
@@ -76,19 +76,9 @@ class Sentiment(Task):
             facts |= {"vectors": origin, "words_with_vectors": has.float().mean().item()}
             model = Reader(begin, self.model == "lstm", self.hidden, self.dropout, self.pooling, self.bidirectional)
         facts["parameters"] = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        learner = SentimentLearner(model, self._optimiser, Questions(words, self.phrases, self.word), device)
-        yield from fit(
-            learner,
-            train.to(device.torch),
-            val.to(device.torch),
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            device=device,
-            unit="texts",
-            facts=facts,
-            resume=resume,
-        )
+        network = Network(model, self._optimiser, Precision.parse("fp32"), device)
+        learner = SentimentLearner(network, Questions(words, self.phrases, self.word), device)
+        yield from self.train(learner, train.to(device.torch), val.to(device.torch), device, facts, resume)
 
     def _vectors(self, words: Words) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Vectors to begin with [v, width], which words have one of their own, and where they come from.

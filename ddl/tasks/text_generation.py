@@ -1,6 +1,5 @@
 """Writing on in the manner of a script (Karshenas, section 3, figure 4, appendix 7.3.3; docs/sequences.md says what is assumed)."""
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -20,16 +19,19 @@ from ddl.data.splits import Origin
 from ddl.data.text import TextWindows
 from ddl.data.tokens import Vocabulary
 from ddl.devices import Device, stream
-from ddl.fit import fit
 from ddl.learners.language import Language, Writing
+from ddl.learners.network import Network
 from ddl.metrics.bleu import passages
 from ddl.models.language import LanguageModel
+from ddl.precision import Precision
 from ddl.progress import Progress, State
-from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, Share, Task
+from ddl.tasks.fitted import FittedTask
+from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, Share
 
 
 @dataclass(frozen=True, config=STRICT)
-class TextGeneration(Task):
+class TextGeneration(FittedTask):
+    unit = "windows"
     data_sets: ClassVar[tuple[str, ...]] = ("plays",)
 
     script: str
@@ -53,12 +55,8 @@ class TextGeneration(Task):
     """Tokens in a window that is trained on."""
     context: Count
     """Tokens before each window that the held-out part is judged by."""
-    lr: Positive
-    """At the start; it falls linearly to 0."""
     clip: Positive
     """Norm that a gradient is cut to."""
-    batch_size: Count
-    epochs: Count
     temperatures: Annotated[list[Positive], Len(1, 20)]
     prompt: str
     texts: Count
@@ -89,8 +87,9 @@ class TextGeneration(Task):
         writing = Writing(vocabulary, self.prompt, self.temperatures, self.texts, tokens, references)
         torch.manual_seed(stream(self.seed, "weights", 0))
         model = LanguageModel(len(vocabulary), self.embedding, self.hidden, self.layers, self.dropout)
-        steps = self.epochs * math.ceil(len(train) / self.batch_size)
-        learner = Language(model, self._optimiser, steps, self.clip, writing, device)
+        # The learning rate falls to 0.
+        network = Network(model, self._optimiser, Precision.parse("fp32"), device, self.steps(train), self.clip)
+        learner = Language(network, writing, device)
         facts = {
             "data": origin.facts() | {"train": len(train), "val": len(val)},
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -98,18 +97,7 @@ class TextGeneration(Task):
             "characters_per_token": per_token,
             "unknown_tokens": (more == 0).float().mean().item(),
         }
-        yield from fit(
-            learner,
-            train.to(device.torch),
-            val.to(device.torch),
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            device=device,
-            unit="windows",
-            facts=facts,
-            resume=resume,
-        )
+        yield from self.train(learner, train.to(device.torch), val.to(device.torch), device, facts, resume)
 
     def _script(self) -> tuple[Origin, str]:
         if not self.script:

@@ -1,7 +1,7 @@
 """Image classification with a known network, pretrained or not (Karshenas, section 2)."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,21 +11,20 @@ from annotated_types import Ge
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
 
 from ddl.data import sources, weights
 from ddl.data.augment import STRENGTHS
 from ddl.data.integrity import Unavailable, digest
 from ddl.data.splits import Split
-from ddl.devices import Device, stream
-from ddl.fit import fit
+from ddl.devices import Device
 from ddl.learners.learner import Pipeline
 from ddl.learners.supervised import Classifier
 from ddl.models.preprocess import Resize
 from ddl.models.transfer import SMALLEST, Body, Network, adopt, body, head
 from ddl.precision import Precision
 from ddl.progress import Predictor, Progress, State
-from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, PrecisionName, Share, Task
+from ddl.tasks.images import ImageTask, optimiser
+from ddl.tasks.task import STRICT, Count, Share
 
 ITEMS = {"vgg16": "vgg16", "efficientnet_b0": "efficientnet_b0", "efficientnet_lite0": "lite0"}
 """Where `ddl.data.sources.files` has a network's ImageNet weights."""
@@ -45,16 +44,10 @@ def _known_weights(text: str) -> str:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Transfer(Task):
+class Transfer(ImageTask):
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10", "tinyimagenet")
 
     data_set: Literal["cifar10", "tinyimagenet"]
-    content: Literal["full", "sample"]
-    """`full`: all of it. `sample`: the part that comes with the package, the same on every machine."""
-    train_limit: CountOrZero
-    """Use only the first so many training images; 0 for all."""
-    val_limit: CountOrZero
-    """The same for validation."""
     augmentation: Literal["none", "light", "aggressive"]
     size: Annotated[Count, Ge(SMALLEST)]
     """Pixels of a side that images are brought to."""
@@ -70,62 +63,42 @@ class Transfer(Task):
     dropout: Share
     """Probability of a zero before each dense layer and before the class scores."""
     optimiser: Literal["adam", "sgd"]
-    lr: Positive
     momentum: Share
     """Of sgd; adam ignores it."""
-    batch_size: Count
-    epochs: Count
-    precision: PrecisionName
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        data = sources.load(self.data_set, self.content)
-        train = data.train.limit(self.train_limit or None).to(device.torch)
-        val = data.val.limit(self.val_limit or None).to(device.torch)
-        torch.manual_seed(stream(self.seed, "weights", 0))
+        data = self.load(self.data_set, device)
         known = body(self.network, self.size)
         network = Network(known.module, head(known.width, self.dense, self.dropout, len(data.classes)), frozen=self.trained == "head")
         said = self._pretrain(known)
         prepare = nn.Sequential(Resize(self.size), known.normalise).to(device.torch)
         augment = STRENGTHS[self.augmentation]
-        precision = Precision.parse("fp32" if self.precision == "auto" else self.precision)
         # What a frozen body says of an image that is the same in every epoch is the same in every epoch.
         cached = self.trained == "head" and self.augmentation == "none"
+        learning = network.head if cached else network
         learner = Classifier(
-            network.head if cached else network,
-            self._optimiser,
+            self.optimised(learning, optimiser(self.optimiser, self.lr, self.momentum), data.train, device),
             training=nn.Identity() if cached else lambda images: prepare(augment(images.float())),
             evaluation=nn.Identity() if cached else prepare,
-            precision=precision,
             device=device,
         )
         stand_ins = [data.origin.stand_in, MISSING if said["source"] == MISSING else ""]
-        facts = {
-            "data": data.origin.facts() | {"stand_in": "; ".join(filter(None, stand_ins)), "train": len(train), "val": len(val)},
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        facts = self.facts(data, [network]) | {
             "trained_parameters": sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
             "weights": said,
             "features": "computed once" if cached else "computed in every step",
-            "precision": str(precision),
             "classes": list(data.classes),
         }
+        facts["data"]["stand_in"] = "; ".join(filter(None, stand_ins))
         network.to(device.torch)
 
         def predictor() -> Predictor:
-            return Predictor(Pipeline(prepare, network).eval(), val.inputs[:1])
+            return Predictor(Pipeline(prepare, network).eval(), data.val.inputs[:1])
 
-        fitted = fit(
-            learner,
-            _features(train, prepare, network.body, precision, device) if cached else train,
-            _features(val, prepare, network.body, precision, device) if cached else val,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            device=device,
-            unit="images",
-            facts=facts,
-            resume=resume,
-        )
-        for progress in fitted:
+        train, val = data.train, data.val
+        if cached:
+            train, val = (_features(split, prepare, network.body, self.settled(), device) for split in (train, val))
+        for progress in self.train(learner, train, val, device, facts, resume):
             yield replace(progress, predictor=predictor)
 
     def _pretrain(self, known: Body) -> dict[str, Any]:
@@ -146,12 +119,6 @@ class Transfer(Task):
             source = files.origin.source
         adopt(known.module, weights.read(path), str(path))
         return {"source": source, "sha256": digest(path, "sha256")}
-
-    def _optimiser(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        learning = [parameter for parameter in parameters if parameter.requires_grad]
-        if self.optimiser == "sgd":
-            return SGD(learning, lr=self.lr, momentum=self.momentum)
-        return Adam(learning, lr=self.lr, fused=True)
 
 
 @torch.no_grad()

@@ -4,7 +4,8 @@ import importlib
 import inspect
 import math
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from ddl.learners.forecasting import Picture, Regressor
 from ddl.learners.gallery import Gallery
 from ddl.learners.language import Language, Writing
 from ddl.learners.learner import Batch, Learner
+from ddl.learners.network import Network
 from ddl.learners.sentiment import Questions, Sentiment
 from ddl.learners.supervised import Classifier
 from ddl.learners.translation import AdversarialTranslator, Examination, Translator
@@ -45,12 +47,11 @@ FP32 = Precision.parse("fp32")
 
 def classifier(optimiser: Callable) -> Callable[[], Learner]:
     def make() -> Learner:
+        model = ConvNet(1, 8, 3, widths=[4], convolutions=2, dense=16, dropout=0.2, batch_norm_layers=1, initialisation="glorot")
         return Classifier(
-            ConvNet(1, 8, 3, widths=[4], convolutions=2, dense=16, dropout=0.2, batch_norm_layers=1, initialisation="glorot"),
-            optimiser,
+            Network(model, optimiser, FP32, CPU),
             training=lambda images: images.float() / 255,
             evaluation=lambda images: images.float() / 255,
-            precision=Precision.parse("fp32"),
             device=CPU,
         )
 
@@ -64,38 +65,36 @@ def images_and_classes(n: int) -> Batch:
 def compressor() -> Learner:
     images, classes = in_grey(torch.arange(0, 90, 4, dtype=torch.uint8))
     return Compressor(
-        autoencoders.dense(1, 8, [16], latent=2, up=[16], relu_latent=False, output="sigmoid"),
-        adam,
+        network(autoencoders.dense(1, 8, [16], latent=2, up=[16], relu_latent=False, output="sigmoid")),
         Unit(8),
         train=Split(images, classes),
         classes=3,
         shown=images[:4],
-        precision=FP32,
         device=CPU,
     )
 
 
 def variational() -> Learner:
     model = VariationalAutoencoder(StridedEncoder(1, 8, [4, 6], 2 * 3), StridedDecoder(3, 1, 8, [4, 6]))
-    return Variational(model, adam, Unit(8), 0.01, gallery(), levels_and_classes(4)[0], FP32, CPU)
+    return Variational(network(model), Unit(8), 0.01, gallery(), levels_and_classes(4)[0], CPU)
 
 
 def adversarial() -> Learner:
-    game = Game(StridedDecoder(3, 1, 8, [4, 6]), StridedEncoder(1, 8, [4, 6], 1), adam, FP32, CPU)
+    game = Game(network(StridedDecoder(3, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 1)), CPU)
     return Adversarial(game, Unit(8), 3, gallery(), grace_steps=1000, device=CPU)
 
 
 def translator() -> Learner:
-    return Translator(UNet(1, 3, 8, [4, 6]), adam, Unit(8), absolute_error, examination(), FP32, CPU)
+    return Translator(network(UNet(1, 3, 8, [4, 6])), Unit(8), absolute_error, examination())
 
 
 def adversarial_translator() -> Learner:
-    game = Game(UNet(1, 3, 8, [4, 6]), PatchDiscriminator(4, 4), adam, FP32, CPU)
+    game = Game(network(UNet(1, 3, 8, [4, 6])), network(PatchDiscriminator(4, 4)), CPU)
     return AdversarialTranslator(game, Unit(8), 10.0, examination())
 
 
-def adam(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=0.01)
+def network(module: torch.nn.Module, lr: float = 0.01, **more: Any) -> Network:
+    return Network(module, lambda parameters: torch.optim.Adam(parameters, lr=lr), FP32, CPU, **more)
 
 
 def gallery() -> Gallery:
@@ -122,17 +121,14 @@ def grey_and_colour(n: int) -> Batch:
     return grey, torch.cat([grey, 255 - grey, grey // 2], dim=1)
 
 
-def quick_adam(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=0.02)
-
-
 TEXT = "the rain in spain stays mainly in the plain\n" * 20
 
 
 def language() -> Learner:
     vocabulary = Vocabulary.learn(TEXT, "word", 20)
     writing = Writing(vocabulary, "the", [0.5, 2.0], texts=2, tokens=6, references=[TEXT])
-    return Language(LanguageModel(len(vocabulary), 8, 12, 1, dropout=0.1), quick_adam, steps=1000, clip=1.0, writing=writing, device=CPU)
+    model = LanguageModel(len(vocabulary), 8, 12, 1, dropout=0.1)
+    return Language(network(model, lr=0.02, falling_over=1000, clip=1.0), writing, CPU)
 
 
 def text_windows(n: int) -> Batch:
@@ -145,7 +141,7 @@ WORDS = Words(["good bad fair foul fine"], size=10, min_count=1)
 
 def sentiment() -> Learner:
     model = Reader(torch.randn(len(WORDS), 6), trainable=True, hidden=8, dropout=0.1, pooling="last", bidirectional=False)
-    return Sentiment(model, quick_adam, Questions(WORDS, ["good fair", "bad foul"], "fine"), CPU)
+    return Sentiment(network(model, lr=0.02), Questions(WORDS, ["good fair", "bad foul"], "fine"), CPU)
 
 
 def texts_and_classes(n: int) -> Batch:
@@ -156,7 +152,9 @@ def texts_and_classes(n: int) -> Batch:
 
 def regressor() -> Learner:
     form, picture = FORMS["logarithm"], Picture([], [], {}, epochs=1)
-    return Regressor(Forecaster(hidden=8, dropout=0.0), quick_adam, form, Scaler(5.0, 0.5), Windows(*series_windows(3), 1), picture, CPU)
+    return Regressor(
+        network(Forecaster(hidden=8, dropout=0.0), lr=0.02), form, Scaler(5.0, 0.5), Windows(*series_windows(3), 1), picture, CPU
+    )
 
 
 def series_windows(n: int) -> Batch:

@@ -1,5 +1,7 @@
 """The page in a browser: what a reader can do with it, and that it asks nobody for anything."""
 
+import dataclasses
+import datetime
 import time
 from pathlib import Path
 
@@ -322,6 +324,18 @@ def test_a_reload_while_the_sweep_runs_keeps_place_and_choices(opened, everythin
     assert page.locator(".trials select").input_value() == "finished"
     assert report.column(1) == sorted(report.column(1))
     assert page.evaluate("document.activeElement.type") == "search"
+    assert report.complaints == []
+
+
+@pytest.mark.parametrize(("age_s", "said"), [(30, "Running:"), (590, "Running:"), (700, "No news since")])
+def test_a_page_that_is_rewritten_no_more_says_so(opened, everything, make_run, age_s, said):
+    report = opened(everything)
+    running = model.build([make_run(FINAL, epochs=2, endings={("light", 2): ("running", "")})])
+    written = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age_s)).isoformat(timespec="seconds")
+    html.write(dataclasses.replace(running, written=written), report.path, refresh_s=20)
+    report.page.reload()
+    report.page.wait_for_selector("html[data-drawn]")
+    assert report.page.locator(".live").text_content().startswith(said)
     assert report.complaints == []
 
 

@@ -246,6 +246,7 @@ OTHERWISE = {
     "momentum": 0.5,
     "batch_size": 64,
     "epochs": 2,
+    "schedule": "linear",
     "precision": "fp32",
     "seed": 1,
 }

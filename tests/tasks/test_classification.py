@@ -30,6 +30,7 @@ TINY = {
     "momentum": 0.5,
     "batch_size": 8,
     "epochs": 1,
+    "schedule": "constant",
     "precision": "fp32",
 }
 
@@ -61,6 +62,7 @@ CHANGES = {
     "momentum": 0.6,
     "batch_size": 16,
     "epochs": 2,
+    "schedule": "linear",
     "precision": "bf16",
     "seed": 4,
 }

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from ddl.data import sources, store
 from ddl.devices import Device
 from ddl.learners import adversarial
+from ddl.learners.network import Network
 from ddl.metrics.images import colourfulness
 from ddl.models.preprocess import Unit
 from ddl.precision import Precision
@@ -171,5 +172,6 @@ def test_a_sweeps_file_is_told_which_line_is_wrong(ask):
 
 def test_a_gans_parameters_are_not_shared_out():
     shared = Device(torch.device("cpu"), 0, 2, "fsdp")
+    network = Network(torch.nn.Linear(1, 1), torch.optim.Adam, Precision.parse("fp32"), Device(torch.device("cpu")))
     with pytest.raises(ValueError, match=r"strategy fsdp: .* Take ddp for a GAN"):
-        adversarial.Game(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), torch.optim.Adam, Precision.parse("fp32"), shared)
+        adversarial.Game(network, network, shared)

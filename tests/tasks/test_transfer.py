@@ -35,6 +35,7 @@ TINY = {
     "batch_size": 8,
     "epochs": 1,
     "lr": 0.001,
+    "schedule": "constant",
     "precision": "fp32",
 }
 
@@ -306,6 +307,7 @@ CHANGES = {
     "lr": 0.002,
     "batch_size": 12,
     "epochs": 2,
+    "schedule": "linear",
     "precision": "bf16",
     "seed": 4,
 }

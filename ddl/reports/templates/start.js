@@ -32,3 +32,11 @@ addEventListener("pagehide", () => kept.set("where", {
   boxes: scrolled.map((box) => [box.scrollLeft, box.scrollTop]),
   typing: searches.indexOf(document.activeElement),
 }));
+
+// A driver that was killed leaves a page that would say "running" for ever.
+document.querySelectorAll(".live").forEach((live) => {
+  const silent = (Date.now() - Date.parse(live.dataset.written)) / 1000;
+  if (silent < Math.max(600, 10 * live.dataset.every)) return;
+  live.textContent = `No news since ${live.dataset.written.replace("T", " ").replace("+00:00", " UTC")}: the sweep has been ` +
+    "stopped from outside, or its machine cannot be reached. What is below is what was recorded until then; --resume goes on from there.";
+});
