@@ -22,7 +22,8 @@ class Variational(Learner):
     """Loss: `mse` (per pixel) + `kl_weight` x `kl` / pixels, `kl` being in nats an image, of the encoder's distribution from N(0, 1)
     (Kingma & Welling 2014, appendix B). With a weight of twice the decoder's variance that is the evidence lower bound.
 
-    Batches are (images as stored, classes int64 [n]). Metrics besides: what `Verdict` finds in images decoded from N(0, 1).
+    Batches are (images as stored, classes int64 [n]). Metrics besides: `latent_mean_square`, of the encoder's means, which N(0, 1) has at 1:
+    far above it, what is drawn from N(0, 1) lies where no image does; and what `Verdict` finds in images decoded from N(0, 1).
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class Variational(Learner):
         reconstructions, mean, log_variance = model(images)
         error = squared_error(reconstructions, images)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
-        return {"loss": error + self._kl_weight * kl / images[0].numel(), "mse": error, "kl": kl}
+        loss = error + self._kl_weight * kl / images[0].numel()
+        return {"loss": loss, "mse": error, "kl": kl, "latent_mean_square": mean.square().mean(1)}
 
     def _through(self, part: nn.Module) -> Callable[[Tensor], Any]:
         return partial(self._network.through, part)
