@@ -185,8 +185,13 @@ def ready(name: str, module: nn.Module, inputs: Tensor) -> Callable[[Tensor], Te
     if "exported" in words:
         return torch.export.export(form, (inputs,)).module()
     if "compiled" in words:
-        graphs = {"triton.cudagraphs": True} if inputs.is_cuda else {}
-        return torch.compile(form, dynamic=False, options={"freezing": True, **graphs})
+        import torch._inductor.config as inductor  # the compiler is loaded where it is used
+
+        compiled = torch.compile(form, dynamic=False, options={"triton.cudagraphs": True} if inputs.is_cuda else {})
+        # Among `options` it would freeze nothing: Dynamo, which makes constants of the weights, does not see those.
+        with inductor.patch(freezing=True):
+            compiled(inputs)
+        return compiled
     return form
 
 

@@ -95,6 +95,16 @@ def test_a_form_that_disagrees_is_never_chosen_however_fast(monkeypatch, wrong):
     assert found.metrics["latency/best_p50_ms_batch1"] == found.metrics["latency/p50_ms_batch1"]
 
 
+def test_compiled_has_its_weights_as_constants():
+    # Only then are normalisations folded into convolutions, and weights laid out as the processor likes them.
+    from torch._inductor.utils import run_and_get_code
+
+    given = predictor()
+    with torch.no_grad():
+        _, code = run_and_get_code(latency.ready, "fp32 channels_last compiled", given.module, given.example)
+    assert "_frozen_param" in "".join(code)
+
+
 def test_the_best_form_is_the_fastest_of_those_that_agree(monkeypatch):
     ready = latency.ready
 
