@@ -102,7 +102,10 @@ def compose(sweep: str, overrides: Sequence[str], scale: str, problems: list[str
     forced: dict[str, Any] = {}
     axes, parsed = dict(space), _parse(overrides, problems)
     for override in parsed:
-        _apply(override, hyperparameters, launch_values, space, forced, problems)
+        if override.key_or_group == "configurations" and not override.is_delete():
+            configurations = _chosen(override, configurations, problems)
+        else:
+            _apply(override, hyperparameters, launch_values, space, forced, problems)
     where |= dict.fromkeys(forced, "command line")
     where |= {f"space.{name}": "command line" for name, values in space.items() if values is not axes.get(name)}
     commanded = {override.key_or_group for override in parsed}
@@ -236,6 +239,17 @@ def _parse(overrides: Sequence[str], problems: list[str]) -> list[Override]:
     return parsed
 
 
+def _chosen(override: Override, configurations: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Those of the sweep's configurations that an override names: one, or several with commas; all where it names another."""
+    value = list(override.sweep_iterator()) if override.is_sweep_override() else override.value()
+    names = [label(_plain(name)) for name in (value if isinstance(value, list) else [value])]
+    unknown = [name for name in names if name not in configurations]
+    for name in unknown:
+        hint = _meant(name, configurations) or f" There are: {', '.join(configurations) or 'none in this sweep'}."
+        problems.append(f"command line: configurations: {name!r} is unknown.{hint}")
+    return dict(configurations) if unknown else {name: values for name, values in configurations.items() if name in names}
+
+
 def _apply(
     override: Override,
     hyperparameters: Sequence[str],
@@ -246,7 +260,7 @@ def _apply(
 ) -> None:
     """Put one override where it belongs: an axis, a hyperparameter of every trial, or a launch setting."""
     key = override.key_or_group
-    known = [f"task.{name}" for name in hyperparameters]
+    known = ["configurations", *(f"task.{name}" for name in hyperparameters)]
     known += [
         f"{name}.{inner}" if isinstance(value, dict) else name
         for name, value in launch.items()

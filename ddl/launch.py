@@ -50,7 +50,10 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--out", metavar="DIR|URL", default="runs", help="where runs go, as s3://bucket/runs too (default: runs)")
     parse.add_argument("--check", action="store_true", help="exit 4 where a published value is not reproduced")
     parse.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="task.lr=0.01, task.lr=0.1,0.01 (an axis), seeds=5, resources.cpus=2, ..."
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="task.lr=0.01, task.lr=0.1,0.01 (an axis), configurations=NAME,NAME (these alone), seeds=5, resources.cpus=2, ...",
     )
     return parse
 

@@ -363,6 +363,38 @@ def test_lists_and_numbers_in_overrides(ask):
     assert (task.widths, task.lr, task.momentum) == ([8, 16], 0.001, 0.0)
 
 
+NAMED = "configurations:\n  plain: {}\n  with dropout: {task.dropout: 0.3}\n  1 / 2: {task.dropout: 0.5}\n  0.1: {task.dropout: 0.1}\n"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "left"),
+    [
+        ("plain", ["plain"]),
+        ("0.1,plain", ["plain", "0.1"]),
+        ("[0.1,plain]", ["plain", "0.1"]),
+        ("with dropout", ["with dropout"]),
+        ("'1 / 2',with dropout", ["with dropout", "1 / 2"]),
+    ],
+)
+def test_some_of_the_configurations_by_name_in_the_sweeps_order(ask, chosen, left):
+    asked = ask(NAMED, overrides=[f"configurations={chosen}", "seeds=1"])
+    assert asked.problems == []
+    assert [trial.configuration for trial in asked.trials] == left
+
+
+@pytest.mark.parametrize(
+    ("more", "override", "said"),
+    [
+        (NAMED, "configurations=plian", "configurations: 'plian' is unknown. Did you mean plain?"),
+        (NAMED, "configurations=plain,xyz", "configurations: 'xyz' is unknown. There are: plain, with dropout, 1 / 2, 0.1."),
+        ("", "configurations=plain", "configurations: 'plain' is unknown. There are: none in this sweep."),
+        (NAMED, "configuration=plain", "configuration: unknown key. Did you mean configurations?"),
+    ],
+)
+def test_a_configuration_that_is_not_there_is_named(ask, more, override, said):
+    assert ask(more, overrides=[override]).problems == [f"command line: {said}"]
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -479,7 +511,7 @@ def test_a_class_from_anywhere_else(ask, own, cls):
     [
         ("ddl.tasks.task.Task", "ddl.tasks.task.Task is not a Task that can be run."),
         ("ddl.tasks.classification.ConvNet", "ddl.tasks.classification.ConvNet is not a Task that can be run."),
-        ("ddl.tasks.classification.torch", "ddl.tasks.classification.torch is not a Task that can be run."),
+        ("ddl.tasks.classification.STRENGTHS", "ddl.tasks.classification.STRENGTHS is not a Task that can be run."),
         ("ddl.tasks.nothing.X", "ddl.tasks.nothing.X cannot be imported (ModuleNotFoundError: No module named 'ddl.tasks.nothing')."),
         (
             "ddl.tasks.task.Tusk",

@@ -42,6 +42,8 @@ class Generation(ImageTask):
     """Numbers that an image is made of."""
     widths: Annotated[list[Count], Len(1, 5)]
     """Channels of the strided convolutions, each of which halves the image; the generator and the decoder have the same."""
+    dense: Count
+    """Units of the dense layer between latent and convolutions."""
     kl_weight: Annotated[Number, Ge(0)]
     """Of the Kullback-Leibler term of `vae` (`ddl.learners.variational`); 0: without."""
     generated: Annotated[Count, Ge(SPLITS)]
@@ -74,13 +76,13 @@ class Generation(ImageTask):
         """The networks that are trained, and what trains them."""
         prepare, channels = Unit(SIZE), data.train.inputs.shape[1]
         adam = optimiser("adam", self.lr, beta1=self.beta1)
-        decoder = StridedDecoder(self.latent, channels, SIZE, self.widths)
+        decoder = StridedDecoder(self.latent, self.dense, channels, SIZE, self.widths)
         if self.model == "vae":
-            vae = VariationalAutoencoder(StridedEncoder(channels, SIZE, self.widths, 2 * self.latent), decoder)
+            vae = VariationalAutoencoder(StridedEncoder(channels, SIZE, self.widths, self.dense, 2 * self.latent), decoder)
             shown = data.val.inputs[:SHOWN]
             network = self.optimised(vae, adam, data.train, device)
             return [vae], Variational(network, prepare, self.kl_weight, gallery, shown, device)
-        models: list[nn.Module] = [dcgan(decoder), dcgan(StridedEncoder(channels, SIZE, self.widths, 1))]
+        models: list[nn.Module] = [dcgan(decoder), dcgan(StridedEncoder(channels, SIZE, self.widths, self.dense, 1))]
         generator, discriminator = (self.optimised(model, adam, data.train, device) for model in models)
         game = Game(generator, discriminator, device)
         return models, Adversarial(game, prepare, self.latent, gallery, self.collapse_grace_steps, device)

@@ -75,12 +75,12 @@ def compressor() -> Learner:
 
 
 def variational() -> Learner:
-    model = VariationalAutoencoder(StridedEncoder(1, 8, [4, 6], 2 * 3), StridedDecoder(3, 1, 8, [4, 6]))
+    model = VariationalAutoencoder(StridedEncoder(1, 8, [4, 6], 8, 2 * 3), StridedDecoder(3, 8, 1, 8, [4, 6]))
     return Variational(network(model), Unit(8), 0.01, gallery(), levels_and_classes(4)[0], CPU)
 
 
 def adversarial() -> Learner:
-    game = Game(network(StridedDecoder(3, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 1)), CPU)
+    game = Game(network(StridedDecoder(3, 8, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 8, 1)), CPU)
     return Adversarial(game, Unit(8), 3, gallery(), grace_steps=1000, device=CPU)
 
 

@@ -54,8 +54,8 @@ def test_what_follows_the_representation_and_the_image(make):
     [
         lambda: autoencoders.convolutional(1, 12, [2] * 4, 3, [6], relu_latent=False, output="relu"),
         lambda: UNet(1, 3, 12, [2] * 4),
-        lambda: StridedEncoder(1, 12, [2] * 3, 1),
-        lambda: StridedDecoder(4, 1, 12, [2] * 3),
+        lambda: StridedEncoder(1, 12, [2] * 3, 4, 1),
+        lambda: StridedDecoder(4, 4, 1, 12, [2] * 3),
     ],
 )
 def test_a_size_that_cannot_be_halved_so_often(make):

@@ -32,7 +32,7 @@ CARTPOLE = {
     "evaluation_episodes": 2,
 }
 IMAGES = {"content": "sample", "train_limit": 40, "val_limit": 20, "batch_size": 16, "epochs": 2}
-DIGITS = {"widths": [2, 3], "generated": 20, "judge_epochs": 1}
+DIGITS = {"widths": [2, 3], "dense": 8, "generated": 20, "judge_epochs": 1}
 TINY = {
     "classification": {
         "content": "sample",
