@@ -9,8 +9,8 @@ from ddl.models.autoencoders import halved
 
 
 class StridedEncoder(nn.Module):
-    """Images [n, channels, size, size] to numbers [n, outputs]: 4x4 convolutions of stride 2, a layer of `dense` units, the
-    numbers; leaky ReLU between them.
+    """Images [n, channels, size, size] to numbers [n, outputs]: 4x4 convolutions of stride 2, a layer of `dense` units (0:
+    none), the numbers; leaky ReLU between them.
 
     Without batch normalisation: as a discriminator it sees real and generated images in one batch, which would tell them apart
     by their statistics. Raises ValueError where `size` cannot be halved so often.
@@ -22,25 +22,26 @@ class StridedEncoder(nn.Module):
         layers: list[nn.Module] = []
         for before, width in zip([channels, *widths], widths, strict=False):
             layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        layers += [nn.Flatten(), nn.Linear(widths[-1] * side * side, dense), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, nn.Linear(dense, outputs))
+        layers.append(nn.Flatten())
+        flat = widths[-1] * side * side
+        if dense:
+            layers += [nn.Linear(flat, dense), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Linear(dense or flat, outputs))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
 
 
 class StridedDecoder(nn.Module):
-    """The way back, from numbers [n, latent] to images in 0..1: a layer of `dense` units, then transposed convolutions, `widths` read
+    """The way back, from numbers [n, latent] to images in 0..1: a layer of `dense` units (0: none), then transposed convolutions, `widths` read
     from their end; batch normalisation and ReLU after each layer but the last, which a sigmoid follows."""
 
     def __init__(self, latent: int, dense: int, channels: int, size: int, widths: Sequence[int]):
         super().__init__()
         side = halved(size, len(widths))
-        layers: list[nn.Module] = [
-            nn.Linear(latent, dense, bias=False),
-            nn.BatchNorm1d(dense),
-            nn.ReLU(),
-            nn.Linear(dense, widths[-1] * side * side, bias=False),
+        layers: list[nn.Module] = [nn.Linear(latent, dense, bias=False), nn.BatchNorm1d(dense), nn.ReLU()] if dense else []
+        layers += [
+            nn.Linear(dense or latent, widths[-1] * side * side, bias=False),
             nn.Unflatten(1, (widths[-1], side, side)),
             nn.BatchNorm2d(widths[-1]),
             nn.ReLU(),

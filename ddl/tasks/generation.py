@@ -42,8 +42,8 @@ class Generation(ImageTask):
     """Numbers that an image is made of."""
     widths: Annotated[list[Count], Len(1, 5)]
     """Channels of the strided convolutions, each of which halves the image; the generator and the decoder have the same."""
-    dense: Count
-    """Units of the dense layer between latent and convolutions."""
+    dense: CountOrZero
+    """Units of the dense layer between latent and convolutions; 0: none."""
     kl_weight: Annotated[Number, Ge(0)]
     """Of the Kullback-Leibler term of `vae` (`ddl.learners.variational`); 0: without."""
     generated: Annotated[Count, Ge(SPLITS)]
