@@ -86,9 +86,14 @@ class Probe:
     memory_share: float = 0.0
 
     @property
+    def training_s(self) -> float:
+        """Expected seconds of all steps and evaluations."""
+        return self.total_steps * self.step_s + self.evaluations * self.evaluate_s
+
+    @property
     def trial_s(self) -> float:
         """Expected seconds for the whole trial."""
-        return self.start_s + self.total_steps * self.step_s + self.evaluations * self.evaluate_s
+        return self.start_s + self.training_s
 
 
 def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], device: Device, steps: int) -> list[Probe]:

@@ -257,9 +257,9 @@ def _fastest(found: Sequence[Sequence[Probe]]) -> str:
     total: dict[str, float] = {}
     found = [tried for tried in found if tried]
     for name in {probe.precision for tried in found for probe in tried}:
-        steps = [probe.step_s for tried in found for probe in tried if probe.precision == name]
-        if len(steps) == len(found):
-            total[name] = sum(steps)
+        seconds = [probe.training_s for tried in found for probe in tried if probe.precision == name]
+        if len(seconds) == len(found):
+            total[name] = sum(seconds)
     return min(total, key=lambda name: total[name], default="")
 
 

@@ -197,9 +197,10 @@ def test_the_makespan_of_nothing_of_one_and_of_equal_ones():
 
 @dataclasses.dataclass
 class Probing:
-    """An executor that measures what it is told: the seconds of a step, by learning rate and precision."""
+    """An executor that measures what it is told: the seconds of a step, by learning rate and precision; of 100 steps, or as said."""
 
     step_s: dict[float, dict[str, float]]
+    steps: dict[float, int] = dataclasses.field(default_factory=dict)
     asked: list[tuple[list[float], list[str] | None]] = dataclasses.field(default_factory=list)
 
     def capacity(self) -> Capacity:
@@ -210,7 +211,7 @@ class Probing:
         return [
             sorted(
                 (
-                    Probe(name, 10.0, step_s, 1.0, 0.0, 100, 2, {"parameters": 1000})
+                    Probe(name, 10.0, step_s, 1.0, 0.0, self.steps.get(one.task.lr, 100), 2, {"parameters": 1000})
                     for name, step_s in self.step_s[one.task.lr].items()
                     if precisions is None or name in precisions
                 ),
@@ -251,6 +252,11 @@ def test_all_configurations_get_the_one_precision_that_is_fastest_in_sum_and_agr
     assert {one.precision for one in made.probes.values()} == {"bf16"}
     executor = Probing({0.1: {"fp32": 3.0, "bf16": 1.0}, 0.2: {"fp32": 3.0, "bf16": 6.0}})
     assert make(rates(ask, 0.1, 0.2), executor, concurrent=2).precision == "fp32"
+
+
+def test_a_long_step_of_a_short_trial_does_not_settle_the_precision(ask, make):
+    executor = Probing({0.1: {"fp32": 3.0, "bf16": 1.0}, 0.2: {"fp32": 10.0, "bf16": 60.0}}, steps={0.2: 1})
+    assert make(rates(ask, 0.1, 0.2), executor, concurrent=2).precision == "bf16"
 
 
 def test_later_rounds_are_timed_in_the_precision_of_the_first(ask, make):
