@@ -366,6 +366,9 @@ def test_it_fits_phone_and_desktop(opened, everything, width):
     # A caption names the data; it must be in sight even below a table that is wider than the screen.
     rights = report.page.eval_on_selector_all(".data-note", "notes => notes.map(note => note.getBoundingClientRect().right)")
     assert max(rights) <= width
+    over = "span => span.getBoundingClientRect().right - span.closest('.scroll').getBoundingClientRect().right"
+    assert max(report.page.eval_on_selector_all(".scroll caption > span", f"spans => spans.map({over})")) < 1
+    assert report.page.eval_on_selector_all(".scroll:has(.results)", "boxes => boxes.every(box => box.scrollWidth <= box.clientWidth)")
     assert report.page.evaluate("document.documentElement.scrollWidth") == width
 
 
