@@ -28,11 +28,10 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="train a trial's first steps again from its record; exit 1 where they do not agree bit for bit",
     )
-    what.add_argument("--publish", metavar="RUN", type=Path, help="replay a run into W&B")
+    what.add_argument("--publish", metavar="RUN|URL", help="replay a run into W&B")
     parse.add_argument(
         "--report",
-        metavar="RUN",
-        type=Path,
+        metavar="RUN|URL",
         nargs="*",
         help="write the report of a run again, or of several beside each other; with --publish RUN: that run's, as a W&B Report",
     )
@@ -87,7 +86,7 @@ def _check(given: argparse.Namespace) -> None:
     if given.report is not None and other not in (None, "publish"):
         raise ValueError(f"--report does not go with --{other}. It takes runs alone, or goes with --publish RUN.")
     if given.report and other == "publish":
-        raise ValueError(f"--publish RUN --report is about that one run; remove {' '.join(map(str, given.report))}, or publish each.")
+        raise ValueError(f"--publish RUN --report is about that one run; remove {' '.join(given.report)}, or publish each.")
     if given.report == [] and other is None:
         raise ValueError("--report: name a run, or several.")
     if given.steps is not None and other != "reproduce":
@@ -102,7 +101,8 @@ def _do(given: argparse.Namespace, command: str) -> int:
     if given.prepare_data:
         return _prepare(given.prepare_data)
     if given.publish:
-        for folder in run.Run(given.publish).folders or [given.publish]:
+        published = run.brought(given.publish)
+        for folder in run.Run(published).folders or [published]:
             _publish(folder, given.report is not None)
         return 0
     if given.reproduce:
@@ -115,8 +115,9 @@ def _do(given: argparse.Namespace, command: str) -> int:
         print(export(Path(given.export[0]), given.export[1]))
         return 0
     if given.report:
-        path = given.report[0] / "report.html" if len(given.report) == 1 else Path(given.out) / "report.html"
-        folders = [folder for one in given.report for folder in run.Run(one).folders or [one]]
+        runs = [run.brought(one) for one in given.report]
+        path = (runs[0] if len(runs) == 1 else Path(given.out)) / "report.html"
+        folders = [folder for one in runs for folder in run.Run(one).folders or [one]]
         run.write_report(folders, path)
         return _end(path, run.not_reproduced(folders) if given.check else [], failed=False)
     if given.resume:

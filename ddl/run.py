@@ -188,6 +188,21 @@ def _ended(console: Console, top: Path, kept: RunStore | None) -> Run:
     return Run(top, tuple(lacking))
 
 
+def brought(place: str) -> Path:
+    """The folder of a run that is to be read: `place` itself, or, where that is a URL, one with a copy of the ledger and of what the
+    trials show. Raises ConfigError for a URL that cannot be used, ValueError where no run is there."""
+    if not urls.is_url(place):
+        return Path(place)
+    if said := urls.problem(place):
+        raise ConfigError([said])
+    store = RunStore(urls.local_run(place), place)
+    store.pull()
+    store.collect()
+    if store.behind:
+        raise ValueError(store.behind)
+    return urls.local_run(place)
+
+
 def write_report(folders: Sequence[Path], path: Path) -> None:
     """Write the report of one run, or of several beside each other."""
     from ddl.reports import html, model

@@ -74,7 +74,7 @@ class RunStore:
     def pull(self) -> None:
         """Bring each ledger here, where that at the URL is further than a local one, which is then set aside.
 
-        Raises ValueError where no run is there. The run has to be claimed before.
+        Raises ValueError where no run is there. Who goes on with the run has to claim it before.
         """
         try:
             names = [name for name in self._place.names() if Path(name).name == LEDGER and name.count("/") <= 1]
@@ -91,7 +91,7 @@ class RunStore:
                     os.replace(mine, f"{mine}.aside")
                 os.replace(draft, mine)
         except Unreachable as error:
-            raise ValueError(f"{error}. The run cannot be resumed from there now.") from error
+            raise ValueError(f"{error}. The run cannot be had from there now.") from error
 
     def collect(self) -> None:
         """Bring what the trials show (figures, samples) here, for the report."""

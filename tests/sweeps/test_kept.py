@@ -44,6 +44,15 @@ def test_a_run_is_kept_at_a_url_and_resumed_from_there_on_another_machine(tmp_pa
         assert metrics.step.tolist() == list(range(1, 61)), "each step once"
         assert metrics.value.iloc[-1] == sum(range(60))
     assert (at(command[1]) / "report.html").read_bytes() == run_folder(resumed.stdout, tmp_path).joinpath("report.html").read_bytes()
+    # Read from a third machine, which resumes nothing.
+    read = launch("--report", command[1], cwd=tmp_path, DDL_CACHE=str(tmp_path / "third"))
+    assert read.returncode == 0, read.stdout + read.stderr
+    written = Path(read.stdout.splitlines()[-1].removeprefix("report: "))
+    assert written.is_relative_to(tmp_path / "third")
+    assert "1 of 1 trial finished" in re.sub(r"\s+", " ", written.read_text())
+    missing = launch("--report", f"{store}/mischief/never", cwd=tmp_path, DDL_CACHE=str(tmp_path / "third"))
+    assert missing.returncode == 2
+    assert "no ledger.sqlite in it, so it is no run" in missing.stderr
     froms = sorted(int(mark.name.rpartition("-")[2]) for mark in tmp_path.glob("none-*"))
     assert froms[-1] > 0, "from the checkpoint that was kept there"
 
