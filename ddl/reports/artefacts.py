@@ -11,8 +11,8 @@ _NUMBERED = re.compile(r"(.+?)[-_](\d+)")
 
 
 @dataclass(frozen=True)
-class Image:
-    """A figure a trial left as a file. `group` is its name without the number that it may end in, -1 for none."""
+class Artefact:
+    """What a trial left as a file, unread. `group` is its name without the number that it may end in, -1 for none."""
 
     path: Path
     name: str
@@ -23,17 +23,12 @@ class Image:
     number: int
 
 
-@dataclass(frozen=True)
-class Text:
-    """A text a trial left as a file, unread. The fields are those of `Image`."""
+class Image(Artefact):
+    """A figure."""
 
-    path: Path
-    name: str
-    trial_id: str
-    configuration: str
-    seed: int
-    group: str
-    number: int
+
+class Text(Artefact):
+    """A text."""
 
 
 def images(folder: Path, trials: Sequence[TrialRow]) -> tuple[Image, ...]:
