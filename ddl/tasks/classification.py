@@ -12,7 +12,8 @@ from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
 from ddl.models.preprocess import Normalise
 from ddl.progress import Progress, State
-from ddl.tasks.images import ImageTask, optimiser
+from ddl.tasks.fitted import optimiser
+from ddl.tasks.images import ImageTask
 from ddl.tasks.task import STRICT, Count, CountOrZero, Share
 
 

@@ -17,7 +17,8 @@ from ddl.models.initial import dcgan
 from ddl.models.preprocess import Unit
 from ddl.models.unet import PatchDiscriminator, UNet
 from ddl.progress import Progress, State
-from ddl.tasks.images import ImageTask, UNetWidths, optimiser
+from ddl.tasks.fitted import optimiser
+from ddl.tasks.images import ImageTask, UNetWidths
 from ddl.tasks.task import STRICT, Count, Number, Share
 
 CHANNELS, SIZE, _ = cifar10.SHAPE

@@ -15,7 +15,8 @@ from ddl.metrics.images import check_window, loss, psnr_db, squared_error, ssim
 from ddl.models.preprocess import Unit
 from ddl.models.unet import UNet
 from ddl.progress import Progress, State
-from ddl.tasks.images import ImageTask, UNetWidths, optimiser
+from ddl.tasks.fitted import optimiser
+from ddl.tasks.images import ImageTask, UNetWidths
 from ddl.tasks.task import STRICT, Count, Positive
 
 CHANNELS, SIZE, _ = cifar10.SHAPE

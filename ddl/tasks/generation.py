@@ -23,7 +23,8 @@ from ddl.models.initial import dcgan
 from ddl.models.preprocess import Unit
 from ddl.models.strided import StridedDecoder, StridedEncoder
 from ddl.progress import Progress, State
-from ddl.tasks.images import ImageTask, optimiser
+from ddl.tasks.fitted import optimiser
+from ddl.tasks.images import ImageTask
 from ddl.tasks.judge import judge
 from ddl.tasks.task import STRICT, Count, CountOrZero, Number, Share
 

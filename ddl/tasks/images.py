@@ -1,6 +1,6 @@
 """What the tasks on images that `fit` trains have in common: which images, how long, how fast."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,6 @@ from annotated_types import Len
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
 
 from ddl.data import sources
 from ddl.data.sets import cifar10
@@ -67,15 +66,3 @@ class ImageTask(FittedTask):
             "parameters": sum(parameter.numel() for module in modules for parameter in module.parameters()),
             "precision": str(self.settled()),
         }
-
-
-def optimiser(name: Literal["adam", "sgd"], lr: float, momentum: float = 0.0, beta1: float = 0.9) -> MakeOptimiser:
-    """Of the parameters that are not frozen. `momentum` is sgd's, `beta1` adam's."""
-
-    def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
-        learning = [parameter for parameter in parameters if parameter.requires_grad]
-        if name == "sgd":
-            return SGD(learning, lr=lr, momentum=momentum)
-        return Adam(learning, lr=lr, betas=(beta1, 0.999), fused=True)  # one pass over the parameters instead of eight
-
-    return make

@@ -18,7 +18,8 @@ from ddl.models.autoencoders import Autoencoder, halved
 from ddl.models.pca import pca, principal_components
 from ddl.models.preprocess import Unit
 from ddl.progress import Predictor, Progress, State
-from ddl.tasks.images import ImageTask, optimiser
+from ddl.tasks.fitted import optimiser
+from ddl.tasks.images import ImageTask
 from ddl.tasks.task import STRICT, Count
 
 SHOWN = 10

@@ -1,14 +1,13 @@
 """Whether a film review praises (Karshenas, section 3, tables 3 and 8; docs/sequences.md says what is assumed)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch import Tensor
 
 from ddl.data import reviews, sources
 from ddl.data.files import glove
@@ -22,7 +21,7 @@ from ddl.learners.sentiment import Sentiment as SentimentLearner
 from ddl.models.reader import AveragedEmbeddings, Reader
 from ddl.precision import Precision
 from ddl.progress import Progress, State
-from ddl.tasks.fitted import FittedTask
+from ddl.tasks.fitted import FittedTask, optimiser
 from ddl.tasks.task import STRICT, Count, CountOrZero, Share
 
 
@@ -76,7 +75,7 @@ class Sentiment(FittedTask):
             facts |= {"vectors": origin, "words_with_vectors": has.float().mean().item()}
             model = Reader(begin, self.model == "lstm", self.hidden, self.dropout, self.pooling, self.bidirectional)
         facts["parameters"] = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        network = Network(model, self._optimiser, Precision.parse("fp32"), device)
+        network = Network(model, optimiser("adam", self.lr), Precision.parse("fp32"), device)
         learner = SentimentLearner(network, Questions(words, self.phrases, self.word), device)
         yield from self.train(learner, train.to(device.torch), val.to(device.torch), device, facts, resume)
 
@@ -97,9 +96,6 @@ class Sentiment(FittedTask):
         begin = torch.where(has.unsqueeze(1), begin, begin[has].mean(0))
         begin[0] = 0.0
         return begin, has, origin
-
-    def _optimiser(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        return Adam([parameter for parameter in parameters if parameter.requires_grad], lr=self.lr, fused=True)
 
 
 def _limited(part: Reviews, n: int) -> Reviews:

@@ -1,6 +1,6 @@
 """Writing on in the manner of a script (Karshenas, section 3, figure 4, appendix 7.3.3; docs/sequences.md says what is assumed)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -9,8 +9,6 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from annotated_types import Len
 from pydantic.dataclasses import dataclass
-from torch import nn
-from torch.optim import Adam, Optimizer
 
 from ddl.data import sources, text
 from ddl.data.files import plays
@@ -25,7 +23,7 @@ from ddl.metrics.bleu import passages
 from ddl.models.language import LanguageModel
 from ddl.precision import Precision
 from ddl.progress import Progress, State
-from ddl.tasks.fitted import FittedTask
+from ddl.tasks.fitted import FittedTask, optimiser
 from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, Share
 
 
@@ -88,7 +86,7 @@ class TextGeneration(FittedTask):
         torch.manual_seed(stream(self.seed, "weights", 0))
         model = LanguageModel(len(vocabulary), self.embedding, self.hidden, self.layers, self.dropout)
         # The learning rate falls to 0.
-        network = Network(model, self._optimiser, Precision.parse("fp32"), device, self.steps(train), self.clip)
+        network = Network(model, optimiser("adam", self.lr), Precision.parse("fp32"), device, self.steps(train), self.clip)
         learner = Language(network, writing, device)
         facts = {
             "data": origin.facts() | {"train": len(train), "val": len(val)},
@@ -107,9 +105,6 @@ class TextGeneration(FittedTask):
         content = text.read(path)
         sha256 = fingerprint_of_files(path.parent, [path.name])
         return Origin(path.name, f"file {path}", complete=True, stand_in="", sha256=sha256), content
-
-    def _optimiser(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        return Adam(parameters, lr=self.lr, fused=True)
 
 
 CHARACTERS_PER_WORD = 4.5

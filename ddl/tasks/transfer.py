@@ -23,7 +23,8 @@ from ddl.models.preprocess import Resize
 from ddl.models.transfer import SMALLEST, Body, Network, adopt, body, head
 from ddl.precision import Precision
 from ddl.progress import Predictor, Progress, State
-from ddl.tasks.images import ImageTask, optimiser
+from ddl.tasks.fitted import optimiser
+from ddl.tasks.images import ImageTask
 from ddl.tasks.task import STRICT, Count, Share
 
 ITEMS = {"vgg16": "vgg16", "efficientnet_b0": "efficientnet_b0", "efficientnet_lite0": "lite0"}
