@@ -1,22 +1,20 @@
 """From a sweep's name and overrides to a typed sweep; every mistake in them is collected, none stops the search for others."""
 
-import difflib
 import importlib
 import inspect
 import re
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
-from hydra.errors import OverrideParseException
 from pydantic import ValidationError
 
 from ddl import yamlfile
-from ddl.schema import Launch, Sweep, SweepFile
+from ddl.hints import did_you_mean
+from ddl.overrides import apply, chosen, parse
+from ddl.schema import Launch, Sweep, SweepFile, label
 from ddl.tasks.task import Task
 from ddl.yamlfile import YamlFile
 
@@ -70,7 +68,7 @@ def compose(sweep: str, overrides: Sequence[str], scale: str, problems: list[str
     hyperparameters = [item.name for item in fields(task_class) if item.name != "seed"]
     for key in map(str, task_source.values):
         if key != "class" and key not in hyperparameters:
-            problems.append(f"{task_source.where(key)}: {key}: unknown key.{_meant(key, hyperparameters)}")
+            problems.append(f"{task_source.where(key)}: {key}: unknown key.{did_you_mean(key, hyperparameters)}")
     base = {key: value for key, value in task_source.values.items() if key in hyperparameters}
     where = {key: task_source.where(key) for key in hyperparameters}
     where |= {key: source.where(key) for key in ("space", "configurations", "samples")}
@@ -85,7 +83,7 @@ def compose(sweep: str, overrides: Sequence[str], scale: str, problems: list[str
                 where[f"{place}.{name}"] = source.where(f"{place}.{key}")
             else:
                 known = [f"task.{name}" for name in hyperparameters]
-                problems.append(f"{source.where(f'{place}.{key}')}: {key}: unknown key.{_meant(key, known)}")
+                problems.append(f"{source.where(f'{place}.{key}')}: {key}: unknown key.{did_you_mean(key, known)}")
         return found
 
     scales = {name: section(values, f"scale.{name}") for name, values in file.scale.items()}
@@ -100,12 +98,12 @@ def compose(sweep: str, overrides: Sequence[str], scale: str, problems: list[str
         if key in source.values:
             launch_values[key] = _merged(launch_values.get(key), source.values[key])
     forced: dict[str, Any] = {}
-    axes, parsed = dict(space), _parse(overrides, problems)
+    axes, parsed = dict(space), parse(overrides, problems)
     for override in parsed:
         if override.key_or_group == "configurations" and not override.is_delete():
-            configurations = _chosen(override, configurations, problems)
+            configurations = chosen(override, configurations, axes, problems)
         else:
-            _apply(override, hyperparameters, launch_values, space, forced, problems)
+            apply(override, hyperparameters, launch_values, space, forced, problems)
     where |= dict.fromkeys(forced, "command line")
     where |= {f"space.{name}": "command line" for name, values in space.items() if values is not axes.get(name)}
     commanded = {override.key_or_group for override in parsed}
@@ -138,7 +136,7 @@ def build(cls: type, values: Mapping[str, Any], where: Any, prefix: str, problem
                 case "missing":
                     problems.append(f"{place}: {shown}: missing. Give it a value.")
                 case "unexpected_keyword_argument":
-                    problems.append(f"{place}: {shown}: unknown key.{_meant(key, [*_keys(cls, path[:-1]), *also])}")
+                    problems.append(f"{place}: {shown}: unknown key.{did_you_mean(key, [*_keys(cls, path[:-1]), *also])}")
                 case _:
                     said = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
                     wrong.setdefault(f"{place}: {shown}", ([], item["input"]))[0].append(said)
@@ -172,11 +170,6 @@ def _sound(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return dict(values)
 
 
-def label(value: object) -> str:
-    """A value as tables show it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _find(sweep: str, problems: list[str]) -> Path | None:
     if sweep.endswith((".yaml", ".yml")):
         path = Path(sweep)
@@ -194,7 +187,7 @@ def _find(sweep: str, problems: list[str]) -> Path | None:
     if sweep not in names("sweep"):
         shown = sweep if len(sweep) <= 80 else sweep[:80] + "..."
         problems.append(
-            f"--sweep {shown!r}: unknown sweep.{_meant(sweep, names('sweep'))} There are: {', '.join(names('sweep'))}. Or name a YAML file."
+            f"--sweep {shown!r}: unknown sweep.{did_you_mean(sweep, names('sweep'))} There are: {', '.join(names('sweep'))}. Or name a YAML file."
         )
         return None
     return FOLDER / "sweep" / f"{sweep}.yaml"
@@ -205,7 +198,9 @@ def _task(file: SweepFile, source: YamlFile, problems: list[str]) -> tuple[type[
     folders = [source.path.parent / "task", source.path.parent.parent / "task", FOLDER / "task"]
     known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
     if file.task not in known:
-        problems.append(f"{source.where('task')}: task: {file.task!r} is unknown.{_meant(file.task, known)} There are: {', '.join(known)}.")
+        problems.append(
+            f"{source.where('task')}: task: {file.task!r} is unknown.{did_you_mean(file.task, known)} There are: {', '.join(known)}."
+        )
         return None, source
     path = next(folder / f"{file.task}.yaml" for folder in folders if (folder / f"{file.task}.yaml").is_file())
     task_source = yamlfile.read(path, problems)
@@ -229,79 +224,5 @@ def _task(file: SweepFile, source: YamlFile, problems: list[str]) -> tuple[type[
     return cls, task_source
 
 
-def _parse(overrides: Sequence[str], problems: list[str]) -> list[Override]:
-    parsed = []
-    for text in overrides:
-        try:
-            parsed += OverridesParser.create().parse_overrides([text])
-        except OverrideParseException as error:
-            problems.append(f"command line: {text!r}: not an override ({str(error).splitlines()[0]}). Write KEY=VALUE, as in task.lr=0.01.")
-    return parsed
-
-
-def _chosen(override: Override, configurations: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """Those of the sweep's configurations that an override names: one, or several with commas; all where it names another."""
-    value = list(override.sweep_iterator()) if override.is_sweep_override() else override.value()
-    names = [label(_plain(name)) for name in (value if isinstance(value, list) else [value])]
-    unknown = [name for name in names if name not in configurations]
-    for name in unknown:
-        hint = _meant(name, configurations) or f" There are: {', '.join(configurations) or 'none in this sweep'}."
-        problems.append(f"command line: configurations: {name!r} is unknown.{hint}")
-    return dict(configurations) if unknown else {name: values for name, values in configurations.items() if name in names}
-
-
-def _apply(
-    override: Override,
-    hyperparameters: Sequence[str],
-    launch: dict[str, Any],
-    space: dict[str, Any],
-    forced: dict[str, Any],
-    problems: list[str],
-) -> None:
-    """Put one override where it belongs: an axis, a hyperparameter of every trial, or a launch setting."""
-    key = override.key_or_group
-    known = ["configurations", *(f"task.{name}" for name in hyperparameters)]
-    known += [
-        f"{name}.{inner}" if isinstance(value, dict) else name
-        for name, value in launch.items()
-        for inner in (value if isinstance(value, dict) else [""])
-    ]
-    if override.is_delete():
-        problems.append(f"command line: ~{key}: nothing can be removed. Write KEY=VALUE, as in task.lr=0.01.")
-    elif key not in known:
-        hint = " Seeds are counted from first_seed." if key == "task.seed" else _meant(key, known)
-        problems.append(f"command line: {key}: unknown key.{hint}")
-    elif override.is_sweep_override():
-        if not key.startswith("task.") or not isinstance(override.value(), ChoiceSweep):
-            problems.append(
-                f"command line: {key}: takes one value. Several, as in task.lr=0.1,0.01, make an axis of a hyperparameter only."
-            )
-        else:
-            name = key.removeprefix("task.")
-            forced.pop(name, None)
-            space[name] = [_plain(item) for item in override.sweep_iterator()]
-    elif key.startswith("task."):
-        name = key.removeprefix("task.")
-        if name in space:
-            space[name] = [override.value()]
-        else:
-            forced[name] = override.value()
-    else:
-        outer, _, inner = key.partition(".")
-        launch[outer] = launch[outer] | {inner: override.value()} if inner else override.value()
-
-
-def _plain(value: Any) -> Any:
-    """Without Hydra's wrapping of quoted text, which it leaves on an axis's values."""
-    if isinstance(value, QuotedString):
-        return value.text
-    return [_plain(item) for item in value] if isinstance(value, list) else value
-
-
 def _merged(default: Any, value: Any) -> Any:
     return default | value if isinstance(default, dict) and isinstance(value, dict) else value
-
-
-def _meant(key: str, known: Iterable[str]) -> str:
-    near = [name for name in known if name.endswith(f".{key}")] or difflib.get_close_matches(key, list(known), 1)
-    return f" Did you mean {near[0]}?" if near else ""

@@ -5,7 +5,6 @@
 """
 
 import copy
-import difflib
 import hashlib
 import importlib
 import json
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from ddl import checkpoints, provenance
 from ddl.devices import Device
+from ddl.hints import did_you_mean_or_there_are
 from ddl.ledger import Reader, TrialRow
 from ddl.progress import Predictor
 from ddl.sweeps.worker import with_precision
@@ -62,9 +62,7 @@ def export(run: Path, trial_id: str) -> Path:
 def _row(reader: Reader, run: Path, trial_id: str) -> TrialRow:
     rows = {row.trial_id: row for row in reader.trials()}
     if trial_id not in rows:
-        close = difflib.get_close_matches(trial_id, rows, 1)
-        hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(list(rows)[:5])}{', ...' if len(rows) > 5 else ''}."
-        raise ValueError(f"{run}: has no trial {trial_id!r}. {hint}")
+        raise ValueError(f"{run}: has no trial {trial_id!r}.{did_you_mean_or_there_are(trial_id, rows)}")
     row = rows[trial_id]
     if row.status not in EXPORTABLE:
         raise ValueError(f"{run}: trial {trial_id} is {row.status}, so there is no trained model. Finish it with --resume {run}.")

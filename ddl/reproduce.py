@@ -1,6 +1,5 @@
 """A trial again from its record: do its first steps come out as they did then, to the bit?"""
 
-import difflib
 import importlib
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import torch
 
 from ddl import provenance
 from ddl.devices import Device
+from ddl.hints import did_you_mean_or_there_are
 from ddl.ledger import Reader, TrialRow
 from ddl.progress import Diverged
 from ddl.sweeps.executors import InlineExecutor
@@ -67,9 +67,7 @@ def _read(path: Path) -> _Record:
     reader = Reader(folder)
     run, trials = reader.run(), {trial.trial_id: trial for trial in reader.trials()}
     if trial_id not in trials:
-        close = difflib.get_close_matches(trial_id, trials, n=1, cutoff=0.5)
-        hint = f"Did you mean {close[0]}?" if close else f"It has {', '.join(list(trials)[:5])}{', ...' if len(trials) > 5 else ''}."
-        raise ValueError(f"--reproduce {path}: this run has no trial {trial_id}. {hint}")
+        raise ValueError(f"--reproduce {path}: this run has no trial {trial_id}.{did_you_mean_or_there_are(trial_id, trials)}")
     trial = trials[trial_id]
     first = (trial.facts or {}).get(FACT)
     if not first:

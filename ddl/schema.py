@@ -149,3 +149,8 @@ class Sweep:
     configurations: Mapping[str, Mapping[str, Any]]
     forced: Mapping[str, Any]
     where: Mapping[str, str]
+
+
+def label(value: object) -> str:
+    """A value as tables show it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddl import config
+from ddl import config, schema
 from ddl.sweeps import space
 from ddl.tasks.classification import Classification
 
@@ -387,7 +387,12 @@ def test_some_of_the_configurations_by_name_in_the_sweeps_order(ask, chosen, lef
     [
         (NAMED, "configurations=plian", "configurations: 'plian' is unknown. Did you mean plain?"),
         (NAMED, "configurations=plain,xyz", "configurations: 'xyz' is unknown. There are: plain, with dropout, 1 / 2, 0.1."),
-        ("", "configurations=plain", "configurations: 'plain' is unknown. There are: none in this sweep."),
+        ("", "configurations=plain", "configurations: 'plain' is unknown. This sweep has none."),
+        (
+            "space: {task.lr: [0.1, 0.01]}\n",
+            "configurations=0.1",
+            "configurations: '0.1' is unknown. It is a value of an axis: task.lr=0.1.",
+        ),
         (NAMED, "configuration=plain", "configuration: unknown key. Did you mean configurations?"),
     ],
 )
@@ -588,7 +593,7 @@ def test_every_tasks_file_gives_each_hyperparameter_and_no_other(path):
     [(0.001, "0.001"), (1e-5, "1e-05"), (1.0, "1"), (3, "3"), ("none", "none"), (True, "True"), (None, "None"), ([8, 16], "[8, 16]")],
 )
 def test_how_a_value_is_shown(value, shown):
-    assert config.label(value) == shown
+    assert schema.label(value) == shown
 
 
 def test_where_nothing_is_wrong_nothing_is_said_and_nothing_is_written(ask, tmp_path):

@@ -11,13 +11,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
     {"sharding"},
-    {"progress", "devices", "yamlfile", "ledger", "provenance", "figures", "ray_private"},
+    {"progress", "devices", "yamlfile", "hints", "ledger", "provenance", "figures", "ray_private"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry"},
     {"storage"},
     {"learners", "rl"},
     {"fit"},
     {"tasks"},
     {"schema"},
+    {"overrides"},
     {"config"},
     {"sweeps"},
     {"terminal", "console", "reproduce", "export"},
@@ -38,9 +39,9 @@ OWNERS = {
     "pynvml": ["ddl/telemetry/*"],
     "matplotlib": ["ddl/figures.py"],
     "tokenizers": ["ddl/data/*"],
-    "hydra": ["ddl/config.py"],
+    "hydra": ["ddl/overrides.py"],
     "fsspec": ["ddl/storage/*"],
-    "omegaconf": ["ddl/config.py"],
+    "omegaconf": ["ddl/overrides.py"],
 }
 
 JUNK_DRAWERS = {"util", "utils", "common", "helper", "helpers", "misc"}
@@ -152,8 +153,8 @@ def tree(tmp_path: Path) -> Path:
         ),
         ("ddl/run.py", "def go():\n    import wandb", "ddl/run.py:2: wandb belongs to ddl/tracking/* and ddl/reports/wandb_report.py"),
         ("ddl/devices.py", "from pynvml import nvmlInit", "ddl/devices.py:1: pynvml belongs to ddl/telemetry/*"),
-        ("launch.py", "from hydra import main", "launch.py:1: hydra belongs to ddl/config.py"),
-        ("ddl/schema.py", "from omegaconf import DictConfig", "ddl/schema.py:1: omegaconf belongs to ddl/config.py"),
+        ("launch.py", "from hydra import main", "launch.py:1: hydra belongs to ddl/overrides.py"),
+        ("ddl/schema.py", "from omegaconf import DictConfig", "ddl/schema.py:1: omegaconf belongs to ddl/overrides.py"),
         ("ddl/sweeps/utils.py", "", "ddl/sweeps/utils.py: a file or folder named utils says nothing about what is in it"),
         ("tests/helpers/a.py", "", "tests/helpers/a.py: a file or folder named helpers says nothing about what is in it"),
         ("ddl/fit.py", "try:\n    go()\nexcept:\n    pass", "ddl/fit.py:3: a bare except"),

@@ -4,7 +4,6 @@ Prepared cache, the user's mirror, the official host, a package client, and last
 announced. `load` gives images as tensors, `files` what stays files: texts, vectors, weights.
 """
 
-import difflib
 import importlib
 import logging
 import pkgutil
@@ -22,6 +21,7 @@ from ddl.data import official, sets, store
 from ddl.data.integrity import Damaged, Unavailable, fingerprint_of_files, set_aside, verify
 from ddl.data.recipe import FileRecipe, Official, Recipe
 from ddl.data.splits import DataSet, Origin, Split, fingerprint, to_tensors
+from ddl.hints import did_you_mean
 
 CONTENTS = ("full", "sample")
 VERDICT_LASTS_S = 600
@@ -55,9 +55,7 @@ def check(name: str, content: str) -> None:
     """Raises ValueError where there is no such data set or item, or no such content of it. Touches no data."""
     known = (*names(), *file_names())
     if name not in known:
-        close = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"Did you mean {close[0]}? " if close else ""
-        raise ValueError(f"data set {name!r}: unknown. {hint}There are: {', '.join(known)}.")
+        raise ValueError(f"data set {name!r}: unknown.{did_you_mean(str(name), known)} There are: {', '.join(known)}.")
     if content not in CONTENTS:
         raise ValueError(f"content {content!r} of data set {name}: unknown. There are: {', '.join(CONTENTS)}.")
 

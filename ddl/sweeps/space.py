@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ddl.config import build, label
-from ddl.schema import Sweep
+from ddl.config import build
+from ddl.schema import Sweep, label
 from ddl.tasks.task import Task
 
 MAX_TRIALS = 100_000
