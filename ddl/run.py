@@ -266,7 +266,7 @@ def _run(console: Console, opened: Sequence[Open], top: Path, url: str, kept: Ru
                     with driver.executor([one.job for one in left], scratch) as place:
                         plans = driver.make_plans(console, [one.job for one in left], place, top)
                         for one, plan in zip(left, plans, strict=True):
-                            if one.job.precision is None:
+                            if not one.job.resumed:
                                 one.ledger.note(plan=plan.record(one.job.executor, one.job.size))
                         driver.train(console, list(zip(left, plans, strict=True)), place, top)
             except KeyboardInterrupt:

@@ -96,12 +96,14 @@ class _Row:
 
 @dataclass(frozen=True)
 class Shown:
-    """A trial as it is shown: its name, the metric that it is compared by, and how long it is expected to last."""
+    """A trial as it is shown: its name, the metric that it is compared by, how long it is expected to last, and what an earlier
+    run of the sweep measured of it last."""
 
     name: str
     seed: int
     metric: str
     expected_s: float
+    measured: float | None = None
 
 
 class Progress:
@@ -141,9 +143,9 @@ class Progress:
         name = f"{trial.name} seed {trial.seed}"
         if report.kind == "started":
             self._waiting.pop(report.trial_id, None)
-            self._rows[report.trial_id] = _Row(report, time.monotonic(), report.step)
+            self._rows[report.trial_id] = self._row(report)
             return
-        row = self._rows.setdefault(report.trial_id, _Row(report, time.monotonic(), report.step))
+        row = self._rows.setdefault(report.trial_id, self._row(report))
         row.report = report
         row.metrics |= report.metrics
         if report.kind == "ended":
@@ -158,6 +160,10 @@ class Progress:
             self._line(
                 f"[{self._done}/{self._total}] {name}{_epoch(report)}{self._measured(row, trial)}; about {duration(self._left())} left"
             )
+
+    def _row(self, report: Report) -> _Row:
+        trial = self._trials[report.trial_id]
+        return _Row(report, time.monotonic(), report.step, {} if trial.measured is None else {trial.metric: trial.measured})
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()

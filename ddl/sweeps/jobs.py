@@ -57,6 +57,10 @@ class Job:
     about: Mapping[str, Any]
 
     @property
+    def resumed(self) -> bool:
+        return self.precision is not None
+
+    @property
     def to_draw(self) -> int:
         return self.search.left if self.search else 0
 

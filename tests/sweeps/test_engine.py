@@ -1,8 +1,10 @@
 """The engine under real processes and real signals."""
 
+import contextlib
 import os
 import re
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -193,6 +195,22 @@ def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(number: int,
     results = settled(run_folder(resumed.stdout, tmp_path))
     assert set(results["status"]) == {"finished"}
     assert set(results["val/total"]) == {sum(range(40))}
+
+
+def test_a_trial_resumed_at_its_very_end_is_announced_with_its_metric(tmp_path: Path) -> None:
+    quick = ("--executor", "inline", "task.deed=none", f"task.marks={tmp_path}")
+    done = launch("--sweep", MISCHIEF, "--scale", "smoke", *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = run_folder(done.stdout, tmp_path)
+    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite")) as ledger, ledger:
+        # As it stands when the driver is killed between the last checkpoint and the end.
+        ledger.execute("UPDATE trials SET status = 'running'")
+
+    resumed = launch("--resume", str(folder), cwd=tmp_path)
+
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    (announced,) = re.findall(r"none seed 0 finished, val/total (\S+) after", " ".join(resumed.stdout.split()))
+    assert float(announced) == settled(folder)["val/total"].item()
 
 
 def test_a_search_draws_while_the_sweep_runs_and_a_resume_draws_the_rest(tmp_path: Path) -> None:
