@@ -44,7 +44,9 @@ class Generation(ImageTask):
     widths: Annotated[list[Count], Len(1, 5)]
     """Channels of the strided convolutions, each of which halves the image; the generator and the decoder have the same."""
     dense: CountOrZero
-    """Units of the dense layer between latent and convolutions; 0: none."""
+    """Units of the dense layer between latent and convolutions; 0: none. Of `gan`, the generator's."""
+    discriminator_dense: CountOrZero
+    """The same of `gan`'s discriminator: the one layer that sees the whole of an image before it is judged."""
     kl_weight: Annotated[Number, Ge(0)]
     """Of the Kullback-Leibler term of `vae` (`ddl.learners.variational`); 0: without."""
     generated: Annotated[Count, Ge(SPLITS)]
@@ -53,6 +55,10 @@ class Generation(ImageTask):
     """Of the classifier that scores them."""
     collapse_grace_steps: CountOrZero
     """Steps before a `gan` that makes one class only is taken to have collapsed."""
+    gradient_penalty: Annotated[Number, Ge(0)]
+    """Of `gan`'s discriminator (`ddl.learners.adversarial`); 0: none."""
+    averaging: Share
+    """What the running mean of the weights of `gan`'s generator keeps at each step; 0: the weights as they are."""
     beta1: Share
     """Of Adam."""
 
@@ -83,7 +89,7 @@ class Generation(ImageTask):
             shown = data.val.inputs[:SHOWN]
             network = self.optimised(vae, adam, data.train, device)
             return [vae], Variational(network, prepare, self.kl_weight, gallery, shown, device)
-        models: list[nn.Module] = [dcgan(decoder), dcgan(StridedEncoder(channels, SIZE, self.widths, self.dense, 1))]
+        models: list[nn.Module] = [dcgan(decoder), dcgan(StridedEncoder(channels, SIZE, self.widths, self.discriminator_dense, 1))]
         generator, discriminator = (self.optimised(model, adam, data.train, device) for model in models)
-        game = Game(generator, discriminator, device)
-        return models, Adversarial(game, prepare, self.latent, gallery, self.collapse_grace_steps, device)
+        game = Game(generator, discriminator, device, self.gradient_penalty)
+        return models, Adversarial(game, prepare, self.latent, gallery, self.collapse_grace_steps, self.averaging, device)

@@ -80,8 +80,8 @@ def variational() -> Learner:
 
 
 def adversarial() -> Learner:
-    game = Game(network(StridedDecoder(3, 8, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 8, 1)), CPU)
-    return Adversarial(game, Unit(8), 3, gallery(), grace_steps=1000, device=CPU)
+    game = Game(network(StridedDecoder(3, 8, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 8, 1)), CPU, 0.1)
+    return Adversarial(game, Unit(8), 3, gallery(), grace_steps=1000, averaging=0.9, device=CPU)
 
 
 def translator() -> Learner:

@@ -1,0 +1,77 @@
+"""What holds a discriminator back, and which weights of a generator are judged."""
+
+import pytest
+import torch
+from torch import nn
+
+from ddl.learners.adversarial import PENALISED_EVERY, Adversarial, Game
+from ddl.learners.gallery import Gallery
+from ddl.learners.network import Network
+from ddl.metrics.generated import Judge
+from ddl.models.preprocess import Unit
+from ddl.models.strided import StridedDecoder, StridedEncoder
+
+from .test_learner import CPU, network
+from .test_network import network as one_weight
+
+
+def discriminated(gradient_penalty: float, steps: int = 1) -> tuple[Network, list[float]]:
+    """One weight, 2 before the first step, of a discriminator that learns at a rate of 1; and what it lost at each step."""
+    discriminator = one_weight()
+    nn.init.constant_(discriminator.module.weight, 2.0)
+    game = Game(one_weight(), discriminator, CPU, gradient_penalty)
+    real, generated = torch.ones(4, 1), torch.zeros(4, 1)
+    return discriminator, [game.discriminate(real, generated).item() for _ in range(steps)]
+
+
+def test_the_penalty_is_on_the_squared_slope_at_real_images_and_no_part_of_the_loss_shown():
+    (free, losses), (held, held_losses) = discriminated(0.0), discriminated(0.01)
+    # The slope of w x is w, so the penalty, gamma / 2 w^2, moves w by gamma w, as often as steps pass without one.
+    assert free.module.weight.item() - held.module.weight.item() == pytest.approx(PENALISED_EVERY * 0.01 * 2.0, rel=1e-5)
+    assert held_losses == losses
+
+
+def test_the_penalty_comes_with_every_so_many_steps():
+    gamma, found = 0.001, []
+    for steps in range(1, PENALISED_EVERY + 3):
+        discriminator, _ = discriminated(gamma, steps)
+        found.append(discriminator.module.weight.item())
+    weight, expected = 2.0, []
+    for step in range(PENALISED_EVERY + 2):
+        # Half of the slope of the loss at a real image: the other half, at images of zeros, moves nothing.
+        gradient = 0.5 * (torch.sigmoid(torch.tensor(weight)).item() - 0.9)
+        weight -= gradient + (PENALISED_EVERY * gamma * weight if step % PENALISED_EVERY == 0 else 0.0)
+        expected.append(weight)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def learner(averaging: float) -> tuple[Adversarial, Game]:
+    torch.manual_seed(0)
+    game = Game(network(StridedDecoder(3, 8, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 8, 1)), CPU)
+    gallery = Gallery(20, 3, 0, lambda: Judge(nn.Flatten(), nn.Linear(64, 3), 64).requires_grad_(False), CPU)
+    return Adversarial(game, Unit(8), 3, gallery, grace_steps=1000, averaging=averaging, device=CPU), game
+
+
+def test_the_generator_that_is_judged_has_the_running_mean_of_the_weights():
+    made, game = learner(averaging=0.25)
+    weights = dict(game.generator.module.named_parameters())
+    mean: dict[str, torch.Tensor] = {}
+    for step in range(6):
+        made.step((torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)))
+        keep = min(0.25, (1 + step) / (10 + step)) if step else 0.0
+        mean = {name: keep * mean.get(name, weight) + (1 - keep) * weight.detach() for name, weight in weights.items()}
+    judged = StridedDecoder(3, 8, 1, 8, [4, 6])
+    judged.load_state_dict(game.generator.module.state_dict() | mean)
+    with torch.no_grad():
+        wanted = judged.eval()(latents := torch.randn(5, 3))
+        assert torch.allclose(made._generate(latents), wanted, atol=1e-6)
+        assert not torch.allclose(game.generator.through(game.generator.trained(), latents), wanted, atol=1e-4)
+
+
+def test_without_averaging_it_has_the_weights_as_they_are():
+    made, game = learner(averaging=0.0)
+    for _ in range(3):
+        made.step((torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)))
+    latents = torch.randn(5, 3)
+    with torch.no_grad():
+        assert torch.equal(made._generate(latents), game.generator.through(game.generator.trained(), latents))
