@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from ddl.models.initial import glorot
 
+DARKEST = 1e-3
+"""The least that a sigmoid begins at: at a mean of 0 it would have no slope."""
+
 
 def halved(size: int, times: int) -> int:
     """An image's side after so many halvings. Raises ValueError where it does not come out even."""
@@ -57,23 +60,24 @@ class Reconstruction(nn.Module):
         return self.model(images)[0]
 
 
-def dense(channels: int, size: int, down: Sequence[int], latent: int, up: Sequence[int], relu_latent: bool, output: str) -> Autoencoder:
+def dense(mean: Tensor, down: Sequence[int], latent: int, up: Sequence[int], relu_latent: bool, output: str) -> Autoencoder:
     """The study's AE: ReLU after each dense layer. The last one, of as many units as there are pixels, is followed by `output`.
 
-    `relu_latent`: ReLU after the representation too. `output`: `sigmoid` or `relu`.
+    `mean` [c, s, s] in 0..1 is the image that it begins to decode at: the training images' mean. Where it begins at zero, some of the pixels
+    that are mostly black are pushed below ReLU's zero for all images by the first steps, and stay black for good. `relu_latent`: ReLU
+    after the representation too. `output`: `sigmoid` or `relu`.
     """
-    pixels = channels * size * size
+    pixels = mean.numel()
     encoder = nn.Sequential(nn.Flatten(), *_dense([pixels, *down]), *_representation(([pixels, *down])[-1], latent, relu_latent))
-    return Autoencoder(glorot(encoder), _dense_decoder(channels, size, latent, up, output))
+    return Autoencoder(glorot(encoder), _dense_decoder(mean, latent, up, output))
 
 
-def convolutional(
-    channels: int, size: int, widths: Sequence[int], latent: int, up: Sequence[int], relu_latent: bool, output: str
-) -> Autoencoder:
-    """The study's ConvAE: 3x3 convolutions with ReLU, 2x2 max pooling between them, and the dense decoder.
+def convolutional(mean: Tensor, widths: Sequence[int], latent: int, up: Sequence[int], relu_latent: bool, output: str) -> Autoencoder:
+    """The study's ConvAE: 3x3 convolutions with ReLU, 2x2 max pooling between them, and the dense decoder. The rest as for `dense`.
 
-    Raises ValueError where the pooling cannot halve `size`.
+    Raises ValueError where the pooling cannot halve the images.
     """
+    channels, size = mean.shape[:2]
     side = halved(size, len(widths) - 1)
     layers: list[nn.Module] = []
     for number, (before, width) in enumerate(zip([channels, *widths], widths, strict=False)):
@@ -81,7 +85,7 @@ def convolutional(
             layers.append(nn.MaxPool2d(2))
         layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
     encoder = nn.Sequential(*layers, nn.Flatten(), *_representation(widths[-1] * side * side, latent, relu_latent))
-    return Autoencoder(glorot(encoder), _dense_decoder(channels, size, latent, up, output))
+    return Autoencoder(glorot(encoder), _dense_decoder(mean, latent, up, output))
 
 
 def _dense(units: Sequence[int]) -> list[nn.Module]:
@@ -92,7 +96,10 @@ def _representation(units: int, latent: int, relu: bool) -> list[nn.Module]:
     return [nn.Linear(units, latent), nn.ReLU()] if relu else [nn.Linear(units, latent)]
 
 
-def _dense_decoder(channels: int, size: int, latent: int, up: Sequence[int], output: str) -> nn.Module:
-    last = nn.Linear(([latent, *up])[-1], channels * size * size)
+def _dense_decoder(mean: Tensor, latent: int, up: Sequence[int], output: str) -> nn.Module:
+    last = nn.Linear(([latent, *up])[-1], mean.numel())
     activation = nn.Sigmoid() if output == "sigmoid" else nn.ReLU()
-    return glorot(nn.Sequential(*_dense([latent, *up]), last, activation, nn.Unflatten(1, (channels, size, size))))
+    decoder = glorot(nn.Sequential(*_dense([latent, *up]), last, activation, nn.Unflatten(1, mean.shape)))
+    with torch.no_grad():
+        last.bias.copy_((mean.logit(eps=DARKEST) if output == "sigmoid" else mean).flatten())
+    return decoder

@@ -65,7 +65,7 @@ def images_and_classes(n: int) -> Batch:
 def compressor() -> Learner:
     images, classes = in_grey(torch.arange(0, 90, 4, dtype=torch.uint8))
     return Compressor(
-        network(autoencoders.dense(1, 8, [16], latent=2, up=[16], relu_latent=False, output="sigmoid")),
+        network(autoencoders.dense(torch.full((1, 8, 8), 0.5), [16], latent=2, up=[16], relu_latent=False, output="sigmoid")),
         Unit(8),
         train=Split(images, classes),
         classes=3,

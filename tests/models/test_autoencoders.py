@@ -21,7 +21,7 @@ def layers(module: nn.Module) -> list[str]:
 
 
 def test_the_dense_autoencoder_is_the_studys():
-    model = autoencoders.dense(1, 32, [256, 512, 2048, 1024], 10, [1024, 2048], relu_latent=False, output="relu")
+    model = autoencoders.dense(torch.zeros(1, 32, 32), [256, 512, 2048, 1024], 10, [1024, 2048], relu_latent=False, output="relu")
     assert layers(model.encode) == ["D(256)", "D(512)", "D(2048)", "D(1024)", "D(10)"]
     assert layers(model.decode) == ["D(1024)", "D(2048)", "D(1024)"]
     images = torch.rand(3, 1, 32, 32)
@@ -30,7 +30,7 @@ def test_the_dense_autoencoder_is_the_studys():
 
 
 def test_the_convolutional_autoencoder_is_the_studys():
-    model = autoencoders.convolutional(1, 32, [128, 256, 512, 1024], 10, [2048, 2048], relu_latent=False, output="relu")
+    model = autoencoders.convolutional(torch.zeros(1, 32, 32), [128, 256, 512, 1024], 10, [2048, 2048], relu_latent=False, output="relu")
     assert layers(model.encode) == ["C(128)", "C(256)", "C(512)", "C(1024)", "D(10)"]
     assert layers(model.decode) == ["D(2048)", "D(2048)", "D(1024)"]
     assert sum(isinstance(layer, nn.MaxPool2d) for layer in model.encode.modules()) == 3
@@ -38,7 +38,11 @@ def test_the_convolutional_autoencoder_is_the_studys():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda **k: autoencoders.dense(1, 8, [6], 3, [6], **k), lambda **k: autoencoders.convolutional(1, 8, [2, 3], 3, [6], **k)]
+    "make",
+    [
+        lambda **k: autoencoders.dense(torch.zeros(1, 8, 8), [6], 3, [6], **k),
+        lambda **k: autoencoders.convolutional(torch.zeros(1, 8, 8), [2, 3], 3, [6], **k),
+    ],
 )
 def test_what_follows_the_representation_and_the_image(make):
     torch.manual_seed(0)
@@ -52,7 +56,7 @@ def test_what_follows_the_representation_and_the_image(make):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: autoencoders.convolutional(1, 12, [2] * 4, 3, [6], relu_latent=False, output="relu"),
+        lambda: autoencoders.convolutional(torch.zeros(1, 12, 12), [2] * 4, 3, [6], relu_latent=False, output="relu"),
         lambda: UNet(1, 3, 12, [2] * 4),
         lambda: StridedEncoder(1, 12, [2] * 3, 4, 1),
         lambda: StridedDecoder(4, 4, 1, 12, [2] * 3),
@@ -129,3 +133,27 @@ def test_a_patchs_score_sees_a_patch():
 def test_stored_images_become_0_to_1_of_the_size_asked_for(size):
     images = torch.full((2, 1, 28, 28), 51, dtype=torch.uint8)
     torch.testing.assert_close(Unit(size)(images), torch.full((2, 1, size, size), 0.2))
+
+
+@pytest.mark.parametrize("output", ["relu", "sigmoid"])
+def test_a_decoder_begins_at_the_mean(output):
+    mean = torch.rand(1, 8, 8) * 0.9 + 0.05
+    model = autoencoders.dense(mean, [6], 3, [6], relu_latent=False, output=output)
+    assert torch.allclose(model.decode(torch.zeros(2, 3)), mean.expand(2, 1, 8, 8), atol=1e-6)
+
+
+def test_no_pixel_that_is_mostly_black_stays_black_for_good():
+    torch.manual_seed(1)
+    images = (torch.rand(256, 1, 8, 8) - 0.8).clamp(min=0) / 0.2
+
+    def black_for_good(begins_at: torch.Tensor) -> int:
+        model = autoencoders.dense(begins_at, [64], 3, [512], relu_latent=False, output="relu")
+        optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+        for _ in range(30):
+            optimiser.zero_grad()
+            (model(images) - images).square().mean().backward()
+            optimiser.step()
+        return int((model(images).amax(0) == 0).sum())
+
+    assert black_for_good(images.mean(0)) == 0
+    assert black_for_good(torch.zeros(1, 8, 8)) > 0, "the data provoke it"
