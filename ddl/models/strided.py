@@ -9,19 +9,21 @@ from ddl.models.autoencoders import halved
 
 
 class StridedEncoder(nn.Module):
-    """Images [n, channels, size, size] to numbers [n, outputs]: 4x4 convolutions of stride 2, a layer of `dense` units (0:
-    none), the numbers; leaky ReLU between them.
+    """Images [n, channels, size, size] to numbers [n, outputs]: 4x4 convolutions of stride 2, `convolutions` of 3x3 that keep the
+    size, a layer of `dense` units (0: none), the numbers; leaky ReLU between them.
 
     Without batch normalisation: as a discriminator it sees real and generated images in one batch, which would tell them apart
     by their statistics. Raises ValueError where `size` cannot be halved so often.
     """
 
-    def __init__(self, channels: int, size: int, widths: Sequence[int], dense: int, outputs: int):
+    def __init__(self, channels: int, size: int, widths: Sequence[int], dense: int, outputs: int, convolutions: int = 0):
         super().__init__()
         side = halved(size, len(widths))
         layers: list[nn.Module] = []
         for before, width in zip([channels, *widths], widths, strict=False):
             layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(widths[-1], widths[-1], 3, padding=1), nn.LeakyReLU(0.2)]
         layers.append(nn.Flatten())
         flat = widths[-1] * side * side
         if dense:
@@ -33,10 +35,11 @@ class StridedEncoder(nn.Module):
 
 
 class StridedDecoder(nn.Module):
-    """The way back, from numbers [n, latent] to images in 0..1: a layer of `dense` units (0: none), then transposed convolutions, `widths` read
-    from their end; batch normalisation and ReLU after each layer but the last, which a sigmoid follows."""
+    """The way back, from numbers [n, latent] to images in 0..1: a layer of `dense` units (0: none), `convolutions` of 3x3 at the smallest
+    size, then transposed convolutions, `widths` read from their end; batch normalisation and ReLU after each layer but the last, which a
+    sigmoid follows."""
 
-    def __init__(self, latent: int, dense: int, channels: int, size: int, widths: Sequence[int]):
+    def __init__(self, latent: int, dense: int, channels: int, size: int, widths: Sequence[int], convolutions: int = 0):
         super().__init__()
         side = halved(size, len(widths))
         layers: list[nn.Module] = [nn.Linear(latent, dense, bias=False), nn.BatchNorm1d(dense), nn.ReLU()] if dense else []
@@ -46,6 +49,8 @@ class StridedDecoder(nn.Module):
             nn.BatchNorm2d(widths[-1]),
             nn.ReLU(),
         ]
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(widths[-1], widths[-1], 3, padding=1, bias=False), nn.BatchNorm2d(widths[-1]), nn.ReLU()]
         for width, after in zip(widths[::-1], widths[-2::-1], strict=False):
             layers += [nn.ConvTranspose2d(width, after, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[0], channels, 4, stride=2, padding=1), nn.Sigmoid())

@@ -43,6 +43,8 @@ class Generation(ImageTask):
     """Numbers that an image is made of."""
     widths: Annotated[list[Count], Len(1, 5)]
     """Channels of the strided convolutions, each of which halves the image; the generator and the decoder have the same."""
+    convolutions: CountOrZero
+    """3x3 convolutions at the smallest size, besides the strided ones, in each network."""
     dense: CountOrZero
     """Units of the dense layer between latent and convolutions; 0: none. Of `gan`, the generator's."""
     discriminator_dense: CountOrZero
@@ -83,13 +85,18 @@ class Generation(ImageTask):
         """The networks that are trained, and what trains them."""
         prepare, channels = Unit(SIZE), data.train.inputs.shape[1]
         adam = optimiser("adam", self.lr, beta1=self.beta1)
-        decoder = StridedDecoder(self.latent, self.dense, channels, SIZE, self.widths)
+        decoder = StridedDecoder(self.latent, self.dense, channels, SIZE, self.widths, self.convolutions)
         if self.model == "vae":
-            vae = VariationalAutoencoder(StridedEncoder(channels, SIZE, self.widths, self.dense, 2 * self.latent), decoder)
+            vae = VariationalAutoencoder(
+                StridedEncoder(channels, SIZE, self.widths, self.dense, 2 * self.latent, self.convolutions), decoder
+            )
             shown = data.val.inputs[:SHOWN]
             network = self.optimised(vae, adam, data.train, device)
             return [vae], Variational(network, prepare, self.kl_weight, gallery, shown, device)
-        models: list[nn.Module] = [dcgan(decoder), dcgan(StridedEncoder(channels, SIZE, self.widths, self.discriminator_dense, 1))]
+        models: list[nn.Module] = [
+            dcgan(decoder),
+            dcgan(StridedEncoder(channels, SIZE, self.widths, self.discriminator_dense, 1, self.convolutions)),
+        ]
         generator, discriminator = (self.optimised(model, adam, data.train, device) for model in models)
         game = Game(generator, discriminator, device, self.gradient_penalty)
         return models, Adversarial(game, prepare, self.latent, gallery, self.collapse_grace_steps, self.averaging, device)

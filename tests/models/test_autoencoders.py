@@ -53,6 +53,14 @@ def test_what_follows_the_representation_and_the_image(make):
     assert (make(relu_latent=False, output="relu")(images) == 0).any()
 
 
+def test_convolutions_that_keep_the_size_stand_where_the_image_is_smallest():
+    encoder, decoder = StridedEncoder(1, 12, [2, 3], 4, 1, convolutions=2), StridedDecoder(5, 0, 1, 12, [2, 3], convolutions=2)
+    assert layers(encoder) == ["C(2)", "C(3)", "C(3)", "C(3)", "D(4)", "D(1)"]
+    assert layers(decoder) == ["D(27)", "C(3)", "C(3)"], "and then those that double it"
+    assert decoder(torch.rand(2, 5)).shape == (2, 1, 12, 12)
+    assert encoder(torch.rand(2, 1, 12, 12)).shape == (2, 1)
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -97,7 +97,7 @@ TINY = {
         "convolutional_epochs": 2,
     },
     "generation": IMAGES | DIGITS,
-    "generation: gan": IMAGES | DIGITS | {"model": "gan", "dense": 0, "discriminator_dense": 8},
+    "generation: gan": IMAGES | DIGITS | {"model": "gan", "convolutions": 1, "dense": 0, "discriminator_dense": 8},
     "colouring": IMAGES | {"widths": [2, 3]},
     "colouring: cgan": IMAGES | {"widths": [2, 3], "model": "cgan", "discriminator_width": 2},
     "denoising": IMAGES | {"widths": [2, 3]},
