@@ -24,8 +24,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--resume", metavar="RUN|URL", help="finish an interrupted run")
     what.add_argument(
         "--reproduce",
-        metavar="RUN/trials/ID",
-        type=Path,
+        metavar="RUN|URL/trials/ID",
         help="train a trial's first steps again from its record; exit 1 where they do not agree bit for bit",
     )
     what.add_argument("--publish", metavar="RUN|URL", help="replay a run into W&B")
@@ -35,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         help="write the report of a run again, or of several beside each other; with --publish RUN: that run's, as a W&B Report",
     )
-    what.add_argument("--export", metavar=("RUN", "TRIAL_ID"), nargs=2, help="write a trained trial's model, to be used without ddl")
+    what.add_argument("--export", metavar=("RUN|URL", "TRIAL_ID"), nargs=2, help="write a trained trial's model, to be used without ddl")
     what.add_argument("--prepare-data", metavar="NAME", nargs="+", help="fetch and verify whole data sets")
     parse.add_argument(
         "--scale",
@@ -108,11 +107,14 @@ def _do(given: argparse.Namespace, command: str) -> int:
     if given.reproduce:
         from ddl.reproduce import reproduce
 
-        return 0 if reproduce(given.reproduce, given.steps) else FAILED
+        place, _, trial_id = given.reproduce.rstrip("/").rpartition("/trials/")
+        path = run.brought(place) / "trials" / trial_id if place else Path(given.reproduce)
+        return 0 if reproduce(path, given.steps) else FAILED
     if given.export:
         from ddl.export import export
 
-        print(export(Path(given.export[0]), given.export[1]))
+        place, trial_id = given.export
+        print(export(run.brought_trial(place, trial_id), trial_id))
         return 0
     if given.report:
         runs = [run.brought(one) for one in given.report]

@@ -18,6 +18,7 @@ from ddl.driver import Open
 from ddl.ledger import FILE, Ledger, Reader, TrialRow
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
+from ddl.storage.trials import TrialStore
 from ddl.sweeps import jobs
 from ddl.sweeps import plan as planning
 from ddl.sweeps.executors import local_capacity
@@ -201,6 +202,14 @@ def brought(place: str) -> Path:
     if store.behind:
         raise ValueError(store.behind)
     return urls.local_run(place)
+
+
+def brought_trial(place: str, trial_id: str) -> Path:
+    """Like `brought`, where the trial's newest checkpoint is wanted too."""
+    folder = brought(place)
+    if urls.is_url(place):
+        TrialStore(folder / "trials" / trial_id, trial_id, f"{place.rstrip('/')}/trials/{trial_id}").newest()
+    return folder
 
 
 def write_report(folders: Sequence[Path], path: Path) -> None:

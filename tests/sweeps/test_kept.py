@@ -57,6 +57,28 @@ def test_a_run_is_kept_at_a_url_and_resumed_from_there_on_another_machine(tmp_pa
     assert froms[-1] > 0, "from the checkpoint that was kept there"
 
 
+def test_a_trial_kept_at_a_url_is_exported_and_its_first_steps_are_repeated_elsewhere(tmp_path: Path) -> None:
+    small = ("task.train_limit=64", "task.val_limit=32", "task.widths=[4]", "task.precision=fp32", "task.augmentation=none", "seeds=1")
+    arguments = ("--sweep", "augmentation", "--scale", "smoke", "--executor", "inline", *small, "--out", f"file://{tmp_path}/store")
+    done = launch(*arguments, cwd=tmp_path, DDL_CACHE=str(tmp_path / "here"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (ledger,) = tmp_path.glob("store/augmentation/*/ledger.sqlite")
+    (trial,) = Reader(ledger.parent).trials()
+    url = f"file://{ledger.parent}"
+
+    exported = launch("--export", url, trial.trial_id, cwd=tmp_path, DDL_CACHE=str(tmp_path / "elsewhere"))
+    assert exported.returncode == 0, exported.stdout + exported.stderr
+    written = Path(exported.stdout.splitlines()[-1])
+    assert written.is_relative_to(tmp_path / "elsewhere")
+    assert {"model.pt2", "card.json"} <= {path.name for path in written.iterdir()}
+    repeated = launch("--reproduce", f"{url}/trials/{trial.trial_id}", cwd=tmp_path, DDL_CACHE=str(tmp_path / "third"))
+    assert repeated.returncode == 0, repeated.stdout + repeated.stderr
+    assert "agree bit for bit" in repeated.stdout
+    unknown = launch("--export", url, "nobody", cwd=tmp_path, DDL_CACHE=str(tmp_path / "elsewhere"))
+    assert unknown.returncode == 2
+    assert "has no trial 'nobody'" in unknown.stderr
+
+
 def test_s3_keeps_a_run_and_no_secret_is_kept_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
