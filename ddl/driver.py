@@ -57,7 +57,7 @@ def make_plans(console: Console, composed: Sequence[Job], place: Executor, out: 
         timed = [*job.trials, *(job.search.examples() if job.search and job.to_draw else [])]
         task = type(timed[0].task)
         with waiting(console, f"{job.name}: timing the first steps of each configuration"):
-            precision = settled.get(task) if job.precision is None else job.precision
+            precision = job.precision if job.resumed else settled.get(task)
             # A resumed run keeps its share: the same number of threads gives the same numbers.
             launch = replace(job.launch, resources=replace(job.launch.resources, gpus=part.gpus)) if job.resumed else job.launch
             plan = planning.settle(timed, job.trials, job.to_draw, part, place, launch, precision, out)
@@ -79,8 +79,7 @@ def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor,
         queue.sort(key=lambda item: -item[1].seconds(item[2]))
     for one, _, trial in queue:
         owners.setdefault(trial.trial_id, []).append(one)
-    measured = {one.folder: _measured(one) for one, _ in under}
-    shown = {trial.trial_id: _shown(one, plan, trial, measured[one.folder].get(trial.trial_id)) for one, plan, trial in queue}
+    shown = {trial.trial_id: _shown(one, plan, trial) for one, plan, trial in queue}
     to_draw, earlier = sum(one.job.to_draw for one, _ in under), sum(one.job.earlier for one, _ in under)
     concurrent = max(plan.share.concurrent for _, plan in under)
     expected = planning.makespan(
@@ -106,16 +105,8 @@ def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor,
     console.print(f"all trials ended after {duration(time.time() - began)} (expected {duration(expected)})")
 
 
-def _measured(one: Open) -> dict[str, float]:
-    """What the metric was last, of each trial that an earlier run began."""
-    if not one.job.resumed:
-        return {}
-    metrics = one.ledger.metrics()
-    metrics = metrics[metrics.name == one.job.metric.name]
-    return dict(zip(metrics.trial_id, metrics.value, strict=True))
-
-
-def _shown(one: Open, plan: Plan, trial: Trial, measured: float | None = None) -> Shown:
+def _shown(one: Open, plan: Plan, trial: Trial) -> Shown:
+    measured = one.job.measured.get(trial.trial_id)
     return Shown(trial.configuration, trial.task.seed, one.job.metric.name, plan.seconds(trial), measured)
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ddl import config, provenance
 from ddl.config import ConfigError
@@ -19,6 +19,9 @@ from ddl.sweeps.executors import local_capacity
 from ddl.sweeps.search import Tpe
 from ddl.sweeps.space import Trial
 from ddl.tasks.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EXECUTORS = ("ray", "inline")
 
@@ -38,7 +41,8 @@ class Job:
     """A run, fresh or resumed: its `trials` are those left to train, `earlier` counts those that ended before.
 
     `search` draws further trials while it runs; of these there will be `to_draw`. `history` is what schedulers judge by, of
-    trials that have ended: (percent of its steps, metric) of each measurement. `population` are the axes whose values change while
+    trials that have ended: (percent of its steps, metric) of each measurement. `measured` is what the metric was last, of every trial that
+    has begun. `population` are the axes whose values change while
     trials train (pbt). `about` is what its ledger says of a fresh run.
     """
 
@@ -52,6 +56,7 @@ class Job:
     precision: str | None
     share: planning.Share | None
     history: Mapping[str, Sequence[tuple[float, float]]]
+    measured: Mapping[str, float]
     search: Tpe | None
     population: Mapping[str, Any]
     about: Mapping[str, Any]
@@ -110,7 +115,20 @@ def compose(sweep: str, asked: Asked, problems: list[str]) -> Job | None:
         "population": population,
     }
     return Job(
-        composed.name, composed.launch, file.metric, asked.executor, asked.address, trials, 0, None, None, {}, search, population, about
+        name=composed.name,
+        launch=composed.launch,
+        metric=file.metric,
+        executor=asked.executor,
+        address=asked.address,
+        trials=trials,
+        earlier=0,
+        precision=None,
+        share=None,
+        history={},
+        measured={},
+        search=search,
+        population=population,
+        about=about,
     )
 
 
@@ -169,7 +187,9 @@ def remaining(ledger: Ledger, executor: str | None, address: str | None) -> Job:
     planning.check_inline(launch, executor == "inline", problems)
     if problems:
         raise ConfigError(problems)
-    history = _history(ledger, rows, metric)
+    metrics = ledger.metrics()
+    metrics = metrics[metrics.name == metric.name]
+    history = _history(metrics, rows)
     search = None
     if about.get("search"):
         search = Tpe.resumed(
@@ -187,6 +207,7 @@ def remaining(ledger: Ledger, executor: str | None, address: str | None) -> Job:
         precision=plan["precision"] if plan else None,
         share=planning.recorded(plan) if plan else None,
         history={} if launch.early_stopping.scheduler == "none" else history,
+        measured=dict(zip(metrics.trial_id, metrics.value, strict=True)),
         search=search,
         population=about.get("population", {}),
         about=about,
@@ -204,12 +225,11 @@ def best(metric: Metric, values: Sequence[float]) -> float | None:
     return (max if metric.mode == "max" else min)(values) if values else None
 
 
-def _history(ledger: Ledger, rows: Sequence[TrialRow], metric: Metric) -> dict[str, list[tuple[float, float]]]:
-    """Of trials that have ended well: (percent of its steps, metric) of each measurement."""
+def _history(metrics: "pd.DataFrame", rows: Sequence[TrialRow]) -> dict[str, list[tuple[float, float]]]:
+    """Of trials that have ended well: (percent of its steps, metric) of each measurement. `metrics` are the metric's alone."""
     total = {row.trial_id: row.facts["total_steps"] for row in rows if row.status in ("finished", "stopped") and row.facts}
-    measured = ledger.metrics()
     found: dict[str, list[tuple[float, float]]] = {trial_id: [] for trial_id in total}
-    mine = measured[(measured.name == metric.name) & measured.trial_id.isin(list(total))]
+    mine = metrics[metrics.trial_id.isin(list(total))]
     for trial_id, step, value in zip(mine.trial_id, mine.step, mine.value, strict=True):
         found[trial_id].append((100 * step / total[trial_id], value))
     return found
