@@ -30,11 +30,11 @@ import torch
 from torch import nn
 
 from ddl import config
-from ddl.rl.environments import find
+from ddl.rl.environments import find_environment
 from ddl.rl.evaluation import greedy_returns
-from ddl.rl.members import Member, Settings
-from ddl.rl.rllib import Peer
-from ddl.rl.training import Training
+from ddl.rl.rllib import RLlibAgent
+from ddl.rl.training import VectorisedTraining
+from ddl.rl.vectorised_agents import AgentSettings, TrainingSettings
 from ddl.sweeps import space
 from ddl.tasks.cartpole import CartPole
 
@@ -66,15 +66,15 @@ class Outcome:
 def tasks(first_seed: int) -> list[CartPole]:
     """The sweep `cartpole` at sample scale: every strategy with 8 seeds."""
     problems: list[str] = []
-    sweep = config.compose("cartpole", [f"seeds={SEEDS}", f"first_seed={first_seed}"], "sample", problems)
+    sweep = config.compose_sweep("cartpole", [f"seeds={SEEDS}", f"first_seed={first_seed}"], "sample", problems)
     assert sweep is not None, problems
-    return [trial.task for trial in space.expand(sweep, problems)]
+    return [trial.task for trial in space.expand_trials(sweep, problems)]
 
 
-def stacked(members: list[Member], settings: Settings) -> tuple[Outcome, list[float | None]]:
+def stacked(members: list[AgentSettings], settings: TrainingSettings) -> tuple[Outcome, list[float | None]]:
     """The outcome, and the second in which each member was solved."""
     began = time.perf_counter()
-    training = Training(members, replace(settings, evaluate_from=EVALUATE_FROM), CPU, stop_when_solved=True)
+    training = VectorisedTraining(members, replace(settings, evaluate_from=EVALUATE_FROM), CPU, stop_when_solved=True)
     env_steps = [step.env_steps for step in training.run()][-1]
     seconds = time.perf_counter() - began
     times = [score.solved["time/solved_s"] if score.solved else None for score in training.scores]
@@ -86,7 +86,7 @@ def loop(seed: int, limit_s: float) -> Outcome:
     torch.manual_seed(seed)
     chance = random.Random(seed)
     memory, written = torch.zeros(50_000, 10), 0
-    batched, environment = find("CartPole-v1"), gymnasium.make("CartPole-v1")
+    batched, environment = find_environment("CartPole-v1"), gymnasium.make("CartPole-v1")
     model = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
     optimiser = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     recent: deque[int] = deque(maxlen=50)
@@ -135,7 +135,7 @@ def loop(seed: int, limit_s: float) -> Outcome:
 
 def rllib(seed: int, limit_s: float) -> Outcome:
     """Without the seconds that RLlib and Ray take to start."""
-    peer = Peer("dqn", find("CartPole-v1"), seed, 10**9, EVALUATE_EVERY, 100, 0)
+    peer = RLlibAgent("dqn", find_environment("CartPole-v1"), seed, 10**9, EVALUATE_EVERY, 100, 0)
     run: Iterator = peer.run()
     next(run)
     began, agents, step = time.perf_counter(), 0, None

@@ -23,7 +23,7 @@ from ray import cloudpickle
 from ddl import config
 from ddl.console import quiet
 from ddl.devices import Device
-from ddl.ledger import FILE, Ledger, Reader, TrialRow
+from ddl.ledger import FILE, Ledger, LedgerReader, TrialRow
 from ddl.progress import Progress, State
 from ddl.reports import html, model, results
 from ddl.sweeps import space
@@ -31,6 +31,7 @@ from ddl.sweeps.executors import local_capacity
 from ddl.sweeps.ray_tune import RayExecutor
 from ddl.sweeps.worker import Assignment
 from ddl.tasks.task import STRICT, Count, Task
+from ddl.trial_report import TrialReport
 
 METRICS = {"train/loss": 0.5, "val/loss": 0.6, "val/accuracy": 0.8, "time/evaluate_s": 0.1}
 """Of one measurement, about as many as the classification task's."""
@@ -63,9 +64,9 @@ def say(name: str, value: float, unit: str) -> None:
 def rows(count: int, names: int) -> list[TrialRow]:
     """So many trials, in `names` configurations, with the classification task's hyperparameters."""
     problems: list[str] = []
-    sweep = config.compose("augmentation", [], "sample", problems)
+    sweep = config.compose_sweep("augmentation", [], "sample", problems)
     assert sweep is not None, problems
-    task = dataclasses.asdict(space.expand(sweep, problems)[0].task)
+    task = dataclasses.asdict(space.expand_trials(sweep, problems)[0].task)
     return [
         TrialRow(
             f"{position:012d}", position, f"c{position % names}", {"task.augmentation": f"c{position % names}"}, task, position // names
@@ -76,10 +77,10 @@ def rows(count: int, names: int) -> list[TrialRow]:
 
 def expansion() -> None:
     problems: list[str] = []
-    sweep = config.compose("augmentation", ["seeds=3334"], "sample", problems)
+    sweep = config.compose_sweep("augmentation", ["seeds=3334"], "sample", problems)
     assert sweep is not None, problems
     began = time.perf_counter()
-    trials = space.expand(sweep, problems)
+    trials = space.expand_trials(sweep, problems)
     say("space.expand, of 10,000 trials", (time.perf_counter() - began) * 10_000 / len(trials), "s")
     first = Assignment(trials[0].trial_id, trials[0].task, 1, 1, 0.0, Path("/shared/runs/a") / trials[0].trial_id, 15.0)
     say("Ray: a trial's assignment, as it is sent", len(cloudpickle.dumps(first, pickle.HIGHEST_PROTOCOL)), "bytes")
@@ -94,19 +95,19 @@ def ledger(folder: Path, seconds: float) -> None:
         say("ledger: size, a trial without measurements", planned / 10_000, "bytes")
         began, count = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds:
-            written.measured(f"{count % 10_000:012d}", count, None, 1.0, METRICS, {})
+            written.record(TrialReport(f"{count % 10_000:012d}", "measured", step=count, elapsed_s=1.0, metrics=METRICS))
             count += 1
         say("ledger: measurements recorded", count / passed, "/s")
         say("ledger: rows recorded", count * len(METRICS) / passed, "/s")
         say("ledger: size, a row", ((folder / FILE).stat().st_size - planned) / (count * len(METRICS)), "bytes")
         began, ended = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds / 2:
-            written.started(f"{ended % 10_000:012d}", 1, "host cpu")
-            written.ended(f"{ended % 10_000:012d}", "finished", metrics={"time/train_s": 1.0})
+            written.record(TrialReport(f"{ended % 10_000:012d}", "started", step=1, place="host cpu"))
+            written.record(TrialReport(f"{ended % 10_000:012d}", "ended", status="finished", metrics={"time/train_s": 1.0}))
             ended += 1
         say("ledger: trials begun and ended", ended / passed, "/s")
     began = time.perf_counter()
-    Reader(folder).trials()
+    LedgerReader(folder).trials()
     say("ledger: reading 10,000 trials, as W&B's follower does", time.perf_counter() - began, "s")
 
 
@@ -152,10 +153,10 @@ def report(folder: Path, trials: int, epochs: int, names: int) -> None:
         written._db.execute("UPDATE trials SET status = 'finished', attempts = 1, place = 'host cpu', started_at = 0, ended_at = 100")
         written._db.commit()
     began = time.perf_counter()
-    results.write(folder)
+    results.write_results(folder)
     say(f"report: results.csv and .parquet, {trials:,} trials of {epochs} epochs", time.perf_counter() - began, "s")
     began = time.perf_counter()
-    html.write(model.build([folder]), folder / "report.html")
+    html.write_html(model.build_report([folder]), folder / "report.html")
     say(f"report: report.html of them, {names} configurations", time.perf_counter() - began, "s")
     say("report: report.html, its size", (folder / "report.html").stat().st_size / 1e6, "MB")
 

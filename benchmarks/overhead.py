@@ -31,8 +31,9 @@ from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.space import Trial
 from ddl.sweeps.worker import Assignment, with_precision
 from ddl.telemetry import nvml
-from ddl.telemetry.cpu import LOOK_EVERY_S, Cpu
-from ddl.telemetry.sampler import EVERY_S
+from ddl.telemetry.cpu import LOOK_EVERY_S, ProcessTree
+from ddl.telemetry.device_sampler import EVERY_S
+from ddl.trial_report import TrialReport
 
 AIM = 0.01
 
@@ -60,19 +61,13 @@ def watched(trials: list[Trial], assignments: list[Assignment], folder: Path) ->
     rows = [TrialRow(t.trial_id, t.position, t.configuration, t.swept, t.hyperparameters, t.task.seed) for t in trials]
     with Ledger.create(folder, {}, rows) as ledger, InlineExecutor() as place:
         for report in place.run(assignments, 1):
-            what = {"step": report.step, "epoch": report.epoch, "elapsed_s": report.elapsed_s, "metrics": report.metrics}
-            match report.kind:
-                case "started":
-                    ledger.started(report.trial_id, report.step, report.place)
-                case "measured":
-                    ledger.measured(report.trial_id, facts=report.facts, **what)
-                case "ended":
-                    assert any(name.startswith("device/") for name in report.metrics), "the sampler measured nothing"
-                    ledger.ended(report.trial_id, report.status, report.reason, **what)
+            if report.kind == "ended":
+                assert any(name.startswith("device/") for name in report.metrics), "the sampler measured nothing"
+            ledger.record(report)
 
 
 def unwatched(trials: list[Trial], assignments: list[Assignment], folder: Path) -> None:
-    with mock.patch.object(worker, "Sampler", Idle), InlineExecutor() as place:
+    with mock.patch.object(worker, "DeviceSampler", Idle), InlineExecutor() as place:
         for report in place.run(assignments, 1):
             assert report.status in ("", "finished"), report.reason
 
@@ -98,14 +93,14 @@ def cost_ms(call: Callable[[], object], clock: Callable[[], float], times: int) 
 
 def direct() -> Iterator[str]:
     """Lines."""
-    cpu = Cpu(1, 0.0)
+    cpu = ProcessTree(1, 0.0)
     reading = cost_ms(lambda: cpu.read(0.0), time.thread_time, 2000)
     looking = cost_ms(lambda: cpu.read(0.0, last=True), time.thread_time, 50) - reading
     yield f"a reading of the CPU and of memory: {reading:.3f} ms"
     yield f"looking for children, every {LOOK_EVERY_S:g} s: {looking:.2f} ms ({len(psutil.pids())} processes on the machine)"
     every_second = reading / EVERY_S + looking / LOOK_EVERY_S
-    uuid = nvml.uuid_of(torch.device("cuda", 0)) if torch.cuda.is_available() else None
-    gpu = nvml.find(uuid, 1.0) if uuid else None
+    uuid = nvml.gpu_uuid(torch.device("cuda", 0)) if torch.cuda.is_available() else None
+    gpu = nvml.find_gpu(uuid, 1.0) if uuid else None
     if gpu:
         each = cost_ms(lambda: gpu.read(time.monotonic()), time.thread_time, 100)
         gpu.close()
@@ -117,8 +112,9 @@ def direct() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as scratch:
         row = TrialRow("trial", 0, "none", {}, {}, 0)
         metrics = {f"val/{number}": 0.5 for number in range(6)}
+        measured = TrialReport("trial", "measured", step=1, epoch=1, elapsed_s=1.0, metrics=metrics)
         with Ledger.create(Path(scratch), {}, [row]) as ledger:
-            each = cost_ms(lambda: ledger.measured("trial", 1, 1, 1.0, metrics, {}), time.perf_counter, 100)
+            each = cost_ms(lambda: ledger.record(measured), time.perf_counter, 100)
     yield f"recording an epoch, six metrics: {each:.2f} ms of wall time"
 
 
@@ -131,8 +127,8 @@ def main() -> None:
     given = parser.parse_args()
     problems: list[str] = []
     size = [f"seeds={given.trials}", f"task.epochs={given.epochs}", f"task.train_limit={given.train_limit}", "task.augmentation=none"]
-    sweep = config.compose("augmentation", size, "sample", problems)
-    trials = space.expand(sweep, problems) if sweep else []
+    sweep = config.compose_sweep("augmentation", size, "sample", problems)
+    trials = space.expand_trials(sweep, problems) if sweep else []
     assert not problems, problems
     cpus, gpus = len(os.sched_getaffinity(0)), float(torch.cuda.is_available())
     print(f"torch {torch.__version__}, {cpus} cores, {torch.cuda.get_device_name(0) if gpus else 'no GPU'}, {len(trials)} trials a sweep")

@@ -26,7 +26,7 @@ def main() -> None:
         building = []
         for _ in range(rounds):
             began = time.perf_counter()
-            html.write(model.build([folder]), path)
+            html.write_html(model.build_report([folder]), path)
             building.append(time.perf_counter() - began)
         say("built in", building)
         print(f"size {path.stat().st_size / 1e6:.1f} MB")

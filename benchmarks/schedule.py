@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from ddl.ledger import Reader, TrialRow
+from ddl.ledger import LedgerReader, TrialRow
 from ddl.sweeps.plan import makespan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +54,7 @@ def main() -> None:
         finally:
             cluster.shutdown()
         (run,) = Path(folder).glob("race/*")
-        trials = Reader(run).trials()
+        trials = LedgerReader(run).trials()
     show(trials, lengths, given.nodes * given.devices)
     print(f"memory of all of the cluster's processes at its greatest: {memory.most / 2**30:.1f} GiB")
 

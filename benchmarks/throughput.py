@@ -30,7 +30,7 @@ from ddl.data import sources
 from ddl.data.augment import STRENGTHS
 from ddl.devices import Device
 from ddl.models.cnn import ConvNet
-from ddl.precision import probe
+from ddl.precision import time_candidates
 from ddl.sweeps import space
 from ddl.sweeps.worker import PROBE_STEPS, candidates, with_precision
 from ddl.tasks.classification import Classification
@@ -101,7 +101,7 @@ def _train(task: Classification, threads: int, ready: Barrier, speeds: SimpleQue
 
 
 def peer(task: Classification, workers: int) -> float:
-    data = sources.load(task.data_set, task.content)
+    data = sources.load_data_set(task.data_set, task.content)
     strength = STRENGTHS[task.augmentation]
     moves = []
     if strength != STRENGTHS["none"]:
@@ -138,17 +138,17 @@ def main() -> None:
     parser.add_argument("--augmentation", nargs="+", default=["none", "light", "aggressive"], choices=list(STRENGTHS))
     given = parser.parse_args()
     problems: list[str] = []
-    sweep = config.compose("augmentation", ["seeds=1"], "sample", problems)
+    sweep = config.compose_sweep("augmentation", ["seeds=1"], "sample", problems)
     assert sweep is not None, problems
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
     print(f"torch {torch.__version__}, {cores} cores, {given.rounds} rounds, images/s")
-    for trial in space.expand(sweep, problems):
+    for trial in space.expand_trials(sweep, problems):
         task = trial.task
         assert isinstance(task, Classification)
         if task.augmentation not in given.augmentation:
             continue
-        best = probe(lambda name, task=task: with_precision(task, name).run(CPU), candidates(CPU), CPU, PROBE_STEPS)[0]
+        best = time_candidates(lambda name, task=task: with_precision(task, name).run(CPU), candidates(CPU), CPU, PROBE_STEPS)[0]
         ways = {f"{cores} trials, a core each": (cores, 1), "1 trial, all cores": (1, cores)}
         ratios: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(given.rounds):

@@ -72,9 +72,9 @@ def main() -> None:
     parser.add_argument("--strategy", choices=("ddp", "fsdp"), default="ddp")
     given = parser.parse_args()
     problems: list[str] = []
-    sweep = config.compose("augmentation", ["seeds=1", "task.augmentation=none", "task.precision=fp32"], "sample", problems)
+    sweep = config.compose_sweep("augmentation", ["seeds=1", "task.augmentation=none", "task.precision=fp32"], "sample", problems)
     assert sweep is not None, problems
-    (trial,) = space.expand(sweep, problems)
+    (trial,) = space.expand_trials(sweep, problems)
     task = dataclasses.replace(trial.task, epochs=1000)  # type: ignore[call-arg]
     print(f"torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores, {given.rounds} rounds of {STEPS} steps, {given.strategy}")
     ratios, first, whole = [], [], []

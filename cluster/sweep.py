@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ddl.launch import main as launch
 from ddl.launch import parser
-from ddl.ledger import Reader
+from ddl.ledger import LedgerReader
 from ddl.run import Run
 
 LEFT = ("planned", "running", "failed")
@@ -22,7 +22,7 @@ def newest_unfinished(out: Path) -> Path | None:
     found = []
     for run in map(Run, out.glob("*/*")):
         try:
-            begun = [Reader(folder).run()["created"] for folder in run.folders]
+            begun = [LedgerReader(folder).run()["created"] for folder in run.folders]
             if begun and (not run.report.exists() or any(trial.status in LEFT for trial in run.trials)):
                 found.append((max(begun), run.folder))
         except ValueError:  # cut off before it began

@@ -17,6 +17,7 @@ import safetensors
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ddl import durable
 from ddl.progress import State
 
 SCHEMA_VERSION = 1
@@ -43,14 +44,14 @@ def store(folder: Path, identity: str, step: int, state: State) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
     try:
-        _write(partial / "state.safetensors", content)
-        _write(partial / "manifest.json", json.dumps(manifest).encode())
-        _sync_folder(partial)
+        durable.write_file(partial / "state.safetensors", content)
+        durable.write_file(partial / "manifest.json", json.dumps(manifest).encode())
+        durable.sync(partial)
         if final.exists():
             shutil.rmtree(former, ignore_errors=True)
             os.rename(final, former)
         os.rename(partial, final)
-        _sync_folder(folder)
+        durable.sync(folder)
     except OSError:
         if former.exists() and not final.exists():
             with contextlib.suppress(OSError):  # `newest` finds it under this name too
@@ -150,18 +151,3 @@ def _join(tree: Any, tensors: dict[str, Tensor]) -> Any:
     if "list" in tree:
         return [_join(item, tensors) for item in tree["list"]]
     return tensors[tree["tensor"]]
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

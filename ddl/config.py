@@ -1,7 +1,5 @@
 """From a sweep's name and overrides to a typed sweep; every mistake in them is collected, none stops the search for others."""
 
-import importlib
-import inspect
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -13,8 +11,9 @@ from pydantic import ValidationError
 
 from ddl import yamlfile
 from ddl.hints import did_you_mean
-from ddl.overrides import apply, chosen, parse
+from ddl.overrides import apply_override, parse_overrides, select_configurations
 from ddl.schema import Launch, Sweep, SweepFile, label
+from ddl.tasks.loading import load_task_class
 from ddl.tasks.task import Task
 from ddl.yamlfile import YamlFile
 
@@ -32,12 +31,12 @@ class ConfigError(ValueError):
         self.problems = list(problems)
 
 
-def names(kind: str, folder: Path = FOLDER) -> list[str]:
+def config_names(kind: str, folder: Path = FOLDER) -> list[str]:
     """Names of the YAML files there are of a kind, `sweep` or `task`."""
     return sorted(path.stem for path in (folder / kind).glob("*.yaml"))
 
 
-def compose(sweep: str, overrides: Sequence[str], scale: str, problems: list[str]) -> Sweep | None:
+def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: list[str]) -> Sweep | None:
     """The sweep of this name, or in this YAML file, at `scale`, with Hydra overrides applied.
 
     What is wrong goes into `problems`; None where too little is left to look further.
@@ -45,8 +44,8 @@ def compose(sweep: str, overrides: Sequence[str], scale: str, problems: list[str
     path = _find(sweep, problems)
     if path is None:
         return None
-    source = yamlfile.read(path, problems)
-    launch_source = yamlfile.read(FOLDER / "launch.yaml", problems)
+    source = yamlfile.read_yaml(path, problems)
+    launch_source = yamlfile.read_yaml(FOLDER / "launch.yaml", problems)
     if not source.values:
         return None
     launch_keys = [item.name for item in fields(Launch)]
@@ -56,10 +55,10 @@ def compose(sweep: str, overrides: Sequence[str], scale: str, problems: list[str
         given["configurations"] = {label(key): value for key, value in configurations.items()}
     if isinstance(reference := given.get("reference"), dict) and isinstance(reference.get("values"), dict):
         given["reference"] = reference | {"values": {label(key): value for key, value in reference["values"].items()}}
-    file = build(SweepFile, given, source.where, "", problems, also=launch_keys)
+    file = construct(SweepFile, given, source.where, "", problems, also=launch_keys)
     if file is None:
         # Go on without what is wrong, to find what else is.
-        file = build(SweepFile, _NO_SWEEP | _sound(SweepFile, given), source.where, "", [])
+        file = construct(SweepFile, _NO_SWEEP | _sound(SweepFile, given), source.where, "", [])
     if file is None:
         return None
     task_class, task_source = _task(file, source, problems)
@@ -98,12 +97,12 @@ def compose(sweep: str, overrides: Sequence[str], scale: str, problems: list[str
         if key in source.values:
             launch_values[key] = _merged(launch_values.get(key), source.values[key])
     forced: dict[str, Any] = {}
-    axes, parsed = dict(space), parse(overrides, problems)
+    axes, parsed = dict(space), parse_overrides(overrides, problems)
     for override in parsed:
         if override.key_or_group == "configurations" and not override.is_delete():
-            configurations = chosen(override, configurations, axes, problems)
+            configurations = select_configurations(override, configurations, axes, problems)
         else:
-            apply(override, hyperparameters, launch_values, space, forced, problems)
+            apply_override(override, hyperparameters, launch_values, space, forced, problems)
     where |= dict.fromkeys(forced, "command line")
     where |= {f"space.{name}": "command line" for name, values in space.items() if values is not axes.get(name)}
     commanded = {override.key_or_group for override in parsed}
@@ -113,14 +112,14 @@ def compose(sweep: str, overrides: Sequence[str], scale: str, problems: list[str
             return "command line"
         return source.where(key) if key in source.lines else launch_source.where(key)
 
-    launch = build(Launch, launch_values, where_launch, "", problems) or build(Launch, launch_source.values, where_launch, "", [])
+    launch = construct(Launch, launch_values, where_launch, "", problems) or construct(Launch, launch_source.values, where_launch, "", [])
     if launch is None:
         return None
     where["seed"] = where_launch("first_seed")
     return Sweep(path.stem, scale, file, launch, task_class, base, space, configurations, forced, where)
 
 
-def build(cls: type, values: Mapping[str, Any], where: Any, prefix: str, problems: list[str], also: Sequence[str] = ()) -> Any | None:
+def construct(cls: type, values: Mapping[str, Any], where: Any, prefix: str, problems: list[str], also: Sequence[str] = ()) -> Any | None:
     """`cls(**values)`, or None with each mistake in `problems`. `where(key)` tells where a key was given; `also` are
     further keys that would have been right."""
     try:
@@ -184,10 +183,10 @@ def _find(sweep: str, problems: list[str]) -> Path | None:
         else:
             return path
         return None
-    if sweep not in names("sweep"):
+    if sweep not in config_names("sweep"):
         shown = sweep if len(sweep) <= 80 else sweep[:80] + "..."
         problems.append(
-            f"--sweep {shown!r}: unknown sweep.{did_you_mean(sweep, names('sweep'))} There are: {', '.join(names('sweep'))}. Or name a YAML file."
+            f"--sweep {shown!r}: unknown sweep.{did_you_mean(sweep, config_names('sweep'))} There are: {', '.join(config_names('sweep'))}. Or name a YAML file."
         )
         return None
     return FOLDER / "sweep" / f"{sweep}.yaml"
@@ -203,7 +202,7 @@ def _task(file: SweepFile, source: YamlFile, problems: list[str]) -> tuple[type[
         )
         return None, source
     path = next(folder / f"{file.task}.yaml" for folder in folders if (folder / f"{file.task}.yaml").is_file())
-    task_source = yamlfile.read(path, problems)
+    task_source = yamlfile.read_yaml(path, problems)
     if not task_source.values:
         return None, task_source
     module_name, _, class_name = str(task_source.values.get("class", "")).rpartition(".")
@@ -214,14 +213,10 @@ def _task(file: SweepFile, source: YamlFile, problems: list[str]) -> tuple[type[
         )
         return None, task_source
     try:
-        cls = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:  # noqa: BLE001  a plugin is the user's own code, which may fail in any way
-        problems.append(f"{where}: class: {module_name}.{class_name} cannot be imported ({type(error).__name__}: {error}).")
+        return load_task_class(f"{module_name}.{class_name}"), task_source
+    except ValueError as error:
+        problems.append(f"{where}: class: {error}")
         return None, task_source
-    if not (inspect.isclass(cls) and issubclass(cls, Task)) or inspect.isabstract(cls):
-        problems.append(f"{where}: class: {module_name}.{class_name} is not a Task that can be run.")
-        return None, task_source
-    return cls, task_source
 
 
 def _merged(default: Any, value: Any) -> Any:

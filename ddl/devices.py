@@ -31,7 +31,7 @@ class Device:
     strategy: Strategy = "ddp"
 
     @property
-    def shards(self) -> bool:
+    def sharded(self) -> bool:
         return self.world_size > 1 and self.strategy == "fsdp"
 
     def replicate(self, module: nn.Module) -> nn.Module:
@@ -47,32 +47,32 @@ class Device:
             return sharding.shard(module, init_device_mesh(self.torch.type, (self.world_size,)))
         return DistributedDataParallel(module, device_ids=[self.torch] if self.torch.type == "cuda" else None)
 
-    def whole(self, module: Module) -> Module:
+    def unsharded(self, module: Module) -> Module:
         """The module, or a copy of one that was sharded: what can be called in any way, exported, and timed."""
-        return sharding.whole(module) if self.shards else module
+        return sharding.unsharded(module) if self.sharded else module
 
     def load(self, module: nn.Module, state: dict[str, Tensor]) -> None:
         """`module.load_state_dict` of a state with whole tensors."""
-        parts = {name: sharding.like(state[name], value) for name, value in module.state_dict().items() if name in state}
+        parts = {name: sharding.shard_like(state[name], value) for name, value in module.state_dict().items() if name in state}
         module.load_state_dict(state | parts)
 
     def gather(self, state: dict[str, Any]) -> dict[str, Any]:
         """A nested `state` with whole tensors: the same, whatever the number of processes. The first process's alone is complete."""
-        return sharding.gather(state, self.rank == 0) if self.shards else state
+        return sharding.gather_state(state, self.rank == 0) if self.sharded else state
 
-    def first(self, state: Any) -> Any:
+    def broadcast(self, state: Any) -> Any:
         """The first process's nested `state`, in every process; what the others gave does not matter."""
-        return sharding.spread(state, self.torch, self.rank) if self.world_size > 1 else state
+        return sharding.broadcast(state, self.torch, self.rank) if self.world_size > 1 else state
 
-    def share(self, indices: Tensor) -> Tensor:
+    def shard(self, indices: Tensor) -> Tensor:
         """This process's share of the items (first axis): every `world_size`-th, from its rank on."""
         return indices[self.rank :: self.world_size]
 
-    def equal_share(self, indices: Tensor) -> Tensor:
+    def equal_shard(self, indices: Tensor) -> Tensor:
         """The same for a batch that is trained on: as many items in every process, the batch's first ones twice where it is short."""
         if short := -len(indices) % self.world_size:
             indices = indices[torch.arange(len(indices) + short, device=indices.device) % len(indices)]
-        return self.share(indices)
+        return self.shard(indices)
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of every process's `values`."""
@@ -80,7 +80,7 @@ class Device:
             torch.distributed.all_reduce(values)
         return values
 
-    def any(self, *said: bool) -> list[bool]:
+    def any_rank(self, *said: bool) -> list[bool]:
         """Of each, whether any process says so, in every process: for what depends on a clock or a signal."""
         if self.world_size == 1:
             return list(said)
@@ -92,12 +92,12 @@ class Device:
             torch.cuda.synchronize(self.torch)
 
 
-def lost_another(error: Exception) -> bool:
+def lost_another_rank(error: Exception) -> bool:
     """Whether the error is what a process sees of the end of another one that trains the same trial."""
     return isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)
 
 
-def stream(seed: int, purpose: str, number: int) -> int:
+def derive_seed(seed: int, purpose: str, number: int) -> int:
     """A seed for a generator, from a trial's seed, what it is drawn for, and the step's or epoch's number.
 
     Hashed, since torch's CPU generator looks at the lowest 32 bits alone: a sum or a shift would give different trials the
@@ -113,4 +113,4 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
     Everything random in a step depends on the trial's seed and the step's number only, so a trial that resumes at any
     step, or trains in a process where others trained before, draws the numbers it would have drawn undisturbed.
     """
-    torch.manual_seed(stream(seed, f"step {rank}" if rank else "step", step))
+    torch.manual_seed(derive_seed(seed, f"step {rank}" if rank else "step", step))

@@ -10,29 +10,31 @@ from rich.console import Console
 
 from ddl.config import ConfigError
 from ddl.ledger import Ledger
-from ddl.reports.live import Live
-from ddl.sweeps import jobs
+from ddl.reports.live import LiveReport
 from ddl.sweeps import plan as planning
+from ddl.sweeps import prepare
 from ddl.sweeps.executors import Executor, InlineExecutor
-from ddl.sweeps.jobs import Job
 from ddl.sweeps.plan import Plan
+from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.space import Trial
-from ddl.sweeps.worker import Assignment, Report, with_precision
-from ddl.terminal import Progress, Shown, duration, show_plan, waiting
+from ddl.sweeps.worker import Assignment, with_precision
+from ddl.terminal import DisplayedTrial, ProgressDisplay, show_activity, show_plan
+from ddl.trial_report import TrialReport
+from ddl.units import duration
 
 
 @dataclass(frozen=True)
-class Open:
+class OpenRun:
     """A run under way."""
 
-    job: Job
+    job: PreparedRun
     folder: Path
     ledger: Ledger
     url: str
     """Where its folder is kept besides; empty for nowhere else."""
 
 
-def executor(composed: Sequence[Job], scratch: Path) -> Executor:
+def make_executor(composed: Sequence[PreparedRun], scratch: Path) -> Executor:
     first = composed[0]
     if first.executor == "inline":
         return InlineExecutor()
@@ -40,39 +42,41 @@ def executor(composed: Sequence[Job], scratch: Path) -> Executor:
     from ddl.sweeps.ray_tune import RayExecutor
 
     # Several sweeps in one queue have no scheduler; that was seen to when they were composed.
-    scheduler = None if len(composed) > 1 else ray_schedulers.build(first.launch, first.metric, first.population, first.history)
+    scheduler = None if len(composed) > 1 else ray_schedulers.make_scheduler(first.launch, first.metric, first.population, first.history)
     packages = {"ddl"} | {job.about["task_class"].partition(".")[0] for job in composed}
     return RayExecutor(first.address, max(job.launch.retries for job in composed), scratch, scheduler, packages)
 
 
-def make_plans(console: Console, composed: Sequence[Job], place: Executor, out: Path) -> list[Plan]:
+def make_plans(console: Console, composed: Sequence[PreparedRun], place: Executor, out: Path) -> list[Plan]:
     """A plan for each; sweeps of the same task get the same precision, so that a trial that two of them have is one."""
     problems: list[str] = []
     plans: list[Plan] = []
     settled: dict[type, str] = {}
     for job in composed:
-        part = job.share or planning.share(job.launch, place.capacity(), sum(j.size for j in composed), job.executor == "inline", problems)
+        allocation = job.allocation or planning.allocate(
+            job.launch, place.capacity(), sum(j.size for j in composed), job.executor == "inline", problems
+        )
         if problems:
             raise ConfigError(problems)
-        timed = [*job.trials, *(job.search.examples() if job.search and job.to_draw else [])]
+        timed = [*job.trials, *(job.search.examples() if job.search and job.to_sample else [])]
         task = type(timed[0].task)
-        with waiting(console, f"{job.name}: timing the first steps of each configuration"):
+        with show_activity(console, f"{job.name}: timing the first steps of each configuration"):
             precision = job.precision if job.resumed else settled.get(task)
             # A resumed run keeps its share: the same number of threads gives the same numbers.
-            launch = replace(job.launch, resources=replace(job.launch.resources, gpus=part.gpus)) if job.resumed else job.launch
-            plan = planning.settle(timed, job.trials, job.to_draw, part, place, launch, precision, out)
+            launch = replace(job.launch, resources=replace(job.launch.resources, gpus=allocation.gpus)) if job.resumed else job.launch
+            plan = planning.choose_plan(timed, job.trials, job.to_sample, allocation, place, launch, precision, out)
         settled.setdefault(task, plan.precision)
         plans.append(plan)
         if len(composed) > 1:
             console.print(f"[bold]{job.name}[/bold]")
-        show_plan(console, plan, timed if job.to_draw else job.trials, job.to_draw)
+        show_plan(console, plan, timed if job.to_sample else job.trials, job.to_sample)
     return plans
 
 
-def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor, top: Path) -> None:
+def train_runs(console: Console, under: Sequence[tuple[OpenRun, Plan]], place: Executor, top: Path) -> None:
     """Train all to their ends; the report in the folder `top` is kept up to date meanwhile."""
     began = time.time()
-    owners: dict[str, list[Open]] = {}
+    owners: dict[str, list[OpenRun]] = {}
     queue = [(one, plan, trial) for one, plan in under for trial in one.job.trials]
     if len(under) > 1:
         # What lasts longest begins first, so that no core idles at the end (Graham, SIAM J. Appl. Math. 17, 1969).
@@ -80,22 +84,22 @@ def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor,
     for one, _, trial in queue:
         owners.setdefault(trial.trial_id, []).append(one)
     shown = {trial.trial_id: _shown(one, plan, trial) for one, plan, trial in queue}
-    to_draw, earlier = sum(one.job.to_draw for one, _ in under), sum(one.job.earlier for one, _ in under)
-    concurrent = max(plan.share.concurrent for _, plan in under)
+    to_sample, earlier = sum(one.job.to_sample for one, _ in under), sum(one.job.earlier for one, _ in under)
+    concurrent = max(plan.allocation.concurrent for _, plan in under)
     expected = planning.makespan(
-        [s.expected_s for s in shown.values()] + [plan.mean_s for one, plan in under for _ in range(one.job.to_draw)], concurrent
+        [s.expected_s for s in shown.values()] + [plan.mean_s for one, plan in under for _ in range(one.job.to_sample)], concurrent
     )
-    live = Live([one.folder for one, _ in under], top / "report.html")
-    with Progress(console, shown, to_draw, earlier, concurrent) as progress:
+    live = LiveReport([one.folder for one, _ in under], top / "report.html")
+    with ProgressDisplay(console, shown, to_sample, earlier, concurrent) as progress:
         # What a search draws should not wait, drawn, for a place: the more has ended, the better it draws.
-        limited = any(plan.share.num_workers > 1 or one.job.search for one, plan in under)
+        limited = any(plan.allocation.num_workers > 1 or one.job.search for one, plan in under)
         limit = concurrent if limited else None
         reports = place.run(_assignments(queue, under, owners, progress), limit)
         best: dict[str, list[float]] = {}
         with contextlib.closing(reports):  # type: ignore[type-var]
             for report in reports:
                 for one in owners[report.trial_id]:
-                    _record(one.ledger, report)
+                    one.ledger.record(report)
                 _tell(owners[report.trial_id], report, best)
                 progress.update(report)
                 if report.kind in ("measured", "ended"):
@@ -105,16 +109,16 @@ def train(console: Console, under: Sequence[tuple[Open, Plan]], place: Executor,
     console.print(f"all trials ended after {duration(time.time() - began)} (expected {duration(expected)})")
 
 
-def _shown(one: Open, plan: Plan, trial: Trial) -> Shown:
+def _shown(one: OpenRun, plan: Plan, trial: Trial) -> DisplayedTrial:
     measured = one.job.measured.get(trial.trial_id)
-    return Shown(trial.configuration, trial.task.seed, one.job.metric.name, plan.seconds(trial), measured)
+    return DisplayedTrial(trial.configuration, trial.task.seed, one.job.metric.name, plan.seconds(trial), measured)
 
 
 def _assignments(
-    queue: Sequence[tuple[Open, Plan, Trial]],
-    under: Sequence[tuple[Open, Plan]],
-    owners: dict[str, list[Open]],
-    progress: Progress,
+    queue: Sequence[tuple[OpenRun, Plan, Trial]],
+    under: Sequence[tuple[OpenRun, Plan]],
+    owners: dict[str, list[OpenRun]],
+    progress: ProgressDisplay,
 ) -> Iterator[Assignment]:
     """Each trial once, whichever sweeps have it, then those that searches draw."""
     begun: set[str] = set()
@@ -127,15 +131,15 @@ def _assignments(
     for one, plan in under:
         if one.job.search:
             for trial in one.job.search.trials(len(one.job.trials) + one.job.earlier):
-                one.ledger.add(jobs.row(trial))
+                one.ledger.add(prepare.ledger_row(trial))
                 owners[trial.trial_id] = [one]
                 progress.add(trial.trial_id, _shown(one, plan, trial))
                 yield _assignment(one, plan, trial)
 
 
-def _assignment(one: Open, plan: Plan, trial: Trial) -> Assignment:
+def _assignment(one: OpenRun, plan: Plan, trial: Trial) -> Assignment:
     settled = replace(trial, task=with_precision(trial.task, plan.precision))
-    given = plan.share.assignment(
+    given = plan.allocation.assignment(
         settled, (one.folder / "trials" / trial.trial_id).resolve(), one.job.launch.checkpoint_every_s, one.job.launch.latency
     )
     given = replace(given, url=one.url and f"{one.url}/trials/{trial.trial_id}")
@@ -144,7 +148,7 @@ def _assignment(one: Open, plan: Plan, trial: Trial) -> Assignment:
     return replace(given, changed={key: getattr(trial.task, key) for key in one.job.population}, store_measured=True)
 
 
-def _share_files(first: Open, other: Open, trial_id: str) -> None:
+def _share_files(first: OpenRun, other: OpenRun, trial_id: str) -> None:
     """A trial that two sweeps have leaves its files once."""
     link = other.folder / "trials" / trial_id
     link.parent.mkdir(exist_ok=True)
@@ -152,25 +156,7 @@ def _share_files(first: Open, other: Open, trial_id: str) -> None:
         link.symlink_to(Path("../..") / first.folder.name / "trials" / trial_id, target_is_directory=True)
 
 
-def _record(ledger: Ledger, report: Report) -> None:
-    match report.kind:
-        case "started":
-            ledger.started(report.trial_id, report.step, report.place, report.facts)
-        case "measured":
-            ledger.measured(report.trial_id, report.step, report.epoch, report.elapsed_s, report.metrics, report.facts)
-        case "ended":
-            ledger.ended(
-                report.trial_id,
-                report.status,
-                report.reason,
-                step=report.step,
-                epoch=report.epoch,
-                elapsed_s=report.elapsed_s,
-                metrics=report.metrics,
-            )
-
-
-def _tell(owners: Sequence[Open], report: Report, measured: dict[str, list[float]]) -> None:
+def _tell(owners: Sequence[OpenRun], report: TrialReport, measured: dict[str, list[float]]) -> None:
     """Keep what a search judges by, and tell it when the trial has ended."""
     for one in owners:
         if one.job.search is None:
@@ -179,4 +165,6 @@ def _tell(owners: Sequence[Open], report: Report, measured: dict[str, list[float
         if one.job.metric.name in report.metrics:
             values.append(report.metrics[one.job.metric.name])
         if report.kind == "ended":
-            one.job.search.ended(report.trial_id, jobs.best(one.job.metric, values) if report.status in ("finished", "stopped") else None)
+            one.job.search.ended(
+                report.trial_id, prepare.best_value(one.job.metric, values) if report.status in ("finished", "stopped") else None
+            )

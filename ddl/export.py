@@ -6,7 +6,6 @@
 
 import copy
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -21,10 +20,10 @@ from torch import Tensor, nn
 from ddl import checkpoints, provenance
 from ddl.devices import Device
 from ddl.hints import did_you_mean_or_there_are
-from ddl.ledger import Reader, TrialRow
+from ddl.ledger import LedgerReader, TrialRow
 from ddl.progress import Predictor
 from ddl.sweeps.worker import with_precision
-from ddl.tasks.task import Task
+from ddl.tasks.loading import load_task_class
 
 EXPORTABLE = ("finished", "stopped")
 AGREEMENT = 1e-5
@@ -40,7 +39,7 @@ def export(run: Path, trial_id: str) -> Path:
     scheduler stopped has trained a step more than its checkpoint; the card has the step. Raises ValueError for an unknown trial, one that
     has no good end or no checkpoint, and one whose task has no model to be used by itself.
     """
-    reader = Reader(run)
+    reader = LedgerReader(run)
     row = _row(reader, run, trial_id)
     folder = Path(run) / "trials" / trial_id
     step, predictor = _trained(reader.run(), row, folder)
@@ -59,7 +58,7 @@ def export(run: Path, trial_id: str) -> Path:
     return final
 
 
-def _row(reader: Reader, run: Path, trial_id: str) -> TrialRow:
+def _row(reader: LedgerReader, run: Path, trial_id: str) -> TrialRow:
     rows = {row.trial_id: row for row in reader.trials()}
     if trial_id not in rows:
         raise ValueError(f"{run}: has no trial {trial_id!r}.{did_you_mean_or_there_are(trial_id, rows)}")
@@ -74,9 +73,8 @@ def _trained(about: Mapping[str, Any], row: TrialRow, folder: Path) -> tuple[int
     found = checkpoints.newest(folder / "checkpoints", row.trial_id)
     if found is None:
         raise ValueError(f"{folder / 'checkpoints'}: holds no good checkpoint. Copy the run's whole folder, or train the trial again.")
-    module, _, name = about["task_class"].rpartition(".")
-    cls: type[Task] = getattr(importlib.import_module(module), name)
-    changed = (row.facts or {}).get("changed", {})  # by a search, while it trained
+    cls = load_task_class(about["task_class"])
+    changed = (row.metadata or {}).get("changed", {})  # by a search, while it trained
     task = with_precision(cls(**{**row.task, **changed}), about["plan"]["precision"])
     progress = next(task.run(Device(torch.device("cpu")), found[1]["task"]), None)
     predictor = progress.predictor() if progress else None
@@ -122,7 +120,7 @@ def _rows(predictor: Predictor, n: int) -> Tensor:
     return torch.cat([torch.roll(predictor.example, shift, dims=-1) for shift in range(n)])
 
 
-def _card(reader: Reader, row: TrialRow, step: int, predictor: Predictor, files: list[Path]) -> dict[str, Any]:
+def _card(reader: LedgerReader, row: TrialRow, step: int, predictor: Predictor, files: list[Path]) -> dict[str, Any]:
     about, measured = reader.run(), reader.metrics()
     mine = measured[measured.trial_id == row.trial_id].drop_duplicates("name", keep="last")
     with torch.no_grad():
@@ -135,11 +133,11 @@ def _card(reader: Reader, row: TrialRow, step: int, predictor: Predictor, files:
         "status": row.status,
         "step": step,
         "hyperparameters": dict(row.task),
-        "data": (row.facts or {}).get("data"),
+        "data": (row.metadata or {}).get("data"),
         "metrics": dict(zip(mine.name, mine.value, strict=True)),
         "input": _form(predictor.example),
         "output": _form(outputs),
-        "classes": (row.facts or {}).get("classes"),
+        "classes": (row.metadata or {}).get("classes"),
         "parameters": sum(parameter.numel() for parameter in predictor.module.parameters()),
         "versions": provenance.versions(),
         "commit": about.get("commit"),

@@ -16,7 +16,7 @@ CAPTION = 14
 """Pixels between two images, and above a column for its name."""
 
 
-def grid(images: Tensor, columns: int, captions: Sequence[str] = (), enlarge: int = 2) -> bytes:
+def image_grid(images: Tensor, columns: int, captions: Sequence[str] = (), enlarge: int = 2) -> bytes:
     """A PNG of images [n, c, h, w] in 0..1 (c: 1 grey, 3 colour), `columns` a row, each pixel drawn `enlarge` times as wide.
 
     `captions` name the columns. What lies outside 0..1 is cut off, and what is no number is black.
@@ -38,7 +38,7 @@ def grid(images: Tensor, columns: int, captions: Sequence[str] = (), enlarge: in
     return file.getvalue()
 
 
-def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], x_label: str, y_label: str, title: str = "") -> bytes:
+def line_chart(x: Sequence[float], series: Mapping[str, Sequence[float]], x_label: str, y_label: str, title: str = "") -> bytes:
     """An SVG of `series` (name to a value for each of `x`, NaN where there is none) over `x`, the first in black."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from ddl.data.splits import Examples
-from ddl.devices import Device, seed_step, stream
+from ddl.devices import Device, derive_seed, seed_step
 from ddl.learners.learner import Learner
 from ddl.progress import Diverged, Predictor, Progress, State
 
 CHECK_EVERY = 20
 """Steps between looks at the loss. Each look waits for the device, so not every step; a diverged trial wastes no more."""
 
-FORWARD_SHARE = 1 / 3
+FORWARD_FRACTION = 1 / 3
 """Of a training step's time: a backward pass takes about two forward ones, for the weights' gradients and the inputs'."""
 
 BLOW_UP = 1e3
@@ -37,7 +37,7 @@ def fit(
     seed: int,
     device: Device,
     unit: str,
-    facts: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     resume: State | None = None,
 ) -> Iterator[Progress]:
     """Train `learner` for `epochs` passes over `train`, evaluating on `val` after each.
@@ -78,8 +78,8 @@ def fit(
         return Progress(step=done, total_steps=total_steps, epoch=done // steps_per_epoch, state=state, predictor=predictor, **what)
 
     if first_step == 0:
-        cost = len(val) / batch_size * FORWARD_SHARE
-        yield progress(0, facts={"evaluations": epochs, "evaluation_steps": cost, **facts})
+        cost = len(val) / batch_size * FORWARD_FRACTION
+        yield progress(0, metadata={"evaluations": epochs, "evaluation_steps": cost, **metadata})
     if first_step == total_steps:
         yield progress(total_steps)  # all is done, but what came of it can still be taken
 
@@ -88,11 +88,11 @@ def fit(
     for step in range(first_step, total_steps):
         epoch, position = divmod(step, steps_per_epoch)
         if position == 0 or step == first_step:
-            generator = torch.Generator().manual_seed(stream(seed, "order", epoch))
+            generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
             order = train.order(generator, batch_size).to(device.torch)
         indices = order[position * batch_size : (position + 1) * batch_size]
         seed_step(seed, step, device.rank)
-        parts = learner.step(train.batch(device.equal_share(indices)))
+        parts = learner.step(train.batch(device.equal_shard(indices)))
         examples += len(indices)
         for name, value in parts.items():
             weighted = value * len(indices)
@@ -126,7 +126,7 @@ def _evaluate(learner: Learner, val: Examples, batch_size: int, device: Device) 
     """Metrics of `val`. Batches are up to four times training's, since nothing is kept for a backward pass, and every process has as
     many: its forward passes may wait for the others'."""
     began = time.perf_counter()
-    mine = device.share(torch.arange(len(val), device=device.torch))
+    mine = device.shard(torch.arange(len(val), device=device.torch))
     batches = math.ceil(math.ceil(len(val) / device.world_size) / (4 * batch_size))
     found = learner.evaluate(val.batch(part) for part in mine.tensor_split(batches))
     metrics = {name if "/" in name else f"val/{name}": value for name, value in found}

@@ -100,7 +100,7 @@ def _do(given: argparse.Namespace, command: str) -> int:
     if given.prepare_data:
         return _prepare(given.prepare_data)
     if given.publish:
-        published = run.brought(given.publish)
+        published = run.fetch_run(given.publish)
         for folder in run.Run(published).folders or [published]:
             _publish(folder, given.report is not None)
         return 0
@@ -108,16 +108,16 @@ def _do(given: argparse.Namespace, command: str) -> int:
         from ddl.reproduce import reproduce
 
         place, _, trial_id = given.reproduce.rstrip("/").rpartition("/trials/")
-        path = run.brought(place) / "trials" / trial_id if place else Path(given.reproduce)
+        path = run.fetch_run(place) / "trials" / trial_id if place else Path(given.reproduce)
         return 0 if reproduce(path, given.steps) else FAILED
     if given.export:
         from ddl.export import export
 
         place, trial_id = given.export
-        print(export(run.brought_trial(place, trial_id), trial_id))
+        print(export(run.fetch_trial(place, trial_id), trial_id))
         return 0
     if given.report:
-        runs = [run.brought(one) for one in given.report]
+        runs = [run.fetch_run(one) for one in given.report]
         path = (runs[0] if len(runs) == 1 else Path(given.out)) / "report.html"
         folders = [folder for one in runs for folder in run.Run(one).folders or [one]]
         run.write_report(folders, path)
@@ -141,31 +141,33 @@ def _end(report: Path, missed: Sequence[str], failed: bool) -> int:
 
 
 def _publish(folder: Path, with_report: bool) -> None:
-    from ddl.tracking.wandb import publish
+    from ddl.tracking.publish import publish
 
     if not with_report:
         print(publish(folder))
         return
     from ddl.reports import model, wandb_report
-    from ddl.tracking.connection import Client
+    from ddl.tracking.connection import WandbClient
     from ddl.tracking.privacy import Redactor
 
-    report = model.build([folder])
+    report = model.build_report([folder])
     published = publish(folder, "online")  # without a key this ends before anything is sent
     print(published)
     if not published.entity:
         raise ValueError(f"{folder}: no trial has begun, so there is nothing to report on. Publish it when one has.")
-    place = wandb_report.Place(published.entity, published.project, published.group)
-    with Client():
-        print(f"report: {wandb_report.save(wandb_report.build(report, place, Redactor(folder).text), folder / 'wandb' / 'report.json')}")
+    place = wandb_report.WandbGroup(published.entity, published.project, published.group)
+    with WandbClient():
+        print(
+            f"report: {wandb_report.save_wandb_report(wandb_report.build_wandb_report(report, place, Redactor(folder).text), folder / 'wandb' / 'report.json')}"
+        )
 
 
 def _list() -> int:
     from ddl import config, yamlfile
 
-    for name in config.names("sweep"):
+    for name in config.config_names("sweep"):
         problems: list[str] = []
-        values = yamlfile.read(config.FOLDER / "sweep" / f"{name}.yaml", problems).values
+        values = yamlfile.read_yaml(config.FOLDER / "sweep" / f"{name}.yaml", problems).values
         print(f"{name:24} {values.get('title', problems)}")
     return 0
 
@@ -174,6 +176,6 @@ def _prepare(names: Sequence[str]) -> int:
     from ddl.data import sources
 
     for name in names:
-        origin = sources.prepare(name, "full")
+        origin = sources.prepare_data(name, "full")
         print(f"{name}: {origin.source}{'' if origin.complete else ', not the whole data set'}")
     return 0

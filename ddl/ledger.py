@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock, Timeout
 
+from ddl.trial_report import TrialReport
+
 if TYPE_CHECKING:
     import pandas as pd  # a third of a second that a mistyped option should not cost
 
 FILE = "ledger.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATUSES = ("planned", "running", "finished", "stopped", "diverged", "failed")
 ENDED = ("finished", "stopped", "diverged", "failed")
 
@@ -39,7 +41,7 @@ CREATE TABLE trials (
     reason TEXT NOT NULL DEFAULT '',
     attempts INTEGER NOT NULL DEFAULT 0,
     place TEXT NOT NULL DEFAULT '',
-    facts TEXT NOT NULL DEFAULT '{{}}',
+    metadata TEXT NOT NULL DEFAULT '{{}}',
     started_at REAL,
     ended_at REAL
 );
@@ -68,7 +70,7 @@ class TrialRow:
     """A trial as the ledger knows it.
 
     `configuration` is its name in tables, without the seed; `swept` maps each swept key (`task.lr`) to its value; `task`
-    is every hyperparameter; `facts` is what it said of itself (`Progress.facts`), with `stand_in` naming data that only
+    is every hyperparameter; `metadata` is what it said of itself (`Progress.metadata`), with `fallback_for` naming data that only
     stand in; `started_at` and `ended_at` are Unix times in seconds, for display only.
     """
 
@@ -82,12 +84,12 @@ class TrialRow:
     reason: str = ""
     attempts: int = 0
     place: str = ""
-    facts: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
     started_at: float | None = None
     ended_at: float | None = None
 
 
-class Reader:
+class LedgerReader:
     """Reads a run's ledger, while it is written or later. Opens the file anew at each call, so it never blocks for long."""
 
     def __init__(self, folder: Path):
@@ -129,7 +131,7 @@ class Reader:
             decoded = []
             for row in connection.execute(f"SELECT {', '.join(columns)} FROM trials ORDER BY position"):
                 values = dict(zip(columns, row, strict=True))
-                for key in ("swept", "task", "facts"):
+                for key in ("swept", "task", "metadata"):
                     values[key] = json.loads(values[key])
                 decoded.append(TrialRow(**values))
             return decoded
@@ -158,7 +160,7 @@ class Reader:
             return pd.read_sql_query("SELECT seq, at, trial_id, kind, detail FROM events ORDER BY seq", connection)
 
 
-class Ledger(Reader):
+class Ledger(LedgerReader):
     """The one writer of a run. A context manager: the lock and the connection end with it."""
 
     def __init__(self, folder: Path):
@@ -203,67 +205,54 @@ class Ledger(Reader):
         with self._db:
             self._event(kind, detail, trial_id)
 
-    def started(self, trial_id: str, step: int, place: str, facts: Mapping[str, Any] | None = None) -> None:
-        """The trial runs at `place` (host and device), from `step` on.
+    def record(self, report: TrialReport) -> None:
+        """Write a report of a trial in one transaction, durable when this returns. Reports of other kinds leave no row.
 
-        What an earlier attempt measured after `step` is removed: this attempt will measure it again. From step 0 on that is
-        everything, what was measured before the first step too.
+        A trial that starts again from a checkpoint measures everything after `report.step` again, so those measurements are
+        removed first; from step 0 on, all of them.
         """
         with self._db:
-            self._db.execute("DELETE FROM metrics WHERE trial_id = ? AND (step > ? OR ? = 0)", (trial_id, step, step))
-            self._db.execute(
-                "UPDATE trials SET status = 'running', reason = '', place = ?, attempts = attempts + 1,"
-                " started_at = coalesce(started_at, ?), ended_at = NULL WHERE trial_id = ?",
-                (place, time.time(), trial_id),
-            )
-            said = ", ".join(f"{name} {json.dumps(value)}" for name, value in (facts or {}).items())
-            self._event("started", f"from step {step} at {place}" + (f", {said}" if said else ""), trial_id)
-            self._add_facts(trial_id, facts or {})
+            match report.kind:
+                case "started":
+                    self._start(report)
+                case "measured":
+                    self._measure(report)
+                    self._add_metadata(report)
+                case "ended":
+                    self._measure(report)
+                    self._end(report)
 
-    def measured(
-        self,
-        trial_id: str,
-        step: int,
-        epoch: int | None,
-        elapsed_s: float,
-        metrics: Mapping[str, float],
-        facts: Mapping[str, Any],
-    ) -> None:
-        with self._db:
-            self._measure(trial_id, step, epoch, elapsed_s, metrics)
-            self._add_facts(trial_id, facts)
+    def _start(self, report: TrialReport) -> None:
+        trial_id, step = report.trial_id, report.step
+        self._db.execute("DELETE FROM metrics WHERE trial_id = ? AND (step > ? OR ? = 0)", (trial_id, step, step))
+        self._db.execute(
+            "UPDATE trials SET status = 'running', reason = '', place = ?, attempts = attempts + 1,"
+            " started_at = coalesce(started_at, ?), ended_at = NULL WHERE trial_id = ?",
+            (report.place, time.time(), trial_id),
+        )
+        given = "".join(f", {name} {json.dumps(value)}" for name, value in report.metadata.items())
+        self._event("started", f"from step {step} at {report.place}{given}", trial_id)
+        self._add_metadata(report)
 
-    def ended(
-        self,
-        trial_id: str,
-        status: str,
-        reason: str = "",
-        *,
-        step: int = 0,
-        epoch: int | None = None,
-        elapsed_s: float = 0.0,
-        metrics: Mapping[str, float] | None = None,
-    ) -> None:
-        """The trial's end and its last metrics, together or not at all; durable when this returns."""
-        assert status in ENDED, status
-        with self._db:
-            self._measure(trial_id, step, epoch, elapsed_s, metrics or {})
-            self._db.execute(
-                "UPDATE trials SET status = ?, reason = ?, ended_at = ? WHERE trial_id = ?",
-                (status, reason, time.time(), trial_id),
-            )
-            self._event(status, reason, trial_id)
+    def _end(self, report: TrialReport) -> None:
+        assert report.status in ENDED, report.status
+        self._db.execute(
+            "UPDATE trials SET status = ?, reason = ?, ended_at = ? WHERE trial_id = ?",
+            (report.status, report.reason, time.time(), report.trial_id),
+        )
+        self._event(report.status, report.reason, report.trial_id)
 
-    def _add_facts(self, trial_id: str, facts: Mapping[str, Any]) -> None:
-        if facts:
-            self._db.execute("UPDATE trials SET facts = json_patch(facts, ?) WHERE trial_id = ?", (json.dumps(dict(facts)), trial_id))
+    def _add_metadata(self, report: TrialReport) -> None:
+        if report.metadata:
+            patch = json.dumps(dict(report.metadata))
+            self._db.execute("UPDATE trials SET metadata = json_patch(metadata, ?) WHERE trial_id = ?", (patch, report.trial_id))
 
-    def _measure(self, trial_id: str, step: int, epoch: int | None, elapsed_s: float, metrics: Mapping[str, float]) -> None:
-        # What is told again, by a trial that cannot know whether it was recorded, is not taken twice.
+    def _measure(self, report: TrialReport) -> None:
+        # A trial that cannot know whether a measurement was recorded reports it again; it is recorded once.
         self._db.executemany(
             "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) SELECT ?1, ?2, ?3, ?4, ?5, ?6"
             " WHERE NOT EXISTS (SELECT 1 FROM metrics WHERE trial_id = ?1 AND name = ?5 AND step = ?2)",
-            [(trial_id, step, epoch, elapsed_s, name, value) for name, value in metrics.items()],
+            [(report.trial_id, report.step, report.epoch, report.elapsed_s, *item) for item in report.metrics.items()],
         )
 
     def interrupted(self) -> None:

@@ -11,7 +11,7 @@ from ddl.hints import did_you_mean
 from ddl.schema import label
 
 
-def parse(overrides: Sequence[str], problems: list[str]) -> list[Override]:
+def parse_overrides(overrides: Sequence[str], problems: list[str]) -> list[Override]:
     parsed = []
     for text in overrides:
         try:
@@ -21,7 +21,9 @@ def parse(overrides: Sequence[str], problems: list[str]) -> list[Override]:
     return parsed
 
 
-def chosen(override: Override, configurations: Mapping[str, Any], space: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+def select_configurations(
+    override: Override, configurations: Mapping[str, Any], space: Mapping[str, Any], problems: list[str]
+) -> dict[str, Any]:
     """Those of the sweep's configurations that an override names: one, or several with commas; all where it names another.
 
     `space` are its axes, whose values someone may have taken for configurations.
@@ -37,7 +39,7 @@ def chosen(override: Override, configurations: Mapping[str, Any], space: Mapping
     return dict(configurations) if unknown else {name: values for name, values in configurations.items() if name in names}
 
 
-def apply(
+def apply_override(
     override: Override,
     hyperparameters: Sequence[str],
     launch: dict[str, Any],

@@ -68,11 +68,11 @@ def candidates(device: Device) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Probe:
+class TimingProbe:
     """What a trial's first steps showed in one precision: seconds to the first step, of a step, of an evaluation.
 
-    A step is what `Progress.step` counts. `deviation` is the largest relative distance from fp32's losses. `facts` are the
-    trial's own (`Progress.facts`). `memory_share` is how much of the GPU's memory it took, 0..1; 0 on a CPU.
+    A step is what `Progress.step` counts. `deviation` is the largest relative distance from fp32's losses. `metadata` are the
+    trial's own (`Progress.metadata`). `memory_fraction` is how much of the GPU's memory it took, 0..1; 0 on a CPU.
     """
 
     precision: str
@@ -82,8 +82,8 @@ class Probe:
     deviation: float
     total_steps: int
     evaluations: int
-    facts: Mapping[str, Any]
-    memory_share: float = 0.0
+    metadata: Mapping[str, Any]
+    memory_fraction: float = 0.0
 
     @property
     def training_s(self) -> float:
@@ -96,7 +96,7 @@ class Probe:
         return self.start_s + self.training_s
 
 
-def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], device: Device, steps: int) -> list[Probe]:
+def time_candidates(start: Callable[[str], Iterator[Progress]], names: Sequence[str], device: Device, steps: int) -> list[TimingProbe]:
     """Time the first `steps` steps of one trial in each precision of `names`, in turn, fastest first.
 
     `start(name)` begins the trial in that precision. The first of `names` is the reference; those that disagree with it
@@ -115,9 +115,11 @@ def probe(start: Callable[[str], Iterator[Progress]], names: Sequence[str], devi
             continue
         step_s = statistics.median(candidate.times[2:] or candidate.times or [0.0])
         evaluated_s = first.metrics.get("time/evaluate_s", 0.0)
-        evaluate_s = first.facts["evaluation_steps"] * step_s if "evaluation_steps" in first.facts else evaluated_s
-        start_s, evaluations = candidate.start_s - evaluated_s, first.facts.get("evaluations", 0)
-        found.append(Probe(candidate.name, start_s, step_s, evaluate_s, deviation, first.total_steps, evaluations, dict(first.facts)))
+        evaluate_s = first.metadata["evaluation_steps"] * step_s if "evaluation_steps" in first.metadata else evaluated_s
+        start_s, evaluations = candidate.start_s - evaluated_s, first.metadata.get("evaluations", 0)
+        found.append(
+            TimingProbe(candidate.name, start_s, step_s, evaluate_s, deviation, first.total_steps, evaluations, dict(first.metadata))
+        )
     return sorted(found, key=lambda probe: probe.step_s)
 
 
@@ -140,7 +142,7 @@ def _begin(name: str, run: Iterator[Progress], device: Device) -> _Candidate:
     first = next(run)
     device.synchronise()
     candidate = _Candidate(name, run, first, time.perf_counter() - began, first.step)
-    while candidate.done < first.facts.get("untimed_steps", 0) and (progress := _next(run)) is not None:
+    while candidate.done < first.metadata.get("untimed_steps", 0) and (progress := _next(run)) is not None:
         candidate.done = progress.step
     return candidate
 

@@ -32,7 +32,7 @@ class Progress:
     `step` and `total_steps` count optimiser steps (or env steps, where a task has no optimiser step of its own).
     `epoch` counts whole passes over the training split, None where a task has none.
     `metrics` maps `split/name` to a finite number; a number that is not finite ends the trial as diverged.
-    `facts` are what the trial learnt about itself (data source, parameter count), JSON-serialisable, merged into its
+    `metadata` are what the trial learnt about itself (data source, parameter count), JSON-serialisable, merged into its
     record; given once, with the first `Progress`. The plan reads three of them: `evaluations`, how many there will be;
     `evaluation_steps`, what one costs in steps, where the first one's `time/evaluate_s` is not typical; `untimed_steps`,
     how many steps pass before they cost what they will cost.
@@ -49,7 +49,7 @@ class Progress:
     state: Callable[[], State]
     epoch: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, bytes] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     loss: Tensor | None = None

@@ -1,6 +1,5 @@
 """A trial again from its record: do its first steps come out as they did then, to the bit?"""
 
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ import torch
 from ddl import provenance
 from ddl.devices import Device
 from ddl.hints import did_you_mean_or_there_are
-from ddl.ledger import Reader, TrialRow
+from ddl.ledger import LedgerReader, TrialRow
 from ddl.progress import Diverged
 from ddl.sweeps.executors import InlineExecutor
-from ddl.sweeps.first_steps import FACT, FirstSteps
+from ddl.sweeps.first_steps import METADATA_KEY, FirstSteps
 from ddl.sweeps.worker import Assignment, device_of, with_precision
+from ddl.tasks.loading import load_task_class
 from ddl.tasks.task import Task
 
 
@@ -64,12 +64,12 @@ def _read(path: Path) -> _Record:
     trial_id, folder = path.name, path.parent.parent
     if path.parent.name != "trials":
         raise ValueError(f"--reproduce {path}: name a trial as RUN/trials/TRIAL_ID, with a run's folder and an id from its results.csv.")
-    reader = Reader(folder)
+    reader = LedgerReader(folder)
     run, trials = reader.run(), {trial.trial_id: trial for trial in reader.trials()}
     if trial_id not in trials:
         raise ValueError(f"--reproduce {path}: this run has no trial {trial_id}.{did_you_mean_or_there_are(trial_id, trials)}")
     trial = trials[trial_id]
-    first = (trial.facts or {}).get(FACT)
+    first = (trial.metadata or {}).get(METADATA_KEY)
     if not first:
         ended = f"it is {trial.status}{f': {trial.reason}' if trial.reason else ''}"
         raise ValueError(f"--reproduce {path}: its record holds no first steps to compare with ({ended}). Take another trial.")
@@ -78,7 +78,7 @@ def _read(path: Path) -> _Record:
     return _Record(path, run, trial, first, _commit(reader, run, trial_id))
 
 
-def _commit(reader: Reader, run: Mapping[str, Any], trial_id: str) -> str:
+def _commit(reader: LedgerReader, run: Mapping[str, Any], trial_id: str) -> str:
     """Of the code that did the trial's first steps: the run's, or that of the resume it last began under."""
     commit = began = run.get("commit", "")
     for event in reader.events().itertuples():
@@ -90,11 +90,9 @@ def _commit(reader: Reader, run: Mapping[str, Any], trial_id: str) -> str:
 
 
 def _task(record: _Record) -> Task:
-    module, _, name = record.run["task_class"].rpartition(".")
     try:
-        cls: type[Task] = getattr(importlib.import_module(module), name)
-        task = cls(**record.trial.task)
-    except (ImportError, AttributeError, ValueError) as error:
+        task = load_task_class(record.run["task_class"])(**record.trial.task)
+    except ValueError as error:
         said = " ".join(str(error).split())
         raise ValueError(
             f"--reproduce {record.path}: its task {record.run['task_class']} cannot be built by this code ({said}). "
@@ -130,15 +128,15 @@ def _train(record: _Record, task: Task, device: Device, wanted: int) -> tuple[Ma
     first, found, differences = FirstSteps(wanted), {}, []
     try:
         for progress in task.run(device):
-            if progress.facts:
-                differences = _different_data(record.trial.facts or {}, progress.facts)
+            if progress.metadata:
+                differences = _different_data(record.trial.metadata or {}, progress.metadata)
                 _show(differences)
                 print(f"training {wanted} steps on {device.torch}, threads: {torch.get_num_threads()}", flush=True)
             if found := first.take(progress):
                 break
     except Diverged as error:
         print(f"diverged: {error}")
-    return (found or first.so_far())[FACT], differences
+    return (found or first.so_far())[METADATA_KEY], differences
 
 
 def _different_data(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

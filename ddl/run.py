@@ -14,16 +14,16 @@ from rich.console import Console
 from ddl import config, driver, provenance
 from ddl.config import ConfigError
 from ddl.console import quiet, signals, terminal
-from ddl.driver import Open
-from ddl.ledger import FILE, Ledger, Reader, TrialRow
+from ddl.driver import OpenRun
+from ddl.ledger import FILE, Ledger, LedgerReader, TrialRow
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
 from ddl.storage.trials import TrialStore
-from ddl.sweeps import jobs
 from ddl.sweeps import plan as planning
+from ddl.sweeps import prepare
 from ddl.sweeps.executors import local_capacity
-from ddl.sweeps.jobs import EXECUTORS, Asked, Job, resume_command
-from ddl.tracking.follower import followed
+from ddl.sweeps.prepare import EXECUTORS, PreparedRun, RunOptions, resume_command
+from ddl.tracking.follower import publish_live
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,12 +59,12 @@ class Run:
 
         from ddl.reports import results
 
-        frames = [results.frame(folder) for folder in self.folders]
+        frames = [results.read_results(folder) for folder in self.folders]
         return frames[0] if len(frames) == 1 else pd.concat(frames, keys=[folder.name for folder in self.folders], names=["sweep", None])
 
     @property
     def trials(self) -> list[TrialRow]:
-        return [trial for folder in self.folders for trial in Reader(folder).trials()]
+        return [trial for folder in self.folders for trial in LedgerReader(folder).trials()]
 
     @property
     def failed(self) -> list[TrialRow]:
@@ -107,8 +107,8 @@ def run_sweep(
         composed = _compose(console, sweep, overrides, scale, executor, address, str(out))
         several = len(composed) > 1
         store = str(out).rstrip("/") if urls.is_url(str(out)) else ""
-        top = jobs.new_folder(
-            urls.folder(store) if store else Path(out), ALL if sweep == ALL else "several" if several else composed[0].name
+        top = prepare.new_folder(
+            urls.local_folder(store) if store else Path(out), ALL if sweep == ALL else "several" if several else composed[0].name
         )
         url = store and f"{store}/{top.parent.name}/{top.name}"
         given = command or f"ddl.run_sweep({sweep!r}, overrides={list(overrides)!r}, scale={composed[0].about['scale']!r})"
@@ -119,8 +119,8 @@ def run_sweep(
                 for job in composed:
                     folder, place = (top / job.name, url and f"{url}/{job.name}") if several else (top, url)
                     folder.mkdir(exist_ok=True)
-                    ledger = ledgers.enter_context(jobs.begin(job, folder, given, url or str(folder), url))
-                    opened.append(Open(job, folder, ledger, place))
+                    ledger = ledgers.enter_context(prepare.begin_run(job, folder, given, url or str(folder), url))
+                    opened.append(OpenRun(job, folder, ledger, place))
                 _run(console, opened, top, url, kept)
         except ConfigError:  # only a cluster or a store that is asked can say what it cannot do
             shutil.rmtree(top)
@@ -132,7 +132,7 @@ def show_the_plan(sweep: str, overrides: Sequence[str], scale: str | None, execu
     """Print what would run, on what and for how long. Trains a few steps of each configuration and keeps nothing."""
     with terminal() as console, tempfile.TemporaryDirectory(prefix="ddl-plan-") as scratch:
         composed = _compose(console, sweep, overrides, scale, executor, address, "")
-        with quiet(Path(scratch) / "launch.log"), driver.executor(composed, Path(scratch)) as place:
+        with quiet(Path(scratch) / "launch.log"), driver.make_executor(composed, Path(scratch)) as place:
             driver.make_plans(console, composed, place, Path(scratch))
 
 
@@ -142,11 +142,11 @@ def resume(folder: Path | str, executor: str | None = None, address: str | None 
     `folder` may be the URL at which the run is kept.
     """
     url = str(folder).rstrip("/") if urls.is_url(str(folder)) else ""
-    if url and (said := urls.problem(url)):
+    if url and (said := urls.url_problem(url)):
         raise ConfigError([f"--resume {said}"])
     run = Run(urls.local_run(url) if url else Path(folder))
     if not url and run.folders:
-        url = Reader(run.folders[0]).run().get("url", "")
+        url = LedgerReader(run.folders[0]).run().get("url", "")
     with terminal() as console, contextlib.ExitStack() as ledgers:
         kept = ledgers.enter_context(_kept(run.folder, url)) if url else None
         if kept:
@@ -156,7 +156,7 @@ def resume(folder: Path | str, executor: str | None = None, address: str | None 
             ledger = ledgers.enter_context(Ledger(path))
             ledger.interrupted()
             place = url and "/".join([url, *path.relative_to(run.folder).parts])
-            opened.append(Open(jobs.remaining(ledger, executor, address), path, ledger, place))
+            opened.append(OpenRun(prepare.prepare_resume(ledger, executor, address), path, ledger, place))
         left, earlier = sum(one.job.size for one in opened), sum(one.job.earlier for one in opened)
         console.print(f"resuming {run.folder}: {left} of {left + earlier} trials left", soft_wrap=True)
         for one in opened:
@@ -181,20 +181,20 @@ def _ended(console: Console, top: Path, kept: RunStore | None) -> Run:
     """The run, once its last copy is made, or is not."""
     if kept is None:
         return Run(top)
-    facts = {trial.trial_id: (trial.facts or {}).get("only_here") for trial in Run(top).trials}
-    lacking = [f"trial {trial_id}: {said}" for trial_id, said in facts.items() if said] + ([kept.behind] if kept.behind else [])
+    metadata = {trial.trial_id: (trial.metadata or {}).get("only_here") for trial in Run(top).trials}
+    lacking = [f"trial {trial_id}: {said}" for trial_id, said in metadata.items() if said] + ([kept.behind] if kept.behind else [])
     console.print(f"kept at {kept.url}" + (", but not all of it:" if lacking else ""), soft_wrap=True)
     for line in lacking:
         console.print(line, markup=False, soft_wrap=True)
     return Run(top, tuple(lacking))
 
 
-def brought(place: str) -> Path:
+def fetch_run(place: str) -> Path:
     """The folder of a run that is to be read: `place` itself, or, where that is a URL, one with a copy of the ledger and of what the
     trials show. Raises ConfigError for a URL that cannot be used, ValueError where no run is there."""
     if not urls.is_url(place):
         return Path(place)
-    if said := urls.problem(place):
+    if said := urls.url_problem(place):
         raise ConfigError([said])
     store = RunStore(urls.local_run(place), place)
     store.pull()
@@ -204,9 +204,9 @@ def brought(place: str) -> Path:
     return urls.local_run(place)
 
 
-def brought_trial(place: str, trial_id: str) -> Path:
-    """Like `brought`, where the trial's newest checkpoint is wanted too."""
-    folder = brought(place)
+def fetch_trial(place: str, trial_id: str) -> Path:
+    """Like `fetch_run`, where the trial's newest checkpoint is wanted too."""
+    folder = fetch_run(place)
     if urls.is_url(place):
         TrialStore(folder / "trials" / trial_id, trial_id, f"{place.rstrip('/')}/trials/{trial_id}").newest()
     return folder
@@ -216,32 +216,32 @@ def write_report(folders: Sequence[Path], path: Path) -> None:
     """Write the report of one run, or of several beside each other."""
     from ddl.reports import html, model
 
-    html.write(model.build(folders), path)
+    html.write_html(model.build_report(folders), path)
 
 
 def not_reproduced(folders: Sequence[Path]) -> list[str]:
     """The published values that these runs do not reproduce, a line each."""
     from ddl.reports import model
 
-    return model.build(folders).not_reproduced()
+    return model.build_report(folders).not_reproduced()
 
 
 def _compose(
     console: Console, sweep: str, overrides: Sequence[str], scale: str | None, executor: str, address: str | None, out: str
-) -> list[Job]:
+) -> list[PreparedRun]:
     problems: list[str] = []
-    if urls.is_url(out) and (said := urls.problem(out)):
+    if urls.is_url(out) and (said := urls.url_problem(out)):
         problems.append(f"--out {said}")
     scale, why = (scale, "as asked") if scale else default_scale()
     if scale not in config.SCALES:
         problems.append(f"scale: {scale!r} is unknown; it may be {', '.join(config.SCALES)}.")
     if executor not in EXECUTORS:
         problems.append(f"executor: {executor!r} is unknown; it may be {', '.join(EXECUTORS)}.")
-    asked = Asked(tuple(overrides), scale, executor, address)
-    names = config.names("sweep") if sweep == ALL else [sweep] if Path(sweep).is_file() else sweep.split(",")
+    asked = RunOptions(tuple(overrides), scale, executor, address)
+    names = config.config_names("sweep") if sweep == ALL else [sweep] if Path(sweep).is_file() else sweep.split(",")
     if len(set(names)) < len(names):
         problems.append(f"--sweep {sweep!r}: names a sweep twice. Name each once.")
-    found = [job for name in names if (job := jobs.compose(name, asked, problems))]
+    found = [job for name in names if (job := prepare.prepare_run(name, asked, problems))]
     if len({job.name for job in found}) < len(found):
         problems.append(f"--sweep {sweep!r}: two files of the same name. Rename one.")
     if len(found) > 1 and any(job.launch.early_stopping.scheduler != "none" for job in found):
@@ -250,14 +250,16 @@ def _compose(
         problems.append(f"--out {out}: search.algorithm: pbt goes on from local checkpoints. Name a folder.")
     if address is None:
         total = sum(job.size for job in found)
-        found = [replace(job, share=planning.share(job.launch, local_capacity(), total, executor == "inline", problems)) for job in found]
+        found = [
+            replace(job, allocation=planning.allocate(job.launch, local_capacity(), total, executor == "inline", problems)) for job in found
+        ]
     if problems or not found:
         raise ConfigError(list(dict.fromkeys(problems)))
     console.print(f"scale: {scale} ({why})")
     return found
 
 
-def _run(console: Console, opened: Sequence[Open], top: Path, url: str, kept: RunStore | None) -> None:
+def _run(console: Console, opened: Sequence[OpenRun], top: Path, url: str, kept: RunStore | None) -> None:
     """Plan, train, report. On Ctrl-C: stop the trials, leave what can be resumed."""
     console.print(f"run: {top}", soft_wrap=True)
     console.print(f"to watch it: {top / 'report.html'}, rewritten as it goes", soft_wrap=True)
@@ -269,15 +271,15 @@ def _run(console: Console, opened: Sequence[Open], top: Path, url: str, kept: Ru
             around.enter_context(signals())
             around.enter_context(quiet(top / "launch.log"))
             for one in left:
-                around.enter_context(followed(console, one.folder, one.job.launch.wandb.mode))
+                around.enter_context(publish_live(console, one.folder, one.job.launch.wandb.mode))
             try:
                 if left:
-                    with driver.executor([one.job for one in left], scratch) as place:
+                    with driver.make_executor([one.job for one in left], scratch) as place:
                         plans = driver.make_plans(console, [one.job for one in left], place, top)
                         for one, plan in zip(left, plans, strict=True):
                             if not one.job.resumed:
                                 one.ledger.note(plan=plan.record(one.job.executor, one.job.size))
-                        driver.train(console, list(zip(left, plans, strict=True)), place, top)
+                        driver.train_runs(console, list(zip(left, plans, strict=True)), place, top)
             except KeyboardInterrupt:
                 for one in opened:
                     one.ledger.interrupted()
@@ -294,7 +296,7 @@ def _finish(console: Console, folders: Sequence[Path], top: Path, kept: RunStore
     if kept:
         kept.collect()
     for folder in folders:
-        results.write(folder)
+        results.write_results(folder)
         write_report([folder], folder / "report.html")
     if len(folders) > 1:
         write_report(folders, top / "report.html")

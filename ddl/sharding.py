@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 Module = TypeVar("Module", bound=nn.Module)
 
-WHOLE = "_unsharded"
+UNSHARDED = "_unsharded"
 """Where a sharded module keeps the form of the whole one: its code and buffers, without the parameters' memory."""
 
 
@@ -31,7 +31,7 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     for parameter in plain.parameters():
         parameter.data = parameter.data.contiguous()  # FSDP takes no other layout; activations keep theirs
     shapes = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in plain.parameters()}
-    plain.__dict__[WHOLE] = copy.deepcopy(plain, shapes)  # not an attribute, which would make it a part of the module
+    plain.__dict__[UNSHARDED] = copy.deepcopy(plain, shapes)  # not an attribute, which would make it a part of the module
     for block in _blocks(plain) if module is plain else ():
         fully_shard(block, mesh=mesh)
     # Kept together after a forward pass, parameters could be taken for whole ones by what runs between passes.
@@ -40,27 +40,27 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     return module
 
 
-def whole(module: Module) -> Module:
+def unsharded(module: Module) -> Module:
     """A copy of a sharded module with whole parameters, which every process gets. All have to ask for it."""
-    made: Module = copy.deepcopy(module.__dict__[WHOLE])
+    made: Module = copy.deepcopy(module.__dict__[UNSHARDED])
     made.load_state_dict({name: _full(value) for name, value in module.state_dict().items()}, assign=True)
     return made
 
 
-def gather(state: Any, keep: bool) -> Any:
+def gather_state(state: Any, keep: bool) -> Any:
     """`state` with every sharded tensor whole and on the CPU where `keep`, empty elsewhere. One at a time, by all processes."""
     match state:
         case DTensor():
             value = _full(state)
             return value.cpu() if keep else torch.empty(0)
         case dict():
-            return {key: gather(value, keep) for key, value in state.items()}
+            return {key: gather_state(value, keep) for key, value in state.items()}
         case list() | tuple():
-            return [gather(value, keep) for value in state]
+            return [gather_state(value, keep) for value in state]
     return state
 
 
-def like(value: Tensor, parameter: Tensor) -> Tensor:
+def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
     """This process's part of a whole `value`, cut as `parameter` is; all of it where that is not sharded, or has another shape."""
     if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
         return value
@@ -75,7 +75,7 @@ class _Form:
     dtype: torch.dtype
 
 
-def spread(state: Any, device: torch.device, rank: int) -> Any:
+def broadcast(state: Any, device: torch.device, rank: int) -> Any:
     """The first process's `state` in every process, its tensors one at a time over `device` and then on the CPU."""
     forms = [_forms(state) if rank == 0 else None]
     torch.distributed.broadcast_object_list(forms, src=0, device=device)

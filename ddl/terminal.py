@@ -1,6 +1,5 @@
 """What the user sees while a sweep runs: a live table on a terminal, plain lines elsewhere."""
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,25 +14,14 @@ from rich.text import Text
 
 from ddl.sweeps.plan import Plan, makespan
 from ddl.sweeps.space import Trial
-from ddl.sweeps.worker import Report
+from ddl.trial_report import TrialReport
+from ddl.units import duration, size
 
 PLAN_ROWS = 30
 RUNNING_ROWS = 16
 
 
-def duration(seconds: float) -> str:
-    """`41 s`, `3 min 20 s`, `2 h 05 min`."""
-    if math.isnan(seconds):
-        return "not known"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_draw: int) -> None:
+def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: int) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("trial", "configuration", "seed"):
         table.add_column(column)
@@ -48,37 +36,41 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_draw: in
     console.print(table)
     if len(trials) > PLAN_ROWS:
         console.print(f"... and {len(trials) - PLAN_ROWS} more trials")
-    if to_draw:
-        console.print(f"{to_draw} trials, drawn as the sweep goes; above, the ends of the space, as they were timed")
-    share, capacity = plan.share, plan.capacity
-    gpus = f", {share.gpus:g} of {capacity.gpus} GPUs" if capacity.gpus else ""
+    if to_sample:
+        console.print(f"{to_sample} trials, drawn as the sweep goes; above, the ends of the space, as they were timed")
+    allocation, capacity = plan.allocation, plan.capacity
+    gpus = f", {allocation.gpus:g} of {capacity.gpus} GPUs" if capacity.gpus else ""
     nodes = f" on {capacity.nodes} nodes" if capacity.nodes > 1 else ""
-    number = f"{share.min_workers} to {share.num_workers}" if share.min_workers < share.num_workers else f"{share.num_workers}"
-    workers = f"{number} workers ({share.strategy}), each with " if share.num_workers > 1 else ""
-    console.print(f"each trial: {workers}{share.cpus} of {capacity.cpus} CPU cores{gpus}{nodes}; {share.concurrent} at a time")
-    for line in dict.fromkeys(data_line(probe.facts) for probe in plan.probes.values()):
+    number = (
+        f"{allocation.min_workers} to {allocation.num_workers}"
+        if allocation.min_workers < allocation.num_workers
+        else f"{allocation.num_workers}"
+    )
+    workers = f"{number} workers ({allocation.strategy}), each with " if allocation.num_workers > 1 else ""
+    console.print(f"each trial: {workers}{allocation.cpus} of {capacity.cpus} CPU cores{gpus}{nodes}; {allocation.concurrent} at a time")
+    for line in dict.fromkeys(describe_data_line(probe.metadata) for probe in plan.probes.values()):
         console.print(Text(line)) if line else None
     if plan.precision:
         console.print(f"precision: {plan.precision} (the fastest of those that agree with fp32)")
     probed = f"probed {len(plan.probes)} of {len({t.configuration for t in trials})} configurations"
-    disk = f"{plan.disk_bytes / 1e6:.0f} MB of {plan.free_bytes / 1e9:.0f} GB free" if plan.disk_bytes else "not known"
+    disk = f"{size(plan.disk_bytes)} of {size(plan.free_bytes)} free" if plan.disk_bytes else "not known"
     console.print(f"expected: {duration(plan.eta_s)} ({probed}); disk: {disk}")
 
 
-def data_line(facts: Mapping[str, Any]) -> str:
+def describe_data_line(metadata: Mapping[str, Any]) -> str:
     """Names the data, loudly where it is a part or a stand-in."""
-    data = facts.get("data")
+    data = metadata.get("data")
     if not data:
         return ""
     line = f"data: {data['name']}, {data['source']}, {data.get('train', '?')} train and {data.get('val', '?')} validation examples"
-    if data.get("stand_in"):
-        return f"{line}. A STAND-IN for {data['stand_in']}"
+    if data.get("fallback_for"):
+        return f"{line}. A STAND-IN for {data['fallback_for']}"
     return line if data.get("complete") else f"{line}. A SAMPLE, not the whole data set"
 
 
 @dataclass
 class _Row:
-    report: Report
+    report: TrialReport
     began: float
     began_step: int
     metrics: dict[str, float] = field(default_factory=dict)
@@ -95,7 +87,7 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class Shown:
+class DisplayedTrial:
     """A trial as it is shown: its name, the metric that it is compared by, how long it is expected to last, and what an earlier
     run of the sweep measured of it last."""
 
@@ -106,15 +98,15 @@ class Shown:
     measured: float | None = None
 
 
-class Progress:
+class ProgressDisplay:
     """The whole sweep's progress, fed with each report after it is recorded. A context manager."""
 
-    def __init__(self, console: Console, trials: Mapping[str, Shown], to_draw: int, done: int, concurrent: int):
-        """`trials` are those to run now, by id; `to_draw` more will come (`add`); `done` ended in an earlier run."""
+    def __init__(self, console: Console, trials: Mapping[str, DisplayedTrial], to_sample: int, done: int, concurrent: int):
+        """`trials` are those to run now, by id; `to_sample` more will come (`add`); `done` ended in an earlier run."""
         self._console, self._concurrent = console, concurrent
         self._trials = dict(trials)
-        self._to_draw, self._done = to_draw, done
-        self._total = len(trials) + to_draw + done
+        self._to_draw, self._done = to_sample, done
+        self._total = len(trials) + to_sample + done
         self._waiting = dict.fromkeys(self._trials)
         self._rows: dict[str, _Row] = {}
         self._began = time.monotonic()
@@ -132,13 +124,13 @@ class Progress:
         if self._live:
             self._live.__exit__(kind, error, trace)
 
-    def add(self, trial_id: str, shown: Shown) -> None:
+    def add(self, trial_id: str, shown: DisplayedTrial) -> None:
         """One of those that were still to be drawn."""
         self._trials[trial_id] = shown
         self._waiting[trial_id] = None
         self._to_draw -= 1
 
-    def update(self, report: Report) -> None:
+    def update(self, report: TrialReport) -> None:
         trial = self._trials[report.trial_id]
         name = f"{trial.name} seed {trial.seed}"
         if report.kind == "started":
@@ -161,7 +153,7 @@ class Progress:
                 f"[{self._done}/{self._total}] {name}{_epoch(report)}{self._measured(row, trial)}; about {duration(self._left())} left"
             )
 
-    def _row(self, report: Report) -> _Row:
+    def _row(self, report: TrialReport) -> _Row:
         trial = self._trials[report.trial_id]
         return _Row(report, time.monotonic(), report.step, {} if trial.measured is None else {trial.metric: trial.measured})
 
@@ -170,7 +162,7 @@ class Progress:
         self._console.print(Text(text), soft_wrap=True)
 
     @staticmethod
-    def _measured(row: _Row, trial: Shown) -> str:
+    def _measured(row: _Row, trial: DisplayedTrial) -> str:
         value = row.metrics.get(trial.metric)
         return "" if value is None else f", {trial.metric} {value:.4g}"
 
@@ -205,7 +197,7 @@ class Progress:
         return table
 
 
-def _epoch(report: Report) -> str:
+def _epoch(report: TrialReport) -> str:
     return (
         f" step {report.step}/{report.total_steps}"
         if report.epoch is None
@@ -214,7 +206,7 @@ def _epoch(report: Report) -> str:
 
 
 @contextmanager
-def waiting(console: Console, what: str) -> Iterator[None]:
+def show_activity(console: Console, what: str) -> Iterator[None]:
     """Says what takes its time, where someone may be watching."""
     if console.is_terminal:
         with console.status(what):

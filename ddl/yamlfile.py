@@ -29,7 +29,7 @@ class YamlFile:
         return f"{self.path}:{self.lines.get(key, 1)}"
 
 
-def read(path: Path, problems: list[str]) -> YamlFile:
+def read_yaml(path: Path, problems: list[str]) -> YamlFile:
     """Read a file whose top level is a mapping. Each thing wrong with it becomes a line in `problems`.
 
     Refused: keys given twice (PyYAML would keep the last in silence), aliases (a few lines can unfold into gigabytes), tags,

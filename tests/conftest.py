@@ -49,8 +49,8 @@ def ask(tmp_path: Path) -> Callable[..., Asked]:
         path = tmp_path / name
         path.write_text(base + more, encoding="utf-8")
         problems: list[str] = []
-        sweep = config.compose(str(path), overrides, scale, problems)
-        trials = space.expand(sweep, problems) if sweep else []
+        sweep = config.compose_sweep(str(path), overrides, scale, problems)
+        trials = space.expand_trials(sweep, problems) if sweep else []
         shown = [line.replace(f"{tmp_path}/", "").replace(f"{config.FOLDER}/", "") for line in problems]
         return Asked(sweep, trials, shown)
 

@@ -18,7 +18,7 @@ SWEEPS = sorted((config.FOLDER / "sweep").glob("*.yaml"))
 
 def problems_of(name: str) -> list[str]:
     problems: list[str] = []
-    assert config.compose(name, [], "smoke", problems) is None
+    assert config.compose_sweep(name, [], "smoke", problems) is None
     return problems
 
 
@@ -29,8 +29,8 @@ def problems_of(name: str) -> list[str]:
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_sweep_composes_at_every_scale(path, scale):
     problems: list[str] = []
-    sweep = config.compose(path.stem, [], scale, problems)
-    trials = space.expand(sweep, problems)
+    sweep = config.compose_sweep(path.stem, [], scale, problems)
+    trials = space.expand_trials(sweep, problems)
     assert problems == []
     assert len(trials) >= 2
     assert sweep.file.scale.keys() == set(config.SCALES)
@@ -38,8 +38,8 @@ def test_every_sweep_composes_at_every_scale(path, scale):
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_reference_values_name_configurations_that_there_are(path):
-    sweep = config.compose(path.stem, [], "paper", [])
-    configurations = {trial.configuration for trial in space.expand(sweep, [])}
+    sweep = config.compose_sweep(path.stem, [], "paper", [])
+    configurations = {trial.configuration for trial in space.expand_trials(sweep, [])}
     if sweep.file.reference is not None:
         assert sweep.file.reference.values.keys() <= configurations
         assert re.fullmatch(r"((best|last) )?\w+/\w+", sweep.file.reference.metric)
@@ -492,7 +492,7 @@ def test_a_plugins_task_in_a_folder_beside_the_sweeps_folder(own, tmp_path):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "mine.yaml").write_text(f"{OWN}plugins: [{module}]\n")
     problems: list[str] = []
-    sweep = config.compose(str(tmp_path / "sweep" / "mine.yaml"), [], "smoke", problems)
+    sweep = config.compose_sweep(str(tmp_path / "sweep" / "mine.yaml"), [], "smoke", problems)
     assert problems == []
     assert sweep.task_class.__name__ == "Counting"
 

@@ -18,11 +18,13 @@ from safetensors.torch import load_file
 from ddl import config, export, launch
 from ddl.data import sources
 from ddl.devices import Device
-from ddl.ledger import Ledger, TrialRow
+from ddl.ledger import TrialRow
 from ddl.progress import Progress
 from ddl.sweeps.worker import Assignment, run_trial, with_precision
 from ddl.tasks.classification import Classification
 from ddl.tasks.task import STRICT, Task
+
+from .ledgers import ReportingLedger
 
 CPU = Device(torch.device("cpu"))
 PRECISION = "bf16 channels_last"
@@ -54,10 +56,10 @@ def trained(folder: Path, task: Task, status: str = "finished") -> Path:
         "plan": {"precision": PRECISION},
     }
     row = TrialRow("one", 0, "only", {}, dataclasses.asdict(task), task.seed)
-    with Ledger.create(folder, about, [row]) as ledger:
+    with ReportingLedger.create(folder, about, [row]) as ledger:
         for report in run_trial(Assignment("one", with_precision(task, PRECISION), 1, 1, 0, folder / "trials" / "one", 1e9), CPU):
             if report.kind == "measured":
-                ledger.measured("one", report.step, report.epoch, report.elapsed_s, report.metrics, report.facts)
+                ledger.measured("one", report.step, report.epoch, report.elapsed_s, report.metrics, report.metadata)
         ledger.ended("one", status)
     return folder
 
@@ -83,7 +85,7 @@ torch.save(model(images), "outputs.pt")
 
 
 def test_what_is_exported_works_in_a_program_without_ddl_on_images_as_they_are_stored(run, folder, tmp_path):
-    images = sources.load("cifar10", "sample").val.inputs[:7].clone()
+    images = sources.load_data_set("cifar10", "sample").val.inputs[:7].clone()
     torch.save(images, tmp_path / "images.pt")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([sys.executable, "-P", "-c", USE, folder / "model.pt2"], cwd=tmp_path, env=environment, check=True)

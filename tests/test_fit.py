@@ -15,7 +15,7 @@ from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.fit import fit
 from ddl.learners.learner import Batch, Learner, Pipeline
-from ddl.learners.network import Network
+from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
 from ddl.precision import Precision
@@ -40,7 +40,7 @@ def classifier(weights: int = 0) -> Classifier:
     torch.manual_seed(weights)
     model = ConvNet(1, 8, 3, widths=[4], convolutions=1, dense=8, dropout=0.3, batch_norm_layers=1, initialisation="glorot")
     return Classifier(
-        Network(model, lambda parameters: torch.optim.Adam(parameters, lr=0.01), Precision.parse("fp32"), CPU),
+        OptimisedModule(model, lambda parameters: torch.optim.Adam(parameters, lr=0.01), Precision.parse("fp32"), CPU),
         training=lambda images: STRENGTHS["aggressive"](images.float()) / 255,
         evaluation=lambda images: images.float() / 255,
         device=CPU,
@@ -72,7 +72,7 @@ class Notes(Learner):
 
 
 def run(learner: Learner, train: Split | None = None, val: Split | None = None, **changed) -> Iterator[Progress]:
-    settings = {"epochs": 3, "batch_size": 4, "seed": 7, "device": CPU, "unit": "images", "facts": {}} | changed
+    settings = {"epochs": 3, "batch_size": 4, "seed": 7, "device": CPU, "unit": "images", "metadata": {}} | changed
     return fit(learner, train or numbered(10), val or numbered(5), **settings)
 
 
@@ -101,9 +101,9 @@ def test_every_step_is_yielded_and_measurements_come_after_each_epoch():
 
 
 def test_facts_come_once_with_the_first():
-    steps = list(run(Notes(), val=numbered(24), facts={"parameters": 3}))
-    assert steps[0].facts == {"parameters": 3, "evaluations": 3, "evaluation_steps": 2.0}
-    assert not any(one.facts for one in steps[1:])
+    steps = list(run(Notes(), val=numbered(24), metadata={"parameters": 3}))
+    assert steps[0].metadata == {"parameters": 3, "evaluations": 3, "evaluation_steps": 2.0}
+    assert not any(one.metadata for one in steps[1:])
 
 
 class Shows(Notes):
@@ -362,7 +362,7 @@ def test_a_rate_far_too_high_diverges_for_real():
     torch.manual_seed(0)
     model = ConvNet(1, 8, 3, widths=[8], convolutions=2, dense=8, dropout=0.0, batch_norm_layers=0, initialisation="glorot")
     learner = Classifier(
-        Network(model, lambda parameters: torch.optim.SGD(parameters, lr=1000.0), Precision.parse("fp32"), CPU),
+        OptimisedModule(model, lambda parameters: torch.optim.SGD(parameters, lr=1000.0), Precision.parse("fp32"), CPU),
         training=lambda images: images.float(),
         evaluation=lambda images: images.float(),
         device=CPU,

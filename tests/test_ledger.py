@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from ddl import ledger
-from ddl.ledger import FILE, Ledger, Reader, TrialRow
+from ddl.ledger import FILE, Ledger, LedgerReader, TrialRow
+
+from .ledgers import ReportingLedger
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,21 +29,21 @@ def trial(name: str, position: int) -> TrialRow:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run's folder with a ledger of the trials a and b; nobody writes to it yet."""
-    with Ledger.create(tmp_path, {"scale": "smoke", "launch": {"seeds": 2}}, [trial("b", 0), trial("a", 1)]):
+    with ReportingLedger.create(tmp_path, {"scale": "smoke", "launch": {"seeds": 2}}, [trial("b", 0), trial("a", 1)]):
         pass
     return tmp_path
 
 
 def process(script: str, folder: Path) -> subprocess.Popen:
     """A Python process with the run's folder as `folder`, `ledger` opened by itself where it wants to."""
-    start = f"import os, signal, sys, time, pathlib\nfrom ddl.ledger import Ledger, Reader\nfolder = pathlib.Path({str(folder)!r})\n"
+    start = f"import os, signal, sys, time, pathlib\nfrom ddl.ledger import LedgerReader\nfrom tests.ledgers import ReportingLedger\nfolder = pathlib.Path({str(folder)!r})\n"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, "-c", start + script], env=environment, text=True, **pipes)
 
 
 def steps(folder: Path, name: str = "a") -> list[int]:
-    metrics = Reader(folder).metrics()
+    metrics = LedgerReader(folder).metrics()
     return metrics[metrics.trial_id == name].step.tolist()
 
 
@@ -49,7 +51,7 @@ def steps(folder: Path, name: str = "a") -> list[int]:
 
 
 def test_a_run_and_its_trials_in_the_order_of_the_plan(folder):
-    reader = Reader(folder)
+    reader = LedgerReader(folder)
     assert reader.run() == {"scale": "smoke", "launch": {"seeds": 2}}
     assert [(row.trial_id, row.status, row.swept, row.task, row.seed, row.attempts) for row in reader.trials()] == [
         ("b", "planned", {"task.lr": 0.0}, {"lr": 0.0, "seed": 3}, 3, 0),
@@ -60,7 +62,7 @@ def test_a_run_and_its_trials_in_the_order_of_the_plan(folder):
 
 
 def test_a_note_adds_to_the_run_or_replaces(folder):
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         writer.note(scale="paper", plan={"eta_s": 3.5})
         assert writer.run() == {"scale": "paper", "launch": {"seeds": 2}, "plan": {"eta_s": 3.5}}
 
@@ -68,51 +70,51 @@ def test_a_note_adds_to_the_run_or_replaces(folder):
 def test_measurements_come_in_the_order_they_were_made_even_if_the_clock_goes_backwards(folder, monkeypatch):
     clock = itertools.count(1_000_000, -1000)
     monkeypatch.setattr(ledger.time, "time", lambda: float(next(clock)))
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         writer.started("a", 0, "here")
         for step in (0, 1, 2):
             writer.measured("a", step, None if step == 1 else step, step / 2, {"val/loss": 3.0 - step, "val/accuracy": step}, {})
         writer.ended("a", "finished")
-    metrics = Reader(folder).metrics()
+    metrics = LedgerReader(folder).metrics()
     assert metrics.step.tolist() == [0, 0, 1, 1, 2, 2]
     assert metrics.name.tolist() == ["val/loss", "val/accuracy"] * 3
     assert metrics.value.tolist() == [3.0, 0.0, 2.0, 1.0, 1.0, 2.0]
     assert metrics.epoch.tolist()[::2] == [0, metrics.epoch.dtype.na_value, 2]
     assert metrics.seq.is_monotonic_increasing
-    assert Reader(folder).events().kind.tolist() == ["started", "finished"]
+    assert LedgerReader(folder).events().kind.tolist() == ["started", "finished"]
 
 
 def test_only_what_is_new_since_a_sequence_number(folder):
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         for step in range(4):
             writer.measured("a", step, 0, 0.0, {"x": step}, {})
-    seen = Reader(folder).metrics().seq.tolist()
-    assert Reader(folder).metrics(after=seen[1]).step.tolist() == [2, 3]
-    assert Reader(folder).metrics(after=seen[-1]).empty
+    seen = LedgerReader(folder).metrics().seq.tolist()
+    assert LedgerReader(folder).metrics(after=seen[1]).step.tolist() == [2, 3]
+    assert LedgerReader(folder).metrics(after=seen[-1]).empty
 
 
 def test_a_figure_that_is_no_number(folder):
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         writer.measured("a", 1, 0, 0.0, {"x": float("nan"), "y": float("inf")}, {})
-    values = Reader(folder).metrics().value.tolist()
+    values = LedgerReader(folder).metrics().value.tolist()
     assert math.isnan(values[0])
     assert values[1] == math.inf
 
 
 def test_facts_are_merged(folder):
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         writer.measured("a", 0, 0, 0.0, {}, {"parameters": 3, "data": {"name": "x"}})
         writer.measured("a", 1, 0, 0.0, {}, {"precision": "fp32", "data": {"train": 9}})
         writer.measured("a", 2, 0, 0.0, {}, {})
-    b, a = Reader(folder).trials()
-    assert a.facts == {"parameters": 3, "precision": "fp32", "data": {"name": "x", "train": 9}}
-    assert b.facts == {}
+    b, a = LedgerReader(folder).trials()
+    assert a.metadata == {"parameters": 3, "precision": "fp32", "data": {"name": "x", "train": 9}}
+    assert b.metadata == {}
 
 
 def test_a_trials_life(folder, monkeypatch):
     clock = itertools.count(100)
     monkeypatch.setattr(ledger.time, "time", lambda: float(next(clock)))
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         writer.started("a", 0, "here cpu")
         _, a = writer.trials()
         assert (a.status, a.attempts, a.place, a.ended_at) == ("running", 1, "here cpu", None)
@@ -125,11 +127,11 @@ def test_a_trials_life(folder, monkeypatch):
         b, a = writer.trials()
         assert (a.status, a.reason, a.attempts, a.place, a.started_at, a.ended_at) == ("running", "", 2, "there cuda:0", began, None)
         assert (b.status, b.attempts) == ("planned", 0)
-    assert Reader(folder).events().detail.tolist() == ["from step 0 at here cpu", "ValueError: no", "from step 5 at there cuda:0"]
+    assert LedgerReader(folder).events().detail.tolist() == ["from step 0 at here cpu", "ValueError: no", "from step 5 at there cuda:0"]
 
 
 def test_an_interruption_plans_what_was_running_again_and_nothing_else(folder):
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         writer.started("a", 0, "")
         writer.started("b", 0, "")
         writer.ended("b", "finished")
@@ -138,7 +140,7 @@ def test_an_interruption_plans_what_was_running_again_and_nothing_else(folder):
 
 
 def test_a_status_that_there_is_not_is_refused(folder):
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         with pytest.raises(AssertionError):
             writer.ended("a", "running")
         with pytest.raises(AssertionError):
@@ -149,7 +151,7 @@ def test_a_status_that_there_is_not_is_refused(folder):
 
 
 def test_what_was_measured_after_the_checkpoint_is_removed_when_the_trial_starts_again(folder):
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         for step in (0, 10, 20, 30):
             writer.measured("b", step, 0, 0.0, {"x": step}, {})
             writer.measured("a", step, 0, 0.0, {"x": step}, {})
@@ -157,7 +159,7 @@ def test_what_was_measured_after_the_checkpoint_is_removed_when_the_trial_starts
         assert steps(folder, "a") == [0, 10], "what the checkpoint contains is not measured again"
         assert steps(folder, "b") == [0, 10, 20, 30]
         writer.measured("a", 20, 0, 0.0, {"x": 21}, {})
-    metrics = Reader(folder).metrics()
+    metrics = LedgerReader(folder).metrics()
     assert metrics[metrics.trial_id == "a"].value.tolist() == [0, 10, 21]
     assert metrics.seq.is_monotonic_increasing
     assert metrics.seq.is_unique
@@ -165,7 +167,7 @@ def test_what_was_measured_after_the_checkpoint_is_removed_when_the_trial_starts
 
 
 def test_a_trial_that_starts_from_nothing_has_nothing_measured_twice(folder):
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         for _ in range(2):
             writer.started("a", 0, "")
             for step in (0, 1):
@@ -177,22 +179,25 @@ def test_a_trial_that_starts_from_nothing_has_nothing_measured_twice(folder):
 
 
 def test_a_second_writer_is_refused_in_words(folder):
-    with Ledger(folder), pytest.raises(ValueError, match=r"another process is running this sweep\. Wait for it, or stop it first\."):
-        Ledger(folder)
-    with Ledger(folder):
+    with (
+        ReportingLedger(folder),
+        pytest.raises(ValueError, match=r"another process is running this sweep\. Wait for it, or stop it first\."),
+    ):
+        ReportingLedger(folder)
+    with ReportingLedger(folder):
         pass
 
 
 def test_the_lock_ends_with_an_exception(folder):
-    with pytest.raises(ZeroDivisionError), Ledger(folder):
+    with pytest.raises(ZeroDivisionError), ReportingLedger(folder):
         raise ZeroDivisionError
-    with Ledger(folder):
+    with ReportingLedger(folder):
         pass
 
 
 def test_a_reader_is_let_in_while_another_writes(folder):
-    with Ledger(folder):
-        assert len(Reader(folder).trials()) == 2
+    with ReportingLedger(folder):
+        assert len(LedgerReader(folder).trials()) == 2
 
 
 def test_of_twenty_that_race_one_becomes_the_owner_and_its_kill_frees_the_lock(folder):
@@ -200,7 +205,7 @@ def test_of_twenty_that_race_one_becomes_the_owner_and_its_kill_frees_the_lock(f
         process(
             "while not (folder / 'go').exists(): time.sleep(0.001)\n"
             "try:\n"
-            "    with Ledger(folder) as writer:\n"
+            "    with ReportingLedger(folder) as writer:\n"
             "        print('owner', flush=True)\n"
             "        sys.stdin.read()\n"
             "except ValueError as error:\n"
@@ -216,12 +221,12 @@ def test_of_twenty_that_race_one_becomes_the_owner_and_its_kill_frees_the_lock(f
         assert said.count("owner") == 1
         assert all("another process is running this sweep" in line for line in said if line != "owner")
         with pytest.raises(ValueError, match="another process"):
-            Ledger(folder)
+            ReportingLedger(folder)
     finally:
         owner.kill()
         for racer in racers:
             racer.communicate()
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         writer.started("a", 0, "")
 
 
@@ -229,15 +234,15 @@ def test_of_twenty_that_race_one_becomes_the_owner_and_its_kill_frees_the_lock(f
 
 
 def test_a_completion_is_durable_when_it_has_returned(folder):
-    writer = process("writer = Ledger(folder)\nwriter.ended('a', 'finished')\nos.kill(os.getpid(), signal.SIGKILL)", folder)
+    writer = process("writer = ReportingLedger(folder)\nwriter.ended('a', 'finished')\nos.kill(os.getpid(), signal.SIGKILL)", folder)
     writer.communicate()
     assert writer.returncode == -signal.SIGKILL
-    assert [row.status for row in Reader(folder).trials()] == ["planned", "finished"]
+    assert [row.status for row in LedgerReader(folder).trials()] == ["planned", "finished"]
 
 
 def crashed(folder: Path, copy: Path) -> None:
     """What lies on the disk where a writer is killed while its transaction reaches the file."""
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         writer._db.execute("PRAGMA cache_size = 1")
         writer._db.execute("BEGIN")
         for step in range(3000):
@@ -248,9 +253,9 @@ def crashed(folder: Path, copy: Path) -> None:
     assert (copy / FILE).stat().st_size > (folder / FILE).stat().st_size
 
 
-@pytest.mark.parametrize("first", [Reader, Ledger])
+@pytest.mark.parametrize("first", [LedgerReader, Ledger])
 def test_what_a_killed_writer_left_half_written_is_taken_back_by_whoever_comes_first(folder, tmp_path_factory, first):
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         writer.measured("a", 1, 0, 0.0, {"x": 1.0}, {})
     copy = tmp_path_factory.mktemp("crash") / "run"
     crashed(folder, copy)
@@ -259,7 +264,7 @@ def test_what_a_killed_writer_left_half_written_is_taken_back_by_whoever_comes_f
     assert len(opened.trials()) == 2
     if isinstance(opened, Ledger):
         opened.__exit__()
-    with Ledger(copy) as writer:
+    with ReportingLedger(copy) as writer:
         writer.measured("a", 2, 0, 0.0, {"x": 1.0}, {})
         assert steps(copy) == [1, 2]
 
@@ -269,7 +274,7 @@ def test_kills_at_random_moments_lose_nothing_that_was_written(folder):
     last = 0
     for _ in range(6):
         writer = process(
-            f"with Ledger(folder) as writer:\n"
+            f"with ReportingLedger(folder) as writer:\n"
             f"    for step in range({last + 1}, {last + 10_000}):\n"
             f"        writer.measured('a', step, 0, 0.0, {{'x': step, 'y': step}}, {{'step': step}})\n"
             f"        print(step, flush=True)\n",
@@ -284,12 +289,12 @@ def test_kills_at_random_moments_lose_nothing_that_was_written(folder):
         assert found[::2] == list(range(1, found[-1] + 1))
         assert found[-1] >= (int(said[-1]) if said else last + 1)
         last = found[-1]
-        assert Reader(folder).trials()[1].facts == {"step": last}
+        assert LedgerReader(folder).trials()[1].metadata == {"step": last}
 
 
 def test_a_reader_sees_whole_measurements_while_they_are_written(folder):
     writer = process(
-        "with Ledger(folder) as writer:\n"
+        "with ReportingLedger(folder) as writer:\n"
         "    print('ready', flush=True)\n"
         "    for step in range(60):\n"
         "        writer.measured('a', step, 0, 0.0, {'x': step, 'y': step}, {})\n",
@@ -310,7 +315,7 @@ def test_a_reader_sees_whole_measurements_while_they_are_written(folder):
 
 
 def test_a_folder_that_is_no_runs(tmp_path):
-    for kind in (Reader, Ledger):
+    for kind in (LedgerReader, Ledger):
         with pytest.raises(ValueError, match=r"no ledger\.sqlite in it, so it is no run's folder"):
             kind(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -319,7 +324,7 @@ def test_a_folder_that_is_no_runs(tmp_path):
 def test_a_folder_whose_name_means_something_in_a_url(tmp_path):
     folder = tmp_path / "50% of a? #1 %20 ü"
     folder.mkdir()
-    with Ledger.create(folder, {"a": 1}, [trial("a", 0)]) as writer:
+    with ReportingLedger.create(folder, {"a": 1}, [trial("a", 0)]) as writer:
         assert writer.run() == {"a": 1}
 
 
@@ -328,17 +333,17 @@ def test_a_ledger_of_a_later_version(folder):
         db.execute("PRAGMA user_version = 2")
     db.close()
     with pytest.raises(ValueError, match=r"ledger schema 2, this version of ddl reads 1\. Use the version that wrote it\."):
-        Reader(folder)
+        LedgerReader(folder)
 
 
 def test_a_run_that_was_killed_before_its_ledger_was_whole(tmp_path):
     (tmp_path / FILE).touch()
     with pytest.raises(ValueError, match=r"the run was cut off before it began\. Start it again\."):
-        Reader(tmp_path)
+        LedgerReader(tmp_path)
 
 
 def read_all(folder: Path) -> None:
-    reader = Reader(folder)
+    reader = LedgerReader(folder)
     reader.run()
     reader.trials()
     reader.metrics()
@@ -361,7 +366,7 @@ def read_all(folder: Path) -> None:
     ids=["text", "100 bytes", "a page", "half", "zeros", "second page", "later pages", "no utf-8", "no json"],
 )
 def test_a_damaged_ledger_is_named_and_not_believed(folder, damage):
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         for step in range(200):
             writer._db.execute("INSERT INTO metrics (trial_id, step, elapsed_s, name, value) VALUES ('a', ?, 0.0, 'x', 1.0)", (step,))
         writer._db.commit()
@@ -376,22 +381,22 @@ def test_a_damaged_ledger_is_named_and_not_believed(folder, damage):
 
 @pytest.mark.parametrize("table", ["metrics", "events"])
 def test_damage_is_named_where_it_is_read_first(folder, table):
-    with Ledger(folder) as writer:
+    with ReportingLedger(folder) as writer:
         for step in range(200):
             writer.measured("a", step, 0, 0.0, {"x": step}, {})
             writer.event("noted", "x" * 50)
     content = (folder / FILE).read_bytes()
-    reader = Reader(folder)
+    reader = LedgerReader(folder)
     (folder / FILE).write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
     with pytest.raises(ValueError, match=r"ledger\.sqlite: not a readable ledger"):
         getattr(reader, table)()
 
 
 def test_a_trial_that_was_not_planned_can_be_added_and_its_changes_are_kept(tmp_path):
-    with Ledger.create(tmp_path, {}, []) as ledger:
+    with ReportingLedger.create(tmp_path, {}, []) as ledger:
         ledger.add(TrialRow("a", 0, "drawn", {"task.lr": 0.1}, {"lr": 0.1}, 0))
         ledger.started("a", 0, "here", {"changed": {"lr": 0.1}})
         ledger.started("a", 5, "here", {"changed": {"lr": 0.2}})
-    (row,) = Reader(tmp_path).trials()
-    assert (row.configuration, row.swept, row.facts) == ("drawn", {"task.lr": 0.1}, {"changed": {"lr": 0.2}})
-    assert Reader(tmp_path).events().detail.iloc[-1] == 'from step 5 at here, changed {"lr": 0.2}'
+    (row,) = LedgerReader(tmp_path).trials()
+    assert (row.configuration, row.swept, row.metadata) == ("drawn", {"task.lr": 0.1}, {"changed": {"lr": 0.2}})
+    assert LedgerReader(tmp_path).events().detail.iloc[-1] == 'from step 5 at here, changed {"lr": 0.2}'

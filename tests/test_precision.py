@@ -8,7 +8,7 @@ from torch import nn
 
 from ddl import precision
 from ddl.devices import Device
-from ddl.precision import Precision, Probe, candidates, probe
+from ddl.precision import Precision, TimingProbe, candidates, time_candidates
 from ddl.progress import Diverged, Progress
 
 CPU = Device(torch.device("cpu"))
@@ -24,19 +24,19 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def trials(now: list[float]) -> Callable[..., list[Probe]]:
+def trials(now: list[float]) -> Callable[..., list[TimingProbe]]:
     """Probes trials under a clock of their own. `seconds` and `losses` are of each candidate's steps, by its name."""
 
     def trials(
         seconds: dict[str, list[float]], losses: dict[str, list], steps: int = 6, started: float = 5.0, evaluation: float = 3.0
-    ) -> list[Probe]:
+    ) -> list[TimingProbe]:
         closed = []
 
         def trial(name: str) -> Iterator[Progress]:
             try:
                 now[0] += started + evaluation
-                facts = {"evaluations": 4, "parameters": 9}
-                yield Progress(0, 1000, dict, metrics={"time/evaluate_s": evaluation}, facts=facts)
+                metadata = {"evaluations": 4, "parameters": 9}
+                yield Progress(0, 1000, dict, metrics={"time/evaluate_s": evaluation}, metadata=metadata)
                 for step, (time, loss) in enumerate(zip(seconds[name], losses[name], strict=True)):
                     now[0] += time
                     if isinstance(loss, Exception):
@@ -45,14 +45,14 @@ def trials(now: list[float]) -> Callable[..., list[Probe]]:
             finally:
                 closed.append(name)
 
-        found = probe(trial, list(seconds), CPU, steps)
+        found = time_candidates(trial, list(seconds), CPU, steps)
         assert sorted(closed) == sorted(seconds), "each trial is ended"
         return found
 
     return trials
 
 
-def names(found: list[Probe]) -> list[str]:
+def names(found: list[TimingProbe]) -> list[str]:
     return [one.precision for one in found]
 
 
@@ -71,7 +71,7 @@ def test_warming_up_and_a_single_slow_step_do_not_count(trials):
 def test_what_a_probe_says_of_a_whole_trial(trials):
     (found,) = trials({"fp32": [1.0] * 6}, {"fp32": [2.0] * 6}, started=5.0, evaluation=3.0)
     assert (found.start_s, found.step_s, found.evaluate_s, found.total_steps, found.evaluations) == (5.0, 1.0, 3.0, 1000, 4)
-    assert found.facts == {"evaluations": 4, "parameters": 9}
+    assert found.metadata == {"evaluations": 4, "parameters": 9}
     assert found.trial_s == 5.0 + 1000 * 1.0 + 4 * 3.0
 
 
@@ -116,30 +116,30 @@ def test_a_yield_that_is_many_steps_counts_as_many_and_an_evaluation_within_as_n
             now[0] += 5.0 + 70.0
             yield Progress(step, 1000, dict, metrics={"time/evaluate_s": 70.0})
 
-    (found,) = probe(trial, [""], CPU, 6)
+    (found,) = time_candidates(trial, [""], CPU, 6)
     assert found.step_s == 0.05
 
 
 def test_steps_that_a_trial_calls_untypical_are_not_timed(now):
     def trial(name: str) -> Iterator[Progress]:
-        yield Progress(0, 1000, dict, facts={"untimed_steps": 50})
+        yield Progress(0, 1000, dict, metadata={"untimed_steps": 50})
         for step in range(10, 1010, 10):
             now[0] += 1.0 if step <= 50 else 20.0
             yield Progress(step, 1000, dict)
 
-    (found,) = probe(trial, [""], CPU, 3)
+    (found,) = time_candidates(trial, [""], CPU, 3)
     assert found.step_s == 2.0
 
 
 def test_an_evaluation_that_was_not_seen_costs_what_the_trial_says_in_steps(now):
     def trial(name: str) -> Iterator[Progress]:
         now[0] += 5.0
-        yield Progress(0, 1000, dict, facts={"evaluations": 4, "evaluation_steps": 12.5})
+        yield Progress(0, 1000, dict, metadata={"evaluations": 4, "evaluation_steps": 12.5})
         for step in range(1, 7):
             now[0] += 2.0
             yield Progress(step, 1000, dict)
 
-    (found,) = probe(trial, [""], CPU, 6)
+    (found,) = time_candidates(trial, [""], CPU, 6)
     assert found.trial_s == 5.0 + 1000 * 2.0 + 4 * 12.5 * 2.0
 
 
@@ -162,7 +162,7 @@ def test_trials_take_turns_so_that_none_has_the_machine_at_a_better_time():
             turns.append(name)
             yield Progress(step, 10, dict, loss=torch.tensor(1.0))
 
-    probe(trial, ["a", "b"], CPU, 3)
+    time_candidates(trial, ["a", "b"], CPU, 3)
     assert turns[2:] == ["a", "b"] * 3
 
 

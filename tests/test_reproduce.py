@@ -14,14 +14,16 @@ import yaml
 
 from ddl import config, provenance
 from ddl.launch import main
-from ddl.ledger import Ledger, TrialRow
+from ddl.ledger import TrialRow
 from ddl.progress import Progress
 from ddl.reproduce import reproduce
 from ddl.sweeps.executors import InlineExecutor
-from ddl.sweeps.first_steps import FACT, STEPS, FirstSteps, digest
+from ddl.sweeps.first_steps import METADATA_KEY, STEPS, FirstSteps, state_digest
 from ddl.sweeps.worker import Assignment, device_of, run_trial
 from ddl.tasks.cartpole_table import CartPoleTable
 from ddl.tasks.classification import Classification
+
+from .ledgers import ReportingLedger
 
 TINY = {
     "seed": 3, "content": "sample", "train_limit": 96, "val_limit": 16, "widths": [4, 6], "convolutions": 1, "dense": 8, "dropout": 0.1,
@@ -52,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "plan": {"num_workers": 1, "cpus_per_trial": 1, "gpus_per_trial": 0.0, "precision": "fp32"},
     }  # fmt: skip
     rows = [TrialRow(name, n, f"point {n}", {}, asdict(task), task.seed) for n, (name, task) in enumerate(tasks.items())]
-    with Ledger.create(folder, about | provenance.code(), rows) as ledger, InlineExecutor():
+    with ReportingLedger.create(folder, about | provenance.code(), rows) as ledger, InlineExecutor():
         for trial_id in list(tasks)[:3]:
             task = replace(tasks[trial_id], precision="fp32")
             assignment = Assignment(trial_id, task, 1, 1, 0.0, folder / "trials" / trial_id, 1e9, 1, "ddp")
@@ -60,7 +62,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 if report.kind == "started":
                     ledger.started(trial_id, report.step, report.place)
                 elif report.kind == "measured":
-                    ledger.measured(trial_id, report.step, report.epoch, report.elapsed_s, report.metrics, report.facts)
+                    ledger.measured(trial_id, report.step, report.epoch, report.elapsed_s, report.metrics, report.metadata)
                 elif report.kind == "ended":
                     ledger.ended(trial_id, report.status, report.reason)
                 if trial_id == "bbbb00000003" and report.step >= STEPS:
@@ -81,7 +83,7 @@ def alter(folder: Path, statement: str, *values: Any) -> None:
 
 
 def note(folder: Path, **values: Any) -> None:
-    with Ledger(folder) as ledger:
+    with ReportingLedger(folder) as ledger:
         ledger.note(**values)
 
 
@@ -127,7 +129,7 @@ def test_another_learning_rate_shows_after_the_first_update(copy: Path, capsys: 
 
 
 def test_another_state_after_the_same_losses_shows(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    alter(copy, "UPDATE trials SET facts = json_set(facts, '$.first_steps.state', 'feed')")
+    alter(copy, "UPDATE trials SET metadata = json_set(metadata, '$.first_steps.state', 'feed')")
     assert main(["--reproduce", f"{copy}/trials/aaaa00000001"]) == 1
     assert "they differ: the losses are the same, but weights or the optimiser's state are others after 20 steps" in capsys.readouterr().out
     assert main(["--reproduce", f"{copy}/trials/aaaa00000001", "--steps", "19"]) == 0
@@ -136,7 +138,7 @@ def test_another_state_after_the_same_losses_shows(copy: Path, capsys: pytest.Ca
 def test_what_is_different_now_is_named_before_it_starts(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     note(copy, commit="0123456789abcdef", diff="- a line", versions=provenance.versions() | {"torch": "1.2.3"})
     note(copy, host=provenance.host() | {"cpu": "Another CPU"})
-    alter(copy, "UPDATE trials SET facts = json_set(facts, '$.data.sha256', 'feed', '$.first_steps.threads', 7)")
+    alter(copy, "UPDATE trials SET metadata = json_set(metadata, '$.data.sha256', 'feed', '$.first_steps.threads', 7)")
     assert reproduce(copy / "trials/aaaa00000001")  # here it makes no difference to the bits
     said = capsys.readouterr().out.splitlines()
     started = next(n for n, line in enumerate(said) if line == "training 20 steps on cpu, threads: 1")
@@ -160,7 +162,7 @@ def test_the_threads_are_those_of_the_plan(copy: Path, capsys: pytest.CaptureFix
 
 
 def test_the_commit_is_that_of_the_resume_it_began_under(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Ledger(copy) as ledger:
+    with ReportingLedger(copy) as ledger:
         ledger.event("resumed", "commit feedbeef")
         ledger.started("aaaa00000001", 0, "host cpu")
         ledger.event("resumed", "commit later")
@@ -207,7 +209,7 @@ def test_a_task_without_losses_is_known_by_its_state() -> None:
         first = FirstSteps(5)
         for progress in replace(task, seed=seed).run(device):
             if found := first.take(replace(progress, loss=None)):
-                return found[FACT]
+                return found[METADATA_KEY]
         raise AssertionError("it ended early")
 
     assert state(1) == state(1)
@@ -224,8 +226,8 @@ def test_a_digest_is_of_every_bit_type_and_shape() -> None:
         {"a": torch.zeros(2), "c": [torch.ones(1)]},
         {"a": torch.tensor(0), "b": [torch.ones(1)]},
     ]
-    assert len({digest(state) for state in states}) == len(states)
-    assert digest({"clock": 1.5, "b": [torch.ones(1)], "a": torch.zeros(4)[::2]}) == digest(states[0])
+    assert len({state_digest(state) for state in states}) == len(states)
+    assert state_digest({"clock": 1.5, "b": [torch.ones(1)], "a": torch.zeros(4)[::2]}) == state_digest(states[0])
 
 
 def test_after_its_first_steps_nothing_waits_for_the_device() -> None:
@@ -234,12 +236,12 @@ def test_after_its_first_steps_nothing_waits_for_the_device() -> None:
             raise AssertionError("it waited")
 
     first = FirstSteps(1)
-    assert first.take(Progress(1, 100, dict, loss=torch.tensor(1.5)))[FACT]["losses"] == ["0x1.8000000000000p+0"]
+    assert first.take(Progress(1, 100, dict, loss=torch.tensor(1.5)))[METADATA_KEY]["losses"] == ["0x1.8000000000000p+0"]
     assert first.take(Progress(2, 100, dict, loss=Loss())) == {}  # type: ignore[arg-type]
 
 
 def _facts(folder: Path, trial_id: str) -> str:
     db = sqlite3.connect(folder / "ledger.sqlite")
-    (facts,) = db.execute("SELECT facts FROM trials WHERE trial_id = ?", (trial_id,)).fetchone()
+    (metadata,) = db.execute("SELECT metadata FROM trials WHERE trial_id = ?", (trial_id,)).fetchone()
     db.close()
-    return str(facts)
+    return str(metadata)

@@ -17,7 +17,7 @@ from ddl import checkpoints
 from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.fit import fit
-from ddl.learners.network import Network
+from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.supervised import Classifier
 from ddl.precision import Precision
 from ddl.progress import Progress, State
@@ -53,7 +53,7 @@ class Blocks(nn.Module):
 def learner(device: Device, normalised: bool = False, precision: str = "fp32", weights: int = 0) -> Classifier:
     torch.manual_seed(weights)
     return Classifier(
-        Network(
+        OptimisedModule(
             Blocks(normalised), lambda parameters: torch.optim.Adam(parameters, lr=0.01, fused=True), Precision.parse(precision), device
         ),
         training=lambda images: images.float() / 255,
@@ -69,7 +69,7 @@ def split(n: int) -> Split:
 
 def run(made: Classifier, device: Device, resume: State | None = None, train: int = 24, val: int = 65) -> Iterator[Progress]:
     return fit(
-        made, split(train), split(val), epochs=3, batch_size=8, seed=7, device=device, unit="images", facts={}, resume=resume
+        made, split(train), split(val), epochs=3, batch_size=8, seed=7, device=device, unit="images", metadata={}, resume=resume
     )  # validation cannot be shared equally, and the first process alone has a second batch of it if each splits its own share
 
 
@@ -90,7 +90,7 @@ def cut_off(device: Device, folder: Path) -> None:
 def gone_on(device: Device, folder: Path) -> list[dict[str, float]]:
     """What a trial measures that goes on from there; only the first process can read the folder."""
     found = checkpoints.newest(folder, "trial") if device.rank == 0 else (0, {"learner": None})
-    step, state = device.first(found)
+    step, state = device.broadcast(found)
     assert step == CUT
     return measured(run(learner(device, weights=99), device, state))
 
@@ -103,7 +103,7 @@ def work(rank: int, folder: Path) -> None:
         device = Device(CPU.torch, rank, 2, strategy)
         found: dict[str, object] = {}
         made = learner(device)
-        found["elements"] = sum(p.to_local().numel() if device.shards else p.numel() for p in made._network.module.parameters())
+        found["elements"] = sum(p.to_local().numel() if device.sharded else p.numel() for p in made._network.module.parameters())
         found["parameters"] = sum(parameter.numel() for parameter in made._network.module.parameters())
         found["metrics"] = measured(run(made, device))
         found["state"] = copy.deepcopy(device.gather(made.state_dict()))

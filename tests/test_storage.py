@@ -14,11 +14,13 @@ import torch
 from moto.server import ThreadedMotoServer
 
 from ddl import checkpoints
-from ddl.ledger import Ledger, Reader, TrialRow
+from ddl.ledger import Ledger, LedgerReader, TrialRow
 from ddl.storage import runs, urls
-from ddl.storage.place import Place, Unreachable
+from ddl.storage.remote_folder import RemoteFolder, Unreachable
 from ddl.storage.runs import RunStore
 from ddl.storage.trials import TrialStore
+
+from .ledgers import ReportingLedger
 
 SECRET = "canary0secret"
 
@@ -76,7 +78,7 @@ def test_another_machine_goes_on_from_the_newest_checkpoint(url, tmp_path):
     assert (step, found["elapsed_s"]) == (3, 4.5)
     assert torch.equal(found["weights"], state(3)["weights"])
     assert checkpoints.newest(tmp_path / "b/checkpoints", "trial")[0] == 3, "it is local now"
-    there = {name.split("/")[1] for name in Place(url).names()}
+    there = {name.split("/")[1] for name in RemoteFolder(url).names()}
     assert there == {"step-000000002", "step-000000003"}, "older ones are removed"
 
 
@@ -90,7 +92,7 @@ def test_the_newer_of_here_and_there(url, tmp_path):
 
 def test_a_damaged_copy_falls_back_to_the_one_before_it(url, tmp_path):
     kept(tmp_path / "a", url, 1, 2)
-    Place(url).write("checkpoints/step-000000002/state.safetensors", b"half")
+    RemoteFolder(url).write("checkpoints/step-000000002/state.safetensors", b"half")
     with pytest.warns(UserWarning, match="not a good checkpoint"):
         assert newest(tmp_path / "b", url)[0] == 1
 
@@ -98,22 +100,22 @@ def test_a_damaged_copy_falls_back_to_the_one_before_it(url, tmp_path):
 @pytest.mark.parametrize("broken", ["state.safetensors", "manifest.json"])
 def test_a_store_that_fails_while_a_checkpoint_is_copied_keeps_the_one_before(url, tmp_path, monkeypatch, broken):
     kept(tmp_path / "a", url, 1)
-    real = Place.put
+    real = RemoteFolder.put
 
-    def put(self: Place, source: Path, name: str) -> None:
+    def put(self: RemoteFolder, source: Path, name: str) -> None:
         if name.endswith(f"step-000000002/{broken}"):
             raise Unreachable(f"{self.url}: no space")
         real(self, source, name)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Place, "put", put)
+        patched.setattr(RemoteFolder, "put", put)
         made = kept(tmp_path / "a", url, 2)
     assert "no space" in made.behind
     assert str(tmp_path / "a") in made.behind
     assert newest(tmp_path / "b", url)[0] == 1
     assert kept(tmp_path / "a", url, 3).behind == ""
     assert newest(tmp_path / "c", url)[0] == 3
-    assert not any("step-000000002" in name for name in Place(url).names()), "the half of one is cleared away"
+    assert not any("step-000000002" in name for name in RemoteFolder(url).names()), "the half of one is cleared away"
 
 
 def test_what_a_trial_shows_is_kept_too(url, tmp_path):
@@ -158,7 +160,7 @@ def owned(folder: Path, url: str) -> Iterator[RunStore]:
 
 def begun(folder: Path) -> Ledger:
     folder.mkdir(parents=True)
-    return Ledger.create(folder, {"sweep": {"name": "s"}}, [TrialRow("t1", 0, "a", {}, {}, 0), TrialRow("t2", 1, "b", {}, {}, 0)])
+    return ReportingLedger.create(folder, {"sweep": {"name": "s"}}, [TrialRow("t1", 0, "a", {}, {}, 0), TrialRow("t2", 1, "b", {}, {}, 0)])
 
 
 def test_a_runs_ledger_and_report_are_copied_while_it_is_written(url, tmp_path):
@@ -166,17 +168,17 @@ def test_a_runs_ledger_and_report_are_copied_while_it_is_written(url, tmp_path):
         ledger.started("t1", 0, "somewhere")
         ledger.measured("t1", 1, None, 0.1, {"val/loss": 2.5}, {})
         ends = time.monotonic() + 20
-        while "ledger.sqlite" not in Place(url).names():
+        while "ledger.sqlite" not in RemoteFolder(url).names():
             assert time.monotonic() < ends
             time.sleep(0.05)
         ledger.ended("t1", "finished")
         (tmp_path / "here/report.html").write_text("the report")
     assert run.behind == ""
-    assert sorted(Place(url).names()) == ["ledger.sqlite", "report.html"], "no lease is left"
+    assert sorted(RemoteFolder(url).names()) == ["ledger.sqlite", "report.html"], "no lease is left"
     with owned(tmp_path / "elsewhere", url) as other:
         other.pull()
-    assert [row.status for row in Reader(tmp_path / "elsewhere").trials()] == ["finished", "planned"]
-    assert Reader(tmp_path / "elsewhere").metrics().value.tolist() == [2.5]
+    assert [row.status for row in LedgerReader(tmp_path / "elsewhere").trials()] == ["finished", "planned"]
+    assert LedgerReader(tmp_path / "elsewhere").metrics().value.tolist() == [2.5]
 
 
 def test_the_ledger_that_is_further_wins_and_the_other_is_set_aside(url, tmp_path):
@@ -184,17 +186,17 @@ def test_the_ledger_that_is_further_wins_and_the_other_is_set_aside(url, tmp_pat
         ledger.event("one", "")
     with owned(tmp_path / "b", url) as run:
         run.pull()
-        with Ledger(tmp_path / "b") as ledger:
+        with ReportingLedger(tmp_path / "b") as ledger:
             ledger.event("two", "")
     with owned(tmp_path / "a", url) as run:
         run.pull()
-    assert Reader(tmp_path / "a").events().kind.tolist() == ["one", "two"]
+    assert LedgerReader(tmp_path / "a").events().kind.tolist() == ["one", "two"]
     assert (tmp_path / "a/ledger.sqlite.aside").exists()
-    with Ledger(tmp_path / "a") as ledger:
+    with ReportingLedger(tmp_path / "a") as ledger:
         ledger.event("three", "")
     with owned(tmp_path / "a", url) as run:
         run.pull()
-        assert Reader(tmp_path / "a").events().kind.tolist() == ["one", "two", "three"], "the local one is further"
+        assert LedgerReader(tmp_path / "a").events().kind.tolist() == ["one", "two", "three"], "the local one is further"
 
 
 def test_one_driver_at_a_time(url, tmp_path):
@@ -207,10 +209,10 @@ def test_one_driver_at_a_time(url, tmp_path):
 
 def test_a_lease_that_nobody_renews_is_void(url, tmp_path):
     lease = {"owner": "gone", "host": "h", "at": time.time() - runs.LEASE_S - 1}
-    Place(url).write("lease.json", json.dumps(lease).encode())
+    RemoteFolder(url).write("lease.json", json.dumps(lease).encode())
     with owned(tmp_path, url):
         pass
-    Place(url).write("lease.json", b'{"own')
+    RemoteFolder(url).write("lease.json", b'{"own')
     with owned(tmp_path, url):
         pass
 
@@ -219,7 +221,7 @@ def test_a_driver_that_was_overtaken_writes_nothing_any_more(url, tmp_path):
     with begun(tmp_path / "a") as ledger:
         with owned(tmp_path / "a", url) as run:
             other = {"owner": "another", "host": "h", "at": time.time()}
-            monkey = Place(url)
+            monkey = RemoteFolder(url)
             for _ in range(50):  # it may be renewing just now
                 monkey.write("lease.json", json.dumps(other).encode())
                 time.sleep(0.02)
@@ -247,18 +249,18 @@ def test_there_is_no_run_to_resume(url, tmp_path):
     ],
 )
 def test_a_url_with_a_secret_or_without_a_store_is_refused(url, said):
-    assert said in urls.problem(url)
-    assert f"{SECRET}@" not in urls.problem(url)
-    assert f"key={SECRET}" not in urls.problem(url)
+    assert said in urls.url_problem(url)
+    assert f"{SECRET}@" not in urls.url_problem(url)
+    assert f"key={SECRET}" not in urls.url_problem(url)
 
 
 def test_a_url_and_its_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("DDL_CACHE", str(tmp_path))
-    assert urls.problem("s3://bucket/runs") == urls.problem("file:///mnt/runs") == ""
+    assert urls.url_problem("s3://bucket/runs") == urls.url_problem("file:///mnt/runs") == ""
     assert urls.is_url("s3://bucket/runs")
     assert not urls.is_url("runs/a")
-    assert urls.folder("s3://bucket/runs") == urls.folder("s3://bucket/runs/") != urls.folder("s3://bucket/other")
-    assert urls.local_run("s3://bucket/runs/mnist/2026-01-01-000000") == urls.folder("s3://bucket/runs") / "mnist/2026-01-01-000000"
+    assert urls.local_folder("s3://bucket/runs") == urls.local_folder("s3://bucket/runs/") != urls.local_folder("s3://bucket/other")
+    assert urls.local_run("s3://bucket/runs/mnist/2026-01-01-000000") == urls.local_folder("s3://bucket/runs") / "mnist/2026-01-01-000000"
 
 
 def test_no_secret_reaches_what_is_kept(url, tmp_path):
@@ -267,7 +269,7 @@ def test_no_secret_reaches_what_is_kept(url, tmp_path):
     kept(tmp_path / "a/trials/t1", f"{url}/trials/t1", 1)
     for path in [*tmp_path.rglob("*.sqlite"), *tmp_path.rglob("*.json")]:
         assert SECRET.encode() not in path.read_bytes()
-    assert all(SECRET.encode() not in (Place(url).read(name) or b"") for name in Place(url).names())
+    assert all(SECRET.encode() not in (RemoteFolder(url).read(name) or b"") for name in RemoteFolder(url).names())
 
 
 def test_a_copy_of_the_ledger_is_whole_though_a_transaction_is_open(url, tmp_path):
@@ -278,5 +280,5 @@ def test_a_copy_of_the_ledger_is_whole_though_a_transaction_is_open(url, tmp_pat
             time.sleep(0.2)
         ledger._db.rollback()
     with sqlite3.connect(tmp_path / "check.sqlite") as _:
-        Place(url).get("ledger.sqlite", tmp_path / "check.sqlite")
+        RemoteFolder(url).get("ledger.sqlite", tmp_path / "check.sqlite")
     assert runs._events(tmp_path / "check.sqlite") == 0

@@ -11,7 +11,7 @@ def refusal(tmp_path: Path, content: str | bytes) -> str:
     path = tmp_path / "a.yaml"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     problems: list[str] = []
-    read = yamlfile.read(path, problems)
+    read = yamlfile.read_yaml(path, problems)
     assert read.values == {}, "something refused was read all the same"
     assert len(problems) == 1, problems
     return problems[0].removeprefix(f"{path}").removeprefix(":")
@@ -21,7 +21,7 @@ def test_values_and_the_line_of_every_key(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("a: 1\n# a comment\nb:\n  c: [1, {d: 2}]\n  task.lr: 1.0e-3\n")
     problems: list[str] = []
-    read = yamlfile.read(path, problems)
+    read = yamlfile.read_yaml(path, problems)
     assert problems == []
     assert read.values == {"a": 1, "b": {"c": [1, {"d": 2}], "task.lr": 0.001}}
     assert read.where("b.task.lr") == f"{path}:5"
@@ -31,7 +31,7 @@ def test_values_and_the_line_of_every_key(tmp_path):
 def test_a_key_that_is_not_in_the_file_is_where_the_nearest_above_it_is(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("a: 1\nb:\n  c: 1\n")
-    read = yamlfile.read(path, [])
+    read = yamlfile.read_yaml(path, [])
     assert read.where("b.missing.deeper") == f"{path}:2"
     assert read.where("missing") == f"{path}:1"
 
@@ -39,14 +39,14 @@ def test_a_key_that_is_not_in_the_file_is_where_the_nearest_above_it_is(tmp_path
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\n")
-    assert yamlfile.read(path, []).values == {"a": 1}
+    assert yamlfile.read_yaml(path, []).values == {"a": 1}
 
 
 def test_entries_of_a_list_may_have_the_same_keys(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("a: [{b: 1}, {b: 2}]\n")
     problems: list[str] = []
-    assert yamlfile.read(path, problems).values == {"a": [{"b": 1}, {"b": 2}]}
+    assert yamlfile.read_yaml(path, problems).values == {"a": [{"b": 1}, {"b": 2}]}
     assert problems == []
 
 
@@ -62,7 +62,7 @@ def test_every_duplicate_is_told_at_once(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("a: 1\na: 2\nb: {c: 1, c: 2}\n")
     problems: list[str] = []
-    yamlfile.read(path, problems)
+    yamlfile.read_yaml(path, problems)
     assert len(problems) == 2
 
 
@@ -103,7 +103,7 @@ def test_deep_nesting_is_refused_without_reading_to_the_bottom(tmp_path, text, m
 def test_as_deep_as_it_may_be_and_one_deeper(tmp_path):
     (tmp_path / "good.yaml").write_text("a: [[[[[[1]]]]]]\n")
     problems: list[str] = []
-    assert yamlfile.read(tmp_path / "good.yaml", problems).values == {"a": [[[[[[1]]]]]]}
+    assert yamlfile.read_yaml(tmp_path / "good.yaml", problems).values == {"a": [[[[[[1]]]]]]}
     assert problems == []
     assert refusal(tmp_path, "a: [[[[[[[1]]]]]]]\n").endswith("nested deeper than 8 levels.")
 
@@ -126,7 +126,7 @@ def test_such_a_number_in_a_list_or_as_a_key(tmp_path):
 def test_such_a_number_in_quotes_is_text(tmp_path):
     (tmp_path / "a.yaml").write_text("a: '1e-3'\n")
     problems: list[str] = []
-    assert yamlfile.read(tmp_path / "a.yaml", problems).values == {"a": "1e-3"}
+    assert yamlfile.read_yaml(tmp_path / "a.yaml", problems).values == {"a": "1e-3"}
     assert problems == []
 
 
@@ -166,8 +166,8 @@ def test_a_file_too_large_to_be_a_configuration(tmp_path):
 
 def test_a_file_that_cannot_be_read(tmp_path):
     problems: list[str] = []
-    assert yamlfile.read(tmp_path / "none.yaml", problems).values == {}
-    assert yamlfile.read(tmp_path, problems).values == {}
+    assert yamlfile.read_yaml(tmp_path / "none.yaml", problems).values == {}
+    assert yamlfile.read_yaml(tmp_path, problems).values == {}
     assert problems == [
         f"{tmp_path}/none.yaml: cannot be read (No such file or directory).",
         f"{tmp_path}: cannot be read (Is a directory).",

@@ -23,7 +23,7 @@ CHUNK = 1 << 16
 log = logging.getLogger(__name__)
 
 
-def fetch(url: str, path: Path, checksum: str) -> None:
+def download_file(url: str, path: Path, checksum: str) -> None:
     """Download `url` to `path`, whose bytes have `checksum` ("md5:..." or "sha256:..."); nothing to do where they are there.
 
     What an interrupted download left in `path`.part is continued. Only one process at a time may fetch to a path.
@@ -44,15 +44,15 @@ def fetch(url: str, path: Path, checksum: str) -> None:
     except Damaged as error:
         aside = set_aside(part)
         if not continued:
-            raise Damaged(f"{shown(url)}: {error} It is set aside as {aside}.") from error
+            raise Damaged(f"{display_url(url)}: {error} It is set aside as {aside}.") from error
         # The host's file may have changed since the first part was taken: the whole of it, once.
-        log.warning("%s: the parts do not add up; set aside as %s, fetched again.", shown(url), aside)
-        fetch(url, path, checksum)
+        log.warning("%s: the parts do not add up; set aside as %s, fetched again.", display_url(url), aside)
+        download_file(url, path, checksum)
         return
     os.replace(part, path)
 
 
-def shown(url: str) -> str:
+def display_url(url: str) -> str:
     """The URL without user, password and query, fit for messages and records."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
@@ -85,8 +85,8 @@ def _download(url: str, part: Path) -> None:
             reason = _reason(error)
         if _size(part) <= before:
             break
-        log.info("%s: broke off at %d bytes (%s), continued.", shown(url), _size(part), reason)
-    raise Unavailable(f"{shown(url)}: {reason}")
+        log.info("%s: broke off at %d bytes (%s), continued.", display_url(url), _size(part), reason)
+    raise Unavailable(f"{display_url(url)}: {reason}")
 
 
 def _transfer(url: str, part: Path) -> None:
@@ -97,9 +97,9 @@ def _transfer(url: str, part: Path) -> None:
         if have and response.status_code == requests.codes.range_not_satisfiable:
             return  # nothing is missing; whether it is right the checksum tells
         if response.status_code not in (requests.codes.ok, requests.codes.partial_content):
-            raise Unavailable(f"{shown(url)}: HTTP {response.status_code} {response.reason}")
+            raise Unavailable(f"{display_url(url)}: HTTP {response.status_code} {response.reason}")
         if response.headers.get("Content-Type", "").startswith("text/html"):
-            raise Damaged(f"{shown(url)}: gave a web page, not data. A proxy or a login may stand between; see it in a browser.")
+            raise Damaged(f"{display_url(url)}: gave a web page, not data. A proxy or a login may stand between; see it in a browser.")
         if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             have = 0  # a host that does not continue sends the whole again
         length = response.headers.get("Content-Length")

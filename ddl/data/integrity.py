@@ -23,7 +23,7 @@ def verify(path: Path, checksum: str) -> None:
     if not path.is_file():
         raise Damaged(f"{path}: there is no such file.")
     algorithm, _, expected = checksum.partition(":")
-    found = digest(path, algorithm)
+    found = file_digest(path, algorithm)
     if found == expected:
         return
     if is_web_page(path):
@@ -31,14 +31,14 @@ def verify(path: Path, checksum: str) -> None:
     raise Damaged(f"{path}: {path.stat().st_size:,} bytes with {algorithm} {found}, not {expected}: cut off or altered.")
 
 
-def digest(path: Path, algorithm: str) -> str:
+def file_digest(path: Path, algorithm: str) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def fingerprint_of_files(folder: Path, files: Iterable[str]) -> str:
     """The sha256 over the names and the sha256 of these files, in the order of their names. Raises FileNotFoundError."""
-    lines = [f"{file} {digest(folder / file, 'sha256')}\n" for file in sorted(files)]
+    lines = [f"{file} {file_digest(folder / file, 'sha256')}\n" for file in sorted(files)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

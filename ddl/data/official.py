@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ddl.data import store
-from ddl.data.downloads import fetch, shown
+from ddl.data.downloads import display_url, download_file
 from ddl.data.integrity import Damaged, Unavailable, verify
 from ddl.data.recipe import Archive, Official
 
@@ -20,7 +20,7 @@ MIRROR = "DDL_DATA_MIRROR"
 log = logging.getLogger(__name__)
 
 
-def gather(name: str, recipe: Official, work: Path, keep: Callable[[str, Path], None]) -> None:
+def fetch_official(name: str, recipe: Official, work: Path, keep: Callable[[str, Path], None]) -> None:
     """Call `keep` with the first source, in words, and the folder of the official files that it gave.
 
     Where that raises Damaged, since their form is wrong, the next source is asked. Raises Unavailable with each
@@ -57,7 +57,7 @@ def _from_mirror(name: str, recipe: Official, content: Path) -> str:
         folders = (f"{place}/{name}", place)
         archives = [_fetch(name, archive, [f"{folder}/{archive.file}" for folder in folders])[0] for archive in recipe.ARCHIVES]
         recipe.unpack(archives, content)
-        return f"mirror {shown(place)}"
+        return f"mirror {display_url(place)}"
     root = Path(place).expanduser().absolute()
     if "://" in place or not root.is_dir():
         raise ValueError(f"{MIRROR}={place}: neither a folder nor an http(s) URL. Correct it, or unset it.")
@@ -102,7 +102,7 @@ def _fetch(name: str, archive: Archive, urls: Sequence[str]) -> tuple[Path, str]
     refusals = [] if urls else [f"{archive.file}: no host publishes it by itself"]
     for url in urls:
         try:
-            fetch(url, path, archive.checksum)
+            download_file(url, path, archive.checksum)
             return path, url
         except (Unavailable, Damaged) as error:
             if isinstance(error, Damaged):
@@ -113,4 +113,4 @@ def _fetch(name: str, archive: Archive, urls: Sequence[str]) -> tuple[Path, str]
 
 def _downloads(name: str) -> Path:
     """Kept between runs, so that a download which broke off can be continued."""
-    return store.folder(name) / "downloads"
+    return store.cache_folder(name) / "downloads"

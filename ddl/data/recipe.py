@@ -39,7 +39,7 @@ class Official(Protocol):
 class Recipe(Official, Protocol):
     """What each module of `ddl.data.sets` offers: images that become tensors.
 
-    `MEAN` and `STD` are per channel, of inputs / 255. `SHAPE` is (channels, height, width). `STAND_IN` names the data set that
+    `MEAN` and `STD` are per channel, of inputs / 255. `SHAPE` is (channels, height, width). `FALLBACK` names the data set that
     stands in for one without a bundled sample; empty where there is a sample.
     """
 
@@ -47,7 +47,7 @@ class Recipe(Official, Protocol):
     SHAPE: tuple[int, int, int]
     MEAN: tuple[float, ...]
     STD: tuple[float, ...]
-    STAND_IN: str
+    FALLBACK: str
 
     def decode(self, content: Path) -> tuple[Split, Split]:
         """Training and validation split from the official files. Raises Damaged where their form is wrong."""
@@ -60,12 +60,12 @@ class FileRecipe(Official, Protocol):
     """What each module of `ddl.data.files` offers: texts, vectors, weights, which stay files.
 
     `SAMPLE` is like `CONTENT`, of what the package holds itself: empty where it holds nothing of the item, and equal to
-    `CONTENT` where it holds the whole of it. `STAND_IN` names the item that stands in where the official files cannot be
+    `CONTENT` where it holds the whole of it. `FALLBACK` names the item that stands in where the official files cannot be
     had and there is no sample; empty where none does.
     """
 
     SAMPLE: Mapping[str, str]
-    STAND_IN: str
+    FALLBACK: str
 
     def sample(self, into: Path) -> None:
         """Write the files of `SAMPLE`, from what is bundled, into the folder `into`. Raises ValueError where it is damaged."""

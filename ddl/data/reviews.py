@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from ddl.data import archives
 from ddl.data.files import imdb, reviews
 from ddl.data.integrity import Damaged
-from ddl.data.sources import Files
+from ddl.data.sources import FileItem
 
 NEUTRAL = 0.5
 """Sentences whose mean rating, of -4 to 4, lies within this of 0 are neither positive nor negative, and left out."""
@@ -24,12 +24,12 @@ class Reviews:
 
 
 @cache
-def read(files: Files) -> tuple[Reviews, Reviews]:
+def read_reviews(files: FileItem) -> tuple[Reviews, Reviews]:
     """Training and validation split of `imdb` (the official ones) or `reviews`. Raises Damaged where the form is another."""
     return _archive(files) if files.origin.name == "imdb" else _sentences(files)
 
 
-def _archive(files: Files) -> tuple[Reviews, Reviews]:
+def _archive(files: FileItem) -> tuple[Reviews, Reviews]:
     parts = {"train": Reviews([], []), "test": Reviews([], [])}
     found = []
     for name, content in archives.contents(files.folder / imdb.FILE):
@@ -44,7 +44,7 @@ def _archive(files: Files) -> tuple[Reviews, Reviews]:
     return parts["train"], parts["test"]
 
 
-def _sentences(files: Files) -> tuple[Reviews, Reviews]:
+def _sentences(files: FileItem) -> tuple[Reviews, Reviews]:
     path = files.folder / reviews.FILE
     train, val = Reviews([], []), Reviews([], [])
     seen: set[str] = set()

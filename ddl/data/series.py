@@ -14,7 +14,7 @@ from ddl.data.integrity import Damaged
 
 
 @dataclass(frozen=True)
-class Form:
+class SeriesForm:
     """What is forecast instead of the number y_t: its logarithm, and of that the differences to `lags` steps before, one
     after the other (Box and Jenkins, Time Series Analysis, 1970, chapter 9)."""
 
@@ -42,10 +42,10 @@ class Form:
 
 
 FORMS = {
-    "level": Form(logarithm=False, lags=()),
-    "logarithm": Form(logarithm=True, lags=()),
-    "difference": Form(logarithm=True, lags=(1,)),
-    "seasonal_difference": Form(logarithm=True, lags=(1, 12)),
+    "level": SeriesForm(logarithm=False, lags=()),
+    "logarithm": SeriesForm(logarithm=True, lags=()),
+    "difference": SeriesForm(logarithm=True, lags=(1,)),
+    "seasonal_difference": SeriesForm(logarithm=True, lags=(1, 12)),
 }
 
 
@@ -103,7 +103,7 @@ class Windows:
         return type(self)(inputs, targets, known, actual, before, self.repeats)
 
 
-def split(values: Tensor, form: Form, window: int, held_out: int, repeats: int) -> tuple[Windows, Windows, Scaler]:
+def split_series(values: Tensor, form: SeriesForm, window: int, held_out: int, repeats: int) -> tuple[Windows, Windows, Scaler]:
     """Training windows, `repeats` of each, and those whose targets are the last `held_out` numbers; and the scaler, which has seen the
     training part alone.
 
@@ -129,7 +129,7 @@ def split(values: Tensor, form: Form, window: int, held_out: int, repeats: int) 
 
 
 @cache
-def read(path: Path) -> tuple[list[str], Tensor]:
+def read_series(path: Path) -> tuple[list[str], Tensor]:
     """The months, and the numbers as float64, of a CSV file with a head and these two columns. Raises Damaged where it has others."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))[1:]

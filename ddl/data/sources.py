@@ -1,7 +1,7 @@
 """Data sets and files by name, and the order in which their sources are asked.
 
 Prepared cache, the user's mirror, the official host, a package client, and last what the package itself holds, which is
-announced. `load` gives images as tensors, `files` what stays files: texts, vectors, weights.
+announced. `load_data_set` gives images as tensors, `load_files` what stays files: texts, vectors, weights.
 """
 
 import importlib
@@ -34,14 +34,14 @@ Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
-class Files:
+class FileItem:
     """An item's files in `folder`, their checksums proven. `origin.name` is the item that they are, which may be a stand-in's."""
 
     folder: Path
     origin: Origin
 
 
-def names() -> tuple[str, ...]:
+def data_set_names() -> tuple[str, ...]:
     """Every data set there is."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(sets.__path__)))
 
@@ -51,9 +51,9 @@ def file_names() -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(file_items.__path__)))
 
 
-def check(name: str, content: str) -> None:
+def check_name(name: str, content: str) -> None:
     """Raises ValueError where there is no such data set or item, or no such content of it. Touches no data."""
-    known = (*names(), *file_names())
+    known = (*data_set_names(), *file_names())
     if name not in known:
         raise ValueError(f"data set {name!r}: unknown.{did_you_mean(str(name), known)} There are: {', '.join(known)}.")
     if content not in CONTENTS:
@@ -61,35 +61,35 @@ def check(name: str, content: str) -> None:
 
 
 @cache
-def load(name: str, content: str) -> DataSet:
+def load_data_set(name: str, content: str) -> DataSet:
     """The data set, `content` "full" or "sample"; prepared first where it is not. Later calls give the same tensors.
 
-    "full" gives the sample where no source has the whole data; its origin then says so (`stand_in`). Of a data set without a
-    sample, another one stands in: the origin is then that one's, with this one's name as `stand_in`.
+    "full" gives the sample where no source has the whole data; its origin then says so (`fallback_for`). Of a data set without a
+    sample, another one stands in: the origin is then that one's, with this one's name as `fallback_for`.
     Raises ValueError for an unknown name or content, and where the cache folder cannot be used.
     """
-    check(name, content)
+    check_name(name, content)
     return _load(name, content, earliest=time.time() - VERDICT_LASTS_S)
 
 
 @cache
-def files(name: str, content: str = "full") -> Files:
+def load_files(name: str, content: str = "full") -> FileItem:
     """The item's files, `content` "full" or "sample"; prepared first where they are not.
 
     "full" gives what stands in, the item's sample or another item, where no source has the official files; the origin then
-    says so. Of an item without a sample of its own "sample" is its stand-in. Raises ValueError like `load`, and where
+    says so. Of an item without a sample of its own "sample" is its stand-in. Raises ValueError like `load_data_set`, and where
     nothing stands in.
     """
-    check(name, content)
+    check_name(name, content)
     return _files(name, content, earliest=time.time() - VERDICT_LASTS_S)
 
 
-def prepare(name: str, content: str) -> Origin:
-    """Make sure that the data set or item is there, and say where it came from. Unlike `load`, always asks the sources anew.
+def prepare_data(name: str, content: str) -> Origin:
+    """Make sure that the data set or item is there, and say where it came from. Unlike `load_data_set`, always asks the sources anew.
 
-    Any number of processes may do so at once. Raises ValueError like `load`.
+    Any number of processes may do so at once. Raises ValueError like `load_data_set`.
     """
-    check(name, content)
+    check_name(name, content)
     if name in file_names():
         return _files(name, content, earliest=time.time()).origin
     return _load(name, content, earliest=time.time()).origin
@@ -98,61 +98,61 @@ def prepare(name: str, content: str) -> Origin:
 def _load(name: str, content: str, earliest: float) -> DataSet:
     """`earliest` is the Unix time from which on another process's verdict that no source has the data is believed."""
     recipe = cast(Recipe, importlib.import_module(f"{sets.__name__}.{name}"))
-    stand_in = ""
+    fallback_for = ""
     if content == "full":
         try:
             origin, train, val = _prepared(
                 name,
                 recipe,
                 earliest,
-                lambda: store.read(name),
-                lambda source, place: store.write(name, source, *_decode(recipe, place)),
+                lambda: store.read_data_set(name),
+                lambda source, place: store.write_data_set(name, source, *_decode(recipe, place)),
                 store.FILE,
             )
             return DataSet(origin, train, val, recipe.CLASSES, recipe.MEAN, recipe.STD)
         except Unavailable as error:
-            stand_in = f"the whole of {name}"
-            _announce(name, f"{recipe.STAND_IN.upper()} STANDS" if recipe.STAND_IN else "THE BUNDLED SAMPLE STANDS", str(error))
-    if recipe.STAND_IN:
-        other = _load(recipe.STAND_IN, content, earliest)
-        return replace(other, origin=replace(other.origin, stand_in=name))
+            fallback_for = f"the whole of {name}"
+            _announce(name, f"{recipe.FALLBACK.upper()} STANDS" if recipe.FALLBACK else "THE BUNDLED SAMPLE STANDS", str(error))
+    if recipe.FALLBACK:
+        other = _load(recipe.FALLBACK, content, earliest)
+        return replace(other, origin=replace(other.origin, fallback_for=name))
     train, val = recipe.sample()
-    origin = Origin(name, "bundled sample", complete=False, stand_in=stand_in, sha256=fingerprint(to_tensors(train, val)))
+    origin = Origin(name, "bundled sample", complete=False, fallback_for=fallback_for, sha256=fingerprint(to_tensors(train, val)))
     return DataSet(origin, train, val, recipe.CLASSES, recipe.MEAN, recipe.STD)
 
 
-def _files(name: str, content: str, earliest: float) -> Files:
+def _files(name: str, content: str, earliest: float) -> FileItem:
     recipe = cast(FileRecipe, importlib.import_module(f"{file_items.__name__}.{name}"))
     if recipe.SAMPLE == recipe.CONTENT:
         return _sample(name, recipe, "")
-    stand_in = ""
+    fallback_for = ""
     if content == "full":
         try:
             return _official_files(name, recipe, earliest)
         except Unavailable as error:
-            if not recipe.SAMPLE and not recipe.STAND_IN:
+            if not recipe.SAMPLE and not recipe.FALLBACK:
                 raise ValueError(f"{name}: cannot be had, and nothing stands in for it. {error}. {_mend()}") from error
-            stand_in = f"the whole of {name}"
-            standing = "THE BUNDLED SAMPLE STANDS" if recipe.SAMPLE else f"{recipe.STAND_IN.upper()} STAND"
+            fallback_for = f"the whole of {name}"
+            standing = "THE BUNDLED SAMPLE STANDS" if recipe.SAMPLE else f"{recipe.FALLBACK.upper()} STAND"
             _announce(name, standing, str(error))
     if recipe.SAMPLE:
-        return _sample(name, recipe, stand_in)
-    if not recipe.STAND_IN:
+        return _sample(name, recipe, fallback_for)
+    if not recipe.FALLBACK:
         raise ValueError(f"{name}: the package holds no sample of it. Ask for the full content.")
-    other = _files(recipe.STAND_IN, content, earliest)
-    return replace(other, origin=replace(other.origin, stand_in=name))
+    other = _files(recipe.FALLBACK, content, earliest)
+    return replace(other, origin=replace(other.origin, fallback_for=name))
 
 
-def _official_files(name: str, recipe: FileRecipe, earliest: float) -> Files:
+def _official_files(name: str, recipe: FileRecipe, earliest: float) -> FileItem:
     def keep(source: str, place: Path) -> None:
-        origin = Origin(name, source, complete=True, stand_in="", sha256=fingerprint_of_files(place, recipe.CONTENT))
+        origin = Origin(name, source, complete=True, fallback_for="", sha256=fingerprint_of_files(place, recipe.CONTENT))
         store.write_files(name, "full", origin, place, recipe.CONTENT)
 
     origin, folder = _prepared(name, recipe, earliest, lambda: store.read_files(name, "full", recipe.CONTENT), keep, store.FILES["full"])
-    return Files(folder, origin)
+    return FileItem(folder, origin)
 
 
-def _sample(name: str, recipe: FileRecipe, stand_in: str) -> Files:
+def _sample(name: str, recipe: FileRecipe, fallback_for: str) -> FileItem:
     """What is bundled, unpacked once into the cache. Where that is the whole of an item, it is no sample."""
     whole = recipe.SAMPLE == recipe.CONTENT
 
@@ -170,11 +170,11 @@ def _sample(name: str, recipe: FileRecipe, stand_in: str) -> Files:
         except Damaged as error:
             raise ValueError(f"{name}: the bundled files are damaged ({error}). {RESTORE}") from error
         source = "bundled" if whole else "bundled sample"
-        origin = Origin(name, source, complete=whole, stand_in="", sha256=fingerprint_of_files(work, recipe.SAMPLE))
+        origin = Origin(name, source, complete=whole, fallback_for="", sha256=fingerprint_of_files(work, recipe.SAMPLE))
         store.write_files(name, "sample", origin, work, recipe.SAMPLE)
 
     origin, folder = _cached(name, read, unpack, store.FILES["sample"])
-    return Files(folder, replace(origin, stand_in=stand_in))
+    return FileItem(folder, replace(origin, fallback_for=fallback_for))
 
 
 @cache  # a process says it once
@@ -193,7 +193,7 @@ def _prepared(name: str, recipe: Official, earliest: float, read: Callable[[], K
         if reason := store.unavailable_since(name, earliest):
             raise Unavailable(reason)
         try:
-            official.gather(name, recipe, work, keep)
+            official.fetch_official(name, recipe, work, keep)
         except Unavailable as error:
             store.remember_unavailable(name, str(error))
             raise
@@ -217,13 +217,13 @@ def _cached(name: str, read: Callable[[], Kept], make: Callable[[Path], None], k
             except FileNotFoundError:
                 pass
             except Damaged as error:
-                log.warning("%s It is set aside as %s and prepared again.", error, set_aside(store.folder(name) / kept))
+                log.warning("%s It is set aside as %s and prepared again.", error, set_aside(store.cache_folder(name) / kept))
             with store.workspace(name) as work:
                 make(work)
             return read()
     except OSError as error:
         raise ValueError(
-            f"{store.folder(name)}: {name} cannot be prepared there ({error}). Make room, or set DDL_CACHE to another folder."
+            f"{store.cache_folder(name)}: {name} cannot be prepared there ({error}). Make room, or set DDL_CACHE to another folder."
         ) from error
 
 

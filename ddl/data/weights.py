@@ -13,7 +13,7 @@ from ddl.data.integrity import Damaged
 ENDINGS = (".safetensors", ".pth", ".pt")
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """The named tensors in a file, on the CPU. Raises Damaged where it is none, is cut off, or holds anything but tensors:
     what runs code when it is read is never read."""
     if not path.is_file():

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ddl.devices import Device
-from ddl.learners.gallery import Gallery
 from ddl.learners.learner import Batch, Learner
-from ddl.learners.network import Network
+from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.sample_gallery import SampleGallery
 from ddl.progress import Diverged, State
 
 REAL = 0.9
@@ -23,14 +23,14 @@ COLLAPSED = 0.9
 """Share of the generated images in one class from which on a generator has collapsed."""
 
 
-class Game:
+class GanPair:
     """A generator and a discriminator and what either loses (Goodfellow et al. 2014, arXiv:1406.2661; the generator's loss is the
     non-saturating one). Raises ValueError where the processes of a trial would share out the parameters."""
 
-    def __init__(self, generator: Network, discriminator: Network, device: Device, gradient_penalty: float = 0.0):
+    def __init__(self, generator: OptimisedModule, discriminator: OptimisedModule, device: Device, gradient_penalty: float = 0.0):
         """`gradient_penalty` is gamma of R1 (Mescheder et al. 2018, arXiv:1801.04406, equation 9): gamma / 2 times the squared norm of
         the discriminator's gradient at a real image, the mean over them. It keeps a discriminator that could win at once from doing so."""
-        if device.shards:
+        if device.sharded:
             raise ValueError("strategy fsdp: the discriminator computes outside of its own training too. Take ddp for a GAN.")
         self.generator, self.discriminator = generator, discriminator
         self._gradient_penalty = gradient_penalty
@@ -71,7 +71,7 @@ class Game:
         self.discriminator.load_state_dict(state["discriminator"])
 
 
-class Adversarial(Learner):
+class GanLearner(Learner):
     """A GAN from N(0, 1) to images. Batches are (images as stored, classes int64 [n]).
 
     Parts of a step: `generator_loss`, `discriminator_loss` (nats) and `loss`, their sum, which neither minimises. Metrics: what
@@ -81,7 +81,9 @@ class Adversarial(Learner):
     `averaging` is kept at each step, less in the first ones. 0: the weights as they are.
     """
 
-    def __init__(self, game: Game, prepare: nn.Module, latent: int, gallery: Gallery, grace_steps: int, averaging: float, device: Device):
+    def __init__(
+        self, game: GanPair, prepare: nn.Module, latent: int, gallery: SampleGallery, grace_steps: int, averaging: float, device: Device
+    ):
         self._game, self._prepare, self._latent = game, prepare, latent
         self._gallery, self._grace_steps, self._device = gallery, grace_steps, device
         self._mean = AveragedModel(game.generator.module, avg_fn=partial(_running_mean, averaging))

@@ -11,32 +11,32 @@ from ddl import figures
 from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.learners.learner import Batch, Learner, Pipeline
-from ddl.learners.network import Network
+from ddl.learners.optimised_module import OptimisedModule
 from ddl.metrics.images import squared_error
+from ddl.metrics.linear_classifier import fit_linear_classifier
 from ddl.metrics.means import Means
-from ddl.metrics.probe import linear_probe
 from ddl.progress import State
 
 ENCODED_AT_ONCE = 1024
 
 
-def strip(originals: Tensor, reconstructions: Tensor, columns: int = 10) -> bytes:
+def reconstruction_strip(originals: Tensor, reconstructions: Tensor, columns: int = 10) -> bytes:
     """A PNG: images in one row, and under each what came back, row pairs of `columns`."""
     pairs = zip(originals.split(columns), reconstructions.split(columns), strict=True)
-    return figures.grid(torch.cat([row for pair in pairs for row in pair]), columns)
+    return figures.image_grid(torch.cat([row for pair in pairs for row in pair]), columns)
 
 
-class Compressor(Learner):
+class AutoencoderLearner(Learner):
     """Mean squared error between images and what an autoencoder makes of them.
 
     Batches are (images as stored, classes int64 [n]); `prepare` turns images into what the model takes, in 0..1. Metrics:
-    `loss` and `mse` (per pixel); `accuracy` of a linear probe (`ddl.metrics.probe`) fitted to the representations of `train`, on the
+    `loss` and `mse` (per pixel); `accuracy` of a linear probe (`ddl.metrics.linear_classifier`) fitted to the representations of `train`, on the
     validated images and, as `train/accuracy`, on `train` itself.
     """
 
     def __init__(
         self,
-        network: Network,
+        network: OptimisedModule,
         prepare: nn.Module,
         train: Split,
         classes: int,
@@ -71,13 +71,13 @@ class Compressor(Learner):
         """What tells classes from representations, and its accuracy on those it was fitted to."""
         parts = self._train.inputs.split(ENCODED_AT_ONCE)
         encoded = torch.cat([self._network.through(model.encode, self._prepare(part)) for part in parts])
-        predict = linear_probe(encoded, self._train.targets, self._classes)
+        predict = fit_linear_classifier(encoded, self._train.targets, self._classes)
         return predict, (predict(encoded) == self._train.targets).double().mean().item()
 
     @torch.no_grad()
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
         images = self._prepare(self._shown)
-        yield "reconstructions.png", strip(images, self._network.through(self._network.trained(), images))
+        yield "reconstructions.png", reconstruction_strip(images, self._network.through(self._network.trained(), images))
 
     def predictor(self) -> nn.Module:
         return Pipeline(self._prepare, self._network.trained()).eval()

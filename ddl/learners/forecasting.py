@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddl import figures
-from ddl.data.series import Form, Scaler, Windows
+from ddl.data.series import Scaler, SeriesForm, Windows
 from ddl.devices import Device
 from ddl.learners.learner import Batch, Learner
-from ddl.learners.network import Network
+from ddl.learners.optimised_module import OptimisedModule
 from ddl.metrics import forecasts
 from ddl.progress import State
 
 
 @dataclass(frozen=True)
-class Picture:
+class ForecastFigure:
     """The whole series to draw forecasts over: a time for each number, other forecasts by name, and the number of epochs after
     which it is drawn."""
 
@@ -27,16 +27,16 @@ class Picture:
     epochs: int
 
 
-class Regressor(Learner):
+class ForecastLearner(Learner):
     """Mean squared error on `Windows`' scaled targets. Metrics: `loss` (that error) and those of `metrics.forecasts.errors`."""
 
     def __init__(
         self,
-        network: Network,
-        form: Form,
+        network: OptimisedModule,
+        form: SeriesForm,
         scaler: Scaler,
         windows: Windows,
-        picture: Picture,
+        picture: ForecastFigure,
         device: Device,
     ):
         self._network, self._device = network, device
@@ -57,7 +57,7 @@ class Regressor(Learner):
         for inputs, targets, known, actual, before in batches:
             scaled = model(inputs)
             squares = (scaled - targets).double().square().sum()
-            totals += torch.cat([forecasts.tally(self._restored(scaled, known), actual, before), squares.view(1)])
+            totals += torch.cat([forecasts.error_sums(self._restored(scaled, known), actual, before), squares.view(1)])
         *tally, squares = self._device.sum(totals)
         yield "loss", (squares / tally[-1]).item()
         yield from forecasts.errors(torch.stack(tally))
@@ -71,7 +71,7 @@ class Regressor(Learner):
         if epoch < self._picture.epochs:
             return
         found = self._restored(self._network.trained()(self._windows.inputs), self._windows.known).tolist()
-        yield "forecast.svg", draw(self._picture, {"LSTM": found})
+        yield "forecast.svg", draw_forecasts(self._picture, {"LSTM": found})
 
     def predictor(self) -> nn.Module:
         return self._network.trained()
@@ -83,9 +83,9 @@ class Regressor(Learner):
         self._network.load_state_dict(state)
 
 
-def draw(picture: Picture, found: Mapping[str, Sequence[float]]) -> bytes:
+def draw_forecasts(picture: ForecastFigure, found: Mapping[str, Sequence[float]]) -> bytes:
     """An SVG of the series with forecasts of its end over it."""
     series = {"passengers": list(picture.values)}
     for name, values in {**found, **picture.beside}.items():
         series[name] = [float("nan")] * (len(picture.values) - len(values)) + list(values)
-    return figures.lines(picture.years, series, "year", "passengers a month, thousands")
+    return figures.line_chart(picture.years, series, "year", "passengers a month, thousands")

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddl import figures
-from ddl.data.tokens import Vocabulary
+from ddl.data.vocabulary import Vocabulary
 from ddl.devices import Device
 from ddl.learners.learner import Batch, Learner
-from ddl.learners.network import Network
+from ddl.learners.optimised_module import OptimisedModule
 from ddl.metrics.bleu import corpus_bleu
 from ddl.models.language import generate
 from ddl.progress import State
@@ -21,7 +21,7 @@ SHOWN = 2
 
 
 @dataclass(frozen=True)
-class Writing:
+class TextSamples:
     """What is drawn at each evaluation: `texts` for each of `temperatures`, of `tokens` each, going on from `prompt`, always by the
     same random numbers; and the passages that BLEU holds them against."""
 
@@ -33,7 +33,7 @@ class Writing:
     references: Sequence[str]
 
 
-class Language(Learner):
+class LanguageLearner(Learner):
     """Cross-entropy on the next token of `TextWindows`.
 
     Metrics: `loss` (nats a token),
@@ -41,7 +41,7 @@ class Language(Learner):
     BLEU for each temperature.
     """
 
-    def __init__(self, network: Network, writing: Writing, device: Device):
+    def __init__(self, network: OptimisedModule, writing: TextSamples, device: Device):
         """`network` is of a `LanguageModel`."""
         self._network, self._writing, self._device = network, writing, device
         self._prompt = writing.vocabulary.prompt(writing.prompt).to(device.torch)
@@ -91,7 +91,7 @@ class Language(Learner):
         if not self._written:
             return
         here = self._writing
-        yield "bleu.svg", figures.lines(here.temperatures, {"BLEU-4": self._bleu}, "temperature", "BLEU-4", f"after epoch {epoch}")
+        yield "bleu.svg", figures.line_chart(here.temperatures, {"BLEU-4": self._bleu}, "temperature", "BLEU-4", f"after epoch {epoch}")
         parts = [f"After epoch {epoch}; each text goes on from {here.prompt!r}."]
         for temperature, bleu, texts in zip(here.temperatures, self._bleu, self._written, strict=True):
             parts += [f"--- temperature {temperature:g}, BLEU-4 {bleu:.3f} over {here.texts} texts"]

@@ -1,12 +1,27 @@
 """An optimiser's state as a checkpoint can hold it: string keys, and no hyperparameters."""
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
 
 from ddl import sharding
 from ddl.progress import State
+
+MakeOptimiser = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+def make_optimiser(name: Literal["adam", "sgd"], lr: float, momentum: float = 0.0, beta1: float = 0.9) -> MakeOptimiser:
+    """Of the parameters that are not frozen. `momentum` is sgd's, `beta1` adam's."""
+
+    def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        learning = [parameter for parameter in parameters if parameter.requires_grad]
+        if name == "sgd":
+            return SGD(learning, lr=lr, momentum=momentum)
+        return Adam(learning, lr=lr, betas=(beta1, 0.999), fused=True)  # one pass over the parameters instead of eight
+
+    return make
 
 
 def optimiser_state(optimiser: Optimizer) -> State:
@@ -18,7 +33,9 @@ def load_optimiser(optimiser: Optimizer, state: State) -> None:
     """Go on from `optimiser_state`, with whole tensors, with the hyperparameters and parameters that `optimiser` has now."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     slots: dict[int, Any] = {
-        int(key): {name: sharding.like(value, parameters[int(key)]) if isinstance(value, Tensor) else value for name, value in slot.items()}
+        int(key): {
+            name: sharding.shard_like(value, parameters[int(key)]) if isinstance(value, Tensor) else value for name, value in slot.items()
+        }
         for key, slot in state["state"].items()
     }
     optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})

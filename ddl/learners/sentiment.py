@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ddl.data.words import Texts, Words
+from ddl.data.tokenised_texts import TokenisedTexts, WordVocabulary
 from ddl.devices import Device
 from ddl.learners.learner import Batch, Learner
-from ddl.learners.network import Network
+from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.supervised import Classifier
 from ddl.metrics.neighbours import nearest
 from ddl.progress import State
@@ -21,20 +21,20 @@ NEIGHBOURS = 10
 class Questions:
     """What a model is asked besides: how positive `phrases` are, and the words nearest to `word`."""
 
-    words: Words
+    words: WordVocabulary
     phrases: Sequence[str]
     word: str
 
 
-class Sentiment(Learner):
+class SentimentLearner(Learner):
     """A `Classifier` of word numbers. Metrics: its own, and of each phrase the probability of being positive, 0..1."""
 
-    def __init__(self, network: Network, questions: Questions, device: Device):
+    def __init__(self, network: OptimisedModule, questions: Questions, device: Device):
         """`network` is of `AveragedEmbeddings` or a `Reader`."""
         self._classifier = Classifier(network, _as_it_is, _as_it_is, device)
         self._network, self._questions = network, questions
         encoded = questions.words.encode(questions.phrases, longest=1000)
-        phrases = Texts.of(encoded, [0] * len(encoded)).to(device.torch)
+        phrases = TokenisedTexts.of(encoded, [0] * len(encoded)).to(device.torch)
         self._phrases, _ = phrases.batch(torch.arange(len(encoded), device=device.torch))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:

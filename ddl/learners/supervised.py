@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ddl.devices import Device
 from ddl.learners.learner import Batch, Learner, Pipeline, Transform
-from ddl.learners.network import Network
+from ddl.learners.optimised_module import OptimisedModule
 from ddl.progress import State
 
 
@@ -19,7 +19,7 @@ class Classifier(Learner):
     takes. Metrics: `loss` (nats) and `accuracy` (share, 0..1).
     """
 
-    def __init__(self, network: Network, training: Transform, evaluation: Transform, device: Device):
+    def __init__(self, network: OptimisedModule, training: Transform, evaluation: Transform, device: Device):
         self._network, self._device = network, device
         self._training, self._evaluation = training, evaluation
 

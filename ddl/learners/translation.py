@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 from ddl import figures
 from ddl.devices import Device
-from ddl.learners.adversarial import Game
+from ddl.learners.adversarial import GanPair
 from ddl.learners.learner import Batch, Learner, Pipeline, Transform
-from ddl.learners.network import Network
+from ddl.learners.optimised_module import OptimisedModule
 from ddl.metrics.images import Measure, absolute_error
 from ddl.metrics.means import Means
 from ddl.progress import State
 
 
-class Examination:
+class TranslationEvaluation:
     """What a translator is measured by and shown with.
 
     `prepare` takes stored images to 0..1. `measures` are metrics of predicted and wanted images, `baselines` (named in full) of given and
@@ -35,7 +35,7 @@ class Examination:
         self._shown, self._captions, self._device = shown, captions, device
 
     @torch.no_grad()
-    def evaluate(self, network: Network, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
+    def evaluate(self, network: OptimisedModule, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
         model, means = network.trained(), Means(self._device)
         for given, wanted in batches:
             source, target = self.prepare(given), self.prepare(wanted)
@@ -45,17 +45,17 @@ class Examination:
         yield from means.results()
 
     @torch.no_grad()
-    def show(self, network: Network) -> Iterator[tuple[str, bytes | str]]:
+    def show(self, network: OptimisedModule) -> Iterator[tuple[str, bytes | str]]:
         source, target = (self.prepare(images) for images in self._shown)
         columns = [source.expand_as(target), network.through(network.trained(), source), target]
-        yield "strip.png", figures.grid(torch.stack(columns, dim=1).flatten(0, 1), len(columns), self._captions, enlarge=3)
+        yield "strip.png", figures.image_grid(torch.stack(columns, dim=1).flatten(0, 1), len(columns), self._captions, enlarge=3)
 
 
-class Translator(Learner):
+class TranslationLearner(Learner):
     """Batches are (given, wanted), images as stored. `training` takes the given ones to what the model sees while it learns. Metrics:
     `loss` and what the examination measures."""
 
-    def __init__(self, network: Network, training: Transform, loss: Measure, examination: Examination):
+    def __init__(self, network: OptimisedModule, training: Transform, loss: Measure, examination: TranslationEvaluation):
         self._network, self._training = network, training
         self._loss, self._examination = loss, examination
 
@@ -82,7 +82,7 @@ class Translator(Learner):
         self._network.load_state_dict(state)
 
 
-class AdversarialTranslator(Learner):
+class AdversarialTranslationLearner(Learner):
     """A conditional GAN (pix2pix: Isola et al. 2017, arXiv:1611.07004): the discriminator sees what was given beside what came of it, and
     the generator minimises its own loss + `mae_weight` x the mean absolute error (their equation 4). No noise is given: they
     found that it is ignored.
@@ -90,7 +90,7 @@ class AdversarialTranslator(Learner):
     Parts of a step: `loss` (the generator's), `mae`, `generator_loss` and `discriminator_loss` (nats).
     """
 
-    def __init__(self, game: Game, training: Transform, mae_weight: float, examination: Examination):
+    def __init__(self, game: GanPair, training: Transform, mae_weight: float, examination: TranslationEvaluation):
         self._game, self._training = game, training
         self._mae_weight, self._examination = mae_weight, examination
 

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from ddl.devices import Device
-from ddl.learners.autoencoder import strip
-from ddl.learners.gallery import Gallery
+from ddl.learners.autoencoder import reconstruction_strip
 from ddl.learners.learner import Batch, Learner, Pipeline
-from ddl.learners.network import Network
+from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.sample_gallery import SampleGallery
 from ddl.metrics.images import squared_error
 from ddl.metrics.means import Means
 from ddl.models.autoencoders import Reconstruction
 from ddl.progress import State
 
 
-class Variational(Learner):
+class VariationalLearner(Learner):
     """Loss: `mse` (per pixel) + `kl_weight` x `kl` / pixels, `kl` being in nats an image, of the encoder's distribution from N(0, 1)
     (Kingma & Welling 2014, appendix B). With a weight of twice the decoder's variance that is the evidence lower bound.
 
@@ -28,10 +28,10 @@ class Variational(Learner):
 
     def __init__(
         self,
-        network: Network,
+        network: OptimisedModule,
         prepare: nn.Module,
         kl_weight: float,
-        gallery: Gallery,
+        gallery: SampleGallery,
         shown: Tensor,
         device: Device,
     ):
@@ -70,7 +70,7 @@ class Variational(Learner):
     @torch.no_grad()
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
         model, images = self._network.trained(), self._prepare(self._shown)
-        yield "reconstructions.png", strip(images, self._network.through(model, images)[0])
+        yield "reconstructions.png", reconstruction_strip(images, self._network.through(model, images)[0])
         yield from self._gallery.show(self._through(model.decode), epoch)
 
     def predictor(self) -> nn.Module:

@@ -10,7 +10,7 @@ NAIVE = ("last_value", "last_year", "last_year_growth")
 """The last number; that of the same month last year; that times the growth that last month had over its own last year."""
 
 
-def naive(values: Tensor, held_out: int, name: str) -> Tensor:
+def naive_forecast(values: Tensor, held_out: int, name: str) -> Tensor:
     """The naive forecast of each of the last `held_out` numbers [n], from those before it. Needs 13 of them."""
     n = len(values)
 
@@ -27,7 +27,7 @@ def naive(values: Tensor, held_out: int, name: str) -> Tensor:
     raise ValueError(f"naive forecast {name!r}: unknown. There are: {', '.join(NAIVE)}.")
 
 
-def tally(forecasts: Tensor, actual: Tensor, before: Tensor) -> Tensor:
+def error_sums(forecasts: Tensor, actual: Tensor, before: Tensor) -> Tensor:
     """What `errors` are computed from, summed over any number of forecasts [n]: float64 [6].
 
     `before` [n, 2] are the two numbers before each of `actual` [n].

@@ -42,7 +42,7 @@ def check_window(window: int, size: int) -> None:
         raise ValueError(f"an SSIM window of {window} x {window} is larger than the images, {size} x {size}. Take {size} at most.")
 
 
-def loss(name: str, window: int) -> Measure:
+def make_loss(name: str, window: int) -> Measure:
     """What a network is trained to minimise: `mae`, `ssim` (1 - SSIM) or `psnr` (1 / PSNR in dB), for each image."""
     match name:
         case "mae":

@@ -6,17 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ddl.models.initial import glorot
+from ddl.models.downsampling import halved_side
+from ddl.models.initialisation import initialise_glorot
 
 DARKEST = 1e-3
 """The least that a sigmoid begins at: at a mean of 0 it would have no slope."""
-
-
-def halved(size: int, times: int) -> int:
-    """An image's side after so many halvings. Raises ValueError where it does not come out even."""
-    if size % 2**times:
-        raise ValueError(f"an image of {size} x {size} cannot be halved {times} times. Take a multiple of {2**times}, or fewer layers.")
-    return size // 2**times
 
 
 class Autoencoder(nn.Module):
@@ -60,7 +54,7 @@ class Reconstruction(nn.Module):
         return self.model(images)[0]
 
 
-def dense(mean: Tensor, down: Sequence[int], latent: int, up: Sequence[int], relu_latent: bool, output: str) -> Autoencoder:
+def dense_autoencoder(mean: Tensor, down: Sequence[int], latent: int, up: Sequence[int], relu_latent: bool, output: str) -> Autoencoder:
     """The study's AE: ReLU after each dense layer. The last one, of as many units as there are pixels, is followed by `output`.
 
     `mean` [c, s, s] in 0..1 is the image that it begins to decode at: the training images' mean. Where it begins at zero, some of the pixels
@@ -69,23 +63,25 @@ def dense(mean: Tensor, down: Sequence[int], latent: int, up: Sequence[int], rel
     """
     pixels = mean.numel()
     encoder = nn.Sequential(nn.Flatten(), *_dense([pixels, *down]), *_representation(([pixels, *down])[-1], latent, relu_latent))
-    return Autoencoder(glorot(encoder), _dense_decoder(mean, latent, up, output))
+    return Autoencoder(initialise_glorot(encoder), _dense_decoder(mean, latent, up, output))
 
 
-def convolutional(mean: Tensor, widths: Sequence[int], latent: int, up: Sequence[int], relu_latent: bool, output: str) -> Autoencoder:
-    """The study's ConvAE: 3x3 convolutions with ReLU, 2x2 max pooling between them, and the dense decoder. The rest as for `dense`.
+def convolutional_autoencoder(
+    mean: Tensor, widths: Sequence[int], latent: int, up: Sequence[int], relu_latent: bool, output: str
+) -> Autoencoder:
+    """The study's ConvAE: 3x3 convolutions with ReLU, 2x2 max pooling between them, and the dense decoder. The rest as for `dense_autoencoder`.
 
     Raises ValueError where the pooling cannot halve the images.
     """
     channels, size = mean.shape[:2]
-    side = halved(size, len(widths) - 1)
+    side = halved_side(size, len(widths) - 1)
     layers: list[nn.Module] = []
     for number, (before, width) in enumerate(zip([channels, *widths], widths, strict=False)):
         if number:
             layers.append(nn.MaxPool2d(2))
         layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
     encoder = nn.Sequential(*layers, nn.Flatten(), *_representation(widths[-1] * side * side, latent, relu_latent))
-    return Autoencoder(glorot(encoder), _dense_decoder(mean, latent, up, output))
+    return Autoencoder(initialise_glorot(encoder), _dense_decoder(mean, latent, up, output))
 
 
 def _dense(units: Sequence[int]) -> list[nn.Module]:
@@ -99,7 +95,7 @@ def _representation(units: int, latent: int, relu: bool) -> list[nn.Module]:
 def _dense_decoder(mean: Tensor, latent: int, up: Sequence[int], output: str) -> nn.Module:
     last = nn.Linear(([latent, *up])[-1], mean.numel())
     activation = nn.Sigmoid() if output == "sigmoid" else nn.ReLU()
-    decoder = glorot(nn.Sequential(*_dense([latent, *up]), last, activation, nn.Unflatten(1, mean.shape)))
+    decoder = initialise_glorot(nn.Sequential(*_dense([latent, *up]), last, activation, nn.Unflatten(1, mean.shape)))
     with torch.no_grad():
         last.bias.copy_((mean.logit(eps=DARKEST) if output == "sigmoid" else mean).flatten())
     return decoder

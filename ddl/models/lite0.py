@@ -37,12 +37,12 @@ class SameConv(nn.Conv2d):
         return super().forward(F.pad(images, (across // 2, across - across // 2, down // 2, down - down // 2)))
 
 
-def norm(channels: int) -> nn.BatchNorm2d:
+def batch_norm(channels: int) -> nn.BatchNorm2d:
     """With TensorFlow's constant, which the weights were trained with."""
     return nn.BatchNorm2d(channels, eps=1e-3)
 
 
-class Block(nn.Module):
+class InvertedResidual(nn.Module):
     """An inverted residual: widen, filter each channel, narrow; added to what came in where the shape is the same."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int):
@@ -50,9 +50,9 @@ class Block(nn.Module):
         wide = inputs * expansion
         self.expands, self.adds = expansion > 1, stride == 1 and inputs == outputs
         if self.expands:
-            self.expand_conv, self.bn0 = SameConv(inputs, wide, 1), norm(wide)
-        self.depthwise_conv, self.bn1 = SameConv(wide, wide, kernel, stride, groups=wide), norm(wide)
-        self.project_conv, self.bn2 = SameConv(wide, outputs, 1), norm(outputs)
+            self.expand_conv, self.bn0 = SameConv(inputs, wide, 1), batch_norm(wide)
+        self.depthwise_conv, self.bn1 = SameConv(wide, wide, kernel, stride, groups=wide), batch_norm(wide)
+        self.project_conv, self.bn2 = SameConv(wide, outputs, 1), batch_norm(outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         inner = F.relu6(self.bn0(self.expand_conv(images))) if self.expands else images
@@ -61,19 +61,19 @@ class Block(nn.Module):
         return images + inner if self.adds else inner
 
 
-class Lite0(nn.Module):
+class EfficientNetLite0(nn.Module):
     """Images [n, 3, h, w] to features [n, WIDTH]."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv_stem, self.bn0 = SameConv(3, 32, 3, stride=2), norm(32)
+        self.conv_stem, self.bn0 = SameConv(3, 32, 3, stride=2), batch_norm(32)
         blocks, channels = [], 32
         for expansion, outputs, count, stride, kernel in STAGES:
             for number in range(count):
-                blocks.append(Block(channels, outputs, expansion, kernel, stride if number == 0 else 1))
+                blocks.append(InvertedResidual(channels, outputs, expansion, kernel, stride if number == 0 else 1))
                 channels = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.conv_head, self.bn1 = SameConv(channels, WIDTH, 1), norm(WIDTH)
+        self.conv_head, self.bn1 = SameConv(channels, WIDTH, 1), batch_norm(WIDTH)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 # As the authors do. torch's own reckoning takes no heed of groups, and a depthwise convolution would begin so

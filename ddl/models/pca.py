@@ -21,7 +21,7 @@ class Projection(nn.Module):
         return (images.flatten(1) - self.mean) @ self.components.T
 
 
-class Placement(nn.Module):
+class BackProjection(nn.Module):
     """The way back: coordinates [n, k] to images of `shape` (c, h, w)."""
 
     mean: Tensor
@@ -37,7 +37,7 @@ class Placement(nn.Module):
         return (coordinates @ self.components + self.mean).unflatten(1, self.shape)
 
 
-def principal_components(images: Tensor, k: int) -> Autoencoder:
+def fit_pca(images: Tensor, k: int) -> Autoencoder:
     """The linear autoencoder with the least mean squared error over `images` [n, c, h, w]: the `k` eigenvectors of their covariance
     with the greatest eigenvalues (Jolliffe, Principal Component Analysis, 2002), in float64 on their device, kept in fp32."""
     flat = images.flatten(1).double()
@@ -46,9 +46,9 @@ def principal_components(images: Tensor, k: int) -> Autoencoder:
     components = vectors[:, -k:].flip(1).T
     # An eigenvector's sign is arbitrary: the largest entry is made positive, so that every machine has the same coordinates.
     sign = components.gather(1, components.abs().argmax(1, keepdim=True)).sign()
-    return pca(mean.float(), (components * sign).float(), tuple(images.shape[1:]))
+    return pca_autoencoder(mean.float(), (components * sign).float(), tuple(images.shape[1:]))
 
 
-def pca(mean: Tensor, components: Tensor, shape: tuple[int, ...]) -> Autoencoder:
-    """From what `principal_components` found."""
-    return Autoencoder(Projection(mean, components), Placement(mean, components, shape))
+def pca_autoencoder(mean: Tensor, components: Tensor, shape: tuple[int, ...]) -> Autoencoder:
+    """From what `fit_pca` found."""
+    return Autoencoder(Projection(mean, components), BackProjection(mean, components, shape))

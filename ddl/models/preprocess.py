@@ -39,7 +39,7 @@ class Resize(nn.Module):
         return F.interpolate(images, self._size, mode="bilinear", antialias=images.shape[-1] > self._size[1])
 
 
-class Unit(nn.Module):
+class ScaleToUnit(nn.Module):
     """Images [n, c, h, w], 0..255 of any type, to fp32 [n, c, size, size] in 0..1 (`Resize`)."""
 
     def __init__(self, size: int):

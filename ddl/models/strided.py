@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ddl.models.autoencoders import halved
+from ddl.models.downsampling import halved_side
 
 
 class StridedEncoder(nn.Module):
@@ -18,7 +18,7 @@ class StridedEncoder(nn.Module):
 
     def __init__(self, channels: int, size: int, widths: Sequence[int], dense: int, outputs: int, convolutions: int = 0):
         super().__init__()
-        side = halved(size, len(widths))
+        side = halved_side(size, len(widths))
         layers: list[nn.Module] = []
         for before, width in zip([channels, *widths], widths, strict=False):
             layers += [nn.Conv2d(before, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
@@ -41,7 +41,7 @@ class StridedDecoder(nn.Module):
 
     def __init__(self, latent: int, dense: int, channels: int, size: int, widths: Sequence[int], convolutions: int = 0):
         super().__init__()
-        side = halved(size, len(widths))
+        side = halved_side(size, len(widths))
         layers: list[nn.Module] = [nn.Linear(latent, dense, bias=False), nn.BatchNorm1d(dense), nn.ReLU()] if dense else []
         layers += [
             nn.Linear(dense or latent, widths[-1] * side * side, bias=False),

@@ -29,7 +29,7 @@ class Body:
     normalise: Normalise
 
 
-def body(name: str, size: int) -> Body:
+def make_body(name: str, size: int) -> Body:
     """vgg16, efficientnet_b0 or efficientnet_lite0, with random weights, for square images of `size` pixels."""
     match name:
         case "vgg16":
@@ -44,11 +44,11 @@ def body(name: str, size: int) -> Body:
             parts = OrderedDict(features=efficientnet_b0().features, pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten())
             return Body(nn.Sequential(parts), 1280, Normalise(*IMAGENET))
         case "efficientnet_lite0":
-            return Body(lite0.Lite0(), lite0.WIDTH, Normalise(*LITE))
+            return Body(lite0.EfficientNetLite0(), lite0.WIDTH, Normalise(*LITE))
     raise AssertionError(name)
 
 
-def head(width: int, dense: Sequence[int], dropout: float, classes: int) -> nn.Sequential:
+def make_head(width: int, dense: Sequence[int], dropout: float, classes: int) -> nn.Sequential:
     """Features [n, width] to class scores [n, classes], through dense layers of these sizes, each before a dropout."""
     layers: list[nn.Module] = []
     for units in dense:
@@ -57,7 +57,7 @@ def head(width: int, dense: Sequence[int], dropout: float, classes: int) -> nn.S
     return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(width, classes))
 
 
-class Network(nn.Module):
+class TransferNetwork(nn.Module):
     """Images [n, 3, size, size] to class scores. A `frozen` body takes no gradient and stays in eval mode: the averages of its
     BatchNorm are those that it came with, whatever batches pass."""
 
@@ -66,7 +66,7 @@ class Network(nn.Module):
         self.body, self.head, self.frozen = body.requires_grad_(not frozen), head, frozen
         self.train()
 
-    def train(self, mode: bool = True) -> "Network":
+    def train(self, mode: bool = True) -> "TransferNetwork":
         super().train(mode)
         self.body.train(mode and not self.frozen)
         return self
@@ -76,10 +76,10 @@ class Network(nn.Module):
         return self.head(self.body(images))
 
 
-def adopt(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+def load_published_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Load a body's published weights; those of a classifier are left out. Raises ValueError, naming what does not fit,
     where they are another network's."""
-    given = lite0.published_names(dict(weights)) if isinstance(module, lite0.Lite0) else dict(weights)
+    given = lite0.published_names(dict(weights)) if isinstance(module, lite0.EfficientNetLite0) else dict(weights)
     given = {name: value for name, value in given.items() if not name.startswith("classifier.")}
     own = module.state_dict()
     problems = [f"{name} is missing" for name in own if name not in given]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ddl.models.autoencoders import halved
+from ddl.models.downsampling import halved_side
 
 
 class UNet(nn.Module):
@@ -21,7 +21,7 @@ class UNet(nn.Module):
 
     def __init__(self, channels: int, outputs: int, size: int, widths: Sequence[int]):
         super().__init__()
-        halved(size, len(widths) - 1)
+        halved_side(size, len(widths) - 1)
         self.down = nn.ModuleList(_block(before, width) for before, width in zip([channels, *widths], widths, strict=False))
         self.up = nn.ModuleList(_block(below + width, width) for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.pool = nn.MaxPool2d(2)

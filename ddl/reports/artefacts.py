@@ -31,13 +31,13 @@ class Text(Artefact):
     """A text."""
 
 
-def images(folder: Path, trials: Sequence[TrialRow]) -> tuple[Image, ...]:
+def find_images(folder: Path, trials: Sequence[TrialRow]) -> tuple[Image, ...]:
     """Every PNG and SVG, by group; in a group by seed, then in the order of the plan, then by number."""
     return tuple(Image(*found) for found in _found(folder, trials, "figures", (".png", ".svg")))
 
 
-def texts(folder: Path, trials: Sequence[TrialRow]) -> tuple[Text, ...]:
-    """Every text, in the order of `images`."""
+def find_texts(folder: Path, trials: Sequence[TrialRow]) -> tuple[Text, ...]:
+    """Every text, in the order of `find_images`."""
     return tuple(Text(*found) for found in _found(folder, trials, "samples", (".txt",)))
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from ddl.reports.names import COUNTERS, in_order, is_cost, milestones
+from ddl.reports.metric_kinds import COUNTERS, in_order, is_cost, milestones
 from ddl.reports.statistics import CONFIDENCE
 
 POINTS = 200
@@ -20,7 +20,7 @@ FEW_TRIALS = 30
 
 @dataclass(frozen=True)
 class SeedCurve:
-    """One trial's curve; `positions` as in `Series`."""
+    """One trial's curve; `positions` as in `MeanCurve`."""
 
     seed: int
     x: tuple[float, ...]
@@ -30,7 +30,7 @@ class SeedCurve:
 
 
 @dataclass(frozen=True)
-class Series:
+class MeanCurve:
     """One configuration's mean curve.
 
     `x`, `seconds` (trained so far, mean over seeds), `mean`, `low`, `high` and `n` have one entry a point; `low` and `high`
@@ -59,12 +59,12 @@ class Panel:
 
     metric: str
     x_name: str
-    series: tuple[Series, ...]
+    series: tuple[MeanCurve, ...]
     span: tuple[float, float]
     axes: tuple[str, ...]
 
 
-def panels(
+def curve_panels(
     metrics: pd.DataFrame, configuration_of: dict[str, str], seed_of: dict[str, int], shown: Sequence[str], first: str
 ) -> tuple[Panel, ...]:
     """Curves of every `split/name` metric for the configurations `shown`.
@@ -122,7 +122,7 @@ def _on_one_grid(rows: pd.DataFrame, counters: Sequence[str]) -> pd.DataFrame:
     return rows.groupby(columns, as_index=False)[["elapsed_s", "value", *counters]].mean()
 
 
-def _series(configuration: str, points: pd.DataFrame, columns: Mapping[str, str], few: bool) -> Series:
+def _series(configuration: str, points: pd.DataFrame, columns: Mapping[str, str], few: bool) -> MeanCurve:
     """`columns` maps each axis to the column of `points` that has the positions on it."""
     groups = points.groupby("x")
     mean, deviation, n = groups["value"].mean(), groups["value"].std(ddof=1), groups["value"].size()
@@ -133,7 +133,7 @@ def _series(configuration: str, points: pd.DataFrame, columns: Mapping[str, str]
             there = {axis: _floats(rows[column]) for axis, column in columns.items()}
             seeds.append(SeedCurve(int(rows["seed"].iloc[0]), _floats(rows["x"]), there["seconds"], _floats(rows["value"]), there))
     positions = {axis: _floats(groups[column].mean() if column != "x" else mean.index) for axis, column in columns.items()}
-    return Series(
+    return MeanCurve(
         configuration,
         _floats(mean.index),
         positions["seconds"],

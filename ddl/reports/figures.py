@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddl.reports.curves import Panel, Series
-from ddl.reports.measures import Configuration, Reference
+from ddl.reports.curves import MeanCurve, Panel
+from ddl.reports.measures import Configuration, PublishedValues
 from ddl.reports.statistics import Estimate
 from ddl.reports.tradeoffs import Point, Tradeoff
 from ddl.reports.verdicts import NOT_COMPARABLE
@@ -30,7 +30,7 @@ Positions = dict[str, list[float | None]]
 """Where a trace's points are on each axis but the first, which is the trace's own `x`."""
 
 
-def panels(drawn: Sequence[Panel], names: Sequence[str]) -> list[dict[str, Any]]:
+def panel_figures(drawn: Sequence[Panel], names: Sequence[str]) -> list[dict[str, Any]]:
     """One JSON-ready figure a panel: title, Plotly `data`, ranges, and per trace the `positions` that may replace `x`.
 
     `names` are all the configurations drawn; a configuration's place in it is its colour. Panels of the same quantity (the
@@ -63,7 +63,7 @@ def _figure(panel: Panel, names: Sequence[str], span: tuple[float, float]) -> di
     }
 
 
-def _traces(series: Series, index: int, floor: float) -> list[tuple[dict[str, Any], Positions]]:
+def _traces(series: MeanCurve, index: int, floor: float) -> list[tuple[dict[str, Any], Positions]]:
     """(trace, positions): the band, the seeds as one trace with gaps, and the mean line on top."""
     name = html.escape(series.configuration)  # Plotly reads some HTML in names
     own, *others = series.positions
@@ -96,7 +96,7 @@ def _trace(
     return trace, {axis: _lean(places) for axis, places in positions.items() if axis != own}
 
 
-def _hover(series: Series, i: int) -> str:
+def _hover(series: MeanCurve, i: int) -> str:
     n = series.n[i]
     if n < 2:
         return f"{number(series.mean[i])} (n = {n})"
@@ -108,7 +108,7 @@ def _lean(values: Sequence[float | None]) -> list[float | None]:
     return [None if v is None or not math.isfinite(v) else float(f"{v:.6g}") for v in values]
 
 
-def tradeoffs(drawn: Sequence[Tradeoff], names: Sequence[str], measure: str) -> list[dict[str, Any]]:
+def tradeoff_figures(drawn: Sequence[Tradeoff], names: Sequence[str], measure: str) -> list[dict[str, Any]]:
     """One JSON-ready figure a trade-off: a marker a configuration of `names`, all others in one trace, and the front."""
     figures = []
     for tradeoff in drawn:
@@ -167,7 +167,7 @@ def _marker_hover(name: str, measure: str, point: Point) -> str:
 
 
 @dataclass(frozen=True)
-class Strip:
+class IntervalStrip:
     """One row's interval drawn on the table's common scale; every figure is a percentage of the width, None where absent."""
 
     mean: float
@@ -179,15 +179,15 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Strips:
+class IntervalStrips:
     """`left` and `right` are the scale's ends, in the measure's unit."""
 
     left: float
     right: float
-    rows: Mapping[str, Strip]
+    rows: Mapping[str, IntervalStrip]
 
 
-def strips(configurations: Sequence[Configuration], measure: str, reference: Reference | None) -> Strips | None:
+def interval_strips(configurations: Sequence[Configuration], measure: str, reference: PublishedValues | None) -> IntervalStrips | None:
     """The estimates of `measure`, beside the reference's values where it has this measure. None where nothing is measured."""
     tolerance = reference.tolerance if reference is not None and reference.measure == measure else None
     has_reference = reference is not None and reference.measure == measure
@@ -212,7 +212,7 @@ def strips(configurations: Sequence[Configuration], measure: str, reference: Ref
             continue
         value = c.reference if has_reference else None
         comparable = c.verdict is not None and c.verdict.word != NOT_COMPARABLE
-        rows[c.name] = Strip(
+        rows[c.name] = IntervalStrip(
             mean=place(e.mean),
             low=None if e.low is None else place(e.low),
             high=None if e.high is None else place(e.high),
@@ -220,4 +220,4 @@ def strips(configurations: Sequence[Configuration], measure: str, reference: Ref
             reference=None if value is None else place(value),
             allowed=None if value is None or tolerance is None or not comparable else (place(value - tolerance), place(value + tolerance)),
         )
-    return Strips(left, right, rows)
+    return IntervalStrips(left, right, rows)

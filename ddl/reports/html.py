@@ -9,8 +9,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from ddl.reports import atomic, figures, gallery, wording
-from ddl.reports.model import Report, Run
+from ddl import durable, units
+from ddl.reports import embedding, figures, wording
+from ddl.reports.model import Report, RunReport
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -18,12 +19,12 @@ _SCRIPTS = ("page", "curves", "tradeoffs", "parallel", "trials", "start")
 """The chapters of the page's script, in the order they are read."""
 
 
-def write(report: Report, path: Path, refresh_s: float | None = None) -> None:
-    """Write the report to `path`, replacing what was there at one moment. `refresh_s` as in `render`."""
-    atomic.replace(Path(path), render(report, refresh_s).encode())
+def write_html(report: Report, path: Path, refresh_s: float | None = None) -> None:
+    """Write the report to `path`, replacing what was there at one moment. `refresh_s` as in `render_html`."""
+    durable.replace_file(Path(path), render_html(report, refresh_s).encode())
 
 
-def render(report: Report, refresh_s: float | None = None) -> str:
+def render_html(report: Report, refresh_s: float | None = None) -> str:
     """The page as text. Whatever comes from data is escaped, and no script but the page's own may run in it.
 
     With `refresh_s` the page loads itself anew every so many seconds: the file is rewritten while the sweep runs.
@@ -32,16 +33,16 @@ def render(report: Report, refresh_s: float | None = None) -> str:
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "number": wording.number, "interval": wording.interval, "duration": wording.duration, "cost": wording.cost,
+        "number": wording.number, "interval": wording.interval, "duration": units.duration, "cost": wording.cost,
         "metric": wording.metric, "key": wording.key, "milestone": wording.milestone,
     }  # fmt: skip
     chapters = "".join((_TEMPLATES / f"{name}.js").read_text() for name in _SCRIPTS)
     scripts = [get_plotlyjs(), f'"use strict";\n(() => {{\n{chapters}}})();']
-    budget = gallery.Budget(0, 0)
+    budget = embedding.EmbeddingBudget(0, 0)
     sections = []
     for run in report.runs:
-        budget.images += gallery.IMAGES_BYTES // len(report.runs)
-        budget.texts += gallery.TEXTS_CHARACTERS // len(report.runs)
+        budget.images += embedding.IMAGES_BYTES // len(report.runs)
+        budget.texts += embedding.TEXTS_CHARACTERS // len(report.runs)
         sections.append(_section(run, budget))
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -59,24 +60,24 @@ def render(report: Report, refresh_s: float | None = None) -> str:
 class Section:
     """A run with what the page draws of it. `axes` are those that any panel has."""
 
-    run: Run
+    run: RunReport
     panels: list[dict[str, Any]]
     axes: list[str]
     tradeoffs: list[dict[str, Any]]
     colours: dict[str, int]
-    strips: figures.Strips | None
-    images: list[gallery.Group]
-    texts: list[gallery.Texts]
+    strips: figures.IntervalStrips | None
+    images: list[embedding.ImageGroup]
+    texts: list[embedding.TextGroup]
 
 
-def _section(run: Run, budget: gallery.Budget) -> Section:
+def _section(run: RunReport, budget: embedding.EmbeddingBudget) -> Section:
     return Section(
         run=run,
-        panels=figures.panels(run.panels, run.shown),
+        panels=figures.panel_figures(run.panels, run.shown),
         axes=list(dict.fromkeys(axis for panel in run.panels for axis in panel.axes)),
-        tradeoffs=figures.tradeoffs(run.tradeoffs, run.shown, run.primary),
+        tradeoffs=figures.tradeoff_figures(run.tradeoffs, run.shown, run.primary),
         colours={name: index for index, name in enumerate(run.shown)},
-        strips=figures.strips(run.configurations, run.primary, run.reference),
-        images=gallery.images(run.images, budget),
-        texts=gallery.texts(run.texts, budget),
+        strips=figures.interval_strips(run.configurations, run.primary, run.reference),
+        images=embedding.embed_images(run.images, budget),
+        texts=embedding.embed_texts(run.texts, budget),
     )

@@ -11,7 +11,7 @@ SHARE = 0.01
 """Of the sweep's time that may go into building reports."""
 
 
-class Live:
+class LiveReport:
     """Rewrites the report on one or several runs when it is asked and it is time. What goes wrong is printed, and the sweep goes on."""
 
     def __init__(self, folders: Sequence[Path], path: Path):
@@ -27,9 +27,9 @@ class Live:
 
         began = time.monotonic()
         try:
-            report = model.build(self._folders)
+            report = model.build_report(self._folders)
             expected_s = max(EVERY_S, (time.monotonic() - began) / SHARE)
-            html.write(report, self._path, refresh_s=expected_s)
+            html.write_html(report, self._path, refresh_s=expected_s)
         except Exception:  # noqa: BLE001  a full disk, or a mistake of ours: into the log, whatever it is; the trials matter more
             print("the report could not be written while the sweep runs:", flush=True)
             traceback.print_exc()

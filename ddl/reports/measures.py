@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ddl.ledger import TrialRow
-from ddl.reports import names as naming
+from ddl.reports import metric_kinds as naming
 from ddl.reports import statistics, verdicts
 from ddl.reports.statistics import Comparison, Estimate
 from ddl.reports.verdicts import Ordering, Verdict
@@ -24,13 +24,13 @@ ALL_PAIRS = 12
 
 
 @dataclass(frozen=True)
-class DataSet:
+class DataDescription:
     """The data a trial said it used; `train` and `val` are numbers of examples."""
 
     name: str
     source: str
     complete: bool
-    stand_in: str
+    fallback_for: str
     sha256: str
     train: int | None
     val: int | None
@@ -38,17 +38,17 @@ class DataSet:
     @property
     def label(self) -> str:
         """Name, kind and source in a few words."""
-        kind = f" (stand-in for {self.stand_in})" if self.stand_in else "" if self.complete else " (sample)"
+        kind = f" (stand-in for {self.fallback_for})" if self.fallback_for else "" if self.complete else " (sample)"
         return f"{self.name}{kind}, {self.source}" if self.source else f"{self.name}{kind}"
 
     @property
     def genuine(self) -> bool:
-        return self.complete and not self.stand_in
+        return self.complete and not self.fallback_for
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What was published. `measure` is None where the reference names one that this run can't give; `absent` not run here."""
+class PublishedValues:
+    """What was published. `measure_run` is None where the reference names one that this run can't give; `absent` not run here."""
 
     source: str
     metric: str
@@ -91,8 +91,8 @@ class Measured:
 
     measures: tuple[str, ...]
     primary: str
-    data: tuple[DataSet, ...]
-    reference: Reference | None
+    data: tuple[DataDescription, ...]
+    reference: PublishedValues | None
     configurations: tuple[Configuration, ...]
     costs: tuple[str, ...]
     milestones: tuple[str, ...]
@@ -105,7 +105,7 @@ class Measured:
         return ranked(self.configurations, measure, mode)
 
 
-def measure(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.DataFrame) -> Measured:
+def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.DataFrame) -> Measured:
     """`run` and `trials` as the ledger gives them, `frame` as `results.of` makes it from them."""
     sweep = run["sweep"]
     metric, mode = sweep["metric"]["name"], sweep["metric"]["mode"]
@@ -132,8 +132,8 @@ def measure(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.DataFr
     if reference is not None and reference.measure:
         ours = {c.name: c.estimates[reference.measure] for c in configurations}
         here = {name: value for name, value in reference.values.items() if name in ours}
-        ordering = verdicts.order(here, mode, ours, comparisons[reference.measure])
-    data = tuple(dict.fromkeys(d for d in map(data_of, trials) if d is not None))
+        ordering = verdicts.compare_order(here, mode, ours, comparisons[reference.measure])
+    data = tuple(dict.fromkeys(d for d in map(describe_data, trials) if d is not None))
     return Measured(measures, primary, data, reference, configurations, costs, milestones, comparisons, note, ordering)
 
 
@@ -144,16 +144,16 @@ def ranked(configurations: Sequence[Configuration], by: str, mode: str) -> list[
     return [c for mean, c in sorted(((m, c) for m, c in measured if m is not None), key=lambda pair: sign * pair[0])]
 
 
-def data_of(trial: TrialRow) -> DataSet | None:
+def describe_data(trial: TrialRow) -> DataDescription | None:
     """None before the trial has said what it reads, or where its task reads no data set."""
-    data = (trial.facts or {}).get("data")
+    data = (trial.metadata or {}).get("data")
     if not data:
         return None
-    return DataSet(
+    return DataDescription(
         name=data.get("name", ""),
         source=data.get("source", ""),
         complete=bool(data.get("complete", False)),  # what does not say that it is whole is not taken to be
-        stand_in=data.get("stand_in", ""),
+        fallback_for=data.get("fallback_for", ""),
         sha256=data.get("sha256", ""),
         train=data.get("train"),
         val=data.get("val"),
@@ -165,13 +165,13 @@ def column(measure: str) -> str:
     return measure.removeprefix("last ")
 
 
-def _reference(sweep: Mapping[str, Any], names: Sequence[str], frame: pd.DataFrame) -> Reference | None:
+def _reference(sweep: Mapping[str, Any], names: Sequence[str], frame: pd.DataFrame) -> PublishedValues | None:
     given = sweep.get("reference")
     if not given:
         return None
     metric = given["metric"]
     measure = metric if metric.startswith(("best ", "last ")) else f"last {metric}"
-    return Reference(
+    return PublishedValues(
         source=given.get("source", "the reference"),
         metric=metric,
         measure=measure if column(measure) in frame.columns else None,
@@ -187,9 +187,9 @@ def _obstacles(run: Mapping[str, Any], trials: Sequence[TrialRow]) -> list[str]:
     reasons = []
     if run.get("scale") != "paper":
         reasons.append(f"at {run.get('scale', 'unknown')} scale, not at the reference's")
-    data = list(dict.fromkeys(d for d in map(data_of, trials) if d is not None))
-    reasons += [f"on {d.name}, which only stands in for {d.stand_in}" for d in data if d.stand_in]
-    reasons += [f"on a sample of {d.name} ({d.source})" for d in data if not d.stand_in and not d.complete]
+    data = list(dict.fromkeys(d for d in map(describe_data, trials) if d is not None))
+    reasons += [f"on {d.name}, which only stands in for {d.fallback_for}" for d in data if d.fallback_for]
+    reasons += [f"on a sample of {d.name} ({d.source})" for d in data if not d.fallback_for and not d.complete]
     swept = run["sweep"].get("keys", [])
     given = [o.lstrip("+~") for o in run.get("overrides", [])]
     changed = [o for o in given if o.startswith("task.") and o.split("=")[0] not in swept]
@@ -204,7 +204,7 @@ def _configuration(
     measures: Sequence[str],
     costs: Sequence[str],
     milestones: Sequence[str],
-    reference: Reference | None,
+    reference: PublishedValues | None,
     obstacles: Sequence[str],
     swept: Mapping[str, Any],
 ) -> Configuration:
@@ -225,7 +225,7 @@ def _configuration(
             gaps.append(f"“{reference.metric}” was not measured")
         elif ours.n < len(counted):
             gaps.append(f"{count(len(counted) - ours.n, 'trial')} without a finite value")
-        verdict = verdicts.judge(ours, value, reference.tolerance, obstacles, gaps)
+        verdict = verdicts.verdict_on(ours, value, reference.tolerance, obstacles, gaps)
     precision = ", ".join(sorted({p for p in rows["precision"] if p}))
     return Configuration(name, statuses, estimates, values, means, precision, value, verdict, costly, reached, swept)
 
@@ -237,7 +237,7 @@ def _finite(rows: pd.DataFrame, name: str) -> dict[int, float]:
 
 
 def _pairs(
-    configurations: Sequence[Configuration], primary: str, mode: str, reference: Reference | None
+    configurations: Sequence[Configuration], primary: str, mode: str, reference: PublishedValues | None
 ) -> tuple[list[tuple[str, str]], str]:
     """The pairs to compare, and what to say of the choice."""
     names = [c.name for c in configurations]

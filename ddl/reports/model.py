@@ -1,6 +1,6 @@
 """The report as plain data: what any renderer needs, without a mark of HTML.
 
-`build` reads ledgers, lists the files that trials left, and works at any moment of a run: before the first trial, amid them, after failures.
+`build_report` reads ledgers, lists the files that trials left, and works at any moment of a run: before the first trial, amid them, after failures.
 """
 
 from collections import Counter
@@ -12,13 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from ddl.ledger import ENDED, STATUSES, Reader, TrialRow
-from ddl.reports import artefacts, curves, measures, names, narrative, parallel, results, tradeoffs
+from ddl.ledger import ENDED, STATUSES, LedgerReader, TrialRow
+from ddl.reports import artefacts, curves, measures, metric_kinds, narrative, parallel, results, tradeoffs
 from ddl.reports.artefacts import Image, Text
 from ddl.reports.curves import Panel
-from ddl.reports.measures import Configuration, DataSet, Measured, Reference
-from ddl.reports.narrative import Plan
-from ddl.reports.parallel import Parallel
+from ddl.reports.measures import Configuration, DataDescription, Measured, PublishedValues
+from ddl.reports.narrative import PlanSummary
+from ddl.reports.parallel import ParallelCoordinates
 from ddl.reports.statistics import Comparison, Estimate
 from ddl.reports.tradeoffs import Tradeoff
 from ddl.reports.verdicts import NOT_REPRODUCED, Ordering
@@ -28,7 +28,7 @@ CURVES = 12
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialSummary:
     """One row of the trial table. `values` maps a column of `Run.trial_columns` to its last value, None where unmeasured."""
 
     trial_id: str
@@ -45,7 +45,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunReport:
     """One run folder. Every measure is named "best <metric>" (over epochs) or "last <metric>"; `primary` is the one to lead with.
 
     `notice` is loud: what the data are where they are a sample or a stand-in, "" otherwise; `caption` is the same for
@@ -64,7 +64,7 @@ class Run:
     mode: str
     measures: tuple[str, ...]
     primary: str
-    data: tuple[DataSet, ...]
+    data: tuple[DataDescription, ...]
     notice: str
     caption: str
     answer: str
@@ -72,12 +72,12 @@ class Run:
     setting: str
     judgement: str
     method: str
-    reference: Reference | None
+    reference: PublishedValues | None
     configurations: tuple[Configuration, ...]
     costs: tuple[str, ...]
     milestones: tuple[str, ...]
     tradeoffs: tuple[Tradeoff, ...]
-    parallel: Parallel | None
+    parallel: ParallelCoordinates | None
     ordering: Ordering | None
     shown: tuple[str, ...]
     panels: tuple[Panel, ...]
@@ -85,14 +85,14 @@ class Run:
     comparisons: Mapping[str, tuple[Comparison, ...]]
     comparisons_note: str
     trial_columns: tuple[str, ...]
-    trials: tuple[Trial, ...]
+    trials: tuple[TrialSummary, ...]
     images: tuple[Image, ...]
     texts: tuple[Text, ...]
-    plan: Plan
+    plan: PlanSummary
     reproduce: tuple[tuple[str, str], ...]
 
     @property
-    def failures(self) -> tuple[Trial, ...]:
+    def failures(self) -> tuple[TrialSummary, ...]:
         return tuple(trial for trial in self.trials if trial.status in ("failed", "diverged"))
 
     @property
@@ -111,7 +111,7 @@ class SideBySide:
 
     sweep: str
     measure: str
-    runs: tuple[Run, ...]
+    runs: tuple[RunReport, ...]
     rows: Mapping[str, tuple[Estimate | None, ...]]
 
 
@@ -121,7 +121,7 @@ class Report:
 
     title: str
     written: str
-    runs: tuple[Run, ...]
+    runs: tuple[RunReport, ...]
     side_by_side: tuple[SideBySide, ...]
 
     def not_reproduced(self) -> list[str]:
@@ -135,7 +135,7 @@ class Report:
         ]
 
 
-def build(folders: Sequence[Path]) -> Report:
+def build_report(folders: Sequence[Path]) -> Report:
     """The report on the runs in `folders`. Raises ValueError for a folder without a readable ledger."""
     assert folders, "at least one run folder"
     runs = tuple(_run(Path(folder)) for folder in folders)
@@ -144,7 +144,7 @@ def build(folders: Sequence[Path]) -> Report:
     return Report(title, datetime.now(UTC).isoformat(timespec="seconds"), runs, _side_by_side(runs))
 
 
-def _side_by_side(runs: Sequence[Run]) -> tuple[SideBySide, ...]:
+def _side_by_side(runs: Sequence[RunReport]) -> tuple[SideBySide, ...]:
     shared = []
     for sweep, measure in dict.fromkeys((run.sweep, run.primary) for run in runs):
         same = tuple(run for run in runs if (run.sweep, run.primary) == (sweep, measure))
@@ -155,19 +155,19 @@ def _side_by_side(runs: Sequence[Run]) -> tuple[SideBySide, ...]:
     return tuple(shared)
 
 
-def _run(folder: Path) -> Run:
-    reader = Reader(folder)
+def _run(folder: Path) -> RunReport:
+    reader = LedgerReader(folder)
     run, trials, metrics = reader.run(), reader.trials(), reader.metrics()
-    frame = results.of(run, trials, metrics)
+    frame = results.results_frame(run, trials, metrics)
     sweep = run["sweep"]
     mode = sweep["metric"]["mode"]
-    measured = measures.measure(run, trials, frame)
+    measured = measures.measure_run(run, trials, frame)
     best_first = measured.ranked(measured.primary, mode)
     shown = _shown(measured, mode)
     statuses = {status: sum(t.status == status for t in trials) for status in STATUSES}
     ended = all(t.status in ENDED for t in trials)
-    trial_columns = (f"best {sweep['metric']['name']}", *names.in_order(_curve_names(metrics), sweep["metric"]["name"]))
-    return Run(
+    trial_columns = (f"best {sweep['metric']['name']}", *metric_kinds.in_order(_curve_names(metrics), sweep["metric"]["name"]))
+    return RunReport(
         name=folder.resolve().name,
         sweep=sweep["name"],
         title=sweep.get("title") or sweep["name"],
@@ -179,7 +179,7 @@ def _run(folder: Path) -> Run:
         measures=measured.measures,
         primary=measured.primary,
         data=measured.data,
-        notice=narrative.notice(measured.data),
+        notice=narrative.data_notice(measured.data),
         caption=narrative.caption(measured.data),
         answer=narrative.answer(measured, mode),
         leader=best_first[0].name if best_first else "",
@@ -190,11 +190,11 @@ def _run(folder: Path) -> Run:
         configurations=measured.configurations,
         costs=measured.costs,
         milestones=measured.milestones,
-        tradeoffs=tradeoffs.of(measured.configurations, measured.costs, measured.primary, mode),
-        parallel=parallel.of(measured.configurations, measured.primary, mode),
+        tradeoffs=tradeoffs.find_tradeoffs(measured.configurations, measured.costs, measured.primary, mode),
+        parallel=parallel.parallel_coordinates(measured.configurations, measured.primary, mode),
         ordering=measured.ordering,
         shown=tuple(shown),
-        panels=curves.panels(
+        panels=curves.curve_panels(
             metrics, {t.trial_id: t.configuration for t in trials}, {t.trial_id: t.seed for t in trials}, shown,
             sweep["metric"]["name"],
         ),
@@ -203,15 +203,15 @@ def _run(folder: Path) -> Run:
         comparisons_note=measured.comparisons_note,
         trial_columns=trial_columns,
         trials=tuple(_trial(t, row, trial_columns) for t, row in zip(trials, frame.to_dict("records"), strict=True)),
-        images=artefacts.images(folder, trials),
-        texts=artefacts.texts(folder, trials),
-        plan=narrative.plan(run, trials, ended),
-        reproduce=narrative.reproduce(run, folder.resolve().name, trials, measured.data, ended),
+        images=artefacts.find_images(folder, trials),
+        texts=artefacts.find_texts(folder, trials),
+        plan=narrative.plan_summary(run, trials, ended),
+        reproduce=narrative.reproduction_record(run, folder.resolve().name, trials, measured.data, ended),
     )  # fmt: skip
 
 
 def _curve_names(metrics: pd.DataFrame) -> list[str]:
-    return [name for name in metrics["name"].unique() if not names.is_cost(name) and name not in names.COUNTERS]
+    return [name for name in metrics["name"].unique() if not metric_kinds.is_cost(name) and name not in metric_kinds.COUNTERS]
 
 
 def _shown(measured: Measured, mode: str) -> list[str]:
@@ -222,9 +222,9 @@ def _shown(measured: Measured, mode: str) -> list[str]:
     return [configuration.name for configuration in measured.ranked(measured.primary, mode)][:CURVES] or names[:CURVES]
 
 
-def _trial(trial: TrialRow, row: Mapping[Hashable, Any], columns: Sequence[str]) -> Trial:
-    data = measures.data_of(trial)
-    return Trial(
+def _trial(trial: TrialRow, row: Mapping[Hashable, Any], columns: Sequence[str]) -> TrialSummary:
+    data = measures.describe_data(trial)
+    return TrialSummary(
         trial_id=trial.trial_id,
         configuration=trial.configuration,
         seed=trial.seed,

@@ -8,33 +8,34 @@ from typing import Any
 
 from ddl.ledger import TrialRow
 from ddl.reports import verdicts
-from ddl.reports.measures import Configuration, DataSet, Measured, Reference
-from ddl.reports.wording import count, duration, interval, metric, number, ranges, size
+from ddl.reports.measures import Configuration, DataDescription, Measured, PublishedValues
+from ddl.reports.wording import count, interval, metric, number, ranges
+from ddl.units import duration, size
 
 NOISY_PERCENT = 10
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What was planned: `facts` (label, text), `probes` (a row each, as recorded), and the ETA against what it took."""
+class PlanSummary:
+    """What was planned: `rows` (label, text), `probes` (a row each, as recorded), and the ETA against what it took."""
 
-    facts: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, str], ...]
     probes: tuple[Mapping[str, Any], ...]
     eta: str
 
 
-def notice(data: Sequence[DataSet]) -> str:
+def data_notice(data: Sequence[DataDescription]) -> str:
     """What must not be overlooked about the data; "" where they are complete and the real thing."""
     said = []
     for d, amount in _together(data):
-        if d.stand_in:
-            said.append(f"The data are {d.name} ({d.source}) and only stand in for {d.stand_in}{amount}.")
+        if d.fallback_for:
+            said.append(f"The data are {d.name} ({d.source}) and only stand in for {d.fallback_for}{amount}.")
         elif not d.complete:
             said.append(f"The data are a sample of {d.name}, not the whole: {d.source}{amount}.")
     return " ".join(said)
 
 
-def caption(data: Sequence[DataSet]) -> str:
+def caption(data: Sequence[DataDescription]) -> str:
     """For under every table and figure where the data are not the whole, real thing."""
     return "; ".join(f"Data: {d.label}" for d, _ in _together(data) if not d.genuine)
 
@@ -89,7 +90,7 @@ def judgement(measured: Measured) -> str:
     return text
 
 
-def against_reference(configuration: Configuration, reference: Reference) -> str:
+def against_reference(configuration: Configuration, reference: PublishedValues) -> str:
     """One configuration's verdict with its figures, in one line."""
     assert configuration.verdict is not None
     assert reference.measure is not None
@@ -117,7 +118,7 @@ def curves_note(measured: Measured, shown: Sequence[str]) -> str:
     return f"The {len(shown)} best of {total} configurations by {metric(measured.primary)}." if len(shown) < total else ""
 
 
-def plan(run: Mapping[str, Any], trials: Sequence[TrialRow], ended: bool) -> Plan:
+def plan_summary(run: Mapping[str, Any], trials: Sequence[TrialRow], ended: bool) -> PlanSummary:
     given = run.get("plan") or {}
     worded: dict[str, tuple[str, Callable[[Any], str]]] = {
         "executor": ("Executor", str),
@@ -129,7 +130,7 @@ def plan(run: Mapping[str, Any], trials: Sequence[TrialRow], ended: bool) -> Pla
         "gpus_per_trial": ("GPUs a trial", "{:g}".format),
         "disk_bytes": ("Disk needed", size),
     }
-    facts = [(label, text(given[key])) for key, (label, text) in worded.items() if given.get(key) not in (None, "")]
+    rows = [(label, text(given[key])) for key, (label, text) in worded.items() if given.get(key) not in (None, "")]
     eta = f"Expected {duration(given['eta_s'])}" if given.get("eta_s") is not None else ""
     began = [t.started_at for t in trials if t.started_at is not None]
     finished = [t.ended_at for t in trials if t.ended_at is not None]
@@ -138,17 +139,17 @@ def plan(run: Mapping[str, Any], trials: Sequence[TrialRow], ended: bool) -> Pla
         eta = f"{eta}; took {duration(took)}" if eta else f"Took {duration(took)}"
         eta += f", {took / given['eta_s']:.2f} times that" if given.get("eta_s") else ""
         eta += " (from the first trial's start to the last one's end, pauses included)"
-    return Plan(tuple(facts), tuple(given.get("probes") or ()), f"{eta}." if eta else "")
+    return PlanSummary(tuple(rows), tuple(given.get("probes") or ()), f"{eta}." if eta else "")
 
 
-def reproduce(
-    run: Mapping[str, Any], name: str, trials: Sequence[TrialRow], data: Sequence[DataSet], ended: bool
+def reproduction_record(
+    run: Mapping[str, Any], name: str, trials: Sequence[TrialRow], data: Sequence[DataDescription], ended: bool
 ) -> tuple[tuple[str, str], ...]:
     """(label, text) of everything that is recorded and needed to run it again."""
     host = run.get("host") or {}
     machine = [f"{host['cores']} cores" if host.get("cores") else "", host.get("cpu", "")]
     machine += [f"{host['memory_gb']:.0f} GB memory" if host.get("memory_gb") else "", host.get("os", "")]
-    facts = [
+    rows = [
         ("Command", run.get("command", "")),
         ("To finish it", "" if ended else run.get("resume", "")),
         ("Overrides", shlex.join(run.get("overrides", []))),
@@ -160,21 +161,21 @@ def reproduce(
         ("GPUs", ", ".join(str(gpu) for gpu in host.get("gpus") or ())),
         ("Seeds", ranges(sorted({t.seed for t in trials}))),
     ]
-    facts += [("Data", f"{d.label}{_amount(d)}" + (f", sha256 {d.sha256}" if d.sha256 else "")) for d in data]
-    return tuple((label, text) for label, text in facts if text)
+    rows += [("Data", f"{d.label}{_amount(d)}" + (f", sha256 {d.sha256}" if d.sha256 else "")) for d in data]
+    return tuple((label, text) for label, text in rows if text)
 
 
-def _together(data: Sequence[DataSet]) -> list[tuple[DataSet, str]]:
+def _together(data: Sequence[DataDescription]) -> list[tuple[DataDescription, str]]:
     """Each kind of data once, with the amounts that configurations took of it: windows of other lengths make other numbers of
     examples of one text."""
     amounts: dict[str, list[str]] = {}
-    kinds: dict[str, DataSet] = {}
+    kinds: dict[str, DataDescription] = {}
     for d in data:
         kinds.setdefault(d.label, d)
         amounts.setdefault(d.label, []).append(_amount(d))
     return [(d, " or".join(dict.fromkeys(filter(None, amounts[label])))) for label, d in kinds.items()]
 
 
-def _amount(data: DataSet) -> str:
+def _amount(data: DataDescription) -> str:
     sizes = [f"{n:,} {split}" for n, split in ((data.train, "train"), (data.val, "val")) if n is not None]
     return f" ({' + '.join(sizes)} examples)" if sizes else ""

@@ -34,7 +34,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Parallel:
+class ParallelCoordinates:
     """The last axis is the measure's. The best lines come last, so that they are drawn on top; `left_out` counts those not drawn."""
 
     axes: tuple[Axis, ...]
@@ -42,7 +42,7 @@ class Parallel:
     left_out: int
 
 
-def of(configurations: Sequence[Configuration], measure: str, mode: str) -> Parallel | None:
+def parallel_coordinates(configurations: Sequence[Configuration], measure: str, mode: str) -> ParallelCoordinates | None:
     """None where fewer than three hyperparameters vary, or nothing is measured yet."""
     measured = [c for c in configurations if c.estimates[measure].mean is not None]
     keys = [key for key in dict.fromkeys(key for c in configurations for key in c.swept) if _varies(configurations, key)]
@@ -57,7 +57,7 @@ def of(configurations: Sequence[Configuration], measure: str, mode: str) -> Para
         values = [*(c.swept.get(key) for key in keys), c.estimates[measure].mean]
         texts = (*(_short(value) for value in values[:-1]), number(values[-1]))
         lines.append(Line(c.name, tuple(places[_text(v)] for (_, places), v in zip(scales, values, strict=True)), texts))
-    return Parallel(tuple(axis for axis, _ in scales), tuple(lines), len(worst_first) - len(drawn))
+    return ParallelCoordinates(tuple(axis for axis, _ in scales), tuple(lines), len(worst_first) - len(drawn))
 
 
 def _varies(configurations: Sequence[Configuration], key: str) -> bool:

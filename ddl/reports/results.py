@@ -8,24 +8,25 @@ from typing import Any
 
 import pandas as pd
 
-from ddl.ledger import Reader, TrialRow
-from ddl.reports import atomic, names
+from ddl import durable
+from ddl.ledger import LedgerReader, TrialRow
+from ddl.reports import metric_kinds
 
 
-def frame(folder: Path) -> pd.DataFrame:
+def read_results(folder: Path) -> pd.DataFrame:
     """One row a trial: what it was, how it ended, and its final figures (NaN where it measured none).
 
     Columns: trial_id, configuration, status, reason, seed; one a swept key (`task.augmentation`); epoch and elapsed_s
     (seconds trained) at the last measurement; the last value of each metric, under the metric's name; `best <metric>`, the
     best epoch of the sweep's own metric; the last value of each cost (`time/...`, `device/...`, `latency/...`); parameters, precision, data,
-    data_source, data_complete, stand_in ("" where the data are the real thing).
+    data_source, data_complete, fallback_for ("" where the data are the real thing).
     """
-    reader = Reader(folder)
-    return of(reader.run(), reader.trials(), reader.metrics())
+    reader = LedgerReader(folder)
+    return results_frame(reader.run(), reader.trials(), reader.metrics())
 
 
-def of(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.DataFrame) -> pd.DataFrame:
-    """`frame` of what a ledger's reader gave."""
+def results_frame(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.DataFrame) -> pd.DataFrame:
+    """`read_results` of what a ledger's reader gave."""
     rows = pd.DataFrame(
         {
             "trial_id": [t.trial_id for t in trials],
@@ -39,25 +40,25 @@ def of(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.DataFrame) ->
     for key in keys:
         rows[key] = _one_type([t.swept.get(key) for t in trials])
     rows = rows.join(_finals(metrics, run["sweep"]["metric"]), on="trial_id")
-    facts = [dict(t.facts or {}) for t in trials]
-    data = [dict(f.get("data") or {}) for f in facts]
-    rows["parameters"] = pd.array([f.get("parameters") for f in facts], dtype="Int64")
-    rows["precision"] = [f.get("precision", "") for f in facts]
+    metadata = [dict(t.metadata or {}) for t in trials]
+    data = [dict(f.get("data") or {}) for f in metadata]
+    rows["parameters"] = pd.array([f.get("parameters") for f in metadata], dtype="Int64")
+    rows["precision"] = [f.get("precision", "") for f in metadata]
     rows["data"] = [d.get("name", "") for d in data]
     rows["data_source"] = [d.get("source", "") for d in data]
     rows["data_complete"] = pd.array([d.get("complete") for d in data], dtype="boolean")
-    rows["stand_in"] = [d.get("stand_in", "") for d in data]
+    rows["fallback_for"] = [d.get("fallback_for", "") for d in data]
     return rows
 
 
-def write(folder: Path) -> None:
+def write_results(folder: Path) -> None:
     """Write results.csv and results.parquet into the run's folder."""
     folder = Path(folder)
-    rows = frame(folder)
-    atomic.replace(folder / "results.csv", rows.to_csv(index=False).encode())
+    rows = read_results(folder)
+    durable.replace_file(folder / "results.csv", rows.to_csv(index=False).encode())
     parquet = io.BytesIO()
     rows.to_parquet(parquet, index=False)
-    atomic.replace(folder / "results.parquet", parquet.getvalue())
+    durable.replace_file(folder / "results.parquet", parquet.getvalue())
 
 
 def _finals(metrics: pd.DataFrame, metric: Mapping[str, str]) -> pd.DataFrame:
@@ -65,7 +66,7 @@ def _finals(metrics: pd.DataFrame, metric: Mapping[str, str]) -> pd.DataFrame:
     # Not groupby().last(), which passes over a last value that is not a number.
     last = metrics.drop_duplicates(["trial_id", "name"], keep="last")
     values = last.pivot(index="trial_id", columns="name", values="value")
-    costs = [name for kind in names.COSTS for name in values if str(name).startswith(kind)]
+    costs = [name for kind in metric_kinds.COSTS for name in values if str(name).startswith(kind)]
     of_metric = metrics[metrics["name"] == metric["name"]].groupby("trial_id")["value"]
     progress = metrics.drop_duplicates("trial_id", keep="last").set_index("trial_id")[["epoch", "elapsed_s"]]
     best = (of_metric.max() if metric["mode"] == "max" else of_metric.min()).rename(f"best {metric['name']}")

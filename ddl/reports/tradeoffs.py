@@ -14,7 +14,7 @@ _FIRST = (re.compile(r"latency.*p50"), re.compile(r"elapsed_s|time/train_s"), re
 
 @dataclass(frozen=True)
 class Point:
-    """One configuration. `front`: no other is better in one and at least as good in the other, by the means."""
+    """One configuration. `pareto_front`: no other is better in one and at least as good in the other, by the means."""
 
     configuration: str
     cost: Estimate
@@ -31,7 +31,7 @@ class Tradeoff:
     points: tuple[Point, ...]
 
 
-def of(configurations: Sequence[Configuration], costs: Sequence[str], measure: str, mode: str) -> tuple[Tradeoff, ...]:
+def find_tradeoffs(configurations: Sequence[Configuration], costs: Sequence[str], measure: str, mode: str) -> tuple[Tradeoff, ...]:
     """A trade-off for each cost that is one (a utilisation or a temperature is none) and differs between configurations.
 
     Latency, training time, energy and parameters come first. Of costs with the very same figures, the first is kept.
@@ -45,7 +45,7 @@ def of(configurations: Sequence[Configuration], costs: Sequence[str], measure: s
     return tuple(found.values())
 
 
-def front(points: Sequence[tuple[float, float]]) -> list[bool]:
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Which of `points` (cost, loss), both better where less, are on the Pareto front."""
     kept, best = set(), math.inf
     for cost, loss in sorted(set(points)):
@@ -59,7 +59,7 @@ def _tradeoff(known: Sequence[Configuration], cost: str, measure: str, mode: str
     more_is_better = "_per_" in cost
     estimates = [(c.cost_estimates[cost], c.estimates[measure]) for c in known]
     signs = -1 if more_is_better else 1, -1 if mode == "max" else 1
-    on_front = front([(signs[0] * (price.mean or 0.0), signs[1] * (value.mean or 0.0)) for price, value in estimates])
+    on_front = pareto_front([(signs[0] * (price.mean or 0.0), signs[1] * (value.mean or 0.0)) for price, value in estimates])
     points = [Point(c.name, price, value, on) for c, (price, value), on in zip(known, estimates, on_front, strict=True)]
     return Tradeoff(cost, more_is_better, tuple(points))
 

@@ -42,7 +42,7 @@ class Ordering:
     sentence: str
 
 
-def judge(ours: Estimate, value: float, tolerance: float, obstacles: Sequence[str], gaps: Sequence[str]) -> Verdict:
+def verdict_on(ours: Estimate, value: float, tolerance: float, obstacles: Sequence[str], gaps: Sequence[str]) -> Verdict:
     """Ours against the reference `value` +- `tolerance` (absolute).
 
     `obstacles` say why the two must not be compared at all; `gaps` what is missing on our side.
@@ -64,7 +64,9 @@ def judge(ours: Estimate, value: float, tolerance: float, obstacles: Sequence[st
     return Verdict(INCONCLUSIVE, f"the 95% interval is partly within {allowed}, partly outside")
 
 
-def order(reference: Mapping[str, float], mode: str, ours: Mapping[str, Estimate], comparisons: Sequence[Comparison]) -> Ordering | None:
+def compare_order(
+    reference: Mapping[str, float], mode: str, ours: Mapping[str, Estimate], comparisons: Sequence[Comparison]
+) -> Ordering | None:
     """The reference's order against ours; None where it orders nothing. `mode` (max, min) only says which end comes first.
 
     `comparisons` hold the tested pairs, in either direction.

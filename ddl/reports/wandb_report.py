@@ -12,8 +12,9 @@ import wandb
 from wandb.errors import Error
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
+from ddl import units
 from ddl.reports import wording
-from ddl.reports.model import Report, Run
+from ddl.reports.model import Report, RunReport
 from ddl.reports.statistics import Comparison, Estimate
 
 with warnings.catch_warnings():
@@ -32,7 +33,7 @@ Clean = Callable[[str], str]
 
 
 @dataclass(frozen=True)
-class Place:
+class WandbGroup:
     """Where the report's runs are in W&B: all of `group` in `entity`'s `project`."""
 
     entity: str
@@ -40,7 +41,7 @@ class Place:
     group: str
 
 
-def build(report: Report, place: Place, clean: Clean) -> wr.Report:
+def build_wandb_report(report: Report, place: WandbGroup, clean: Clean) -> wr.Report:
     """The report on one run. Needs no network. `clean` takes secrets and paths out of a text: all that leaves goes through it."""
     (run,) = report.runs
     blocks = [block for section in _SECTIONS for block in section(run, _Writer(run, clean), place)]
@@ -48,7 +49,7 @@ def build(report: Report, place: Place, clean: Clean) -> wr.Report:
     return wr.Report(entity=place.entity, project=place.project, title=title, description=clean(run.answer), blocks=blocks, width="fluid")
 
 
-def save(report: wr.Report, mark: Path) -> str:
+def save_wandb_report(report: wr.Report, mark: Path) -> str:
     """Put it on the server, in place of the one that `mark`, a file of the run's, says is there already; its address.
 
     Raises ValueError where the server does not take it.
@@ -68,7 +69,7 @@ def save(report: wr.Report, mark: Path) -> str:
 class _Writer:
     """Texts of a run as blocks: cleaned, escaped, and with the run's notice on its data under every table."""
 
-    def __init__(self, run: Run, clean: Clean):
+    def __init__(self, run: RunReport, clean: Clean):
         self._clean = clean
         self._note = f" **{self.text(run.caption)}.**" if run.caption else ""
 
@@ -83,14 +84,14 @@ class _Writer:
         return f"{self.text(text)}{self._note}"
 
 
-def _head(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
+def _head(run: RunReport, writer: _Writer, place: WandbGroup) -> Iterator[Any]:
     if run.notice:
         yield wr.MarkdownBlock(f"> **Not the full data.** {writer.text(run.notice)}")
     yield wr.MarkdownBlock(f"**{writer.text(run.answer)}**")
     yield wr.MarkdownBlock(writer.text(f"{run.setting} {run.judgement}"))
 
 
-def _results(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
+def _results(run: RunReport, writer: _Writer, place: WandbGroup) -> Iterator[Any]:
     yield wr.H2("Results")
     reference = run.reference
     rows = []
@@ -115,7 +116,7 @@ def _results(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
         yield writer.table(columns, costs, "Means over seeds, each trial's last measurement.")
 
 
-def _curves(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
+def _curves(run: RunReport, writer: _Writer, place: WandbGroup) -> Iterator[Any]:
     if not run.panels:
         return
     yield wr.H2("Curves")
@@ -134,7 +135,7 @@ def _curves(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
     yield wr.MarkdownBlock(writer.caption("Lines are means over the seeds of a configuration, shades their standard errors."))
 
 
-def _comparisons(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
+def _comparisons(run: RunReport, writer: _Writer, place: WandbGroup) -> Iterator[Any]:
     pairs = run.comparisons[run.primary]
     if not pairs:
         return
@@ -152,12 +153,12 @@ def _comparisons(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
     yield writer.table(columns, rows, f"{caption} {run.comparisons_note}")
 
 
-def _trials(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
+def _trials(run: RunReport, writer: _Writer, place: WandbGroup) -> Iterator[Any]:
     yield wr.H2("Trials")
     rows = [
         [t.configuration, t.seed, t.status, wording.ABSENT if t.epoch is None else t.epoch]
         + [wording.number(t.values[column]) for column in run.trial_columns]
-        + [wording.ABSENT if t.seconds is None else wording.duration(t.seconds), t.reason, t.data, t.trial_id]
+        + [wording.ABSENT if t.seconds is None else units.duration(t.seconds), t.reason, t.data, t.trial_id]
         for t in run.trials[:TRIALS]
     ]
     columns = ["configuration", "seed", "status", "epoch", *run.trial_columns, "trained for", "reason", "data", "trial"]
@@ -169,7 +170,7 @@ def _trials(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
         yield writer.table(["configuration", "seed", "status", "reason", "trial"], failed, "Trials that did not come to a good end.")
 
 
-def _figures(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
+def _figures(run: RunReport, writer: _Writer, place: WandbGroup) -> Iterator[Any]:
     # As the trials' own W&B runs name them.
     keys = dict.fromkeys(f"figures/{image.name.replace('.', '_')}" for image in run.images)
     if keys:
@@ -178,10 +179,10 @@ def _figures(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
         yield wr.MarkdownBlock(writer.caption("What each trial drew."))
 
 
-def _records(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
-    if run.plan.facts or run.plan.probes:
+def _records(run: RunReport, writer: _Writer, place: WandbGroup) -> Iterator[Any]:
+    if run.plan.rows or run.plan.probes:
         yield wr.H2("Plan")
-        yield writer.table(["planned", ""], run.plan.facts, run.plan.eta)
+        yield writer.table(["planned", ""], run.plan.rows, run.plan.eta)
     if run.plan.probes:
         rows = [
             [
@@ -202,7 +203,7 @@ def _records(run: Run, writer: _Writer, place: Place) -> Iterator[Any]:
 _SECTIONS = (_head, _results, _curves, _comparisons, _trials, _figures, _records)
 
 
-def _grid(place: Place, panels: Sequence[Any]) -> wr.PanelGrid:
+def _grid(place: WandbGroup, panels: Sequence[Any]) -> wr.PanelGrid:
     # As a literal: the library's own filter objects do not escape a quote in a name.
     runs = wr.Runset(entity=place.entity, project=place.project, name=place.group, filters=f'Metric("Group") == {place.group!r}')
     return wr.PanelGrid(runsets=[runs], panels=list(panels))
@@ -220,4 +221,4 @@ def _compared(c: Comparison) -> tuple[str, str, str]:
 
 
 def _cost(value: float | None, cost: str) -> str:
-    return wording.duration(value) if cost == "elapsed_s" and value is not None else wording.number(value)
+    return units.duration(value) if cost == "elapsed_s" and value is not None else wording.number(value)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 from ddl.reports.statistics import Estimate
+from ddl.units import duration
 
 ABSENT = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -38,27 +39,6 @@ def number(value: float | None) -> str:
 def interval(estimate: Estimate) -> str:
     """The 95% interval in brackets, "" where there is none."""
     return "" if estimate.low is None else f"[{number(estimate.low)}, {number(estimate.high)}]"
-
-
-def duration(seconds: float) -> str:
-    """Two units at most: "48 s", "9 min 30 s", "2 h 5 min", "3 d 4 h"."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        whole = round(seconds / part)
-        if whole * part >= size:
-            rest = whole * part % size // part
-            return f"{whole * part // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{seconds:.0f} s"
-
-
-def size(count_of_bytes: float) -> str:
-    """Decimal units: "512 B", "1.5 GB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count_of_bytes < 1000:
-            return f"{count_of_bytes:.0f} B" if unit == "B" else f"{count_of_bytes:.1f} {unit}"
-        count_of_bytes /= 1000
-    return f"{count_of_bytes:.1f} TB"
 
 
 def count(number_of: int, noun: str) -> str:

@@ -11,7 +11,7 @@ BLOCK = 64
 """Steps drawn at once: a generator costs as much to start as some hundred numbers."""
 
 
-class Draws:
+class UniformDraws:
     """Uniform numbers in [0, 1) by (member's seed, purpose, step), in any order of steps and without a state to keep.
 
     Philox (Salmon et al. 2011) is counter-based: the seed and the purpose are its key, the block of steps its counter.

@@ -38,7 +38,7 @@ class EnvState:
 
 
 @dataclass(frozen=True)
-class CartPole:
+class VectorisedCartPole:
     """Reward 1 a step. `step_limit`: an episode is truncated there; `solved_return`: the mean return that counts as solved."""
 
     name: str
@@ -85,17 +85,17 @@ class CartPole:
         return uniforms.double().unflatten(1, (-1, 4)).permute(2, 0, 1).mul(2 * START).sub(START)
 
 
-BATCHED = {item.name: item for item in (CartPole("CartPole-v0", 200, 195.0), CartPole("CartPole-v1", 500, 475.0))}
+ENVIRONMENTS = {item.name: item for item in (VectorisedCartPole("CartPole-v0", 200, 195.0), VectorisedCartPole("CartPole-v1", 500, 475.0))}
 """Limits and thresholds as gymnasium registers them."""
 
 
-def find(name: str) -> CartPole:
+def find_environment(name: str) -> VectorisedCartPole:
     """The batched environment of gymnasium's name. Raises ValueError for any other, with the reason."""
-    if name in BATCHED:
-        return BATCHED[name]
+    if name in ENVIRONMENTS:
+        return ENVIRONMENTS[name]
     import gymnasium
 
-    there = " or ".join(BATCHED)
+    there = " or ".join(ENVIRONMENTS)
     try:
         made = gymnasium.make(name)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddl.rl.draws import Draws
-from ddl.rl.environments import CartPole, EnvState
+from ddl.rl.draws import UniformDraws
+from ddl.rl.environments import EnvState, VectorisedCartPole
 from ddl.rl.policies import greedy
 
 LOOK_EVERY = 20
@@ -14,13 +14,18 @@ LOOK_EVERY = 20
 
 
 def greedy_returns(
-    values: Callable[[EnvState], Tensor], environment: CartPole, seeds: list[int], purpose: str, episodes: int, device: torch.device
+    values: Callable[[EnvState], Tensor],
+    environment: VectorisedCartPole,
+    seeds: list[int],
+    purpose: str,
+    episodes: int,
+    device: torch.device,
 ) -> Tensor:
     """Returns [members, episodes] of the greedy policy on `values`, states -> action values [members, actions, episodes].
 
     The starts follow from each member's seed and `purpose`: another purpose, other episodes.
     """
-    state = environment.start(Draws(seeds, f"evaluation/{purpose}", episodes * environment.start_numbers, device).at(0))
+    state = environment.start(UniformDraws(seeds, f"evaluation/{purpose}", episodes * environment.start_numbers, device).at(0))
     returns = torch.zeros(len(seeds), episodes, device=device)
     running = torch.ones(len(seeds), episodes, dtype=torch.bool, device=device)
     for step in range(environment.step_limit):

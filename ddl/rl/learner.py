@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from ddl.progress import State
-from ddl.rl import agents
-from ddl.rl.members import Settings, Stack
-from ddl.rl.networks import MemberNetwork
-from ddl.rl.replay import Batch
+from ddl.rl import update_rules
+from ddl.rl.networks import VectorisedQNetwork
+from ddl.rl.replay import TransitionBatch
+from ddl.rl.vectorised_agents import TrainingSettings, VectorisedAgents
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 """Of Adam (Kingma and Ba 2015)."""
@@ -20,7 +20,7 @@ class QLearner:
     outside the values there can be, 0 to `value_scale`: rewards are 0 to 1.
     """
 
-    def __init__(self, stack: Stack, network: MemberNetwork, settings: Settings):
+    def __init__(self, stack: VectorisedAgents, network: VectorisedQNetwork, settings: TrainingSettings):
         self._stack, self._network, self._settings = stack, network, settings
         self.newest = network.initial(stack.seeds).to(stack.device)
         self.target, self.average = self.newest.clone(), self.newest.clone()
@@ -38,7 +38,7 @@ class QLearner:
         self.newest[member] = self.target[member] = self.average[member]
         self._m[member] = 0
 
-    def step(self, batch: Batch, uniforms: Tensor, env_steps: int) -> Tensor:
+    def step(self, batch: TransitionBatch, uniforms: Tensor, env_steps: int) -> Tensor:
         """One update; returns each member's mean distance of Q(s, a) to its target [members], in returns.
 
         `uniforms` [members, items] are for sampling SARSA's next action.
@@ -50,7 +50,7 @@ class QLearner:
         taken = batch.actions.unsqueeze(1)
         output = activations[-1].gather(1, taken).squeeze(1)
         old = network.to_values(output.unsqueeze(1)).squeeze(1)
-        aim = agents.target(batch.rewards, batch.terminated, bootstrap, stack.gamma, old, stack.alpha)
+        aim = update_rules.td_target(batch.rewards, batch.terminated, bootstrap, stack.gamma, old, stack.alpha)
         ceiling = network.value_scale.squeeze(-1)
         aim = torch.minimum(aim.clamp_(min=0), ceiling)
         error = output - network.to_outputs(aim)

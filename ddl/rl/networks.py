@@ -13,10 +13,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ddl.devices import stream
+from ddl.devices import derive_seed
 
 
-class MemberNetwork:
+class VectorisedQNetwork:
     """From observations [members, inputs, items] to action values [members, actions, items], ReLU between layers.
 
     Q = value_scale * (offset + f), where f is what the layers give and starts at 0 (its last layer starts at 0).
@@ -37,7 +37,7 @@ class MemberNetwork:
         """Parameters [members, n], each member's from its own seed: uniform in +-1/sqrt(inputs) a layer, the last one 0."""
         flat = torch.zeros(len(seeds), self.parameters_per_member)
         for member, seed in enumerate(seeds):
-            generator = torch.Generator().manual_seed(stream(seed, "weights", 0))
+            generator = torch.Generator().manual_seed(derive_seed(seed, "weights", 0))
             for index, layer in enumerate(self.layers(flat[member : member + 1])[:-2]):
                 bound = 1 / math.sqrt(self._shapes[index - index % 2][1])
                 layer.uniform_(-bound, bound, generator=generator)

@@ -58,7 +58,7 @@ class Softmax(Policy):
 
 
 @dataclass(frozen=True)
-class Mixed(Policy):
+class MixedPolicy(Policy):
     """A policy for each member of a stack: `first` where `which` [members, 1, 1] is true, else `second`."""
 
     which: Tensor
@@ -93,14 +93,14 @@ def greedy(values: Tensor) -> Tensor:
     return best
 
 
-def of_members(names: Sequence[str], epsilon: EpsilonGreedy, softmax: Softmax, device: torch.device) -> Policy:
+def policy_for_agents(names: Sequence[str], epsilon: EpsilonGreedy, softmax: Softmax, device: torch.device) -> Policy:
     """One policy for the stack whose members' policies have these names, `epsilon_greedy` or `softmax`."""
     if unknown := set(names) - {"epsilon_greedy", "softmax"}:
         raise ValueError(f"policy: {min(unknown)!r} is unknown. Use epsilon_greedy or softmax.")
     soft = [name == "softmax" for name in names]
     if len(set(soft)) == 1:
         return softmax if soft[0] else epsilon
-    return Mixed(torch.tensor(soft, device=device).view(-1, 1, 1), softmax, epsilon)
+    return MixedPolicy(torch.tensor(soft, device=device).view(-1, 1, 1), softmax, epsilon)
 
 
 def _require(name: str, value: "float | Tensor", range_: str, holds) -> None:  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ from torch import Tensor
 from ddl.progress import State
 
 
-class Replay:
+class ReplayBuffer:
     """A ring of transitions for each member, all filled alike.
 
     A transition is one row: observation, next observation, action, reward, terminated. The next observation is the true one,
@@ -25,17 +25,17 @@ class Replay:
         return min(self._written, self._capacity)
 
     def add(self, rows: Tensor) -> None:
-        """`rows` [members, n, width], n at most the capacity; the oldest make room."""
+        """`transition_rows` [members, n, width], n at most the capacity; the oldest make room."""
         at, n = self._written % self._capacity, rows.shape[1]
         head = min(n, self._capacity - at)
         self._rows[:, at : at + head] = rows[:, :head]
         self._rows[:, : n - head] = rows[:, head:]
         self._written += n
 
-    def sample(self, uniforms: Tensor) -> "Batch":
+    def sample(self, uniforms: Tensor) -> "TransitionBatch":
         """A transition for each number in [0, 1) of `uniforms` [members, items], drawn with replacement."""
         indices = (uniforms * len(self)).long() + self._first
-        return Batch(self._rows.flatten(0, 1).index_select(0, indices.flatten()).unflatten(0, indices.shape), self._size)
+        return TransitionBatch(self._rows.flatten(0, 1).index_select(0, indices.flatten()).unflatten(0, indices.shape), self._size)
 
     def state(self) -> State:
         return {"rows": self._rows[:, : len(self)], "written": self._written}
@@ -45,7 +45,7 @@ class Replay:
         self._written = state["written"]
 
 
-class Batch:
+class TransitionBatch:
     """Rows [members, items, width] by their parts."""
 
     def __init__(self, rows: Tensor, observation_size: int):
@@ -63,7 +63,7 @@ def row_width(observation_size: int) -> int:
     return 2 * observation_size + 3
 
 
-def rows(observations: Tensor, next_observations: Tensor, actions: Tensor, terminated: Tensor) -> Tensor:
+def transition_rows(observations: Tensor, next_observations: Tensor, actions: Tensor, terminated: Tensor) -> Tensor:
     """[members, items, width] from [members, observation, items] and [members, items]; the reward is 1 a step."""
     last = torch.stack((actions.float(), torch.ones_like(actions, dtype=torch.float32), terminated.float()), dim=2)
     return torch.cat((observations.transpose(1, 2), next_observations.transpose(1, 2), last), dim=2)

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from ddl.progress import State
-from ddl.rl.environments import CartPole, EnvState
+from ddl.rl.env_runners import private_ray
+from ddl.rl.environments import EnvState, VectorisedCartPole
 from ddl.rl.evaluation import greedy_returns
-from ddl.rl.runners import private_ray
 from ddl.rl.scores import RECENT
-from ddl.rl.training import Step
+from ddl.rl.training import TrainingStep
 
 DQN_EPSILON = (1.0, 0.02, 25_000)
 """From, to, over so many env steps."""
@@ -33,7 +33,7 @@ _MODULE = "default_policy"
 """RLlib's name for the one network there is."""
 
 
-class Peer:
+class RLlibAgent:
     """One RLlib algorithm. Iterating `run` trains it, in steps like those of `training.Training` with one member.
 
     Its numbers depend on RLlib's own random streams: they repeat from the start, but a resumed run, which goes on from the
@@ -41,7 +41,14 @@ class Peer:
     """
 
     def __init__(
-        self, algorithm: str, environment: CartPole, seed: int, env_steps: int, evaluate_every: int, episodes: int, num_env_runners: int
+        self,
+        algorithm: str,
+        environment: VectorisedCartPole,
+        seed: int,
+        env_steps: int,
+        evaluate_every: int,
+        episodes: int,
+        num_env_runners: int,
     ):
         if algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm: {algorithm!r} is unknown. Use {' or '.join(ALGORITHMS)}.")
@@ -58,7 +65,7 @@ class Peer:
         """Of the network that acts, once it is built."""
         return sum(weight.numel() for weight in self._algorithm.get_module().parameters())
 
-    def run(self) -> Iterator[Step]:
+    def run(self) -> Iterator[TrainingStep]:
         with private_ray(max(self._num_env_runners, 1)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its deprecations are not ours to mend
             logging.getLogger("ray").setLevel(logging.ERROR)
@@ -148,13 +155,13 @@ class Peer:
             with torch.no_grad():
                 out = module.forward_inference({"obs": state.physics[:, 0].T.float().contiguous()})
             if "actions" in out:
-                return torch.nn.functional.one_hot(out["actions"], CartPole.actions).T.unsqueeze(0).float()
+                return torch.nn.functional.one_hot(out["actions"], VectorisedCartPole.actions).T.unsqueeze(0).float()
             return out["action_dist_inputs"].T.unsqueeze(0)
 
         return values
 
-    def _step(self, measured: dict[int, dict[str, float]]) -> Step:
-        return Step(self._done, measured, {}, None, self.state)
+    def _step(self, measured: dict[int, dict[str, float]]) -> TrainingStep:
+        return TrainingStep(self._done, measured, {}, None, self.state)
 
     def state(self) -> State:
         known = self._algorithm.learner_group.get_weights()[_MODULE]

@@ -13,7 +13,7 @@ RECENT = 50
 
 
 @dataclass
-class Score:
+class AgentScore:
     """One member's. `best` is the highest mean greedy return so far (0 before any), `best_parameters` [n] the weights that reached it.
 
     `solved`: None, or when: the metrics `train/env_steps_to_solved`, `train/episodes_to_solved` and `time/solved_s`.
@@ -56,7 +56,7 @@ class Score:
         return {name: getattr(self, name) for name in _KEPT} | {"recent": list(self.recent)}
 
     @classmethod
-    def of(cls, state: dict[str, Any]) -> "Score":
+    def of(cls, state: dict[str, Any]) -> "AgentScore":
         kept = {name: state[name] for name in _KEPT}
         return cls(**kept, recent=deque(state["recent"], maxlen=RECENT))
 

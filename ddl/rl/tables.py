@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from ddl.progress import State
-from ddl.rl.agents import target
-from ddl.rl.draws import Draws
-from ddl.rl.environments import CartPole, EnvState
+from ddl.rl.draws import UniformDraws
+from ddl.rl.environments import EnvState, VectorisedCartPole
 from ddl.rl.evaluation import greedy_returns
-from ddl.rl.members import Member, Stack
 from ddl.rl.policies import choose
-from ddl.rl.scores import Score
-from ddl.rl.training import Clock, Step
+from ddl.rl.scores import AgentScore
+from ddl.rl.training import Clock, TrainingStep
+from ddl.rl.update_rules import td_target
+from ddl.rl.vectorised_agents import AgentSettings, VectorisedAgents
 
 EDGES = (
     (-0.8, 0.8),
@@ -47,22 +47,22 @@ class TableTraining:
     """
 
     def __init__(
-        self, members: Sequence[Member], environment: CartPole, envs: int, env_steps: int, evaluate_every: int, episodes: int,
+        self, members: Sequence[AgentSettings], environment: VectorisedCartPole, envs: int, env_steps: int, evaluate_every: int, episodes: int,
         alpha_end: float, optimistic: bool, device: torch.device,
     ):  # fmt: skip
         """`alpha` falls linearly to the share `alpha_end` of itself; `optimistic` tables start at 1 / (1 - gamma), others at 0."""
-        self.stack, self.environment = Stack(members, device), environment
+        self.stack, self.environment = VectorisedAgents(members, device), environment
         self._envs, self._total, self._every, self._episodes, self._alpha_end = envs, env_steps, evaluate_every, episodes, alpha_end
         start = self.stack.value_scale if optimistic else torch.zeros_like(self.stack.value_scale)
         self.table = start.expand(-1, BOXES, environment.actions).clone()
-        self.scores = [Score(table.clone()) for table in self.table]
-        self._draws = Draws(self.stack.seeds, "table", envs * (1 + environment.start_numbers), device)
-        begin = Draws(self.stack.seeds, "first episodes", envs * environment.start_numbers, device)
+        self.scores = [AgentScore(table.clone()) for table in self.table]
+        self._draws = UniformDraws(self.stack.seeds, "table", envs * (1 + environment.start_numbers), device)
+        begin = UniformDraws(self.stack.seeds, "first episodes", envs * environment.start_numbers, device)
         self._env_state = environment.start(begin.at(0))
         self._env_steps, self._clock = 0, Clock()
         self._actions = torch.zeros_like(self._env_state.steps)
 
-    def run(self) -> Iterator[Step]:
+    def run(self) -> Iterator[TrainingStep]:
         if self._env_steps == 0:
             self._actions = self._choose(self._values(self.table, self._env_state))
             yield from self._hand_over(None, self._evaluate())
@@ -71,9 +71,9 @@ class TableTraining:
             due = self._env_steps % self._every < self._envs or self._env_steps >= self._total
             yield from self._hand_over(error, self._evaluate() if due else {})
 
-    def _hand_over(self, error: Tensor | None, measured: dict[int, dict[str, float]]) -> Iterator[Step]:
+    def _hand_over(self, error: Tensor | None, measured: dict[int, dict[str, float]]) -> Iterator[TrainingStep]:
         self._clock.pause()
-        yield Step(self._env_steps, measured, {}, error, self.state)
+        yield TrainingStep(self._env_steps, measured, {}, error, self.state)
         self._clock.go_on()
 
     @staticmethod
@@ -98,7 +98,7 @@ class TableTraining:
         chances = stack.policy.probabilities(following, self._env_steps)
         bootstrap = stack.agent.bootstrap(following, chances, drawn[:, : self._envs])
         alpha = stack.alpha * (1 - (1 - self._alpha_end) * self._env_steps / self._total)
-        change = target(torch.ones_like(old), terminated.float(), bootstrap, stack.gamma, old, alpha) - old
+        change = td_target(torch.ones_like(old), terminated.float(), bootstrap, stack.gamma, old, alpha) - old
         mean = torch.zeros_like(self.table.flatten(1)).scatter_reduce(1, cells, change, "mean", include_self=False)
         self.table += mean.view_as(self.table)
         over = terminated | truncated
@@ -152,4 +152,4 @@ class TableTraining:
         self._env_steps, self._clock = state["env_steps"], Clock(state["seconds"])
         self.table, self._actions = state["table"].to(device), state["actions"].to(device)
         self._env_state = EnvState(state["physics"].to(device), state["episode_steps"].to(device))
-        self.scores = [Score.of(score) for score in state["scores"]]
+        self.scores = [AgentScore.of(score) for score in state["scores"]]

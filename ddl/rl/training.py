@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from ddl.progress import State
-from ddl.rl.draws import Draws
-from ddl.rl.environments import EnvState, find
+from ddl.rl.draws import UniformDraws
+from ddl.rl.env_runners import EnvRunners, make_env_runners, network_of
+from ddl.rl.environments import EnvState, find_environment
 from ddl.rl.evaluation import greedy_returns
 from ddl.rl.learner import QLearner
-from ddl.rl.members import Member, Settings, Stack
-from ddl.rl.replay import Replay
-from ddl.rl.runners import Runners, network_of, runners
-from ddl.rl.scores import Score
+from ddl.rl.replay import ReplayBuffer
+from ddl.rl.scores import AgentScore
+from ddl.rl.vectorised_agents import AgentSettings, TrainingSettings, VectorisedAgents
 
 LOOK_EVERY = 100
 """Updates between looks for members that are not a number any more."""
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """A rollout and its updates are done. `env_steps` is each member's count.
 
     `measured` maps a member's index to its metrics, and is empty between evaluations; `diverged` maps the index of every
@@ -54,27 +54,27 @@ class Clock:
         self._began = time.perf_counter()
 
 
-class Training:
+class VectorisedTraining:
     """A stack of agents on the way. Iterating trains; afterwards, or any time, `best` gives each member's best weights."""
 
-    def __init__(self, members: Sequence[Member], settings: Settings, device: torch.device, stop_when_solved: bool = False):
+    def __init__(self, members: Sequence[AgentSettings], settings: TrainingSettings, device: torch.device, stop_when_solved: bool = False):
         """`stop_when_solved`: end as soon as every member that has not diverged has solved the environment."""
-        self.stack, self.settings = Stack(members, device), settings
-        self.environment = find(settings.environment)
+        self.stack, self.settings = VectorisedAgents(members, device), settings
+        self.environment = find_environment(settings.environment)
         self.network = network_of(self.stack, settings)
         self.learner = QLearner(self.stack, self.network, settings)
-        self.scores = [Score(parameters.clone()) for parameters in self.learner.average]
-        self._replay = Replay(len(members), settings.replay_size, self.environment.observation_size, device)
-        self._draws = Draws(self.stack.seeds, "replay", 2 * settings.batch_size, device)
+        self.scores = [AgentScore(parameters.clone()) for parameters in self.learner.average]
+        self._replay = ReplayBuffer(len(members), settings.replay_size, self.environment.observation_size, device)
+        self._draws = UniformDraws(self.stack.seeds, "replay", 2 * settings.batch_size, device)
         self._stop_when_solved = stop_when_solved
         self._env_steps = 0
         self._clock = Clock()
         self._env_state: EnvState | None = None
 
-    def run(self) -> Iterator[Step]:
+    def run(self) -> Iterator[TrainingStep]:
         """Train from wherever it stands to the last env step, yielding after every rollout; before the first too, if fresh."""
         settings = self.settings
-        with runners(self.stack, settings) as sampling:
+        with make_env_runners(self.stack, settings) as sampling:
             if self._env_state is None:
                 self._env_state = sampling.start()
                 yield from self._hand_over(None, self._evaluate())
@@ -83,17 +83,17 @@ class Training:
                 due = self._env_steps % settings.evaluate_every < settings.rollout or self._env_steps >= settings.env_steps
                 yield from self._hand_over(td_error, self._evaluate(td_error) if due else {})
 
-    def _hand_over(self, td_error: Tensor | None, measured: dict[int, dict[str, float]]) -> Iterator[Step]:
+    def _hand_over(self, td_error: Tensor | None, measured: dict[int, dict[str, float]]) -> Iterator[TrainingStep]:
         diverged = {index: score.diverged for index, score in enumerate(self.scores) if score.diverged}
         self._clock.pause()
-        yield Step(self._env_steps, measured, diverged, td_error, self.state)
+        yield TrainingStep(self._env_steps, measured, diverged, td_error, self.state)
         self._clock.go_on()
 
     def _finished(self) -> bool:
         running = [score for score in self.scores if not score.diverged]
         return not running or (self._stop_when_solved and all(score.solved for score in running))
 
-    def _rollout(self, sampling: Runners) -> Tensor | None:
+    def _rollout(self, sampling: EnvRunners) -> Tensor | None:
         """Step the environments, then learn; each member's distance to its target where something was learnt."""
         settings, learner = self.settings, self.learner
         assert self._env_state is not None
@@ -184,4 +184,4 @@ class Training:
         self._replay.load(state["replay"])
         device = self.stack.device
         self._env_state = EnvState(state["physics"].to(device), state["episode_steps"].to(device))
-        self.scores = [Score.of(score) for score in state["scores"]]
+        self.scores = [AgentScore.of(score) for score in state["scores"]]

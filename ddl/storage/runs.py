@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Self
 
-from ddl.storage.place import Place, Unreachable
+from ddl.storage.remote_folder import RemoteFolder, Unreachable
 from ddl.storage.trials import SHOWN
 
 PUSH_EVERY_S = 30.0
@@ -41,7 +41,7 @@ class RunStore:
     """
 
     def __init__(self, local: Path, url: str):
-        self._local, self._place = local, Place(url.rstrip("/"))
+        self._local, self._place = local, RemoteFolder(url.rstrip("/"))
         self._owner = uuid.uuid4().hex
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="storage", daemon=True)

@@ -10,7 +10,7 @@ from typing import Self
 
 from ddl import checkpoints
 from ddl.progress import State
-from ddl.storage.place import Place, Unreachable
+from ddl.storage.remote_folder import RemoteFolder, Unreachable
 
 FINAL_S = 60.0
 """How long a trial that has ended waits for its last copy."""
@@ -31,7 +31,7 @@ class TrialStore:
     def __init__(self, local: Path, identity: str, url: str):
         """`local` and `url` are the trial's own folders; `identity` is its id. An empty URL: there is none."""
         self._local, self._identity = local, identity
-        self._place = Place(url) if url else None
+        self._place = RemoteFolder(url) if url else None
         self._wanted, self._ended = threading.Event(), threading.Event()
         self._copied, self._error = "", ""
         self._thread = threading.Thread(target=self._follow, name="storage", daemon=True)

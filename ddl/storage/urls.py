@@ -14,7 +14,7 @@ def is_url(text: str) -> bool:
     return "://" in text
 
 
-def problem(url: str) -> str:
+def url_problem(url: str) -> str:
     """What is wrong with a URL as a place for runs, and how to mend it; empty where nothing is. Asks nobody."""
     parts = urlsplit(url)
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
@@ -27,15 +27,15 @@ def problem(url: str) -> str:
     return ""
 
 
-def folder(url: str) -> Path:
+def local_folder(url: str) -> Path:
     """The local folder in which the runs kept at `url` are made."""
-    return store.folder("runs") / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:12]
+    return store.cache_folder("runs") / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:12]
 
 
 def local_run(url: str) -> Path:
     """The local folder of the one run at `url`."""
     base, sweep, stamp = url.rstrip("/").rsplit("/", 2)
-    return folder(base) / sweep / stamp
+    return local_folder(base) / sweep / stamp
 
 
 def filesystem(url: str) -> tuple[Any, str]:

@@ -12,8 +12,9 @@ from typing import Protocol, Self
 import psutil
 import torch
 
-from ddl.precision import Probe
-from ddl.sweeps.worker import Assignment, Report, device_of, probe_trial, run_trial
+from ddl.precision import TimingProbe
+from ddl.sweeps.worker import Assignment, device_of, run_trial, time_trial
+from ddl.trial_report import TrialReport
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class Executor(Protocol):
 
     def capacity(self) -> Capacity: ...
 
-    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[Probe]]:
+    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[TimingProbe]]:
         """`worker.probe_trial` of each, all at once where there is room, so that they are timed under a sweep's load."""
         ...
 
-    def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[Report]:
+    def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[TrialReport]:
         """Run all, at most `concurrent` at a time (None: as many as there is room for); each report is taken to be recorded when
         the next is asked for.
 
@@ -76,9 +77,9 @@ class InlineExecutor:
         here = local_capacity()
         return Capacity(1, here.cpus, min(here.gpus, 1), here.cpus, min(here.gpus, 1))
 
-    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[Probe]]:
-        return [probe_trial(assignment, precisions) for assignment in assignments]
+    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[TimingProbe]]:
+        return [time_trial(assignment, precisions) for assignment in assignments]
 
-    def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[Report]:
+    def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[TrialReport]:
         for assignment in assignments:
             yield from run_trial(assignment, device_of(assignment))

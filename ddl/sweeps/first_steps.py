@@ -12,8 +12,8 @@ from ddl.progress import Progress
 STEPS = 20
 """Each waits for the device once, so not more."""
 
-FACT = "first_steps"
-"""The name in a trial's facts."""
+METADATA_KEY = "first_steps"
+"""The name in a trial's metadata."""
 
 
 class FirstSteps:
@@ -38,12 +38,12 @@ class FirstSteps:
         self._left = 0 if progress.step >= progress.total_steps else self._left - 1
         if self._left:
             return {}
-        self._state = digest(progress.state())
+        self._state = state_digest(progress.state())
         return self.so_far()
 
     def so_far(self) -> dict[str, Any]:
         """The fact with what was taken, which for a trial that ended within its first steps is all there is."""
-        return {FACT: {"steps": self._steps, "losses": self._losses, "state": self._state, "threads": torch.get_num_threads()}}
+        return {METADATA_KEY: {"steps": self._steps, "losses": self._losses, "state": self._state, "threads": torch.get_num_threads()}}
 
     @property
     def unfinished(self) -> bool:
@@ -51,7 +51,7 @@ class FirstSteps:
         return bool(self._steps) and self._left > 0
 
 
-def digest(state: Mapping[str, Any]) -> str:
+def state_digest(state: Mapping[str, Any]) -> str:
     """The sha256 of a state's tensors: weights, an optimiser's moments. Its plain numbers may be a clock's, so they are left out."""
     found = hashlib.sha256()
     for name, tensor in _tensors(state, ""):

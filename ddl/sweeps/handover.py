@@ -4,7 +4,8 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 
-from ddl.sweeps.worker import Assignment, Report
+from ddl.sweeps.worker import Assignment
+from ddl.trial_report import TrialReport
 
 
 class Handover:
@@ -18,7 +19,7 @@ class Handover:
     def __init__(self, assignments: Iterable[Assignment]) -> None:
         self._assignments = iter(assignments)
         self._taken: queue.Queue[Assignment | None] = queue.Queue()
-        self._reports: queue.Queue[Report | _Wanted | None] = queue.Queue()
+        self._reports: queue.Queue[TrialReport | _Wanted | None] = queue.Queue()
         self._stopped = threading.Event()
         self._error: BaseException | None = None
 
@@ -26,7 +27,7 @@ class Handover:
     def stopped(self) -> bool:
         return self._stopped.is_set()
 
-    def give(self, report: Report) -> None:
+    def give(self, report: TrialReport) -> None:
         if not self.stopped:
             self._reports.put(report)
             self._reports.join()
@@ -50,7 +51,7 @@ class Handover:
             self._reports.get()
             self._reports.task_done()
 
-    def __iter__(self) -> Iterator[Report]:
+    def __iter__(self) -> Iterator[TrialReport]:
         while (came := self._reports.get()) is not None:
             try:
                 if isinstance(came, _Wanted):

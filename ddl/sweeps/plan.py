@@ -10,7 +10,7 @@ from typing import Any
 
 from ddl import checkpoints
 from ddl.devices import Strategy
-from ddl.precision import Probe
+from ddl.precision import TimingProbe
 from ddl.schema import Launch
 from ddl.sweeps.executors import Capacity, Executor
 from ddl.sweeps.space import Trial
@@ -29,7 +29,7 @@ BYTES_PER_PARAMETER = 12
 
 
 @dataclass(frozen=True)
-class Share:
+class Allocation:
     """What one trial gets (`cpus` and `gpus` for each of its `num_workers`), and how many trials run at once.
 
     From `min_workers` to `num_workers`, as many as there is room for when it starts or starts again.
@@ -63,10 +63,10 @@ class Plan:
     """`eta_s`: seconds from the first trial's start to the last one's end. `probes`: by configuration, in the chosen precision;
     `mean_s` is a trial's mean over them."""
 
-    share: Share
+    allocation: Allocation
     capacity: Capacity
     precision: str
-    probes: Mapping[str, Probe]
+    probes: Mapping[str, TimingProbe]
     mean_s: float
     eta_s: float
     disk_bytes: int
@@ -82,12 +82,12 @@ class Plan:
         return {
             "executor": executor,
             "trials": trials,
-            "concurrent": self.share.concurrent,
-            "num_workers": self.share.num_workers,
-            "min_workers": self.share.min_workers,
-            "strategy": self.share.strategy,
-            "cpus_per_trial": self.share.cpus,
-            "gpus_per_trial": self.share.gpus,
+            "concurrent": self.allocation.concurrent,
+            "num_workers": self.allocation.num_workers,
+            "min_workers": self.allocation.min_workers,
+            "strategy": self.allocation.strategy,
+            "cpus_per_trial": self.allocation.cpus,
+            "gpus_per_trial": self.allocation.gpus,
             "nodes": self.capacity.nodes,
             "cpus": self.capacity.cpus,
             "gpus": self.capacity.gpus,
@@ -107,9 +107,9 @@ class Plan:
         }
 
 
-def recorded(plan: Mapping[str, Any]) -> Share:
+def recorded_allocation(plan: Mapping[str, Any]) -> Allocation:
     """The share of a plan that the ledger kept (`Plan.record`)."""
-    return Share(
+    return Allocation(
         plan["num_workers"],
         plan["cpus_per_trial"],
         plan["gpus_per_trial"],
@@ -119,8 +119,8 @@ def recorded(plan: Mapping[str, Any]) -> Share:
     )
 
 
-def share(launch: Launch, capacity: Capacity, trials: int, inline: bool, problems: list[str]) -> Share:
-    """Each trial's part of `capacity`. A request that no node can ever fulfil goes into `problems`: Ray would wait for ever."""
+def allocate(launch: Launch, capacity: Capacity, trials: int, inline: bool, problems: list[str]) -> Allocation:
+    """Each trial's allocation of `capacity`. A request that no node can ever fulfil goes into `problems`: Ray would wait for ever."""
     asked = launch.resources
     fewest, most = asked.workers if not inline else (1, 1)
     check_inline(launch, inline, problems)
@@ -143,7 +143,7 @@ def share(launch: Launch, capacity: Capacity, trials: int, inline: bool, problem
     elif (room := _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus)) < fewest:
         problems.append(f"resources: {fewest} workers with {cpus} CPU cores each, but there is room for {room}. Ask for less.")
     concurrent = max(1, min(side_by_side, _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus) // workers))
-    return Share(most, cpus, gpus, concurrent, fewest, asked.strategy)
+    return Allocation(most, cpus, gpus, concurrent, fewest, asked.strategy)
 
 
 def check_inline(launch: Launch, inline: bool, problems: list[str]) -> None:
@@ -163,18 +163,18 @@ def _room(total: int, node: int, nodes: int, each: float) -> int:
     return min(total // int(each), nodes * (node // int(each)))
 
 
-def make(
+def make_plan(
     timed: Sequence[Trial],
     trials: Sequence[Trial],
-    to_draw: int,
-    part: Share,
+    to_sample: int,
+    allocation: Allocation,
     executor: Executor,
     precision: str | None,
     out: Path,
     checkpoint_every_s: float,
 ) -> Plan:
     """Probe and reckon. `precision`: settled before (a resumed run), or None to settle it here. Configurations of `timed` are timed:
-    those of `trials`, and examples of the `to_draw` further ones that will come from a search.
+    those of `trials`, and examples of the `to_sample` further ones that will come from a search.
 
     All configurations of a sweep get one precision: the fastest that agreed with fp32 in every configuration it was tried
     in, so that none is compared in a format of its own. Probes run as many at a time as trials will.
@@ -183,65 +183,65 @@ def make(
     for trial in timed:
         first.setdefault(trial.configuration, trial)
     waiting = list(first.values())[:MAX_PROBED]
-    probes: dict[str, Probe] = {}
+    probes: dict[str, TimingProbe] = {}
     while waiting:
-        now, waiting = waiting[: part.concurrent], waiting[part.concurrent :]
+        now, waiting = waiting[: allocation.concurrent], waiting[allocation.concurrent :]
         # A half-empty machine is faster than the sweep will be.
-        padded = [now[index % len(now)] for index in range(part.concurrent)][:MAX_PROBED]
-        assignments = [part.assignment(trial, out, checkpoint_every_s) for trial in padded]
+        padded = [now[index % len(now)] for index in range(allocation.concurrent)][:MAX_PROBED]
+        assignments = [allocation.assignment(trial, out, checkpoint_every_s) for trial in padded]
         found = executor.probe(assignments, None if precision is None else [precision])
         precision = precision or _fastest(found)
         for trial, tried in zip(now, found, strict=False):
             if tried:
                 probes[trial.configuration] = next((probe for probe in tried if probe.precision == precision), tried[0])
     mean = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1)
-    seconds = [probes[t.configuration].trial_s if t.configuration in probes else mean for t in trials] + [mean] * to_draw
+    seconds = [probes[t.configuration].trial_s if t.configuration in probes else mean for t in trials] + [mean] * to_sample
     return Plan(
-        share=part,
+        allocation=allocation,
         capacity=executor.capacity(),
         precision=precision or "",
         probes=probes,
         mean_s=mean,
-        eta_s=makespan(seconds, part.concurrent) if probes else math.nan,
-        disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_draw * max(map(_bytes, probes.values()), default=0),
+        eta_s=makespan(seconds, allocation.concurrent) if probes else math.nan,
+        disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_sample * max(map(_bytes, probes.values()), default=0),
         free_bytes=shutil.disk_usage(out).free,
     )
 
 
-def settle(
+def choose_plan(
     timed: Sequence[Trial],
     trials: Sequence[Trial],
-    to_draw: int,
-    part: Share,
+    to_sample: int,
+    allocation: Allocation,
     executor: Executor,
     launch: Launch,
     precision: str | None,
     out: Path,
 ) -> Plan:
-    """`make`, and once more with several trials on each GPU where their memory allows it: the faster of the two by the clock.
+    """`make_plan`, and once more with several trials on each GPU where their memory allows it: the faster of the two by the clock.
 
     A share of a GPU is bookkeeping, which nothing enforces, so the memory that a probe saw decides how many fit, and the probe
     of them together has to bear it out.
     """
-    alone = make(timed, trials, to_draw, part, executor, precision, out, launch.checkpoint_every_s)
-    if (closer := sharing(alone, launch, len(trials) + to_draw)) is None:
+    alone = make_plan(timed, trials, to_sample, allocation, executor, precision, out, launch.checkpoint_every_s)
+    if (closer := gpu_sharing_allocation(alone, launch, len(trials) + to_sample)) is None:
         return alone
-    together = make(timed, trials, to_draw, closer, executor, alone.precision, out, launch.checkpoint_every_s)
-    fits = all(probe.memory_share <= (1 - MEMORY_SPARE) * closer.gpus for probe in together.probes.values())
+    together = make_plan(timed, trials, to_sample, closer, executor, alone.precision, out, launch.checkpoint_every_s)
+    fits = all(probe.memory_fraction <= (1 - MEMORY_SPARE) * closer.gpus for probe in together.probes.values())
     return together if fits and len(together.probes) == len(alone.probes) and together.eta_s < alone.eta_s else alone
 
 
-def sharing(plan: Plan, launch: Launch, trials: int) -> Share | None:
+def gpu_sharing_allocation(plan: Plan, launch: Launch, trials: int) -> Allocation | None:
     """The share with which as many trials lie on a GPU as its memory and the cores bear; None where that is one, or was not left open."""
-    most = max((probe.memory_share for probe in plan.probes.values()), default=0.0)
-    if launch.resources.gpus != "auto" or plan.share.gpus != 1 or plan.share.num_workers > 1 or not most:
+    most = max((probe.memory_fraction for probe in plan.probes.values()), default=0.0)
+    if launch.resources.gpus != "auto" or plan.allocation.gpus != 1 or plan.allocation.num_workers > 1 or not most:
         return None
     capacity = plan.capacity
     together = min(int((1 - MEMORY_SPARE) / most), MAX_ON_A_GPU, capacity.cpus // capacity.gpus, math.ceil(trials / capacity.gpus))
     if together < 2:
         return None
     gpus = math.floor(10_000 / together) / 10_000  # Ray counts in ten-thousandths
-    return share(replace(launch, resources=replace(launch.resources, gpus=gpus)), capacity, trials, False, [])
+    return allocate(replace(launch, resources=replace(launch.resources, gpus=gpus)), capacity, trials, False, [])
 
 
 def makespan(seconds: Sequence[float], concurrent: int) -> float:
@@ -252,7 +252,7 @@ def makespan(seconds: Sequence[float], concurrent: int) -> float:
     return max(ends)
 
 
-def _fastest(found: Sequence[Sequence[Probe]]) -> str:
+def _fastest(found: Sequence[Sequence[TimingProbe]]) -> str:
     """fp32 stands first among what was tried and always agrees with itself; "" only where nothing could be tried."""
     total: dict[str, float] = {}
     found = [tried for tried in found if tried]
@@ -263,5 +263,5 @@ def _fastest(found: Sequence[Sequence[Probe]]) -> str:
     return min(total, key=lambda name: total[name], default="")
 
 
-def _bytes(probe: Probe | None) -> int:
-    return 0 if probe is None else probe.facts.get("parameters", 0) * BYTES_PER_PARAMETER * checkpoints.KEEP
+def _bytes(probe: TimingProbe | None) -> int:
+    return 0 if probe is None else probe.metadata.get("parameters", 0) * BYTES_PER_PARAMETER * checkpoints.KEEP

@@ -17,7 +17,7 @@ LOOK_EVERY_S = 3.0
 
 
 @contextmanager
-def notice() -> Iterator[Callable[[], bool]]:
+def preemption_notice() -> Iterator[Callable[[], bool]]:
     """A function that says whether SIGTERM came, or the node is drained, since this began. In a Ray worker, from any thread.
 
     A trial runs in a thread of its own there, and Python lets the main thread alone set a handler: faulthandler's is the one that

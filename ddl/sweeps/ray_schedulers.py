@@ -18,7 +18,7 @@ CHANGED = "changed"
 """Where a trial's configuration for Ray holds what population based training changes."""
 
 
-def build(
+def make_scheduler(
     launch: Launch, metric: Metric, population: Mapping[str, Any], history: Mapping[str, Sequence[tuple[float, float]]]
 ) -> TrialScheduler | None:
     """The scheduler a sweep asks for; None where every trial runs to its end as it began.
@@ -43,10 +43,10 @@ def build(
             # A trial that is paused for want of others to compare it with would lose what it has done since its checkpoint.
             scheduler = _Median(time_attr=PERCENT, metric=metric.name, mode=metric.mode, grace_period=grace, min_time_slice=math.inf)
     for trial_id, measured in history.items():
-        trial: Any = _Past(trial_id)
+        trial: Any = _EndedTrial(trial_id)
         scheduler.on_trial_add(None, trial)
         for percent, value in measured:
-            scheduler.on_trial_result(_Nobody(), trial, {PERCENT: percent, metric.name: value})
+            scheduler.on_trial_result(_EmptyController(), trial, {PERCENT: percent, metric.name: value})
     return scheduler
 
 
@@ -81,7 +81,7 @@ def _domain(axis: Mapping[str, Any]) -> Any:
 
 
 @dataclass(frozen=True)
-class _Past:
+class _EndedTrial:
     """An ended trial, as far as schedulers look at one."""
 
     trial_id: str
@@ -94,7 +94,7 @@ class _Population(PopulationBasedTraining):
         return {**trial.config, CHANGED: new[CHANGED]}, operations
 
 
-class _Nobody:
+class _EmptyController:
     """A controller without live trials."""
 
     def get_live_trials(self) -> list[TuneTrial]:

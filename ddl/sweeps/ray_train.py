@@ -13,7 +13,8 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from ddl.devices import Device
 from ddl.sweeps import ray_preemption
-from ddl.sweeps.worker import Assignment, Report, run_trial
+from ddl.sweeps.worker import Assignment, run_trial
+from ddl.trial_report import TrialReport
 
 
 @ray.remote(num_cpus=0)
@@ -21,14 +22,14 @@ class _Mailbox:
     """Reports on their way from the first worker to the trial's process. `give` returns when the report was dealt with."""
 
     def __init__(self) -> None:
-        self._reports: asyncio.Queue[Report | None] = asyncio.Queue()
+        self._reports: asyncio.Queue[TrialReport | None] = asyncio.Queue()
         self._taken = False
 
-    async def give(self, report: Report | None) -> None:
+    async def give(self, report: TrialReport | None) -> None:
         await self._reports.put(report)
         await self._reports.join()
 
-    async def take(self) -> Report | None:
+    async def take(self) -> TrialReport | None:
         """The next report; asking for it says that the one before is dealt with."""
         if self._taken:
             self._reports.task_done()
@@ -36,7 +37,7 @@ class _Mailbox:
         return await self._reports.get()
 
 
-def run_together(assignment: Assignment) -> Iterator[Report]:
+def run_together(assignment: Assignment) -> Iterator[TrialReport]:
     """`worker.run_trial` in `num_workers` processes: NCCL between GPUs, gloo between CPUs. Yields the first one's reports.
 
     Raises what ended the workers where that was not the trial's own doing, so that Tune starts the trial again.
@@ -83,7 +84,7 @@ def _work(config: dict[str, Any]) -> None:
     torch.set_num_threads(assignment.cpus)
     context = ray.train.get_context()
     device = Device(get_device(), context.get_world_rank(), context.get_world_size(), assignment.strategy)
-    with ray_preemption.notice() as leaving:
+    with ray_preemption.preemption_notice() as leaving:
         for report in run_trial(assignment, device, leaving):
             if device.rank == 0:
                 ray.get(config["mailbox"].give.remote(report))

@@ -23,13 +23,14 @@ from ray.tune.search import Searcher
 
 from ddl import checkpoints, ray_private
 from ddl.config import ConfigError
-from ddl.precision import Probe
+from ddl.precision import TimingProbe
 from ddl.sweeps import RAY_SETTINGS, ray_preemption
 from ddl.sweeps.executors import Capacity, local_capacity
 from ddl.sweeps.handover import Handover
 from ddl.sweeps.ray_schedulers import CHANGED, PERCENT
 from ddl.sweeps.ray_train import run_together
-from ddl.sweeps.worker import Assignment, Report, device_of, probe_trial, run_trial
+from ddl.sweeps.worker import Assignment, device_of, run_trial, time_trial
+from ddl.trial_report import TrialReport
 
 LEADER = "trial_leader"
 """What the process holds that waits for a trial's workers: it must hold something, and must not hold what they need."""
@@ -76,10 +77,10 @@ class RayExecutor:
         cpus, gpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU"))
         return Capacity(len(nodes), sum(cpus), sum(gpus), max(cpus, default=0), max(gpus, default=0))
 
-    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[Probe]]:
-        remote = ray.remote(max_retries=0)(probe_trial)
+    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[TimingProbe]]:
+        remote = ray.remote(max_retries=0)(time_trial)
         pending = [remote.options(num_cpus=a.cpus, num_gpus=a.gpus).remote(a, precisions) for a in assignments]
-        found: list[list[Probe]] = []
+        found: list[list[TimingProbe]] = []
         for reference in pending:
             try:
                 found.append(ray.get(reference))
@@ -87,7 +88,7 @@ class RayExecutor:
                 found.append([])  # as for a trial that raises
         return found
 
-    def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[Report]:
+    def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[TrialReport]:
         whole = isinstance(self._scheduler, PopulationBasedTraining)
         population = {assignment.trial_id: assignment for assignment in assignments} if whole else {}
         handover = Handover(assignments)
@@ -120,7 +121,7 @@ class RayExecutor:
             param_space=members if population else {},
             tune_config=tune.TuneConfig(
                 scheduler=self._scheduler,
-                search_alg=None if population else _Next(handover),
+                search_alg=None if population else _NextTrial(handover),
                 num_samples=1 if population else -1,  # as many as there are
                 max_concurrent_trials=concurrent,
                 reuse_actors=True,
@@ -131,8 +132,8 @@ class RayExecutor:
                 name="tune",
                 storage_path=str(self._scratch),
                 failure_config=tune.FailureConfig(max_failures=self._retries),
-                callbacks=[_HandOver(handover)],
-                stop=_WhenAsked(handover),
+                callbacks=[_ReportCallback(handover)],
+                stop=_StopOnRequest(handover),
                 verbose=0,
             ),
         )
@@ -174,7 +175,7 @@ def _place(module: ModuleType) -> str:
     return next(iter(module.__path__)) if hasattr(module, "__path__") else str(module.__file__)
 
 
-class _Next(Searcher):
+class _NextTrial(Searcher):
     """Gives Tune the next trial when it asks for one: few wait in Tune, however many a sweep has."""
 
     def __init__(self, handover: Handover) -> None:
@@ -203,7 +204,7 @@ class _Next(Searcher):
         pass
 
 
-class _HandOver(tune.Callback):
+class _ReportCallback(tune.Callback):
     """Tune's events as reports."""
 
     def __init__(self, handover: Handover) -> None:
@@ -233,11 +234,11 @@ class _HandOver(tune.Callback):
         """Only for trials that have not said themselves how they ended; what they had used by then is in their last report."""
         if _name(trial) not in self._ended:
             self._ended.add(_name(trial))
-            last = (trial.last_result or {}).get("report") or Report(_name(trial), "ended")
+            last = (trial.last_result or {}).get("report") or TrialReport(_name(trial), "ended")
             self._handover.give(replace(last, kind="ended", status=status, reason=reason, metrics=last.usage))
 
 
-class _WhenAsked(tune.Stopper):
+class _StopOnRequest(tune.Stopper):
     def __init__(self, handover: Handover) -> None:
         self._handover = handover
 
@@ -265,11 +266,11 @@ def _train(config: dict[str, Any], population: Mapping[str, Assignment]) -> None
     if assignment.num_workers > 1:
         _report(assignment, run_together(assignment))
         return
-    with ray_preemption.notice() as leaving:
+    with ray_preemption.preemption_notice() as leaving:
         _report(assignment, run_trial(assignment, device_of(assignment), leaving))
 
 
-def _report(assignment: Assignment, reports: Iterator[Report]) -> None:
+def _report(assignment: Assignment, reports: Iterator[TrialReport]) -> None:
     for report in reports:
         seen = report.metrics if report.kind == "stored" or not assignment.store_measured else {}
         # Metrics stand at the top level too, where schedulers look for them: never one that is no number.

@@ -23,7 +23,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @dataclass
-class _Draw:
+class _SampledPoint:
     """A point of the space under way: Optuna's trial, and the value of each seed's trial, None until it ends."""
 
     asked: optuna.Trial
@@ -31,7 +31,7 @@ class _Draw:
     waiting: set[str] = field(default_factory=set)
 
 
-class Tpe:
+class TpeSearch:
     """The tree-structured Parzen estimator (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011), by Optuna.
 
     Each draw is one configuration, trained with every seed of the sweep; its value is the mean over its seeds of the best that
@@ -47,7 +47,7 @@ class Tpe:
         sampler = optuna.samplers.TPESampler(seed=_seed(settings), n_startup_trials=max(5, settings["samples"] // 5))
         direction = StudyDirection.MAXIMIZE if settings["mode"] == "max" else StudyDirection.MINIMIZE
         self._study = optuna.create_study(direction=direction, sampler=sampler)
-        self._draws: list[_Draw] = []
+        self._draws: list[_SampledPoint] = []
         self._drawn: set[str] = set()
         self._exhausted = False
 
@@ -119,7 +119,7 @@ class Tpe:
             drawn = {key: _value(self._settings["axes"][key], asked.params[key]) for key in self._axes}
             seeds = range(self._settings["first_seed"], self._settings["first_seed"] + self._settings["seeds"])
             number, base = len(self._draws) + 1, self._settings["base"]
-            found = [space.drawn(self._class, base, drawn, number, seed, position + place) for place, seed in enumerate(seeds)]
+            found = [space.sampled_trial(self._class, base, drawn, number, seed, position + place) for place, seed in enumerate(seeds)]
             if found[0].trial_id in self._drawn:
                 self._study.tell(asked, state=TrialState.FAIL)
                 repeats += 1
@@ -132,14 +132,14 @@ class Tpe:
 
     def examples(self) -> list[Trial]:
         """Trials at both ends of all axes at once, to be timed before anything is drawn."""
-        ends = [space.ends(axis) for axis in self._settings["axes"].values()]
+        ends = [space.axis_ends(axis) for axis in self._settings["axes"].values()]
         points = [dict(zip(self._axes, [end[place] for end in ends], strict=True)) for place in (0, -1)]
         seed = self._settings["first_seed"]
-        return [space.drawn(self._class, self._settings["base"], point, place, seed, 0) for place, point in enumerate(points)]
+        return [space.sampled_trial(self._class, self._settings["base"], point, place, seed, 0) for place, point in enumerate(points)]
 
     def _begin(self, asked: optuna.Trial, trial_ids: Sequence[str]) -> None:
         self._drawn.update(trial_ids)
-        self._draws.append(_Draw(asked, dict.fromkeys(trial_ids), set(trial_ids)))
+        self._draws.append(_SampledPoint(asked, dict.fromkeys(trial_ids), set(trial_ids)))
 
     def ended(self, trial_id: str, value: float | None) -> None:
         """A trial has ended with `value` as its best measurement; None where it diverged or failed."""

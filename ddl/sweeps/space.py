@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ddl.config import build
+from ddl.config import construct
 from ddl.schema import Sweep, label
 from ddl.tasks.task import Task
 
@@ -37,7 +37,7 @@ class Trial:
         return {item.name: getattr(self.task, item.name) for item in fields(self.task)}
 
 
-def identity(task: Task) -> str:
+def trial_identity(task: Task) -> str:
     """The hash of what a trial computes: its task's class and hyperparameters, its seed among them.
 
     How it is run (executor, processes, retries, output) is not part of it, so a trial is the same trial anywhere.
@@ -47,7 +47,7 @@ def identity(task: Task) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
-def expand(sweep: Sweep, problems: list[str]) -> list[Trial]:
+def expand_trials(sweep: Sweep, problems: list[str]) -> list[Trial]:
     """All trials, every configuration's first seed before any second, so that a run cut short has compared them all.
 
     What is wrong (an axis without values, a value its hyperparameter may not have, a configuration twice) goes into
@@ -61,9 +61,9 @@ def expand(sweep: Sweep, problems: list[str]) -> list[Trial]:
         for point in points:
             values = {**sweep.base, **point.swept, **sweep.forced, "seed": seed}
             found: list[str] = []
-            task = build(sweep.task_class, values, lambda key, point=point: _where(sweep, point, key), "task.", found)
+            task = construct(sweep.task_class, values, lambda key, point=point: _where(sweep, point, key), "task.", found)
             if task is not None:
-                trial_id = identity(task)
+                trial_id = trial_identity(task)
                 if trial_id in seen:
                     mend = "Take fewer samples, or list the values" if _sampled(sweep) else "Remove one"
                     place = _where(sweep, point, next(iter(point.swept), "seed"))
@@ -97,14 +97,14 @@ def _check_workers(sweep: Sweep, tasks: Sequence[Task], problems: list[str]) -> 
             )
 
 
-def drawn(cls: type[Task], base: Mapping[str, Any], values: Mapping[str, Any], number: int, seed: int, position: int) -> Trial:
+def sampled_trial(cls: type[Task], base: Mapping[str, Any], values: Mapping[str, Any], number: int, seed: int, position: int) -> Trial:
     """The trial at a drawn point: `values` over `base`. `check_ends` has made sure that every point can be built.
 
     `number` counts the draws, and stands in the configuration's name: six digits might not tell two draws apart.
     """
     task = cls(**{**base, **values, "seed": seed})
     swept = {f"task.{key}": getattr(task, key) for key in values}
-    return Trial(identity(task), position, _name(f"draw {number}", values, label), swept, task)
+    return Trial(trial_identity(task), position, _name(f"draw {number}", values, label), swept, task)
 
 
 def check_ends(sweep: Sweep, problems: list[str]) -> None:
@@ -116,17 +116,17 @@ def check_ends(sweep: Sweep, problems: list[str]) -> None:
     first = {key: axis[0] for key, axis in axes.items()}
     tasks: list[Task] = []
     for key in axes:
-        for value in ends(sweep.space[key]):
+        for value in axis_ends(sweep.space[key]):
             point = _Point("", {**first, key: value}, dict.fromkeys(axes, "space"))
             found: list[str] = []
             values = {**sweep.base, **point.swept, **sweep.forced, "seed": sweep.launch.first_seed}
-            task = build(sweep.task_class, values, lambda name, point=point: _where(sweep, point, name), "task.", found)
+            task = construct(sweep.task_class, values, lambda name, point=point: _where(sweep, point, name), "task.", found)
             problems += [line for line in found if line not in problems]
             tasks += [task] if task else []
     _check_workers(sweep, tasks, problems)
 
 
-def ends(axis: Any) -> Sequence[Any]:
+def axis_ends(axis: Any) -> Sequence[Any]:
     """The least and the greatest value of a sound axis; of one that lists its values, all."""
     if isinstance(axis, list):
         return axis

@@ -8,19 +8,20 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from ddl.devices import Device, Strategy, lost_another
-from ddl.precision import Probe, candidates, probe
+from ddl import latency
+from ddl.devices import Device, Strategy, lost_another_rank
+from ddl.precision import TimingProbe, candidates, time_candidates
 from ddl.progress import Diverged, Progress, State
 from ddl.storage.trials import TrialStore
 from ddl.sweeps.first_steps import STEPS, FirstSteps
 from ddl.tasks.task import Task
-from ddl.telemetry import latency
-from ddl.telemetry.sampler import Sampler
+from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.telemetry.usage import Usage
+from ddl.trial_report import TrialReport
 
 REPORT_EVERY_S = 1.0
 """Between signs of life; measurements are reported as they come."""
@@ -30,7 +31,7 @@ PROBE_STEPS = 8
 CONTEXT_BYTES = 600e6
 """Of a process that uses CUDA at all, beside its tensors: kernels, libraries' workspaces. Some hundred MB, by library and GPU."""
 
-RECORDED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "facts")
+RECORDED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "metadata")
 """Of a measurement: what a checkpoint keeps of it."""
 
 
@@ -59,32 +60,7 @@ class Assignment:
     latency: str = "none"
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a worker says of a trial.
-
-    `started`: from `step` on, with `facts`. `alive`: nothing to record. `measured`: `metrics` and `facts`. `stored`: what was
-    measured last is in a checkpoint now. `ended`: `status` and `reason`, and the last metrics. `preempted`: it has to go on
-    elsewhere, from its checkpoint of `step`. `elapsed_s` is the training time over all attempts. `usage` is what the trial had
-    used of its devices by its last measurement (`device/...`); it is among the last metrics, also where the trial did not live
-    to say so itself.
-    """
-
-    trial_id: str
-    kind: Literal["started", "alive", "measured", "stored", "ended", "preempted"]
-    step: int = 0
-    total_steps: int = 0
-    epoch: int | None = None
-    elapsed_s: float = 0.0
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    usage: Mapping[str, float] = field(default_factory=dict)
-    status: str = ""
-    reason: str = ""
-    place: str = ""
-
-
-def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool] = lambda: False) -> Iterator[Report]:
+def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool] = lambda: False) -> Iterator[TrialReport]:
     """Run a trial from its newest checkpoint to its end, yielding reports; the last has the kind `ended`.
 
     Once `leaving` says that this process is to be taken away, the step under way is the last one: its state is stored, and the
@@ -97,11 +73,11 @@ def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool
     """
     url = assignment.url if device.rank == 0 else ""
     with TrialStore(assignment.folder, assignment.trial_id, url) as kept:
-        found = device.first(kept.newest() if device.rank == 0 else None)
+        found = device.broadcast(kept.newest() if device.rank == 0 else None)
         step, saved = found if found else (0, None)
-        last = Report(assignment.trial_id, "alive", step=step, elapsed_s=saved["elapsed_s"] if saved else 0.0)
+        last = TrialReport(assignment.trial_id, "alive", step=step, elapsed_s=saved["elapsed_s"] if saved else 0.0)
         changed = {"changed": dict(assignment.changed)} if assignment.changed else {}
-        yield replace(last, kind="started", place=_place(device), facts=changed)
+        yield replace(last, kind="started", place=_place(device), metadata=changed)
         if url and saved:
             # The ledger may have been lost after the checkpoint was copied; it takes nothing twice.
             for past in saved.get("measured", []):
@@ -110,13 +86,13 @@ def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool
             if report.kind in ("ended", "preempted"):
                 kept.finish()
                 if url:
-                    yield replace(last, kind="measured", facts={"only_here": kept.behind or None})
+                    yield replace(last, kind="measured", metadata={"only_here": kept.behind or None})
             yield report
 
 
 def _train(
-    assignment: Assignment, device: Device, saved: State | None, last: Report, kept: TrialStore, leaving: Callable[[], bool]
-) -> Iterator[Report]:
+    assignment: Assignment, device: Device, saved: State | None, last: TrialReport, kept: TrialStore, leaving: Callable[[], bool]
+) -> Iterator[TrialReport]:
     """The training itself, from the state `saved` on: everything after a trial's first report."""
     before_s = last.elapsed_s
     measured: list[dict[str, Any]] = list(saved.get("measured", [])) if saved else []
@@ -124,7 +100,7 @@ def _train(
     reported = stored = began = time.monotonic()
     unsaved: Progress | None = None
     # Of a checkpoint that says nothing of it, the time is known and no more.
-    sampler = Sampler(device, assignment.cpus, min(assignment.gpus, 1), Usage.of(used) if used else Usage(before_s))
+    sampler = DeviceSampler(device, assignment.cpus, min(assignment.gpus, 1), Usage.of(used) if used else Usage(before_s))
     first = FirstSteps(0 if saved else STEPS)
     final: Progress | None = None
 
@@ -144,11 +120,11 @@ def _train(
                 if device.rank == 0:
                     _keep(assignment.folder / "figures", progress.figures)
                     _keep(assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
-                if facts := {**progress.facts, **first.take(progress)}:
-                    facts["total_steps"] = progress.total_steps
-                if progress.metrics or facts:
+                if metadata := {**progress.metadata, **first.take(progress)}:
+                    metadata["total_steps"] = progress.total_steps
+                if progress.metrics or metadata:
                     last = replace(last, usage=sampler.metrics())
-                    report = replace(last, kind="measured", metrics=dict(progress.metrics), facts=facts)
+                    report = replace(last, kind="measured", metrics=dict(progress.metrics), metadata=metadata)
                     yield report
                     measured.append({name: getattr(report, name) for name in RECORDED})
                     reported = now
@@ -157,7 +133,7 @@ def _train(
                     yield last
                     reported = now
                 wanted = assignment.store_measured and bool(progress.metrics)
-                due, told = device.any(device.rank == 0 and now - stored >= assignment.checkpoint_every_s, leaving())
+                due, told = device.any_rank(device.rank == 0 and now - stored >= assignment.checkpoint_every_s, leaving())
                 if wanted or due or told:
                     store(progress)
                     stored, unsaved = time.monotonic(), None
@@ -171,10 +147,10 @@ def _train(
             status, reason, metrics = "finished", "", {"time/train_s": last.elapsed_s}
         except Diverged as error:
             if first.unfinished:
-                yield replace(last, kind="measured", facts={"total_steps": last.total_steps, **first.so_far()})
+                yield replace(last, kind="measured", metadata={"total_steps": last.total_steps, **first.so_far()})
             status, reason, metrics = "diverged", str(error), {}
         except Exception as error:
-            if device.world_size > 1 and lost_another(error):
+            if device.world_size > 1 and lost_another_rank(error):
                 raise
             # Whatever it is, it is this trial's alone, and recorded with its place in the code.
             traceback.print_exc()
@@ -182,15 +158,15 @@ def _train(
     # Of several workers one may have failed alone; the others would not join it in the sum.
     usage = sampler.metrics() if status == "finished" or device.world_size == 1 else last.usage
     # Who has a part of every parameter would need all others to put a model together.
-    if status == "finished" and final is not None and device.rank == 0 and not device.shards:
-        latencies = latency.take(final.predictor, device, assignment.latency, getattr(assignment.task, "precision", "fp32"))
+    if status == "finished" and final is not None and device.rank == 0 and not device.sharded:
+        latencies = latency.measure_or_explain(final.predictor, device, assignment.latency, getattr(assignment.task, "precision", "fp32"))
         metrics |= latencies.metrics
-        if latencies.facts:
-            yield replace(last, kind="measured", facts={"latency": latencies.facts})
+        if latencies.metadata:
+            yield replace(last, kind="measured", metadata={"latency": latencies.metadata})
     yield replace(last, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
 
 
-def probe_trial(assignment: Assignment, precisions: list[str] | None) -> list[Probe]:
+def time_trial(assignment: Assignment, precisions: list[str] | None) -> list[TimingProbe]:
     """The trial's first steps in each of these precisions (None: all that are worth trying there), fastest first.
 
     A task without a choice of precision is timed as it is, under the name "". A trial that raises gives an empty list:
@@ -202,15 +178,15 @@ def probe_trial(assignment: Assignment, precisions: list[str] | None) -> list[Pr
     if hasattr(task, "precision"):
         names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
     try:
-        found = probe(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
-        share = _memory_share(device) / len(names)  # all of them were there at once
-        return [replace(one, memory_share=share) for one in found]
+        found = time_candidates(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
+        share = _memory_fraction(device) / len(names)  # all of them were there at once
+        return [replace(one, memory_fraction=share) for one in found]
     except Exception:  # noqa: BLE001  into the log; the trial itself will say it again and end as failed
         traceback.print_exc()
         return []
 
 
-def _memory_share(device: Device) -> float:
+def _memory_fraction(device: Device) -> float:
     """Of the GPU's memory: the most that this process had, and what CUDA itself takes for a process; 0 on a CPU."""
     if device.torch.type != "cuda":
         return 0.0

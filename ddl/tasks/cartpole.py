@@ -10,25 +10,25 @@ from pydantic.dataclasses import dataclass
 from ddl.devices import Device
 from ddl.progress import Diverged, Progress, State
 from ddl.rl import environments
-from ddl.rl.film import strip
-from ddl.rl.members import Member, Settings
-from ddl.rl.training import Training
-from ddl.tasks.task import STRICT, Count, CountOrZero, Number, Positive, Share, Task
+from ddl.rl.film_strip import film_strip
+from ddl.rl.training import VectorisedTraining
+from ddl.rl.vectorised_agents import AgentSettings, TrainingSettings
+from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number, Positive, Task
 
 Probability = Annotated[Number, Ge(0), Le(1)]
-Rate = Annotated[Number, Gt(0), Le(1)]
+UpToOne = Annotated[Number, Gt(0), Le(1)]
 
 
-def batched(name: str) -> str:
-    environments.find(name)
+def known_environment(name: str) -> str:
+    environments.find_environment(name)
     return name
 
 
-Environment = Annotated[str, AfterValidator(batched)]
+Environment = Annotated[str, AfterValidator(known_environment)]
 
 
 @dataclass(frozen=True, config=STRICT)
-class Agent(Task):
+class CartPoleTask(Task):
     """One agent, whatever it keeps its values in: a stack of one member. Steps are env steps."""
 
     strategies = ()
@@ -42,9 +42,9 @@ class Agent(Task):
     """Of epsilon_greedy, falling linearly to `epsilon_end` over the first `epsilon_decay_steps` env steps; softmax ignores all three."""
     epsilon_end: Probability
     epsilon_decay_steps: Count
-    alpha: Rate
+    alpha: UpToOne
     """Step size of equations 2 and 3: how far towards its target Q(s, a) is asked to move. At 1, equations 4 and 5."""
-    gamma: Share
+    gamma: Fraction
     optimistic: bool
     """Let every action start at the greatest value there can be, 1 / (1 - gamma), instead of 0."""
     env_steps: Count
@@ -54,8 +54,8 @@ class Agent(Task):
     """Env steps."""
     evaluation_episodes: Count
 
-    def facts(self, parameters: int) -> dict[str, Any]:
-        """What the trial says of itself (`Progress.facts`); it is evaluated before the first step and after the last too.
+    def metadata(self, parameters: int) -> dict[str, Any]:
+        """What the trial says of itself (`Progress.metadata`); it is evaluated before the first step and after the last too.
 
         The first evaluation is no measure of the others: a good agent's episodes last to the limit. All episodes are stepped
         at once, and a step without learning takes about a third of one with it.
@@ -64,18 +64,18 @@ class Agent(Task):
             "environment": self.environment,
             "parameters": parameters,
             "evaluations": self.env_steps // self.evaluate_every + 2,
-            "evaluation_steps": environments.find(self.environment).step_limit * self.envs / 3,
+            "evaluation_steps": environments.find_environment(self.environment).step_limit * self.envs / 3,
         }
 
-    def member(self, lr: float) -> Member:
-        return Member(
+    def member(self, lr: float) -> AgentSettings:
+        return AgentSettings(
             seed=self.seed, agent=self.agent, policy=self.policy, temperature=self.temperature, epsilon_start=self.epsilon_start,
             epsilon_end=self.epsilon_end, epsilon_decay_steps=self.epsilon_decay_steps, lr=lr, gamma=self.gamma, alpha=self.alpha,
         )  # fmt: skip
 
 
 @dataclass(frozen=True, config=STRICT)
-class CartPole(Agent):
+class CartPole(CartPoleTask):
     """An agent whose values are a network's."""
 
     lr: Positive
@@ -93,9 +93,9 @@ class CartPole(Agent):
     replay_size: Count
     learning_starts: CountOrZero
     """Env steps before the first update."""
-    target_rate: Rate
+    target_rate: UpToOne
     """How far the target network moves towards the newest weights at each update; 1: there is no target network."""
-    average_rate: Rate
+    average_rate: UpToOne
     """The same for the averaged weights, which are evaluated."""
     num_env_runners: CountOrZero
     """0 samples in this process; N starts N processes that share the environments."""
@@ -125,10 +125,10 @@ class CartPole(Agent):
         return size
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        training = Training([self.member(self.lr)], self.settings(), device.torch)
+        training = VectorisedTraining([self.member(self.lr)], self.settings(), device.torch)
         if resume is not None:
             training.load(resume)
-        facts = self.facts(training.network.parameters_per_member) | {"untimed_steps": self.learning_starts}
+        metadata = self.metadata(training.network.parameters_per_member) | {"untimed_steps": self.learning_starts}
         for step in training.run():
             last = step.env_steps >= self.env_steps
             if step.diverged:
@@ -139,13 +139,13 @@ class CartPole(Agent):
                 total_steps=self.env_steps,
                 state=step.state,
                 metrics=metrics | self._tested(training) if last else metrics,
-                facts=facts if step.env_steps == 0 else {},
+                metadata=metadata if step.env_steps == 0 else {},
                 figures={"learned_episode.png": self._film(training)} if last else {},
                 loss=None if step.td_error is None else step.td_error[0],
             )
 
-    def settings(self) -> Settings:
-        return Settings(
+    def settings(self) -> TrainingSettings:
+        return TrainingSettings(
             environment=self.environment, hidden=tuple(self.hidden), optimistic=self.optimistic, envs=self.envs,
             rollout_steps=self.rollout_steps, updates=self.updates, batch_size=self.batch_size, replay_size=self.replay_size,
             learning_starts=self.learning_starts, env_steps=self.env_steps, lr_end=self.lr_end, lr_solved=self.lr_solved, target_rate=self.target_rate,
@@ -154,9 +154,9 @@ class CartPole(Agent):
         )  # fmt: skip
 
     @staticmethod
-    def _tested(training: Training) -> dict[str, float]:
+    def _tested(training: VectorisedTraining) -> dict[str, float]:
         """The best weights by validation, on episodes that had no part in choosing them."""
         return {"test/episode_return": training.greedy([0], training.best(), "test")[0]}
 
-    def _film(self, training: Training) -> bytes:
-        return strip(training.values(training.best()), training.environment, self.seed, training.stack.device)
+    def _film(self, training: VectorisedTraining) -> bytes:
+        return film_strip(training.values(training.best()), training.environment, self.seed, training.stack.device)

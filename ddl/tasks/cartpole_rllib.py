@@ -8,8 +8,8 @@ from pydantic.dataclasses import dataclass
 from ddl.devices import Device
 from ddl.progress import Progress, State
 from ddl.rl import environments
-from ddl.rl.film import strip
-from ddl.rl.rllib import Peer
+from ddl.rl.film_strip import film_strip
+from ddl.rl.rllib import RLlibAgent
 from ddl.tasks.cartpole import CartPole
 from ddl.tasks.task import STRICT, Count
 
@@ -29,15 +29,15 @@ class CartPoleRLlib(CartPole):
             return
         name = self.algorithm.removeprefix("rllib_")
         env_steps = self.dqn_env_steps if name == "dqn" else self.ppo_env_steps
-        environment = environments.find(self.environment)
-        peer = Peer(name, environment, self.seed, env_steps, self.evaluate_every, self.evaluation_episodes, self.num_env_runners)
+        environment = environments.find_environment(self.environment)
+        peer = RLlibAgent(name, environment, self.seed, env_steps, self.evaluate_every, self.evaluation_episodes, self.num_env_runners)
         if resume is not None:
             peer.load(resume)
         for step in peer.run():
             metrics, last = step.measured.get(0, {}), step.env_steps >= env_steps
-            facts = {}
+            metadata = {}
             if step.env_steps == 0:
-                facts = {
+                metadata = {
                     "environment": self.environment,
                     "parameters": peer.parameters,
                     "evaluations": env_steps // self.evaluate_every + 2,
@@ -48,6 +48,6 @@ class CartPoleRLlib(CartPole):
                 state=step.state,
                 # RLlib keeps no best weights: its last ones are what it ends with.
                 metrics=metrics | {"test/episode_return": peer.greedy("test")} if last else metrics,
-                facts=facts,
-                figures={"learned_episode.png": strip(peer.values(), environment, self.seed, device.torch)} if last else {},
+                metadata=metadata,
+                figures={"learned_episode.png": film_strip(peer.values(), environment, self.seed, device.torch)} if last else {},
             )

@@ -8,13 +8,13 @@ from pydantic.dataclasses import dataclass
 
 from ddl.data.augment import STRENGTHS
 from ddl.devices import Device
+from ddl.learners.optimisers import make_optimiser
 from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
 from ddl.models.preprocess import Normalise
 from ddl.progress import Progress, State
-from ddl.tasks.fitted import optimiser
-from ddl.tasks.images import ImageTask
-from ddl.tasks.task import STRICT, Count, CountOrZero, Share
+from ddl.tasks.image_task import ImageTask
+from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -31,13 +31,13 @@ class Classification(ImageTask):
     """3x3 convolutions in a block."""
     dense: Count
     """Units of the dense layer before the class scores."""
-    dropout: Share
+    dropout: Fraction
     """Probability of a zero after each layer."""
     batch_norm_layers: CountOrZero
     """How many convolutions, from the first, are batch-normalised."""
     initialisation: Literal["glorot", "zeros"]
     optimiser: Literal["adam", "sgd"]
-    momentum: Share
+    momentum: Fraction
     """Of sgd; adam ignores it."""
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
@@ -57,10 +57,10 @@ class Classification(ImageTask):
         normalise = Normalise(data.mean, data.std).to(device.torch)
         augment = STRENGTHS[self.augmentation]
         learner = Classifier(
-            self.optimised(model, optimiser(self.optimiser, self.lr, self.momentum), data.train, device),
+            self.optimised(model, make_optimiser(self.optimiser, self.lr, self.momentum), data.train, device),
             training=lambda images: normalise(augment(images.float())),
             evaluation=normalise,
             device=device,
         )
-        facts = self.facts(data, [model]) | {"classes": list(data.classes)}
-        yield from self.train(learner, data.train, data.val, device, facts, resume)
+        metadata = self.metadata(data, [model]) | {"classes": list(data.classes)}
+        yield from self.train(learner, data.train, data.val, device, metadata, resume)

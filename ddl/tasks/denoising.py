@@ -9,14 +9,14 @@ from pydantic.dataclasses import dataclass
 from ddl.data.noise import noisy, noisy_copy
 from ddl.data.pairs import Pairs
 from ddl.data.sets import cifar10
-from ddl.devices import Device, stream
-from ddl.learners.translation import Examination, Translator
-from ddl.metrics.images import check_window, loss, psnr_db, squared_error, ssim
-from ddl.models.preprocess import Unit
+from ddl.devices import Device, derive_seed
+from ddl.learners.optimisers import make_optimiser
+from ddl.learners.translation import TranslationEvaluation, TranslationLearner
+from ddl.metrics.images import check_window, make_loss, psnr_db, squared_error, ssim
+from ddl.models.preprocess import ScaleToUnit
 from ddl.models.unet import UNet
 from ddl.progress import Progress, State
-from ddl.tasks.fitted import optimiser
-from ddl.tasks.images import ImageTask, UNetWidths
+from ddl.tasks.image_task import ImageTask, UNetWidths
 from ddl.tasks.task import STRICT, Count, Positive
 
 CHANNELS, SIZE, _ = cifar10.SHAPE
@@ -48,10 +48,10 @@ class Denoising(ImageTask):
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)
         # Validation has its own noise, the same after every epoch and in every trial of a seed.
-        val = Pairs(noisy_copy(data.val.inputs, self.noise, stream(self.seed, "noise", 0)), data.val.inputs)
-        prepare = Unit(SIZE)
-        criterion = loss(self.loss, self.ssim_window)
-        examination = Examination(
+        val = Pairs(noisy_copy(data.val.inputs, self.noise, derive_seed(self.seed, "noise", 0)), data.val.inputs)
+        prepare = ScaleToUnit(SIZE)
+        criterion = make_loss(self.loss, self.ssim_window)
+        examination = TranslationEvaluation(
             prepare,
             measures={"loss": criterion, "mse": squared_error, "psnr_db": psnr_db, "ssim": ssim},
             baselines={"noisy/mse": squared_error, "noisy/psnr_db": psnr_db, "noisy/ssim": ssim},
@@ -60,9 +60,9 @@ class Denoising(ImageTask):
             device=device,
         )
         model = UNet(CHANNELS, CHANNELS, SIZE, self.widths)
-        network = self.optimised(model, optimiser("adam", self.lr), data.train, device)
-        learner = Translator(network, lambda images: noisy(prepare(images), self.noise), criterion, examination)
+        network = self.optimised(model, make_optimiser("adam", self.lr), data.train, device)
+        learner = TranslationLearner(network, lambda images: noisy(prepare(images), self.noise), criterion, examination)
         train = Pairs(data.train.inputs, data.train.inputs)
-        facts = self.facts(data, [model])
-        facts["data"]["stand_in"] = f"{STUDIED}, and {data.origin.stand_in}" if data.origin.stand_in else STUDIED
-        yield from self.train(learner, train, val, device, facts, resume)
+        metadata = self.metadata(data, [model])
+        metadata["data"]["fallback_for"] = f"{STUDIED}, and {data.origin.fallback_for}" if data.origin.fallback_for else STUDIED
+        yield from self.train(learner, train, val, device, metadata, resume)

@@ -12,21 +12,22 @@ from torch import nn
 from ddl.data import sources
 from ddl.data.sets import mnist
 from ddl.data.splits import DataSet
-from ddl.devices import Device, stream
-from ddl.learners.adversarial import Adversarial, Game
-from ddl.learners.gallery import Gallery
+from ddl.devices import Device, derive_seed
+from ddl.learners.adversarial import GanLearner, GanPair
 from ddl.learners.learner import Learner
-from ddl.learners.variational import Variational
-from ddl.metrics.generated import SPLITS
-from ddl.models.autoencoders import VariationalAutoencoder, halved
-from ddl.models.initial import dcgan
-from ddl.models.preprocess import Unit
+from ddl.learners.optimisers import make_optimiser
+from ddl.learners.sample_gallery import SampleGallery
+from ddl.learners.variational import VariationalLearner
+from ddl.metrics.generated_images import SPLITS
+from ddl.models.autoencoders import VariationalAutoencoder
+from ddl.models.downsampling import halved_side
+from ddl.models.initialisation import initialise_dcgan
+from ddl.models.preprocess import ScaleToUnit
 from ddl.models.strided import StridedDecoder, StridedEncoder
 from ddl.progress import Progress, State
-from ddl.tasks.fitted import optimiser
-from ddl.tasks.images import ImageTask
-from ddl.tasks.judge import judge
-from ddl.tasks.task import STRICT, Count, CountOrZero, Number, Share
+from ddl.scoring_classifier import load_scoring_classifier
+from ddl.tasks.image_task import ImageTask
+from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number
 
 SIZE = mnist.SHAPE[1]
 SHOWN = 10
@@ -59,32 +60,32 @@ class Generation(ImageTask):
     """Steps before a `gan` that makes one class only is taken to have collapsed."""
     gradient_penalty: Annotated[Number, Ge(0)]
     """Of `gan`'s discriminator (`ddl.learners.adversarial`); 0: none."""
-    averaging: Share
+    averaging: Fraction
     """What the running mean of the weights of `gan`'s generator keeps at each step; 0: the weights as they are."""
-    beta1: Share
+    beta1: Fraction
     """Of Adam."""
 
     @field_validator("widths")
     @classmethod
     def _can_be_halved(cls, widths: list[int]) -> list[int]:
-        halved(SIZE, len(widths))
+        halved_side(SIZE, len(widths))
         return widths
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)
         # The judge learns from all the images there are, whatever the trial is limited to.
-        everything = sources.load(self.data_set, self.content)
-        find_judge = cache(partial(judge, everything, self.judge_epochs, device.torch))
-        gallery = Gallery(self.generated, self.latent, stream(self.seed, "latents", 0), find_judge, device)
+        everything = sources.load_data_set(self.data_set, self.content)
+        find_judge = cache(partial(load_scoring_classifier, everything, self.judge_epochs, device.torch))
+        gallery = SampleGallery(self.generated, self.latent, derive_seed(self.seed, "latents", 0), find_judge, device)
         models, learner = self._learner(data, gallery, device)
         steps = (self.generated + len(data.val)) / self.batch_size / 3
-        facts = self.facts(data, models) | {"evaluation_steps": steps}
-        yield from self.train(learner, data.train, data.val, device, facts, resume)
+        metadata = self.metadata(data, models) | {"evaluation_steps": steps}
+        yield from self.train(learner, data.train, data.val, device, metadata, resume)
 
-    def _learner(self, data: DataSet, gallery: Gallery, device: Device) -> tuple[list[nn.Module], Learner]:
+    def _learner(self, data: DataSet, gallery: SampleGallery, device: Device) -> tuple[list[nn.Module], Learner]:
         """The networks that are trained, and what trains them."""
-        prepare, channels = Unit(SIZE), data.train.inputs.shape[1]
-        adam = optimiser("adam", self.lr, beta1=self.beta1)
+        prepare, channels = ScaleToUnit(SIZE), data.train.inputs.shape[1]
+        adam = make_optimiser("adam", self.lr, beta1=self.beta1)
         decoder = StridedDecoder(self.latent, self.dense, channels, SIZE, self.widths, self.convolutions)
         if self.model == "vae":
             vae = VariationalAutoencoder(
@@ -92,11 +93,11 @@ class Generation(ImageTask):
             )
             shown = data.val.inputs[:SHOWN]
             network = self.optimised(vae, adam, data.train, device)
-            return [vae], Variational(network, prepare, self.kl_weight, gallery, shown, device)
+            return [vae], VariationalLearner(network, prepare, self.kl_weight, gallery, shown, device)
         models: list[nn.Module] = [
-            dcgan(decoder),
-            dcgan(StridedEncoder(channels, SIZE, self.widths, self.discriminator_dense, 1, self.convolutions)),
+            initialise_dcgan(decoder),
+            initialise_dcgan(StridedEncoder(channels, SIZE, self.widths, self.discriminator_dense, 1, self.convolutions)),
         ]
         generator, discriminator = (self.optimised(model, adam, data.train, device) for model in models)
-        game = Game(generator, discriminator, device, self.gradient_penalty)
-        return models, Adversarial(game, prepare, self.latent, gallery, self.collapse_grace_steps, self.averaging, device)
+        game = GanPair(generator, discriminator, device, self.gradient_penalty)
+        return models, GanLearner(game, prepare, self.latent, gallery, self.collapse_grace_steps, self.averaging, device)

@@ -10,17 +10,18 @@ from torch import Tensor
 
 from ddl.data.splits import DataSet
 from ddl.devices import Device
-from ddl.learners.autoencoder import Compressor, strip
+from ddl.learners.autoencoder import AutoencoderLearner, reconstruction_strip
 from ddl.learners.learner import Pipeline
+from ddl.learners.optimisers import make_optimiser
 from ddl.metrics.images import squared_error
-from ddl.metrics.probe import linear_probe
+from ddl.metrics.linear_classifier import fit_linear_classifier
 from ddl.models import autoencoders
-from ddl.models.autoencoders import Autoencoder, halved
-from ddl.models.pca import pca, principal_components
-from ddl.models.preprocess import Unit
+from ddl.models.autoencoders import Autoencoder
+from ddl.models.downsampling import halved_side
+from ddl.models.pca import fit_pca, pca_autoencoder
+from ddl.models.preprocess import ScaleToUnit
 from ddl.progress import Predictor, Progress, State
-from ddl.tasks.fitted import optimiser
-from ddl.tasks.images import ImageTask
+from ddl.tasks.image_task import ImageTask
 from ddl.tasks.task import STRICT, Count
 
 SHOWN = 10
@@ -66,7 +67,7 @@ class Representation(ImageTask):
     @classmethod
     def _can_be_pooled(cls, widths: list[int], info: ValidationInfo) -> list[int]:
         if "size" in info.data and info.data.get("method") == "convolutional":
-            halved(info.data["size"], len(widths) - 1)
+            halved_side(info.data["size"], len(widths) - 1)
         return widths
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
@@ -74,10 +75,10 @@ class Representation(ImageTask):
         if self.method == "pca":
             yield from self._pca(data, device, resume)
             return
-        prepare = Unit(self.size)
+        prepare = ScaleToUnit(self.size)
         model = self._model(prepare(data.train.limit(AVERAGED).inputs).mean(0).cpu())
-        learner = Compressor(
-            self.optimised(model, optimiser("adam", self.lr), data.train, device),
+        learner = AutoencoderLearner(
+            self.optimised(model, make_optimiser("adam", self.lr), data.train, device),
             prepare,
             data.train,
             len(data.classes),
@@ -86,25 +87,25 @@ class Representation(ImageTask):
         )
         # An evaluation encodes the training images too, for the probe.
         steps = (len(data.val) + len(data.train) / 2) / self.batch_size / 3
-        facts = self.facts(data, [model]) | {"evaluation_steps": steps}
-        yield from self.train(learner, data.train, data.val, device, facts, resume)
+        metadata = self.metadata(data, [model]) | {"evaluation_steps": steps}
+        yield from self.train(learner, data.train, data.val, device, metadata, resume)
 
     def trained_epochs(self) -> int:
         return self.convolutional_epochs if self.method == "convolutional" else self.epochs
 
     def _model(self, mean: Tensor) -> Autoencoder:
         if self.method == "dense":
-            return autoencoders.dense(mean, self.dense_down, self.latent, self.dense_up, self.relu_latent, self.output)
+            return autoencoders.dense_autoencoder(mean, self.dense_down, self.latent, self.dense_up, self.relu_latent, self.output)
         widths, up = self.convolutional_widths, self.convolutional_up
-        return autoencoders.convolutional(mean, widths, self.latent, up, self.relu_latent, self.output)
+        return autoencoders.convolutional_autoencoder(mean, widths, self.latent, up, self.relu_latent, self.output)
 
     def _pca(self, data: DataSet, device: Device, resume: State | None) -> Iterator[Progress]:
         """One step, in closed form. With several processes each does it all, which takes less time than to share it out."""
-        prepare, train, val = Unit(self.size), data.train, data.val
+        prepare, train, val = ScaleToUnit(self.size), data.train, data.val
         model: Autoencoder | None = None
         if resume is not None and resume["step"] == 1:
             shape = (train.inputs.shape[1], self.size, self.size)
-            model = pca(resume["mean"].to(device.torch), resume["components"].to(device.torch), shape)
+            model = pca_autoencoder(resume["mean"].to(device.torch), resume["components"].to(device.torch), shape)
 
         def state() -> State:
             return {"step": 0} if model is None else {"step": 1, **model.encode.state_dict()}
@@ -116,12 +117,12 @@ class Representation(ImageTask):
             yield Progress(step=1, total_steps=1, epoch=1, state=state, predictor=predictor)
             return
         numbers = (self.latent + 1) * train.inputs.shape[1] * self.size**2
-        facts = self.facts(data, []) | {"parameters": numbers, "precision": "fp32", "evaluations": 1, "evaluation_steps": 0.1}
-        yield Progress(step=0, total_steps=1, epoch=0, state=state, facts=facts)
+        metadata = self.metadata(data, []) | {"parameters": numbers, "precision": "fp32", "evaluations": 1, "evaluation_steps": 0.1}
+        yield Progress(step=0, total_steps=1, epoch=0, state=state, metadata=metadata)
         images = prepare(train.inputs)
-        model = principal_components(images, self.latent)
+        model = fit_pca(images, self.latent)
         encoded, error = model.encode(images), squared_error(model(images), images)
-        predict = linear_probe(encoded, train.targets, len(data.classes))
+        predict = fit_linear_classifier(encoded, train.targets, len(data.classes))
         metrics = {"train/mse": error, "train/accuracy": predict(encoded) == train.targets}
         images = prepare(val.inputs)
         metrics |= {"val/mse": squared_error(model(images), images), "val/accuracy": predict(model.encode(images)) == val.targets}
@@ -132,5 +133,5 @@ class Representation(ImageTask):
             state=state,
             predictor=predictor,
             metrics={name: value.double().mean().item() for name, value in metrics.items()},
-            figures={"reconstructions.png": strip(images[:SHOWN], model(images[:SHOWN]))},
+            figures={"reconstructions.png": reconstruction_strip(images[:SHOWN], model(images[:SHOWN]))},
         )

@@ -12,21 +12,22 @@ from torch import Tensor
 from ddl.data import reviews, sources
 from ddl.data.files import glove
 from ddl.data.reviews import Reviews
-from ddl.data.sources import Files
-from ddl.data.words import Texts, Words, vectors
-from ddl.devices import Device, stream
-from ddl.learners.network import Network
+from ddl.data.sources import FileItem
+from ddl.data.tokenised_texts import TokenisedTexts, WordVocabulary, read_vectors
+from ddl.devices import Device, derive_seed
+from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.optimisers import make_optimiser
 from ddl.learners.sentiment import Questions
-from ddl.learners.sentiment import Sentiment as SentimentLearner
-from ddl.models.reader import AveragedEmbeddings, Reader
+from ddl.learners.sentiment import SentimentLearner as SentimentLearner
+from ddl.models.text_classifiers import AveragedEmbeddings, LstmClassifier
 from ddl.precision import Precision
 from ddl.progress import Progress, State
-from ddl.tasks.fitted import FittedTask, optimiser
-from ddl.tasks.task import STRICT, Count, CountOrZero, Share
+from ddl.tasks.fit_task import FitTask
+from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction
 
 
 @dataclass(frozen=True, config=STRICT)
-class Sentiment(FittedTask):
+class Sentiment(FitTask):
     unit = "texts"
     data_sets: ClassVar[tuple[str, ...]] = ("imdb", "reviews", "glove")
 
@@ -51,7 +52,7 @@ class Sentiment(FittedTask):
     width: Count
     """Of the vectors."""
     hidden: Count
-    dropout: Share
+    dropout: Fraction
     pooling: Literal["last", "max"]
     bidirectional: bool
     phrases: list[str]
@@ -59,37 +60,39 @@ class Sentiment(FittedTask):
     """Whose neighbours are shown."""
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        found = sources.files("imdb", self.content)
-        trained, validated = (_limited(part, n) for part, n in zip(reviews.read(found), (self.train_limit, self.val_limit), strict=True))
+        found = sources.load_files("imdb", self.content)
+        trained, validated = (
+            _limited(part, n) for part, n in zip(reviews.read_reviews(found), (self.train_limit, self.val_limit), strict=True)
+        )
         words, train, val = _encoded(found, self.train_limit, self.val_limit, self.words, self.min_count, self.longest)
-        facts: dict[str, Any] = {
-            "data": found.origin.facts() | {"train": len(trained.texts), "val": len(validated.texts)},
+        metadata: dict[str, Any] = {
+            "data": found.origin.metadata() | {"train": len(trained.texts), "val": len(validated.texts)},
             "vocabulary": len(words),
         }
-        torch.manual_seed(stream(self.seed, "weights", 0))
-        model: AveragedEmbeddings | Reader
+        torch.manual_seed(derive_seed(self.seed, "weights", 0))
+        model: AveragedEmbeddings | LstmClassifier
         if self.model == "average":
             model = AveragedEmbeddings(len(words), self.embedding)
         else:
             begin, has, origin = self._vectors(words)
-            facts |= {"vectors": origin, "words_with_vectors": has.float().mean().item()}
-            model = Reader(begin, self.model == "lstm", self.hidden, self.dropout, self.pooling, self.bidirectional)
-        facts["parameters"] = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        network = Network(model, optimiser("adam", self.lr), Precision.parse("fp32"), device)
+            metadata |= {"vectors": origin, "words_with_vectors": has.float().mean().item()}
+            model = LstmClassifier(begin, self.model == "lstm", self.hidden, self.dropout, self.pooling, self.bidirectional)
+        metadata["parameters"] = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        network = OptimisedModule(model, make_optimiser("adam", self.lr), Precision.parse("fp32"), device)
         learner = SentimentLearner(network, Questions(words, self.phrases, self.word), device)
-        yield from self.train(learner, train.to(device.torch), val.to(device.torch), device, facts, resume)
+        yield from self.train(learner, train.to(device.torch), val.to(device.torch), device, metadata, resume)
 
-    def _vectors(self, words: Words) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    def _vectors(self, words: WordVocabulary) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Vectors to begin with [v, width], which words have one of their own, and where they come from.
 
         A word without one, and the unknown word, begin as the mean of all; 0 pads.
         """
         if self.vectors:
             path, origin = Path(self.vectors).expanduser().absolute(), {"source": f"file {self.vectors}"}
-            begin, has = vectors(path, words.words, self.width)
+            begin, has = read_vectors(path, words.words, self.width)
         else:
-            found = sources.files("glove", self.content)
-            path, origin = found.folder / glove.FILE, found.origin.facts()
+            found = sources.load_files("glove", self.content)
+            path, origin = found.folder / glove.FILE, found.origin.metadata()
             begin, has = _glove(path, tuple(words.words), self.width)
         if not has.any():
             raise ValueError(f"{path}: has a vector of none of the {len(words):,} words. Is it of another language, or in capitals?")
@@ -107,14 +110,16 @@ def _limited(part: Reviews, n: int) -> Reviews:
 
 
 @cache
-def _encoded(found: Files, train_limit: int, val_limit: int, size: int, min_count: int, longest: int) -> tuple[Words, Texts, Texts]:
+def _encoded(
+    found: FileItem, train_limit: int, val_limit: int, size: int, min_count: int, longest: int
+) -> tuple[WordVocabulary, TokenisedTexts, TokenisedTexts]:
     """Kept for the trials that follow in this process."""
-    train, val = (_limited(part, n) for part, n in zip(reviews.read(found), (train_limit, val_limit), strict=True))
-    words = Words(train.texts, size, min_count)
-    of = [Texts.of(words.encode(part.texts, longest), part.labels) for part in (train, val)]
+    train, val = (_limited(part, n) for part, n in zip(reviews.read_reviews(found), (train_limit, val_limit), strict=True))
+    words = WordVocabulary(train.texts, size, min_count)
+    of = [TokenisedTexts.of(words.encode(part.texts, longest), part.labels) for part in (train, val)]
     return words, of[0], of[1].by_length()
 
 
 @cache
 def _glove(path: Path, words: tuple[str, ...], width: int) -> tuple[Tensor, Tensor]:
-    return vectors(path, words, width)
+    return read_vectors(path, words, width)

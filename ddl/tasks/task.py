@@ -17,7 +17,7 @@ STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 Number = Annotated[float, Strict()]
 Positive = Annotated[Number, Gt(0)]
-Share = Annotated[Number, Ge(0), Lt(1)]
+Fraction = Annotated[Number, Ge(0), Lt(1)]
 Count = Annotated[int, Strict(), Ge(1)]
 CountOrZero = Annotated[int, Strict(), Ge(0)]
 Seed = Annotated[int, Strict(), Ge(0), Le(2**53)]

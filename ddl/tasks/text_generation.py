@@ -10,25 +10,26 @@ import torch
 from annotated_types import Len
 from pydantic.dataclasses import dataclass
 
-from ddl.data import sources, text
+from ddl.data import sources, text_windows
 from ddl.data.files import plays
 from ddl.data.integrity import fingerprint_of_files
 from ddl.data.splits import Origin
-from ddl.data.text import TextWindows
-from ddl.data.tokens import Vocabulary
-from ddl.devices import Device, stream
-from ddl.learners.language import Language, Writing
-from ddl.learners.network import Network
+from ddl.data.text_windows import TextWindows
+from ddl.data.vocabulary import Vocabulary
+from ddl.devices import Device, derive_seed
+from ddl.learners.language import LanguageLearner, TextSamples
+from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.optimisers import make_optimiser
 from ddl.metrics.bleu import passages
 from ddl.models.language import LanguageModel
 from ddl.precision import Precision
 from ddl.progress import Progress, State
-from ddl.tasks.fitted import FittedTask, optimiser
-from ddl.tasks.task import STRICT, Count, CountOrZero, Positive, Share
+from ddl.tasks.fit_task import FitTask
+from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Positive
 
 
 @dataclass(frozen=True, config=STRICT)
-class TextGeneration(FittedTask):
+class TextGeneration(FitTask):
     unit = "windows"
     data_sets: ClassVar[tuple[str, ...]] = ("plays",)
 
@@ -38,7 +39,7 @@ class TextGeneration(FittedTask):
     """Of the plays: all 37, or the ten that come with the package."""
     limit: CountOrZero
     """Use only the first so many characters; 0 for all."""
-    held_out: Annotated[Share, Positive]
+    held_out: Annotated[Fraction, Positive]
     """The last share of the text, which is not trained on."""
     level: Literal["character", "word", "subword"]
     words: Count
@@ -48,7 +49,7 @@ class TextGeneration(FittedTask):
     embedding: Count
     hidden: Count
     layers: Count
-    dropout: Share
+    dropout: Fraction
     length: Count
     """Tokens in a window that is trained on."""
     context: Count
@@ -66,7 +67,7 @@ class TextGeneration(FittedTask):
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         origin, script = self._script()
-        trained, held_out = text.divide(script[: self.limit or None], self.held_out)
+        trained, held_out = text_windows.split_text(script[: self.limit or None], self.held_out)
         vocabulary = _vocabulary(trained, self.level, self.subwords if self.level == "subword" else self.words)
         ids, characters, spelling = vocabulary.encode(trained)
         train = TextWindows(ids, characters, spelling, 1, self.length, 0)
@@ -82,29 +83,29 @@ class TextGeneration(FittedTask):
         per_token = len(trained) / len(ids)
         references = passages(held_out, self.references, round(self.text_length / CHARACTERS_PER_WORD))
         tokens = max(round(self.text_length / per_token), 1)
-        writing = Writing(vocabulary, self.prompt, self.temperatures, self.texts, tokens, references)
-        torch.manual_seed(stream(self.seed, "weights", 0))
+        writing = TextSamples(vocabulary, self.prompt, self.temperatures, self.texts, tokens, references)
+        torch.manual_seed(derive_seed(self.seed, "weights", 0))
         model = LanguageModel(len(vocabulary), self.embedding, self.hidden, self.layers, self.dropout)
         # The learning rate falls to 0.
-        network = Network(model, optimiser("adam", self.lr), Precision.parse("fp32"), device, self.steps(train), self.clip)
-        learner = Language(network, writing, device)
-        facts = {
-            "data": origin.facts() | {"train": len(train), "val": len(val)},
+        network = OptimisedModule(model, make_optimiser("adam", self.lr), Precision.parse("fp32"), device, self.steps(train), self.clip)
+        learner = LanguageLearner(network, writing, device)
+        metadata = {
+            "data": origin.metadata() | {"train": len(train), "val": len(val)},
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "vocabulary": len(vocabulary),
             "characters_per_token": per_token,
             "unknown_tokens": (more == 0).float().mean().item(),
         }
-        yield from self.train(learner, train.to(device.torch), val.to(device.torch), device, facts, resume)
+        yield from self.train(learner, train.to(device.torch), val.to(device.torch), device, metadata, resume)
 
     def _script(self) -> tuple[Origin, str]:
         if not self.script:
-            found = sources.files("plays", self.content)
-            return replace(found.origin, stand_in=STUDYS), text.read(found.folder / plays.FILE)
+            found = sources.load_files("plays", self.content)
+            return replace(found.origin, fallback_for=STUDYS), text_windows.read_text(found.folder / plays.FILE)
         path = Path(self.script).expanduser().absolute()
-        content = text.read(path)
+        content = text_windows.read_text(path)
         sha256 = fingerprint_of_files(path.parent, [path.name])
-        return Origin(path.name, f"file {path}", complete=True, stand_in="", sha256=sha256), content
+        return Origin(path.name, f"file {path}", complete=True, fallback_for="", sha256=sha256), content
 
 
 CHARACTERS_PER_WORD = 4.5

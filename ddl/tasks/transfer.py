@@ -14,21 +14,21 @@ from torch import nn
 
 from ddl.data import sources, weights
 from ddl.data.augment import STRENGTHS
-from ddl.data.integrity import Unavailable, digest
+from ddl.data.integrity import Unavailable, file_digest
 from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.learners.learner import Pipeline
+from ddl.learners.optimisers import make_optimiser
 from ddl.learners.supervised import Classifier
 from ddl.models.preprocess import Resize
-from ddl.models.transfer import SMALLEST, Body, Network, adopt, body, head
+from ddl.models.transfer import SMALLEST, Body, TransferNetwork, load_published_weights, make_body, make_head
 from ddl.precision import Precision
 from ddl.progress import Predictor, Progress, State
-from ddl.tasks.fitted import optimiser
-from ddl.tasks.images import ImageTask
-from ddl.tasks.task import STRICT, Count, Share
+from ddl.tasks.image_task import ImageTask
+from ddl.tasks.task import STRICT, Count, Fraction
 
 ITEMS = {"vgg16": "vgg16", "efficientnet_b0": "efficientnet_b0", "efficientnet_lite0": "lite0"}
-"""Where `ddl.data.sources.files` has a network's ImageNet weights."""
+"""Where `ddl.data.sources.load_files` has a network's ImageNet weights."""
 
 MISSING = "ImageNet weights, for which random ones stand in"
 
@@ -61,16 +61,18 @@ class Transfer(ImageTask):
     """`head`: the network keeps the weights it begins with, and only the layers after it learn."""
     dense: list[Count]
     """Units of the dense layers between the network's features and the class scores."""
-    dropout: Share
+    dropout: Fraction
     """Probability of a zero before each dense layer and before the class scores."""
     optimiser: Literal["adam", "sgd"]
-    momentum: Share
+    momentum: Fraction
     """Of sgd; adam ignores it."""
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)
-        known = body(self.network, self.size)
-        network = Network(known.module, head(known.width, self.dense, self.dropout, len(data.classes)), frozen=self.trained == "head")
+        known = make_body(self.network, self.size)
+        network = TransferNetwork(
+            known.module, make_head(known.width, self.dense, self.dropout, len(data.classes)), frozen=self.trained == "head"
+        )
         said = self._pretrain(known)
         prepare = nn.Sequential(Resize(self.size), known.normalise).to(device.torch)
         augment = STRENGTHS[self.augmentation]
@@ -78,19 +80,19 @@ class Transfer(ImageTask):
         cached = self.trained == "head" and self.augmentation == "none"
         learning = network.head if cached else network
         learner = Classifier(
-            self.optimised(learning, optimiser(self.optimiser, self.lr, self.momentum), data.train, device),
+            self.optimised(learning, make_optimiser(self.optimiser, self.lr, self.momentum), data.train, device),
             training=nn.Identity() if cached else lambda images: prepare(augment(images.float())),
             evaluation=nn.Identity() if cached else prepare,
             device=device,
         )
-        stand_ins = [data.origin.stand_in, MISSING if said["source"] == MISSING else ""]
-        facts = self.facts(data, [network]) | {
+        fallbacks = [data.origin.fallback_for, MISSING if said["source"] == MISSING else ""]
+        metadata = self.metadata(data, [network]) | {
             "trained_parameters": sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
             "weights": said,
             "features": "computed once" if cached else "computed in every step",
             "classes": list(data.classes),
         }
-        facts["data"]["stand_in"] = "; ".join(filter(None, stand_ins))
+        metadata["data"]["fallback_for"] = "; ".join(filter(None, fallbacks))
         network.to(device.torch)
 
         def predictor() -> Predictor:
@@ -99,7 +101,7 @@ class Transfer(ImageTask):
         train, val = data.train, data.val
         if cached:
             train, val = (_features(split, prepare, network.body, self.settled(), device) for split in (train, val))
-        for progress in self.train(learner, train, val, device, facts, resume):
+        for progress in self.train(learner, train, val, device, metadata, resume):
             yield replace(progress, predictor=predictor)
 
     def _pretrain(self, known: Body) -> dict[str, Any]:
@@ -110,7 +112,7 @@ class Transfer(ImageTask):
         source = str(path)
         if self.weights == "imagenet":
             try:
-                files = sources.files(ITEMS[self.network])
+                files = sources.load_files(ITEMS[self.network])
             except ValueError as error:
                 if self.if_no_weights == "fail" or not isinstance(error.__cause__, Unavailable):
                     raise
@@ -118,8 +120,8 @@ class Transfer(ImageTask):
                 return {"source": MISSING}
             (path,) = files.folder.glob("*.pth")
             source = files.origin.source
-        adopt(known.module, weights.read(path), str(path))
-        return {"source": source, "sha256": digest(path, "sha256")}
+        load_published_weights(known.module, weights.read_weights(path), str(path))
+        return {"source": source, "sha256": file_digest(path, "sha256")}
 
 
 @torch.no_grad()

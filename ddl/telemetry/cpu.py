@@ -8,7 +8,7 @@ LOOK_EVERY_S = 10.0
 """Between looks for new children: each goes through every process of the machine, some milliseconds."""
 
 
-class Cpu:
+class ProcessTree:
     """This process and the children it starts from now on, theirs included. Those it has already are not the trial's.
 
     (With the inline executor this is the whole command's process, and a child it has is the one that follows it into W&B.

@@ -10,7 +10,7 @@ import torch
 MILLIJOULES_PER_WH = 3.6e6
 
 
-def uuid_of(device: torch.device) -> str | None:
+def gpu_uuid(device: torch.device) -> str | None:
     """What NVML knows the device by; None for a CPU, and where CUDA does not work, which the trial will say itself."""
     if device.type != "cuda":
         return None
@@ -20,7 +20,7 @@ def uuid_of(device: torch.device) -> str | None:
         return None
 
 
-def find(uuid: str, share: float) -> "Gpu | None":
+def find_gpu(uuid: str, share: float) -> "Gpu | None":
     """The GPU with this UUID; None without a driver. A part of a GPU (MIG) has another kind of UUID and is not found."""
     try:
         pynvml.nvmlInit()

@@ -14,7 +14,7 @@ from wandb.sdk import wandb_setup
 from wandb.sdk.lib import wbauth
 from wandb.sdk.mailbox import HandleAbandonedError
 
-from ddl.tracking.records import Record
+from ddl.tracking.records import WandbRecord
 
 MODES = ("auto", "online", "offline", "disabled")
 PROJECT = "ddl"
@@ -55,13 +55,13 @@ def server() -> str:
     return wandb_setup.singleton().settings.base_url
 
 
-class Client:
+class WandbClient:
     """W&B's background process, ended with this context. It leaves alone what the caller has under way with W&B."""
 
     def __init__(self) -> None:
         self._ours = wandb.run is None
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> "WandbClient":
         self._quieten()
         return self
 
@@ -87,7 +87,7 @@ class Client:
                 print(f"W&B: its background process ended badly ({error!r})", file=sys.stderr, flush=True)
 
 
-def begin(record: Record, project: str, mode: Literal["online", "offline"], root: Path) -> Any:
+def begin_wandb_run(record: WandbRecord, project: str, mode: Literal["online", "offline"], root: Path) -> Any:
     """The W&B run of this record, its local files under `root`. Raises TROUBLE where the server takes no run in time."""
     settings = wandb.Settings(
         root_dir=str(root),
@@ -130,7 +130,7 @@ def begin(record: Record, project: str, mode: Literal["online", "offline"], root
     return run
 
 
-def log(run: Any, record: Record, step: int, last: bool) -> None:
+def log_row(run: Any, record: WandbRecord, step: int, last: bool) -> None:
     """Send the row of this step, with the figures and sample texts where it is the last one."""
     values: dict[str, Any] = dict(record.rows.get(step, {}))
     if last:
@@ -140,7 +140,7 @@ def log(run: Any, record: Record, step: int, last: bool) -> None:
     run.log(values, step=step, commit=True)
 
 
-def finish(run: Any, record: Record, **summary: Any) -> None:
+def finish_wandb_run(run: Any, record: WandbRecord, **summary: Any) -> None:
     """End the run; it returns once all is sent. Raises TROUBLE after FINISH_S, and where the client fails."""
     run.summary.update(dict(record.summary) | summary)
     run.finish(exit_code=record.exit_code)

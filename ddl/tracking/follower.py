@@ -30,7 +30,7 @@ NICENESS = 10
 """More than the sweep's own: training comes first."""
 
 
-class News:
+class FollowerStatus:
     """What a follower tells, into `stream`; None: nobody listens."""
 
     def __init__(self, stream: TextIO | None):
@@ -55,7 +55,7 @@ class News:
 
 
 @contextlib.contextmanager
-def followed(console: Console, folder: Path, mode: str) -> Iterator[None]:
+def publish_live(console: Console, folder: Path, mode: str) -> Iterator[None]:
     """The run is replayed into W&B meanwhile, by a process of its own, so that W&B can neither slow nor stop a sweep.
 
     At the end it is given time for the rest as long as it gets on; where something is missing then, the console says so.
@@ -66,7 +66,7 @@ def followed(console: Console, folder: Path, mode: str) -> Iterator[None]:
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     with (folder / "launch.log").open("ab") as log:
         follower = subprocess.Popen(
-            [sys.executable, "-m", "ddl.tracking.wandb", str(folder), "--follow"],
+            [sys.executable, "-m", "ddl.tracking.publish", str(folder), "--follow"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from ddl.tracking import connection
-from ddl.tracking.follower import News
-from ddl.tracking.records import Record
+from ddl.tracking.follower import FollowerStatus
+from ddl.tracking.records import WandbRecord
 
 MARK = "ledger.sha256"
 """In a trial's folder: the fingerprint of what it holds."""
 
 
-class Offline:
+class OfflineRuns:
     """Writes a trial's folder in one go and puts it in place of an earlier one.
 
     Pieces, each continuing the one before, would not do: when W&B uploads them, a later one erases an earlier. Neither
@@ -20,7 +20,7 @@ class Offline:
     in place of one that it has uploaded counts as uploaded, and publishing online sends the rest.
     """
 
-    def __init__(self, folder: Path, project: str, news: News):
+    def __init__(self, folder: Path, project: str, news: FollowerStatus):
         """`folder` is the run's."""
         self.root = folder.resolve() / "wandb"
         self.project = project
@@ -33,7 +33,7 @@ class Offline:
     def where(self) -> str:
         return str(self.root)
 
-    def write(self, record: Record, final: bool) -> int:
+    def write(self, record: WandbRecord, final: bool) -> int:
         """The number of rows written; 0 where the folder holds them already. A trial that has not ended waits if not `final`."""
         if not (record.ended or final):
             return 0
@@ -55,11 +55,11 @@ class Offline:
         shutil.rmtree(self._draft)
         return len(record.rows)
 
-    def _make(self, record: Record) -> Path:
-        run: Any = connection.begin(record, self.project, "offline", self._draft)
+    def _make(self, record: WandbRecord) -> Path:
+        run: Any = connection.begin_wandb_run(record, self.project, "offline", self._draft)
         for step in record.steps:
-            connection.log(run, record, step, last=step == record.steps[-1])
-        connection.finish(run, record)
+            connection.log_row(run, record, step, last=step == record.steps[-1])
+        connection.finish_wandb_run(run, record)
         made = Path(run.settings.sync_dir)
         for name in ("logs", "tmp"):  # the client's own log names folders
             shutil.rmtree(made / name, ignore_errors=True)

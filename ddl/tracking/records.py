@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ddl.ledger import ENDED, Reader, TrialRow
+from ddl.ledger import ENDED, LedgerReader, TrialRow
 from ddl.tracking.privacy import Redactor
 
 SHAPE = 1
@@ -29,7 +29,7 @@ Rows = dict[int, dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Record:
+class WandbRecord:
     """One trial, one W&B run.
 
     `run_id` is the same for the same trial of the same run, whoever publishes it and whenever. `figures` maps a name
@@ -72,13 +72,13 @@ class Record:
         return hashlib.sha256(json.dumps([heading, content], sort_keys=True).encode()).hexdigest()
 
 
-class Replay:
+class LedgerReplay:
     """A ledger read bit by bit, by sequence number. After `poll`, `trials` and `rows` are as new as the ledger was."""
 
     def __init__(self, folder: Path):
         """`folder` is the run's. Raises ValueError where there is no readable ledger."""
         self.folder = Path(folder)
-        self.reader = Reader(self.folder)
+        self.reader = LedgerReader(self.folder)
         self.run = self.reader.run()
         self.trials: list[TrialRow] = []
         self.rows: dict[str, Rows] = {}
@@ -112,11 +112,11 @@ class Replay:
         """What the trials of this run share in W&B."""
         return self._redactor.text(f"{self.run['sweep']['name']} {self.folder.resolve().name}")
 
-    def record(self, trial: TrialRow) -> Record:
+    def record(self, trial: TrialRow) -> WandbRecord:
         """What W&B is to hold of this trial now."""
         sweep, folder = self.run["sweep"], self.folder.resolve()
-        facts = dict(trial.facts or {})
-        kind, notes = _data(facts.get("data") or {})
+        metadata = dict(trial.metadata or {})
+        kind, notes = _data(metadata.get("data") or {})
         rows = dict(sorted(self.rows.get(trial.trial_id, {}).items()))
         config = {
             "sweep": {key: sweep.get(key) for key in ("name", "title", "task", "metric", "keys")},
@@ -125,15 +125,15 @@ class Replay:
             "seed": trial.seed,
             "trial_id": trial.trial_id,
             "task": dict(trial.task),
-            "facts": {key: fact for key, fact in facts.items() if key != "first_steps"},  # bits: for --reproduce alone
+            "metadata": {key: fact for key, fact in metadata.items() if key != "first_steps"},  # bits: for --reproduce alone
             "versions": self.run.get("versions", {}),
             "commit": self.run.get("commit", ""),
         }
         for key, value in trial.swept.items():
             _assign(config, key, value)
         clean = self._redactor.value
-        tags = (self.run.get("scale", ""), (facts.get("data") or {}).get("name", ""), kind)
-        return Record(
+        tags = (self.run.get("scale", ""), (metadata.get("data") or {}).get("name", ""), kind)
+        return WandbRecord(
             trial_id=trial.trial_id,
             run_id=self._run_id(trial.trial_id),
             name=clean(f"{trial.configuration}, seed {trial.seed}" + (f" [{kind}]" if kind else "")),
@@ -163,8 +163,8 @@ def _data(data: Mapping[str, Any]) -> tuple[str, str]:
     if not data:
         return "", ""
     about = f"Data: {data.get('name', '')}, {data.get('source', '')}."
-    if data.get("stand_in"):
-        return "STAND-IN DATA", f"{about} THEY ONLY STAND IN for {data['stand_in']}."
+    if data.get("fallback_for"):
+        return "STAND-IN DATA", f"{about} THEY ONLY STAND IN for {data['fallback_for']}."
     if not data.get("complete"):  # what does not say that it is whole is not taken to be
         return "SAMPLE DATA", f"{about} ONLY A SAMPLE of the official data."
     return "", about

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ddl.ledger import Reader
+from ddl.ledger import LedgerReader
 from tests.sweeps.command import PLUGIN, ROOT, run_folder, wait_until
 
 from .hosts import Host, two_hosts
@@ -70,7 +70,7 @@ class TestTwoHosts:
         # Long enough that no node has done them all before the other is ready.
         code, output, errors = cluster.sweep("seeds=2", "task.epochs=20", **TOKEN)
         assert code == 0, output + errors
-        rows = Reader(run_folder(output, cluster.folder)).trials()
+        rows = LedgerReader(run_folder(output, cluster.folder)).trials()
         assert {row.status for row in rows} == {"finished"}
         assert {row.place for row in rows} == {"ddl-one cpu", "ddl-two cpu"}
 
@@ -123,10 +123,10 @@ def test_a_slurm_job_whose_time_is_up_goes_on_when_it_is_started_again(tmp_path:
         "SLURM_CPUS_ON_NODE": "1",
     }
 
-    def reader() -> Reader | None:
+    def reader() -> LedgerReader | None:
         found = [path.parent for path in tmp_path.glob("runs/slurm-42/race/*/ledger.sqlite") if path.stat().st_size]
         assert len(found) <= 1, "it goes on with the run that there is"
-        return Reader(found[0]) if found else None
+        return LedgerReader(found[0]) if found else None
 
     def driver_said() -> str:
         return "".join(path.read_text() for path in tmp_path.glob("runs/slurm-42/race/*/launch.log"))[-2000:]

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ddl.ledger import Ledger, TrialRow
+from ddl.ledger import TrialRow
 from tests.sweeps.command import ROOT, wait_until
+
+from ..ledgers import ReportingLedger
 
 CLUSTER = ROOT / "cluster"
 SLURM = CLUSTER / "slurm.sh"
@@ -180,7 +182,7 @@ class TestSweep:
         folder = out / "race" / name
         folder.mkdir(parents=True)
         rows = [TrialRow(f"t{number}", number, "", {}, {}, 0) for number in range(len(statuses))]
-        with Ledger.create(folder, {"created": name}, rows) as ledger:
+        with ReportingLedger.create(folder, {"created": name}, rows) as ledger:
             for row, status in zip(rows, statuses, strict=True):
                 if status == "running":
                     ledger.started(row.trial_id, 0, "")

@@ -36,8 +36,8 @@ def apart(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 def forget_all() -> None:
     """What this process remembers between calls."""
-    sources.load.cache_clear()
-    sources.files.cache_clear()
+    sources.load_data_set.cache_clear()
+    sources.load_files.cache_clear()
     sources._announce.cache_clear()
 
 
@@ -134,7 +134,7 @@ from ddl.data.recipe import Archive
 from ddl.data.splits import Split
 
 CLASSES = ("dark", "light")
-STAND_IN = "STAND_IN_NAME"
+FALLBACK = "STAND_IN_NAME"
 SHAPE = (1, 1, 1)
 MEAN = (0.5,)
 STD = (0.25,)
@@ -176,7 +176,7 @@ class Tiny:
         self.official = official
         self.write(dark=0, light=1)
 
-    def write(self, dark: int, light: int, stand_in: str = "") -> None:
+    def write(self, dark: int, light: int, fallback_for: str = "") -> None:
         """Its module and its files, with these two classes in them."""
         self.content = {
             "train.bin": bytes(value for pixel in range(4) for value in (dark, pixel, light, 200 + pixel)),
@@ -189,7 +189,7 @@ class Tiny:
             "TRAIN_MD5": hashlib.md5(self.content["train.bin"]).hexdigest(),
             "VAL_MD5": hashlib.md5(self.content["val.bin"]).hexdigest(),
             "ARCHIVE_MD5": hashlib.md5(self.archive).hexdigest(),
-            "STAND_IN_NAME": stand_in,
+            "STAND_IN_NAME": fallback_for,
             "PACKAGE_SHA256": hashlib.sha256(self.package).hexdigest(),
             "OFFICIAL": self.official,
         }.items():

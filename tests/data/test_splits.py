@@ -57,6 +57,6 @@ def test_two_splits_to_tensors_and_back():
 
 
 def test_an_origin_as_facts_is_json():
-    facts = Origin("cifar10", "bundled sample", False, "the whole of cifar10", "0" * 64).facts()
-    assert json.loads(json.dumps(facts)) == facts
-    assert set(facts) == {"name", "source", "complete", "stand_in", "sha256"}
+    metadata = Origin("cifar10", "bundled sample", False, "the whole of cifar10", "0" * 64).metadata()
+    assert json.loads(json.dumps(metadata)) == metadata
+    assert set(metadata) == {"name", "source", "complete", "fallback_for", "sha256"}

@@ -29,7 +29,7 @@ def flip_a_pixel(path: Path) -> None:
 def alter_a_tensor(path: Path) -> None:
     tensors = load_file(path)
     tensors["train.targets"] = 1 - tensors["train.targets"]
-    save_file(tensors, path, metadata={"origin": json.dumps(store.read("tiny")[0].facts())})
+    save_file(tensors, path, metadata={"origin": json.dumps(store.read_data_set("tiny")[0].metadata())})
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,15 @@ def alter_a_tensor(path: Path) -> None:
         lambda path: save_file({"x": torch.zeros(1)}, path),
         lambda path: save_file({"x": torch.zeros(1)}, path, metadata={"origin": "{"}),
         lambda path: save_file({"x": torch.zeros(1)}, path, metadata={"origin": "[]"}),
-        lambda path: save_file({"x": torch.zeros(1)}, path, metadata={"origin": json.dumps(store.read("tiny")[0].facts())}),
+        lambda path: save_file({"x": torch.zeros(1)}, path, metadata={"origin": json.dumps(store.read_data_set("tiny")[0].metadata())}),
     ],
 )
 def test_damaged_prepared_data_is_set_aside_and_prepared_again(mirror, caplog, tmp_path, damage):
-    origin = sources.prepare("tiny", "full")
+    origin = sources.prepare_data("tiny", "full")
     path = tmp_path / "cache" / "tiny" / PREPARED
     damage(path)
     bad = path.read_bytes()
-    assert sources.load("tiny", "full").origin == origin
+    assert sources.load_data_set("tiny", "full").origin == origin
     aside = path.with_name(f"{PREPARED}.damaged")
     assert aside.read_bytes() == bad
     assert f"{path}: the prepared data" in caplog.text
@@ -60,24 +60,24 @@ def test_damaged_prepared_data_is_set_aside_and_prepared_again(mirror, caplog, t
 
 
 def test_damaged_prepared_data_is_never_used_even_where_nothing_else_is_there(mirror, tmp_path):
-    sources.prepare("tiny", "full")
+    sources.prepare_data("tiny", "full")
     flip_a_pixel(tmp_path / "cache" / "tiny" / PREPARED)
     (mirror / "tiny.tar.gz").unlink()
-    assert sources.load("tiny", "full").origin.stand_in == "the whole of tiny"
+    assert sources.load_data_set("tiny", "full").origin.fallback_for == "the whole of tiny"
 
 
 def test_prepared_data_of_another_set_is_refused(mirror, tmp_path):
-    sources.prepare("tiny", "full")
+    sources.prepare_data("tiny", "full")
     os.renames(tmp_path / "cache/tiny" / PREPARED, tmp_path / "cache/mnist" / PREPARED)
     with pytest.raises(Damaged, match="the prepared data of tiny"):
-        store.read("mnist")
+        store.read_data_set("mnist")
 
 
 def test_an_unusable_cache_folder_is_named(mirror, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("DDL_CACHE", str(tmp_path / "file"))
     with pytest.raises(ValueError, match=r"file/tiny: tiny cannot be prepared there .*set DDL_CACHE to another folder"):
-        sources.prepare("tiny", "full")
+        sources.prepare_data("tiny", "full")
 
 
 def test_a_failing_disk_leaves_no_prepared_data(mirror, tmp_path, monkeypatch):
@@ -87,16 +87,16 @@ def test_a_failing_disk_leaves_no_prepared_data(mirror, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(store.os, "replace", full)
         with pytest.raises(ValueError, match="No space left on device"):
-            sources.prepare("tiny", "full")
+            sources.prepare_data("tiny", "full")
     assert cached(tmp_path) == ["prepare.lock"]
-    assert sources.prepare("tiny", "full").complete
+    assert sources.prepare_data("tiny", "full").complete
 
 
 def test_what_a_killed_process_left_is_removed(mirror, tmp_path):
     left = tmp_path / "cache" / "tiny" / "work-dead"
     left.mkdir(parents=True)
     (left / "half").touch()
-    assert sources.prepare("tiny", "full").complete
+    assert sources.prepare_data("tiny", "full").complete
     assert cached(tmp_path) == [PREPARED, "prepare.lock"]
 
 
@@ -115,11 +115,11 @@ def test_where_the_cache_is(monkeypatch, variables, expected):
         monkeypatch.delenv(variable, raising=False)
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
-    assert store.folder("tiny") == Path(expected)
+    assert store.cache_folder("tiny") == Path(expected)
 
 
 def test_others_may_read_the_cache(mirror, tmp_path):
-    sources.prepare("tiny", "full")
+    sources.prepare_data("tiny", "full")
     assert (tmp_path / "cache/tiny" / PREPARED).stat().st_mode & 0o777 == 0o644
 
 
@@ -130,9 +130,9 @@ from ddl.data import sets, sources
 def load(barrier, report):
     logging.basicConfig(filename=report + ".log")
     barrier.wait()
-    facts = sources.load("tiny", "full").origin.facts()
+    metadata = sources.load("tiny", "full").origin.metadata()
     with open(report, "w") as file:
-        json.dump(facts, file)
+        json.dump(metadata, file)
 
 folder, reports, processes = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sets.__path__.append(folder)
@@ -159,7 +159,7 @@ def load_at_once(tiny, reports: Path, processes: int) -> list[tuple[dict, str]]:
 def test_eight_processes_prepare_at_once_and_download_once(host, tiny, tmp_path):
     host.files["/tiny.tar.gz"] = tiny.archive
     ends = load_at_once(tiny, tmp_path / "reports", processes=8)
-    assert [facts for facts, _ in ends] == [ends[0][0]] * 8
+    assert [metadata for metadata, _ in ends] == [ends[0][0]] * 8
     assert ends[0][0]["complete"]
     assert [log for _, log in ends] == [""] * 8
     assert len(host.requests) == 1
@@ -168,6 +168,6 @@ def test_eight_processes_prepare_at_once_and_download_once(host, tiny, tmp_path)
 
 def test_processes_that_find_no_source_ask_once_and_agree(host, tiny, tmp_path):
     ends = load_at_once(tiny, tmp_path / "reports", processes=8)
-    assert [facts["stand_in"] for facts, _ in ends] == ["the whole of tiny"] * 8
+    assert [metadata["fallback_for"] for metadata, _ in ends] == ["the whole of tiny"] * 8
     assert [log.count("STANDS IN") for _, log in ends] == [1] * 8
     assert len(host.requests) == 1

@@ -74,9 +74,9 @@ def publish(tmp_path, monkeypatch) -> Publish:
 
 def test_every_image_has_its_class_by_the_layout_of_each_split(publish):
     publish(layout())
-    data = sources.load("tinyimagenet", "full")
+    data = sources.load_data_set("tinyimagenet", "full")
     assert data.origin.complete
-    assert data.origin.stand_in == ""
+    assert data.origin.fallback_for == ""
     assert data.train.inputs.shape == (400, 3, 64, 64)
     assert data.val.inputs.shape == (200, 3, 64, 64)
     assert data.train.targets.tolist() == [*range(200)] * 2, "class by class in turn"
@@ -89,10 +89,10 @@ def test_every_image_has_its_class_by_the_layout_of_each_split(publish):
 
 def test_it_is_decoded_once(publish, forget, monkeypatch):
     publish(layout())
-    sources.load("tinyimagenet", "full")
+    sources.load_data_set("tinyimagenet", "full")
     forget()
     monkeypatch.setattr(tinyimagenet, "decode", lambda content: pytest.fail("decoded again"))
-    assert sources.load("tinyimagenet", "full").origin.complete
+    assert sources.load_data_set("tinyimagenet", "full").origin.complete
 
 
 @pytest.mark.parametrize(
@@ -120,20 +120,20 @@ def test_where_the_archive_is_bad_cifar10_stands_in(publish, caplog, monkeypatch
     load = sources._load
     # The whole of what stands in would only take time here.
     monkeypatch.setattr(sources, "_load", lambda name, content, earliest: load(name, content if "tiny" in name else "sample", earliest))
-    origin = sources.load("tinyimagenet", "full").origin
+    origin = sources.load_data_set("tinyimagenet", "full").origin
     assert "would leave the target folder" in caplog.text
-    assert (origin.name, origin.source, origin.complete, origin.stand_in) == ("cifar10", "bundled sample", False, "tinyimagenet")
+    assert (origin.name, origin.source, origin.complete, origin.fallback_for) == ("cifar10", "bundled sample", False, "tinyimagenet")
 
 
 def test_where_it_cannot_be_had_cifar10_stands_in_and_is_named(caplog):
-    data = sources.load("tinyimagenet", "full")
-    assert (data.origin.name, data.origin.stand_in) == ("cifar10", "tinyimagenet")
+    data = sources.load_data_set("tinyimagenet", "full")
+    assert (data.origin.name, data.origin.fallback_for) == ("cifar10", "tinyimagenet")
     assert data.classes[0] == "airplane"
     assert "CIFAR10 STANDS IN FOR IT" in caplog.text
     assert "no package has it" in caplog.text
 
 
 def test_its_sample_is_the_stand_ins():
-    data = sources.load("tinyimagenet", "sample")
-    assert (data.origin.name, data.origin.source, data.origin.stand_in) == ("cifar10", "bundled sample", "tinyimagenet")
-    assert torch.equal(data.train.inputs, sources.load("cifar10", "sample").train.inputs)
+    data = sources.load_data_set("tinyimagenet", "sample")
+    assert (data.origin.name, data.origin.source, data.origin.fallback_for) == ("cifar10", "bundled sample", "tinyimagenet")
+    assert torch.equal(data.train.inputs, sources.load_data_set("cifar10", "sample").train.inputs)

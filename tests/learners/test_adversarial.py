@@ -4,22 +4,22 @@ import pytest
 import torch
 from torch import nn
 
-from ddl.learners.adversarial import PENALISED_EVERY, Adversarial, Game
-from ddl.learners.gallery import Gallery
-from ddl.learners.network import Network
-from ddl.metrics.generated import Judge
-from ddl.models.preprocess import Unit
+from ddl.learners.adversarial import PENALISED_EVERY, GanLearner, GanPair
+from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.sample_gallery import SampleGallery
+from ddl.metrics.generated_images import ScoringClassifier
+from ddl.models.preprocess import ScaleToUnit
 from ddl.models.strided import StridedDecoder, StridedEncoder
 
 from .test_learner import CPU, network
 from .test_network import network as one_weight
 
 
-def discriminated(gradient_penalty: float, steps: int = 1) -> tuple[Network, list[float]]:
+def discriminated(gradient_penalty: float, steps: int = 1) -> tuple[OptimisedModule, list[float]]:
     """One weight, 2 before the first step, of a discriminator that learns at a rate of 1; and what it lost at each step."""
     discriminator = one_weight()
     nn.init.constant_(discriminator.module.weight, 2.0)
-    game = Game(one_weight(), discriminator, CPU, gradient_penalty)
+    game = GanPair(one_weight(), discriminator, CPU, gradient_penalty)
     real, generated = torch.ones(4, 1), torch.zeros(4, 1)
     return discriminator, [game.discriminate(real, generated).item() for _ in range(steps)]
 
@@ -45,11 +45,11 @@ def test_the_penalty_comes_with_every_so_many_steps():
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def learner(averaging: float) -> tuple[Adversarial, Game]:
+def learner(averaging: float) -> tuple[GanLearner, GanPair]:
     torch.manual_seed(0)
-    game = Game(network(StridedDecoder(3, 8, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 8, 1)), CPU)
-    gallery = Gallery(20, 3, 0, lambda: Judge(nn.Flatten(), nn.Linear(64, 3), 64).requires_grad_(False), CPU)
-    return Adversarial(game, Unit(8), 3, gallery, grace_steps=1000, averaging=averaging, device=CPU), game
+    game = GanPair(network(StridedDecoder(3, 8, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 8, 1)), CPU)
+    gallery = SampleGallery(20, 3, 0, lambda: ScoringClassifier(nn.Flatten(), nn.Linear(64, 3), 64).requires_grad_(False), CPU)
+    return GanLearner(game, ScaleToUnit(8), 3, gallery, grace_steps=1000, averaging=averaging, device=CPU), game
 
 
 def test_the_generator_that_is_judged_has_the_running_mean_of_the_weights():

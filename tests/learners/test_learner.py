@@ -13,31 +13,31 @@ import torch
 from ddl import checkpoints, learners
 from ddl.data.series import FORMS, Scaler, Windows
 from ddl.data.splits import Split
-from ddl.data.text import TextWindows
-from ddl.data.tokens import Vocabulary
-from ddl.data.words import Texts, Words
+from ddl.data.text_windows import TextWindows
+from ddl.data.tokenised_texts import TokenisedTexts, WordVocabulary
+from ddl.data.vocabulary import Vocabulary
 from ddl.devices import Device
-from ddl.learners.adversarial import Adversarial, Game
-from ddl.learners.autoencoder import Compressor
-from ddl.learners.forecasting import Picture, Regressor
-from ddl.learners.gallery import Gallery
-from ddl.learners.language import Language, Writing
+from ddl.learners.adversarial import GanLearner, GanPair
+from ddl.learners.autoencoder import AutoencoderLearner
+from ddl.learners.forecasting import ForecastFigure, ForecastLearner
+from ddl.learners.language import LanguageLearner, TextSamples
 from ddl.learners.learner import Batch, Learner
-from ddl.learners.network import Network
-from ddl.learners.sentiment import Questions, Sentiment
+from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.sample_gallery import SampleGallery
+from ddl.learners.sentiment import Questions, SentimentLearner
 from ddl.learners.supervised import Classifier
-from ddl.learners.translation import AdversarialTranslator, Examination, Translator
-from ddl.learners.variational import Variational
-from ddl.metrics.generated import Judge
+from ddl.learners.translation import AdversarialTranslationLearner, TranslationEvaluation, TranslationLearner
+from ddl.learners.variational import VariationalLearner
+from ddl.metrics.generated_images import ScoringClassifier
 from ddl.metrics.images import absolute_error
 from ddl.models import autoencoders
 from ddl.models.autoencoders import VariationalAutoencoder
 from ddl.models.cnn import ConvNet
 from ddl.models.forecaster import Forecaster
 from ddl.models.language import LanguageModel
-from ddl.models.preprocess import Unit
-from ddl.models.reader import Reader
+from ddl.models.preprocess import ScaleToUnit
 from ddl.models.strided import StridedDecoder, StridedEncoder
+from ddl.models.text_classifiers import LstmClassifier
 from ddl.models.unet import PatchDiscriminator, UNet
 from ddl.precision import Precision
 
@@ -49,7 +49,7 @@ def classifier(optimiser: Callable) -> Callable[[], Learner]:
     def make() -> Learner:
         model = ConvNet(1, 8, 3, widths=[4], convolutions=2, dense=16, dropout=0.2, batch_norm_layers=1, initialisation="glorot")
         return Classifier(
-            Network(model, optimiser, FP32, CPU),
+            OptimisedModule(model, optimiser, FP32, CPU),
             training=lambda images: images.float() / 255,
             evaluation=lambda images: images.float() / 255,
             device=CPU,
@@ -64,9 +64,9 @@ def images_and_classes(n: int) -> Batch:
 
 def compressor() -> Learner:
     images, classes = in_grey(torch.arange(0, 90, 4, dtype=torch.uint8))
-    return Compressor(
-        network(autoencoders.dense(torch.full((1, 8, 8), 0.5), [16], latent=2, up=[16], relu_latent=False, output="sigmoid")),
-        Unit(8),
+    return AutoencoderLearner(
+        network(autoencoders.dense_autoencoder(torch.full((1, 8, 8), 0.5), [16], latent=2, up=[16], relu_latent=False, output="sigmoid")),
+        ScaleToUnit(8),
         train=Split(images, classes),
         classes=3,
         shown=images[:4],
@@ -76,35 +76,37 @@ def compressor() -> Learner:
 
 def variational() -> Learner:
     model = VariationalAutoencoder(StridedEncoder(1, 8, [4, 6], 8, 2 * 3), StridedDecoder(3, 8, 1, 8, [4, 6]))
-    return Variational(network(model), Unit(8), 0.01, gallery(), levels_and_classes(4)[0], CPU)
+    return VariationalLearner(network(model), ScaleToUnit(8), 0.01, gallery(), levels_and_classes(4)[0], CPU)
 
 
 def adversarial() -> Learner:
-    game = Game(network(StridedDecoder(3, 8, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 8, 1)), CPU, 0.1)
-    return Adversarial(game, Unit(8), 3, gallery(), grace_steps=1000, averaging=0.9, device=CPU)
+    game = GanPair(network(StridedDecoder(3, 8, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 8, 1)), CPU, 0.1)
+    return GanLearner(game, ScaleToUnit(8), 3, gallery(), grace_steps=1000, averaging=0.9, device=CPU)
 
 
 def translator() -> Learner:
-    return Translator(network(UNet(1, 3, 8, [4, 6])), Unit(8), absolute_error, examination())
+    return TranslationLearner(network(UNet(1, 3, 8, [4, 6])), ScaleToUnit(8), absolute_error, examination())
 
 
 def adversarial_translator() -> Learner:
-    game = Game(network(UNet(1, 3, 8, [4, 6])), network(PatchDiscriminator(4, 4)), CPU)
-    return AdversarialTranslator(game, Unit(8), 10.0, examination())
+    game = GanPair(network(UNet(1, 3, 8, [4, 6])), network(PatchDiscriminator(4, 4)), CPU)
+    return AdversarialTranslationLearner(game, ScaleToUnit(8), 10.0, examination())
 
 
-def network(module: torch.nn.Module, lr: float = 0.01, **more: Any) -> Network:
-    return Network(module, lambda parameters: torch.optim.Adam(parameters, lr=lr), FP32, CPU, **more)
+def network(module: torch.nn.Module, lr: float = 0.01, **more: Any) -> OptimisedModule:
+    return OptimisedModule(module, lambda parameters: torch.optim.Adam(parameters, lr=lr), FP32, CPU, **more)
 
 
-def gallery() -> Gallery:
+def gallery() -> SampleGallery:
     """Judged by the mean grey of each quarter of an image."""
     quarters = torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten())
-    return Gallery(30, 3, 0, lambda: Judge(quarters, torch.nn.Identity(), 4), CPU)
+    return SampleGallery(30, 3, 0, lambda: ScoringClassifier(quarters, torch.nn.Identity(), 4), CPU)
 
 
-def examination() -> Examination:
-    return Examination(Unit(8), {"mae": absolute_error}, {"grey/mae": absolute_error}, grey_and_colour(4), ("a", "b", "c"), CPU)
+def examination() -> TranslationEvaluation:
+    return TranslationEvaluation(
+        ScaleToUnit(8), {"mae": absolute_error}, {"grey/mae": absolute_error}, grey_and_colour(4), ("a", "b", "c"), CPU
+    )
 
 
 def levels_and_classes(n: int) -> Batch:
@@ -126,9 +128,9 @@ TEXT = "the rain in spain stays mainly in the plain\n" * 20
 
 def language() -> Learner:
     vocabulary = Vocabulary.learn(TEXT, "word", 20)
-    writing = Writing(vocabulary, "the", [0.5, 2.0], texts=2, tokens=6, references=[TEXT])
+    writing = TextSamples(vocabulary, "the", [0.5, 2.0], texts=2, tokens=6, references=[TEXT])
     model = LanguageModel(len(vocabulary), 8, 12, 1, dropout=0.1)
-    return Language(network(model, lr=0.02, falling_over=1000, clip=1.0), writing, CPU)
+    return LanguageLearner(network(model, lr=0.02, decay_steps=1000, clip=1.0), writing, CPU)
 
 
 def text_windows(n: int) -> Batch:
@@ -136,23 +138,23 @@ def text_windows(n: int) -> Batch:
     return windows.batch(torch.randint(len(windows), (n,)))
 
 
-WORDS = Words(["good bad fair foul fine"], size=10, min_count=1)
+WORDS = WordVocabulary(["good bad fair foul fine"], size=10, min_count=1)
 
 
 def sentiment() -> Learner:
-    model = Reader(torch.randn(len(WORDS), 6), trainable=True, hidden=8, dropout=0.1, pooling="last", bidirectional=False)
-    return Sentiment(network(model, lr=0.02), Questions(WORDS, ["good fair", "bad foul"], "fine"), CPU)
+    model = LstmClassifier(torch.randn(len(WORDS), 6), trainable=True, hidden=8, dropout=0.1, pooling="last", bidirectional=False)
+    return SentimentLearner(network(model, lr=0.02), Questions(WORDS, ["good fair", "bad foul"], "fine"), CPU)
 
 
 def texts_and_classes(n: int) -> Batch:
     """Of a text's words those before the number 4 are of one class. All are of one length, so that parts are padded alike."""
     encoded = torch.randint(2, len(WORDS), (n, 6))
-    return Texts.of(encoded.tolist(), (encoded[:, -1] < 4).long().tolist()).batch(torch.arange(n))
+    return TokenisedTexts.of(encoded.tolist(), (encoded[:, -1] < 4).long().tolist()).batch(torch.arange(n))
 
 
 def regressor() -> Learner:
-    form, picture = FORMS["logarithm"], Picture([], [], {}, epochs=1)
-    return Regressor(
+    form, picture = FORMS["logarithm"], ForecastFigure([], [], {}, epochs=1)
+    return ForecastLearner(
         network(Forecaster(hidden=8, dropout=0.0), lr=0.02), form, Scaler(5.0, 0.5), Windows(*series_windows(3), 1), picture, CPU
     )
 
@@ -192,7 +194,7 @@ def mean_absolute_error(learner: Learner, batch: Batch) -> float:
     return learner.step(batch)["mae"].item()
 
 
-LEARNS = {Adversarial: distance_from_real_images, AdversarialTranslator: mean_absolute_error}
+LEARNS = {GanLearner: distance_from_real_images, AdversarialTranslationLearner: mean_absolute_error}
 """What falls while a learner learns, where it is not its loss: two networks against each other have none that does. It is measured
 after one more step."""
 

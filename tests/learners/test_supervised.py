@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ddl.devices import Device
-from ddl.learners.network import Network
+from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.supervised import Classifier
 from ddl.precision import Precision
 
@@ -25,7 +25,9 @@ class Scores(nn.Module):
 
 def classifier(model: nn.Module, lr: float = 1.0, training=lambda x: x, evaluation=lambda x: x, precision: str = "fp32") -> Classifier:
     return Classifier(
-        Network(model, lambda parameters: torch.optim.SGD(parameters, lr=lr), Precision.parse(precision), Device(torch.device("cpu"))),
+        OptimisedModule(
+            model, lambda parameters: torch.optim.SGD(parameters, lr=lr), Precision.parse(precision), Device(torch.device("cpu"))
+        ),
         training=training,
         evaluation=evaluation,
         device=Device(torch.device("cpu")),

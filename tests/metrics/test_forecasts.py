@@ -10,26 +10,26 @@ from ddl.metrics import forecasts
 
 @pytest.fixture(scope="module")
 def passengers() -> torch.Tensor:
-    return series.read(sources.files("airline").folder / airline.FILE)[1]
+    return series.read_series(sources.load_files("airline").folder / airline.FILE)[1]
 
 
 @pytest.mark.parametrize(("name", "rmse"), [("last_value", 48.0), ("last_year", 41.9), ("last_year_growth", 15.6)])
 def test_what_forecasts_that_cost_nothing_reach_on_the_last_four_years(passengers, name, rmse):
-    found = forecasts.naive(passengers, 48, name)
-    errors = dict(forecasts.errors(forecasts.tally(found, passengers[-48:], forecasts.preceding(passengers, 48))))
+    found = forecasts.naive_forecast(passengers, 48, name)
+    errors = dict(forecasts.errors(forecasts.error_sums(found, passengers[-48:], forecasts.preceding(passengers, 48))))
     assert round(errors["rmse_passengers"], 1) == rmse
 
 
 def test_an_unknown_one_is_refused(passengers):
     with pytest.raises(ValueError, match=r"'best': unknown\. There are: last_value"):
-        forecasts.naive(passengers, 48, "best")
+        forecasts.naive_forecast(passengers, 48, "best")
 
 
 def test_errors_by_hand_and_in_parts():
     actual = torch.tensor([3.0, 2.0, 4.0, 5.0])
     before = torch.tensor([[1.0, 2.0], [2.0, 3.0], [3.0, 2.0], [2.0, 4.0]])
     found = torch.tensor([4.0, 2.0, 1.0, 5.0])  # turns: the second, foreseen, and the third, not
-    whole = forecasts.tally(found, actual, before)
+    whole = forecasts.error_sums(found, actual, before)
     errors = dict(forecasts.errors(whole))
     assert errors == pytest.approx(
         {
@@ -39,11 +39,11 @@ def test_errors_by_hand_and_in_parts():
             "turns_foreseen": 0.5,
         }
     )
-    parts = forecasts.tally(found[:1], actual[:1], before[:1]) + forecasts.tally(found[1:], actual[1:], before[1:])
+    parts = forecasts.error_sums(found[:1], actual[:1], before[:1]) + forecasts.error_sums(found[1:], actual[1:], before[1:])
     torch.testing.assert_close(parts, whole)
 
 
 def test_the_last_value_foresees_no_turn_and_echoes(passengers):
-    found = forecasts.naive(passengers, 48, "last_value")
-    errors = dict(forecasts.errors(forecasts.tally(found, passengers[-48:], forecasts.preceding(passengers, 48))))
+    found = forecasts.naive_forecast(passengers, 48, "last_value")
+    errors = dict(forecasts.errors(forecasts.error_sums(found, passengers[-48:], forecasts.preceding(passengers, 48))))
     assert errors["turns_foreseen"] == errors["rmse_to_last_month_passengers"] == 0.0

@@ -7,7 +7,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from ddl.metrics import images
-from ddl.metrics.images import colourfulness, grey, loss, psnr_db, ssim
+from ddl.metrics.images import colourfulness, grey, make_loss, psnr_db, ssim
 
 BLACK, WHITE = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
 
@@ -55,7 +55,7 @@ def test_a_window_larger_than_the_images():
 @pytest.mark.parametrize("name", ["mae", "ssim", "psnr"])
 def test_a_loss_is_lower_for_a_better_image_and_has_a_gradient(name):
     wanted = torch.rand(4, 3, 16, 16)
-    criterion = loss(name, 11)
+    criterion = make_loss(name, 11)
     near, far = (wanted + 0.05).requires_grad_(), (wanted + 0.4 * torch.randn_like(wanted)).requires_grad_()
     assert (criterion(near, wanted) < criterion(far, wanted)).all()
     criterion(far, wanted).mean().backward()
@@ -66,11 +66,11 @@ def test_a_loss_is_lower_for_a_better_image_and_has_a_gradient(name):
 
 def test_the_losses_are_what_their_names_say():
     wanted, predicted = BLACK, BLACK + 0.1
-    assert loss("mae", 11)(predicted, wanted).item() == pytest.approx(0.1)
-    assert loss("psnr", 11)(predicted, wanted).item() == pytest.approx(1 / 20)
-    assert loss("ssim", 11)(predicted, wanted).item() == pytest.approx(1 - ssim(predicted, wanted).item())
+    assert make_loss("mae", 11)(predicted, wanted).item() == pytest.approx(0.1)
+    assert make_loss("psnr", 11)(predicted, wanted).item() == pytest.approx(1 / 20)
+    assert make_loss("ssim", 11)(predicted, wanted).item() == pytest.approx(1 - ssim(predicted, wanted).item())
     with pytest.raises(ValueError, match=r"loss 'mse': unknown\. There are: mae, ssim, psnr"):
-        loss("mse", 11)
+        make_loss("mse", 11)
 
 
 def test_grey_has_no_colour_and_two_colours_have_what_the_formula_says():

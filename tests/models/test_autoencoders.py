@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from ddl.models import autoencoders
-from ddl.models.autoencoders import VariationalAutoencoder, halved
-from ddl.models.pca import principal_components
-from ddl.models.preprocess import Unit
+from ddl.models.autoencoders import VariationalAutoencoder
+from ddl.models.downsampling import halved_side
+from ddl.models.pca import fit_pca
+from ddl.models.preprocess import ScaleToUnit
 from ddl.models.strided import StridedDecoder, StridedEncoder
 from ddl.models.unet import PatchDiscriminator, UNet
 
@@ -21,7 +22,9 @@ def layers(module: nn.Module) -> list[str]:
 
 
 def test_the_dense_autoencoder_is_the_studys():
-    model = autoencoders.dense(torch.zeros(1, 32, 32), [256, 512, 2048, 1024], 10, [1024, 2048], relu_latent=False, output="relu")
+    model = autoencoders.dense_autoencoder(
+        torch.zeros(1, 32, 32), [256, 512, 2048, 1024], 10, [1024, 2048], relu_latent=False, output="relu"
+    )
     assert layers(model.encode) == ["D(256)", "D(512)", "D(2048)", "D(1024)", "D(10)"]
     assert layers(model.decode) == ["D(1024)", "D(2048)", "D(1024)"]
     images = torch.rand(3, 1, 32, 32)
@@ -30,7 +33,9 @@ def test_the_dense_autoencoder_is_the_studys():
 
 
 def test_the_convolutional_autoencoder_is_the_studys():
-    model = autoencoders.convolutional(torch.zeros(1, 32, 32), [128, 256, 512, 1024], 10, [2048, 2048], relu_latent=False, output="relu")
+    model = autoencoders.convolutional_autoencoder(
+        torch.zeros(1, 32, 32), [128, 256, 512, 1024], 10, [2048, 2048], relu_latent=False, output="relu"
+    )
     assert layers(model.encode) == ["C(128)", "C(256)", "C(512)", "C(1024)", "D(10)"]
     assert layers(model.decode) == ["D(2048)", "D(2048)", "D(1024)"]
     assert sum(isinstance(layer, nn.MaxPool2d) for layer in model.encode.modules()) == 3
@@ -40,8 +45,8 @@ def test_the_convolutional_autoencoder_is_the_studys():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda **k: autoencoders.dense(torch.zeros(1, 8, 8), [6], 3, [6], **k),
-        lambda **k: autoencoders.convolutional(torch.zeros(1, 8, 8), [2, 3], 3, [6], **k),
+        lambda **k: autoencoders.dense_autoencoder(torch.zeros(1, 8, 8), [6], 3, [6], **k),
+        lambda **k: autoencoders.convolutional_autoencoder(torch.zeros(1, 8, 8), [2, 3], 3, [6], **k),
     ],
 )
 def test_what_follows_the_representation_and_the_image(make):
@@ -64,7 +69,7 @@ def test_convolutions_that_keep_the_size_stand_where_the_image_is_smallest():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: autoencoders.convolutional(torch.zeros(1, 12, 12), [2] * 4, 3, [6], relu_latent=False, output="relu"),
+        lambda: autoencoders.convolutional_autoencoder(torch.zeros(1, 12, 12), [2] * 4, 3, [6], relu_latent=False, output="relu"),
         lambda: UNet(1, 3, 12, [2] * 4),
         lambda: StridedEncoder(1, 12, [2] * 3, 4, 1),
         lambda: StridedDecoder(4, 4, 1, 12, [2] * 3),
@@ -76,17 +81,17 @@ def test_a_size_that_cannot_be_halved_so_often(make):
 
 
 def test_halving():
-    assert [halved(32, times) for times in (0, 1, 5)] == [32, 16, 1]
+    assert [halved_side(32, times) for times in (0, 1, 5)] == [32, 16, 1]
 
 
 def test_principal_components_are_the_best_linear_reduction_and_exact_where_there_is_no_more():
     torch.manual_seed(0)
     flat = torch.randn(200, 3) @ torch.diag(torch.tensor([3.0, 2.0, 0.1])) @ torch.randn(3, 16) + 5
     images = flat.view(200, 1, 4, 4)
-    torch.testing.assert_close(principal_components(images, 3)(images), images, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(fit_pca(images, 3)(images), images, atol=1e-3, rtol=1e-3)
     centred = (flat - flat.mean(0)).double()
     lost = torch.linalg.svdvals(centred)[2:].square().sum() / centred.numel()
-    model = principal_components(images, 2)
+    model = fit_pca(images, 2)
     torch.testing.assert_close((model(images) - images).square().mean().double(), lost, rtol=1e-3, atol=1e-6)
     coordinates = model.encode(images)
     assert coordinates[:, 0].var() > coordinates[:, 1].var()
@@ -140,13 +145,13 @@ def test_a_patchs_score_sees_a_patch():
 @pytest.mark.parametrize("size", [28, 32])
 def test_stored_images_become_0_to_1_of_the_size_asked_for(size):
     images = torch.full((2, 1, 28, 28), 51, dtype=torch.uint8)
-    torch.testing.assert_close(Unit(size)(images), torch.full((2, 1, size, size), 0.2))
+    torch.testing.assert_close(ScaleToUnit(size)(images), torch.full((2, 1, size, size), 0.2))
 
 
 @pytest.mark.parametrize("output", ["relu", "sigmoid"])
 def test_a_decoder_begins_at_the_mean(output):
     mean = torch.rand(1, 8, 8) * 0.9 + 0.05
-    model = autoencoders.dense(mean, [6], 3, [6], relu_latent=False, output=output)
+    model = autoencoders.dense_autoencoder(mean, [6], 3, [6], relu_latent=False, output=output)
     assert torch.allclose(model.decode(torch.zeros(2, 3)), mean.expand(2, 1, 8, 8), atol=1e-6)
 
 
@@ -155,7 +160,7 @@ def test_no_pixel_that_is_mostly_black_stays_black_for_good():
     images = (torch.rand(256, 1, 8, 8) - 0.8).clamp(min=0) / 0.2
 
     def black_for_good(begins_at: torch.Tensor) -> int:
-        model = autoencoders.dense(begins_at, [64], 3, [512], relu_latent=False, output="relu")
+        model = autoencoders.dense_autoencoder(begins_at, [64], 3, [512], relu_latent=False, output="relu")
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
         for _ in range(30):
             optimiser.zero_grad()

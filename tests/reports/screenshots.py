@@ -23,7 +23,7 @@ def take(folder: Path, to: Path = DOCS) -> None:
     """Pictures of the report of the run in `folder`. Raises ValueError where one is too large to be kept."""
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         path = Path(scratch) / "report.html"
-        html.write(model.build([folder]), path)
+        html.write_html(model.build_report([folder]), path)
         browser = playwright.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox", "--disable-gpu"])
         for name, (width, height) in VIEWS.items():
             page = browser.new_page(viewport={"width": width, "height": height}, has_touch=width < 640)

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ddl.ledger import FILE, Ledger, TrialRow
+from ddl.ledger import FILE, TrialRow
+
+from ..ledgers import ReportingLedger
 
 GENUINE = {
-    "name": "CIFAR-10", "source": "official host", "complete": True, "stand_in": "", "sha256": "5f" * 32,
+    "name": "CIFAR-10", "source": "official host", "complete": True, "fallback_for": "", "sha256": "5f" * 32,
     "train": 50000, "val": 10000,
 }  # fmt: skip
 SAMPLE = GENUINE | {"source": "bundled sample", "complete": False, "train": 5000, "val": 1000}
@@ -68,7 +70,7 @@ def create(
             "probes": [{"configuration": n, "steps_per_s": 41.5, "precision": "bf16", "seconds_per_trial": 63.0} for n in final],
         },
     } | run  # fmt: skip
-    with Ledger.create(folder, described, trials) as ledger:
+    with ReportingLedger.create(folder, described, trials) as ledger:
         for trial in trials:
             status, reason = (endings or {}).get((trial.configuration, trial.seed), ("finished", ""))
             if status == "planned":
@@ -77,10 +79,10 @@ def create(
             reached = epochs if status == "finished" else max(1, epochs // 2)
             noise = np.random.default_rng([trial.position, 7])
             ceiling = final[trial.configuration] + spread * noise.standard_normal()
-            facts = {"data": dict(data), "parameters": 356810, "precision": "bf16 channels_last"}
+            metadata = {"data": dict(data), "parameters": 356810, "precision": "bf16 channels_last"}
             for epoch in range(1, reached + 1):
                 measured = alter(trial.configuration, trial.seed, epoch, _metrics(ceiling, epoch, epochs, noise))
-                ledger.measured(trial.trial_id, epoch * 98, epoch, 5.2 * epoch, measured, facts if epoch == 1 else {})
+                ledger.measured(trial.trial_id, epoch * 98, epoch, 5.2 * epoch, measured, metadata if epoch == 1 else {})
             if status != "running":
                 ledger.ended(trial.trial_id, status, reason)
     return folder
@@ -115,7 +117,7 @@ def create_thousand(folder: Path, images: bool = False) -> Path:
         "metric": {"name": "val/accuracy", "mode": "max"},
         "keys": list(swept[0]),
     }
-    with Ledger.create(folder, {"sweep": sweep, "scale": "paper"}, trials):
+    with ReportingLedger.create(folder, {"sweep": sweep, "scale": "paper"}, trials):
         pass
     # Straight into the tables: the ledger makes each of 160,000 measurements durable.
     with closing(sqlite3.connect(folder / FILE)) as db, db:
@@ -127,7 +129,7 @@ def create_thousand(folder: Path, images: bool = False) -> Path:
                 for t in trials for e in range(1, 41) for name in names
             ],
         )  # fmt: skip
-        db.execute("UPDATE trials SET status = 'finished', facts = ?", (json.dumps({"data": GENUINE, "parameters": 356810}),))
+        db.execute("UPDATE trials SET status = 'finished', metadata = ?", (json.dumps({"data": GENUINE, "parameters": 356810}),))
     for trial in trials if images else ():
         for epoch in range(1, 5):
             leave(folder, trial.trial_id, f"digits-{epoch:03d}.png", png(36, epoch))
@@ -144,7 +146,7 @@ def create_agents(folder: Path, unsolved: tuple[str, int] | None = ("slow", 1)) 
     ]
     described = {"sweep": {"name": "cartpole", "title": "Agents (synthetic)", "metric": {"name": "val/episode_return", "mode": "max"},
                            "keys": ["task.agent"]}, "scale": "sample"}  # fmt: skip
-    with Ledger.create(folder, described, trials) as ledger:
+    with ReportingLedger.create(folder, described, trials) as ledger:
         for trial in trials:
             ledger.started(trial.trial_id, 0, "synthetic-host cpu")
             slow = trial.configuration == "slow"

@@ -49,8 +49,8 @@ FIXED = {"epochs": 2, "spread": 0.0, "alter": lambda c, seed, epoch, m: m | {"va
 
 
 def test_strips_share_one_scale(make_run):
-    run = model.build([make_run({"a": 0.8, "b": 0.6}, reference=REFERENCE, **FIXED)]).runs[0]
-    strips = figures.strips(run.configurations, "best val/accuracy", run.reference)
+    run = model.build_report([make_run({"a": 0.8, "b": 0.6}, reference=REFERENCE, **FIXED)]).runs[0]
+    strips = figures.interval_strips(run.configurations, "best val/accuracy", run.reference)
     a, b = strips.rows["a"], strips.rows["b"]
     width = strips.right - strips.left
     assert strips.left < 0.6
@@ -64,17 +64,19 @@ def test_strips_share_one_scale(make_run):
 
 
 def test_no_tolerance_is_drawn_where_nothing_may_be_compared(make_run):
-    run = model.build([make_run({"a": 0.8, "b": 0.6}, reference=REFERENCE, data=SAMPLE, **FIXED)]).runs[0]
-    assert figures.strips(run.configurations, "best val/accuracy", run.reference).rows["a"].allowed is None
-    assert figures.strips(run.configurations, "last val/accuracy", run.reference).rows["a"].reference is None, "another measure's value"
+    run = model.build_report([make_run({"a": 0.8, "b": 0.6}, reference=REFERENCE, data=SAMPLE, **FIXED)]).runs[0]
+    assert figures.interval_strips(run.configurations, "best val/accuracy", run.reference).rows["a"].allowed is None
+    assert figures.interval_strips(run.configurations, "last val/accuracy", run.reference).rows["a"].reference is None, (
+        "another measure's value"
+    )
 
 
 def test_panels_of_one_quantity_share_their_range_and_bands_are_cut(make_run):
     def spread(configuration, seed, epoch, metrics):
         return metrics | {"val/loss": metrics["val/loss"] * (1, 2, 4)[seed]}
 
-    run = model.build([make_run({"a": 0.8, "b": 0.6}, epochs=3, alter=spread)]).runs[0]
-    drawn = {figure["metric"]: figure for figure in figures.panels(run.panels, run.shown)}
+    run = model.build_report([make_run({"a": 0.8, "b": 0.6}, epochs=3, alter=spread)]).runs[0]
+    drawn = {figure["metric"]: figure for figure in figures.panel_figures(run.panels, run.shown)}
     assert list(drawn) == ["val/accuracy", "train/accuracy", "val/loss", "train/loss"]
     assert drawn["val/accuracy"]["linear"] == drawn["train/accuracy"]["linear"]
     assert drawn["val/accuracy"]["linear"] != drawn["val/loss"]["linear"]
@@ -94,15 +96,15 @@ def test_a_metric_that_goes_below_zero_has_no_logarithmic_range(make_run):
     def negative(configuration, seed, epoch, metrics):
         return {"val/accuracy": -1.0 * epoch}
 
-    run = model.build([make_run({"a": 0.8}, epochs=3, alter=negative)]).runs[0]
-    (figure,) = figures.panels(run.panels, run.shown)
+    run = model.build_report([make_run({"a": 0.8}, epochs=3, alter=negative)]).runs[0]
+    (figure,) = figures.panel_figures(run.panels, run.shown)
     assert figure["log"] is None
     assert figure["linear"][0] < -3
 
 
 def test_two_seeds_have_no_band(make_run):
-    run = model.build([make_run({"a": 0.8}, seeds=[0, 1], epochs=3)]).runs[0]
-    figure = figures.panels(run.panels, run.shown)[0]
+    run = model.build_report([make_run({"a": 0.8}, seeds=[0, 1], epochs=3)]).runs[0]
+    figure = figures.panel_figures(run.panels, run.shown)[0]
     assert [trace["meta"]["role"] for trace in figure["data"]] == ["seed", "mean"]
     assert "n = 2" in figure["data"][1]["text"][0]
     assert "[" in figure["data"][1]["text"][0], "hovering still tells the interval"

@@ -12,7 +12,7 @@ HOSTILE = "</script><script>document.title = 'owned'</script><img src=x onerror=
 
 
 def page(folder, tmp_path) -> str:
-    html.write(model.build([folder]), tmp_path / "report.html")
+    html.write_html(model.build_report([folder]), tmp_path / "report.html")
     return (tmp_path / "report.html").read_text()
 
 
@@ -25,7 +25,7 @@ def test_what_comes_from_data_is_escaped_everywhere(make_run, tmp_path):
     folder = make_run(
         {HOSTILE: 0.8, "none": 0.7},
         epochs=2,
-        data=SAMPLE | {"name": HOSTILE, "source": HOSTILE, "stand_in": HOSTILE, "sha256": HOSTILE},
+        data=SAMPLE | {"name": HOSTILE, "source": HOSTILE, "fallback_for": HOSTILE, "sha256": HOSTILE},
         endings={(HOSTILE, 1): ("failed", HOSTILE)},
         reference={"source": HOSTILE, "metric": "best val/accuracy", "tolerance": 0.02, "values": {HOSTILE: 0.8, "none": 0.7}, "note": HOSTILE},
         alter=lambda configuration, seed, epoch, metrics: metrics | {f"val/{HOSTILE}": 1.0, f"time/{HOSTILE}": 1.0},
@@ -58,7 +58,7 @@ def test_one_file_with_plotly_once_and_no_address_to_load_from(make_run, tmp_pat
 
 @pytest.mark.parametrize(
     ("data", "named"),
-    [(SAMPLE, "CIFAR-10 (sample), bundled sample"), (GENUINE | {"stand_in": "ImageNet"}, "CIFAR-10 (stand-in for ImageNet)")],
+    [(SAMPLE, "CIFAR-10 (sample), bundled sample"), (GENUINE | {"fallback_for": "ImageNet"}, "CIFAR-10 (stand-in for ImageNet)")],
 )
 def test_every_caption_names_data_that_are_not_the_real_thing(make_run, tmp_path, data, named):
     folder = make_run(FINAL, epochs=2, data=data)
@@ -87,7 +87,9 @@ def test_any_state_of_a_run_renders(make_run, tmp_path):
 
 
 def test_several_runs_share_one_page(make_run, tmp_path):
-    html.write(model.build([make_run(FINAL, epochs=2), make_run(FINAL, epochs=2, scale="sample", data=SAMPLE)]), tmp_path / "r.html")
+    html.write_html(
+        model.build_report([make_run(FINAL, epochs=2), make_run(FINAL, epochs=2, scale="sample", data=SAMPLE)]), tmp_path / "r.html"
+    )
     written = (tmp_path / "r.html").read_text()
     assert written.count("plotly.js v") == 1
     assert 'id="r0-curves"' in written
@@ -115,7 +117,7 @@ def test_names_are_readable_with_the_raw_one_in_a_title(make_run, tmp_path):
 
 def test_only_a_report_of_a_running_sweep_loads_itself_anew(make_run):
     running = make_run(FINAL, epochs=2, endings={("light", 2): ("running", "")})
-    written = html.render(model.build([running]), refresh_s=20.4)
+    written = html.render_html(model.build_report([running]), refresh_s=20.4)
     assert '<meta http-equiv="refresh" content="20">' in written
     assert "5 of 6 trials ended" in written
-    assert "refresh" not in text(html.render(model.build([running]))).split("</head>")[0]
+    assert "refresh" not in text(html.render_html(model.build_report([running]))).split("</head>")[0]

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from ddl import run
-from ddl.reports import atomic, html, live, model
+from ddl import durable, run
+from ddl.reports import html, live, model
 
 FINAL = {"none": 0.80, "light": 0.765}
 HALF = {("light", seed): ("running", "") for seed in range(3)}
@@ -22,7 +22,7 @@ def clock(monkeypatch):
 def test_it_waits_between_reports(make_run, clock):
     folder = make_run(FINAL, epochs=2, endings=HALF)
     path = folder / "report.html"
-    keeper = live.Live([folder], folder / "report.html")
+    keeper = live.LiveReport([folder], folder / "report.html")
     clock[0] += 19
     keeper.refresh()
     assert not path.exists()
@@ -42,7 +42,7 @@ def test_it_waits_between_reports(make_run, clock):
 
 def test_a_slow_report_is_written_less_often(make_run, clock, monkeypatch):
     folder = make_run(FINAL, epochs=2, endings=HALF)
-    build, built = model.build, []
+    build, built = model.build_report, []
 
     def slow(folders):
         clock[0] += 3
@@ -53,10 +53,10 @@ def test_a_slow_report_is_written_less_often(make_run, clock, monkeypatch):
         clock[0] += 2
         replace(path, content)
 
-    replace = atomic.replace
-    monkeypatch.setattr(model, "build", slow)
-    monkeypatch.setattr(atomic, "replace", slow_disk)
-    keeper = live.Live([folder], folder / "report.html")
+    replace = durable.replace_file
+    monkeypatch.setattr(model, "build_report", slow)
+    monkeypatch.setattr(durable, "replace_file", slow_disk)
+    keeper = live.LiveReport([folder], folder / "report.html")
     for _ in range(1600):
         clock[0] += 1
         keeper.refresh()
@@ -68,18 +68,18 @@ def test_a_slow_report_is_written_less_often(make_run, clock, monkeypatch):
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ZeroDivisionError("a mistake of ours")])
 def test_a_report_that_cannot_be_written_costs_nothing_but_itself(make_run, clock, monkeypatch, capsys, error):
     folder = make_run(FINAL, epochs=2, endings=HALF)
-    keeper, replace = live.Live([folder], folder / "report.html"), atomic.replace
+    keeper, replace = live.LiveReport([folder], folder / "report.html"), durable.replace_file
 
     def full(path, content):
         raise error
 
-    monkeypatch.setattr(atomic, "replace", full)
+    monkeypatch.setattr(durable, "replace_file", full)
     clock[0] += 20
     keeper.refresh()
     printed = capsys.readouterr()
     assert "the report could not be written" in printed.out
     assert str(error) in printed.err
-    monkeypatch.setattr(atomic, "replace", replace)
+    monkeypatch.setattr(durable, "replace_file", replace)
     clock[0] += 20
     keeper.refresh()
     assert (folder / "report.html").exists(), "it tries again"
@@ -88,13 +88,13 @@ def test_a_report_that_cannot_be_written_costs_nothing_but_itself(make_run, cloc
 def test_a_sweep_keeps_its_report_up_to_date_and_ends_in_one_that_stands_still(tmp_path, monkeypatch):
     monkeypatch.setattr(live, "EVERY_S", 0.0)
     monkeypatch.setattr(live, "SHARE", 1e9)
-    pages, write = [], html.write
+    pages, write = [], html.write_html
 
     def watch(report, path, refresh_s=None):
         write(report, path, refresh_s)
         pages.append(path.read_text())
 
-    monkeypatch.setattr(html, "write", watch)
+    monkeypatch.setattr(html, "write_html", watch)
     done = run.run_sweep(
         "cartpole", ["seeds=1", "task.env_steps=1600", "task.evaluate_every=1600", "wandb.mode=disabled"], "smoke", "inline", out=tmp_path
     )
@@ -110,14 +110,14 @@ def test_a_sweep_keeps_its_report_up_to_date_and_ends_in_one_that_stands_still(t
 
 def test_a_sweep_outlives_a_report_that_cannot_be_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(live, "EVERY_S", 0.0)
-    write = html.write
+    write = html.write_html
 
     def full_at_first(report, path, refresh_s=None):
         if refresh_s is not None:
             raise OSError(28, "No space left on device")
         write(report, path)
 
-    monkeypatch.setattr(html, "write", full_at_first)
+    monkeypatch.setattr(html, "write_html", full_at_first)
     done = run.run_sweep("cartpole", ["seeds=1", "task.env_steps=1600", "wandb.mode=disabled"], "smoke", "inline", out=tmp_path)
     assert {trial.status for trial in done.trials} == {"finished"}
     assert "No space left on device" in capsys.readouterr().err

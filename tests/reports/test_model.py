@@ -2,10 +2,11 @@ import math
 
 import pytest
 
-from ddl.ledger import Ledger, Reader, TrialRow
+from ddl.ledger import LedgerReader, TrialRow
 from ddl.reports import model, narrative
-from ddl.reports.measures import DataSet
+from ddl.reports.measures import DataDescription
 
+from ..ledgers import ReportingLedger
 from .synthetic import GENUINE, SAMPLE, create_agents
 
 FINAL = {"none": 0.80, "light": 0.765, "aggressive": 0.66}
@@ -22,7 +23,7 @@ def verdicts(report: model.Report) -> dict[str, tuple[str, str]]:
 
 
 def test_estimates_and_verdicts_of_a_finished_run(make_run):
-    report = model.build([make_run(FINAL, epochs=2, reference=REFERENCE, **EXACT)])
+    report = model.build_report([make_run(FINAL, epochs=2, reference=REFERENCE, **EXACT)])
     run = report.runs[0]
     best = run.configurations[0].estimates["best val/accuracy"]
     assert (best.n, best.mean) == (3, pytest.approx(0.8004))
@@ -43,7 +44,7 @@ def test_best_and_last_are_both_there(make_run):
     def peaking(configuration, seed, epoch, metrics):
         return metrics | {"val/accuracy": [0.5, 0.9, 0.7][epoch - 1] + seed / 100}
 
-    run = model.build([make_run({"none": 0.8}, epochs=3, alter=peaking)]).runs[0]
+    run = model.build_report([make_run({"none": 0.8}, epochs=3, alter=peaking)]).runs[0]
     estimates = run.configurations[0].estimates
     assert estimates["best val/accuracy"].mean == pytest.approx(0.91)
     assert estimates["last val/accuracy"].mean == pytest.approx(0.71)
@@ -55,13 +56,13 @@ def test_best_and_last_are_both_there(make_run):
     [
         ({"scale": "sample"}, "at sample scale"),
         ({"data": SAMPLE}, "on a sample of CIFAR-10 (bundled sample)"),
-        ({"data": GENUINE | {"stand_in": "Tiny ImageNet"}}, "on CIFAR-10, which only stands in for Tiny ImageNet"),
+        ({"data": GENUINE | {"fallback_for": "Tiny ImageNet"}}, "on CIFAR-10, which only stands in for Tiny ImageNet"),
         ({"data": {"name": "CIFAR-10", "source": "somewhere"}}, "on a sample"),
         ({"overrides": ["seeds=3", "task.epochs=2"]}, "with other hyperparameters: task.epochs=2"),
     ],
 )
 def test_what_is_not_comparable_is_never_reproduced_nor_not(make_run, options, said):
-    report = model.build([make_run(FINAL, epochs=2, **({"reference": REFERENCE} | EXACT | options))])
+    report = model.build_report([make_run(FINAL, epochs=2, **({"reference": REFERENCE} | EXACT | options))])
     for word, why in verdicts(report).values():
         assert word == "not comparable"
         assert said in why
@@ -70,12 +71,12 @@ def test_what_is_not_comparable_is_never_reproduced_nor_not(make_run, options, s
 
 def test_overrides_that_change_no_hyperparameter_leave_it_comparable(make_run):
     folder = make_run(FINAL, epochs=2, reference=REFERENCE, overrides=["seeds=3", "task.augmentation=none"], **EXACT)
-    assert verdicts(model.build([folder]))["none"][0] == "reproduced"
+    assert verdicts(model.build_report([folder]))["none"][0] == "reproduced"
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged", "planned", "running"])
 def test_a_configuration_with_a_trial_missing_is_inconclusive(make_run, status):
-    report = model.build([make_run(FINAL, epochs=2, reference=REFERENCE, endings={("none", 1): (status, "")}, **EXACT)])
+    report = model.build_report([make_run(FINAL, epochs=2, reference=REFERENCE, endings={("none", 1): (status, "")}, **EXACT)])
     assert verdicts(report)["none"] == ("inconclusive", f"1 of 3 {status}")
     assert verdicts(report)["light"][0] == "reproduced"
     assert report.runs[0].configurations[0].estimates["best val/accuracy"].n == 2
@@ -83,14 +84,14 @@ def test_a_configuration_with_a_trial_missing_is_inconclusive(make_run, status):
 
 @pytest.mark.parametrize("metric", ["test/accuracy", "best train/accuracy"])
 def test_a_reference_that_was_not_measured_is_inconclusive(make_run, metric):
-    report = model.build([make_run(FINAL, epochs=2, reference=REFERENCE | {"metric": metric}, **EXACT)])
+    report = model.build_report([make_run(FINAL, epochs=2, reference=REFERENCE | {"metric": metric}, **EXACT)])
     assert verdicts(report)["none"] == ("inconclusive", f"“{metric}” was not measured")
     assert report.runs[0].primary == "best val/accuracy"
 
 
 def test_a_reference_may_name_a_plain_metric(make_run):
     values = {"none": 0.8004, "light": 0.5}
-    report = model.build([make_run(FINAL, epochs=2, reference=REFERENCE | {"metric": "val/accuracy", "values": values}, **EXACT)])
+    report = model.build_report([make_run(FINAL, epochs=2, reference=REFERENCE | {"metric": "val/accuracy", "values": values}, **EXACT)])
     assert report.runs[0].primary == "last val/accuracy"
     assert {name: word for name, (word, _) in verdicts(report).items()} == {"none": "reproduced", "light": "not reproduced"}
     assert report.runs[0].configurations[2].verdict is None
@@ -98,12 +99,12 @@ def test_a_reference_may_name_a_plain_metric(make_run):
 
 @pytest.mark.parametrize(("seeds", "drawn"), [(5, 5), (6, 0)])
 def test_seeds_are_drawn_where_they_are_few(make_run, seeds, drawn):
-    (series,) = model.build([make_run({"none": 0.8}, seeds=range(seeds), epochs=2)]).runs[0].panels[0].series
+    (series,) = model.build_report([make_run({"none": 0.8}, seeds=range(seeds), epochs=2)]).runs[0].panels[0].series
     assert len(series.seeds) == drawn
 
 
 def test_one_seed_is_inconclusive(make_run):
-    report = model.build([make_run(FINAL, seeds=[7], epochs=2, reference=REFERENCE, **EXACT)])
+    report = model.build_report([make_run(FINAL, seeds=[7], epochs=2, reference=REFERENCE, **EXACT)])
     assert {word for word, _ in verdicts(report).values()} == {"inconclusive"}
     assert "n = 1" in report.runs[0].answer
     assert all(c.p is None for c in report.runs[0].comparisons["best val/accuracy"])
@@ -113,14 +114,14 @@ def test_a_value_that_is_not_a_number_is_left_out_and_counted(make_run):
     def breaking(configuration, seed, epoch, metrics):
         return metrics | {"val/accuracy": math.nan if (configuration, seed) == ("none", 1) else FINAL[configuration]}
 
-    report = model.build([make_run(FINAL, epochs=2, reference=REFERENCE, alter=breaking)])
+    report = model.build_report([make_run(FINAL, epochs=2, reference=REFERENCE, alter=breaking)])
     assert report.runs[0].configurations[0].estimates["best val/accuracy"].n == 2
     assert verdicts(report)["none"] == ("inconclusive", "1 trial without a finite value")
 
 
 def test_mid_run(make_run):
     endings = {("none", 2): ("running", "")} | {(name, s): ("planned", "") for name in ("light", "aggressive") for s in range(3)}
-    run = model.build([make_run(FINAL, epochs=6, reference=REFERENCE, endings=endings)]).runs[0]
+    run = model.build_report([make_run(FINAL, epochs=6, reference=REFERENCE, endings=endings)]).runs[0]
     assert not run.ended
     assert run.statuses["running"] == 1
     assert run.configurations[0].estimates["best val/accuracy"].n == 2, "a running trial's value is not its result yet"
@@ -134,19 +135,21 @@ def test_mid_run(make_run):
 
 def test_before_the_first_trial(make_run):
     endings = {(name, s): ("planned", "") for name in FINAL for s in range(3)}
-    run = model.build([make_run(FINAL, reference=REFERENCE, endings=endings, plan={})]).runs[0]
+    run = model.build_report([make_run(FINAL, reference=REFERENCE, endings=endings, plan={})]).runs[0]
     assert run.answer == "No trial has finished yet."
     assert (run.panels, run.data, run.plan.eta) == ((), (), "")
 
 
 def test_failures_come_with_their_reasons(make_run):
     endings = {("light", 1): ("failed", "RuntimeError: out of memory"), ("light", 2): ("diverged", "train/loss 1e9 above 1e4")}
-    run = model.build([make_run(FINAL, epochs=2, endings=endings)]).runs[0]
+    run = model.build_report([make_run(FINAL, epochs=2, endings=endings)]).runs[0]
     assert [(t.seed, t.status, t.reason) for t in run.failures] == [(s, *endings["light", s]) for s in (1, 2)]
 
 
 def test_a_stopped_trial_counts_with_what_it_reached(make_run):
-    run = model.build([make_run(FINAL, epochs=4, reference=REFERENCE, endings={("none", 1): ("stopped", "by the scheduler")})]).runs[0]
+    run = model.build_report([make_run(FINAL, epochs=4, reference=REFERENCE, endings={("none", 1): ("stopped", "by the scheduler")})]).runs[
+        0
+    ]
     assert run.configurations[0].estimates["best val/accuracy"].n == 3
     assert "Trials that a scheduler stopped count with what they had reached." in run.method
     assert run.configurations[0].verdict.why == "1 of 3 stopped"
@@ -154,7 +157,7 @@ def test_a_stopped_trial_counts_with_what_it_reached(make_run):
 
 def test_many_configurations_are_compared_with_the_best_and_drawn_in_part(make_run):
     many = {f"c{i:02d}": 0.5 + i / 100 for i in range(20)}
-    run = model.build([make_run(many, seeds=[0, 1], epochs=2, spread=0.0005)]).runs[0]
+    run = model.build_report([make_run(many, seeds=[0, 1], epochs=2, spread=0.0005)]).runs[0]
     pairs = [(c.first, c.second) for c in run.comparisons["best val/accuracy"]]
     assert len(pairs) == 19
     assert [c.name for c in run.configurations] == list(reversed(many))
@@ -167,7 +170,7 @@ def test_many_configurations_are_compared_with_the_best_and_drawn_in_part(make_r
 
 def test_several_runs_stand_side_by_side(make_run):
     folders = [make_run(FINAL, epochs=2), make_run({"none": 0.7, "mild": 0.6}, epochs=2, scale="sample", data=SAMPLE)]
-    report = model.build(folders)
+    report = model.build_report(folders)
     assert [run.scale for run in report.runs] == ["paper", "sample"]
     (shared,) = report.side_by_side
     assert list(shared.rows) == ["none", "light", "aggressive", "mild"]
@@ -178,12 +181,12 @@ def test_several_runs_stand_side_by_side(make_run):
 def test_seeds_with_steps_of_their_own_are_averaged_in_bins(tmp_path):
     trials = [TrialRow(f"t{seed}", seed, "ppo", {}, {}, seed) for seed in range(3)]
     sweep = {"name": "rl", "metric": {"name": "train/return", "mode": "max"}, "keys": []}
-    with Ledger.create(tmp_path, {"sweep": sweep}, trials) as ledger:
+    with ReportingLedger.create(tmp_path, {"sweep": sweep}, trials) as ledger:
         for trial in trials:
             for i in range(1, 11):
                 ledger.measured(trial.trial_id, 100 * i + trial.seed, None, float(i), {"train/return": 10.0 * i + trial.seed}, {})
             ledger.ended(trial.trial_id, "finished")
-    run = model.build([tmp_path]).runs[0]
+    run = model.build_report([tmp_path]).runs[0]
     (panel,) = run.panels
     assert panel.x_name == "step"
     assert panel.series[0].n == (3,) * 10
@@ -194,11 +197,11 @@ def test_seeds_with_steps_of_their_own_are_averaged_in_bins(tmp_path):
 
 def test_figure_6_is_what_was_recorded_over_env_steps_seconds_and_episodes(tmp_path):
     folder = create_agents(tmp_path / "agents")
-    panels = {panel.metric: panel for panel in model.build([folder]).runs[0].panels}
+    panels = {panel.metric: panel for panel in model.build_report([folder]).runs[0].panels}
     figure = panels["train/episode_return"]
     assert figure.axes == ("env steps", "seconds", "episodes")
     slow = figure.series[1]
-    recorded = Reader(folder).metrics()
+    recorded = LedgerReader(folder).metrics()
     mine = recorded[(recorded["name"] == "train/episode_return") & recorded["trial_id"].str.startswith("slow")]
     by_step = mine.groupby("step")["value"]
     assert slow.n == (8,) * 5
@@ -215,7 +218,7 @@ def test_figure_6_is_what_was_recorded_over_env_steps_seconds_and_episodes(tmp_p
 
 
 def test_milestones_are_means_over_those_that_reached_them(tmp_path):
-    run = model.build([create_agents(tmp_path / "agents")]).runs[0]
+    run = model.build_report([create_agents(tmp_path / "agents")]).runs[0]
     assert run.milestones == ("train/episodes_to_solved", "time/solved_s")
     assert not set(run.milestones) & set(run.costs)
     fast, slow = run.configurations
@@ -227,34 +230,34 @@ def test_milestones_are_means_over_those_that_reached_them(tmp_path):
 
 def test_what_only_looks_like_a_milestone_is_an_ordinary_metric(make_run):
     folder = make_run(FINAL, epochs=2, alter=lambda c, s, e, m: m | {"val/distance_to_goal": 1.0 + e})
-    run = model.build([folder]).runs[0]
+    run = model.build_report([folder]).runs[0]
     assert run.milestones == ()
     assert "val/distance_to_goal" in [panel.metric for panel in run.panels]
 
 
 def test_a_study_has_its_leaders_and_verdicts(make_run, tmp_path):
     folders = [make_run(FINAL, epochs=2, reference=REFERENCE, **EXACT), create_agents(tmp_path / "agents")]
-    first, second = model.build(folders).runs
+    first, second = model.build_report(folders).runs
     assert (first.leader, dict(first.verdicts)) == ("none", {"reproduced": 2, "not reproduced": 1})
     assert (second.leader, dict(second.verdicts), second.trials_ended) == ("fast", {}, 16)
 
 
 def test_long_curves_are_thinned(tmp_path):
     sweep = {"name": "rl", "metric": {"name": "train/return", "mode": "max"}, "keys": []}
-    with Ledger.create(tmp_path, {"sweep": sweep}, [TrialRow("t", 0, "dqn", {}, {}, 0)]) as ledger:
+    with ReportingLedger.create(tmp_path, {"sweep": sweep}, [TrialRow("t", 0, "dqn", {}, {}, 0)]) as ledger:
         ledger._db.executemany(
             "INSERT INTO metrics (trial_id, step, elapsed_s, name, value) VALUES ('t', ?, ?, 'train/return', ?)",
             [(i, i / 10, float(i)) for i in range(5000)],
         )
         ledger._db.commit()
-    (panel,) = model.build([tmp_path]).runs[0].panels
+    (panel,) = model.build_report([tmp_path]).runs[0].panels
     assert len(panel.series[0].x) == 200
     assert panel.series[0].mean[0] == pytest.approx(12, abs=1)
 
 
 def test_plan_and_records(make_run):
-    run = model.build([make_run(FINAL, epochs=2, overrides=["seeds=3"], diff="--- a")]).runs[0]
-    assert ("Disk needed", "150.0 MB") in run.plan.facts
+    run = model.build_report([make_run(FINAL, epochs=2, overrides=["seeds=3"], diff="--- a")]).runs[0]
+    assert ("Disk needed", "150.0 MB") in run.plan.rows
     assert run.plan.eta.startswith("Expected 9 min 30 s; took ")
     records = dict(run.reproduce)
     assert records["Command"] == "python launch.py --sweep augmentation --scale paper"
@@ -267,7 +270,7 @@ def test_plan_and_records(make_run):
 
 def test_a_folder_without_a_ledger_is_named(tmp_path):
     with pytest.raises(ValueError, match=str(tmp_path)):
-        model.build([tmp_path])
+        model.build_report([tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -275,16 +278,16 @@ def test_a_folder_without_a_ledger_is_named(tmp_path):
 )
 def test_the_report_says_whether_latencies_repeat(make_run, noise, said):
     latencies = {"latency/p50_ms_batch1": 2.5, "latency/p99_ms_batch1": 4.0, "latency/noise_percent": noise}
-    run = model.build([make_run({"none": 0.8}, alter=lambda configuration, seed, epoch, metrics: metrics | latencies)]).runs[0]
+    run = model.build_report([make_run({"none": 0.8}, alter=lambda configuration, seed, epoch, metrics: metrics | latencies)]).runs[0]
     assert said in run.method
     assert run.configurations[0].costs["latency/p50_ms_batch1"] == 2.5
     assert "latency/p99_ms_batch1" not in run.costs
     assert not any("latency" in panel.metric for panel in run.panels)
-    assert "Latencies" not in model.build([make_run({"none": 0.8})]).runs[0].method
+    assert "Latencies" not in model.build_report([make_run({"none": 0.8})]).runs[0].method
 
 
 def test_one_text_in_windows_of_several_lengths_is_named_once():
-    data = [DataSet("plays", "bundled sample", False, "a script", "ab", train, 2) for train in (14, 15, 14)]
+    data = [DataDescription("plays", "bundled sample", False, "a script", "ab", train, 2) for train in (14, 15, 14)]
     assert narrative.caption(data) == "Data: plays (stand-in for a script), bundled sample"
-    assert narrative.notice(data).count("stand in for a script") == 1
-    assert "(14 train + 2 val examples) or (15 train + 2 val examples)" in narrative.notice(data)
+    assert narrative.data_notice(data).count("stand in for a script") == 1
+    assert "(14 train + 2 val examples) or (15 train + 2 val examples)" in narrative.data_notice(data)

@@ -86,7 +86,7 @@ def opened(chromium, make_run, tmp_path):
 
     def open_(folder: Path | None = None, **options) -> Opened:
         path = tmp_path / f"report-{len(made)}.html"
-        html.write(model.build([folder or make_run(FINAL, epochs=6)]), path)
+        html.write_html(model.build_report([folder or make_run(FINAL, epochs=6)]), path)
         made.append(Opened(chromium, path, **options))
         return made[-1]
 
@@ -99,7 +99,7 @@ def opened(chromium, make_run, tmp_path):
 def plain(chromium, tmp_path_factory):
     """A page that several tests read; who switches something on it switches it back."""
     path = tmp_path_factory.mktemp("plain")
-    html.write(model.build([create(path / "run", FINAL, epochs=6)]), path / "report.html")
+    html.write_html(model.build_report([create(path / "run", FINAL, epochs=6)]), path / "report.html")
     report = Opened(chromium, path / "report.html")
     yield report
     report.page.close()
@@ -109,7 +109,7 @@ def plain(chromium, tmp_path_factory):
 def rich(chromium, everything, tmp_path_factory):
     """As `plain`, of everything."""
     path = tmp_path_factory.mktemp("rich") / "report.html"
-    html.write(model.build([everything]), path)
+    html.write_html(model.build_report([everything]), path)
     report = Opened(chromium, path)
     yield report
     report.page.close()
@@ -313,7 +313,7 @@ def test_a_reload_while_the_sweep_runs_keeps_place_and_choices(opened, everythin
     page.locator(".trials thead th", has_text="seed").get_by_role("button").click()
     page.locator(".trials input").focus()
     page.evaluate("scrollTo(0, 1500)")
-    html.write(model.build([everything]), report.path, refresh_s=3600)
+    html.write_html(model.build_report([everything]), report.path, refresh_s=3600)
     page.reload()  # what the browser does by itself when the time is up
     assert page.locator("meta[http-equiv=refresh]").get_attribute("content") == "3600"
     page.wait_for_selector("html[data-drawn]")
@@ -330,9 +330,9 @@ def test_a_reload_while_the_sweep_runs_keeps_place_and_choices(opened, everythin
 @pytest.mark.parametrize(("age_s", "said"), [(30, "Running:"), (590, "Running:"), (700, "No news since")])
 def test_a_page_that_is_rewritten_no_more_says_so(opened, everything, make_run, age_s, said):
     report = opened(everything)
-    running = model.build([make_run(FINAL, epochs=2, endings={("light", 2): ("running", "")})])
+    running = model.build_report([make_run(FINAL, epochs=2, endings={("light", 2): ("running", "")})])
     written = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age_s)).isoformat(timespec="seconds")
-    html.write(dataclasses.replace(running, written=written), report.path, refresh_s=20)
+    html.write_html(dataclasses.replace(running, written=written), report.path, refresh_s=20)
     report.page.reload()
     report.page.wait_for_selector("html[data-drawn]")
     assert report.page.locator(".live").text_content().startswith(said)
@@ -394,7 +394,7 @@ def test_a_thousand_trials_open(opened, tmp_path):
 
 def test_the_runs_of_a_study_are_one_page(opened, everything, make_run, tmp_path, chromium):
     path = tmp_path / "study.html"
-    html.write(model.build([everything, create_agents(tmp_path / "agents"), make_run(FINAL, epochs=2)]), path)
+    html.write_html(model.build_report([everything, create_agents(tmp_path / "agents"), make_run(FINAL, epochs=2)]), path)
     page = chromium.new_page(viewport={"width": 390, "height": 844})
     page.goto(path.as_uri())
     assert page.locator(".overview tbody tr").count() == 3

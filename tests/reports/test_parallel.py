@@ -10,7 +10,7 @@ def swept(*values):
 def parallel(make_run, configurations, **options):
     final = {name: 0.5 + i / 10 for i, name in enumerate(configurations)}
     exact = {"spread": 0.0, "alter": lambda c, s, e, m: m | {"val/accuracy": final[c]}}
-    return model.build([make_run(final, epochs=2, swept=configurations, **exact, **options)]).runs[0].parallel
+    return model.build_report([make_run(final, epochs=2, swept=configurations, **exact, **options)]).runs[0].parallel
 
 
 def test_three_hyperparameters_that_vary_are_axes_beside_the_measure(make_run):

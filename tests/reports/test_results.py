@@ -11,7 +11,7 @@ FINAL = {"none": 0.8, "light": 0.7}
 
 
 def test_one_row_a_trial_in_the_order_of_the_plan(make_run):
-    rows = results.frame(make_run(FINAL, epochs=3, data=SAMPLE))
+    rows = results.read_results(make_run(FINAL, epochs=3, data=SAMPLE))
     assert list(rows["configuration"]) == ["none"] * 3 + ["light"] * 3
     assert list(rows["seed"]) == [0, 1, 2] * 2
     assert list(rows["task.augmentation"]) == list(rows["configuration"])
@@ -27,7 +27,7 @@ def test_last_is_the_last_epoch_and_best_the_best(make_run):
     def falling(configuration, seed, epoch, metrics):
         return metrics | {"val/accuracy": [0.5, 0.9, 0.7][epoch - 1] + seed / 100}
 
-    rows = results.frame(make_run({"none": 0.8}, epochs=3, alter=falling))
+    rows = results.read_results(make_run({"none": 0.8}, epochs=3, alter=falling))
     assert list(rows["val/accuracy"]) == pytest.approx([0.7, 0.71, 0.72])
     assert list(rows["best val/accuracy"]) == pytest.approx([0.9, 0.91, 0.92])
 
@@ -37,7 +37,7 @@ def test_best_is_the_least_where_less_is_better(make_run):
         return metrics | {"val/loss": [0.5, 0.2, 0.4][epoch - 1]}
 
     sweep = {"name": "s", "metric": {"name": "val/loss", "mode": "min"}, "keys": []}
-    rows = results.frame(make_run({"none": 0.8}, epochs=3, alter=falling, sweep=sweep))
+    rows = results.read_results(make_run({"none": 0.8}, epochs=3, alter=falling, sweep=sweep))
     assert set(rows["best val/loss"]) == {0.2}
 
 
@@ -45,14 +45,14 @@ def test_a_last_value_that_is_not_a_number_stays_one(make_run):
     def breaking(configuration, seed, epoch, metrics):
         return metrics | ({"val/accuracy": float("nan")} if epoch == 3 else {})
 
-    rows = results.frame(make_run({"none": 0.8}, epochs=3, alter=breaking))
+    rows = results.read_results(make_run({"none": 0.8}, epochs=3, alter=breaking))
     assert rows["val/accuracy"].isna().all(), "an earlier epoch's value must not stand in for the last"
     assert rows["best val/accuracy"].notna().all()
 
 
 def test_trials_that_measured_nothing_have_a_row(make_run):
     planned = {("none", s): ("planned", "") for s in range(3)} | {("light", 0): ("failed", "out of memory")}
-    rows = results.frame(make_run(FINAL, epochs=4, endings=planned))
+    rows = results.read_results(make_run(FINAL, epochs=4, endings=planned))
     assert list(rows["status"]) == ["planned"] * 3 + ["failed", "finished", "finished"]
     assert rows["val/accuracy"].isna().tolist() == [True] * 3 + [False] * 3
     assert rows["reason"][3] == "out of memory"
@@ -60,7 +60,7 @@ def test_trials_that_measured_nothing_have_a_row(make_run):
 
 def test_a_run_without_any_measurement_can_be_written(make_run):
     folder = make_run(FINAL, endings={(name, s): ("planned", "") for name in FINAL for s in range(3)})
-    results.write(folder)
+    results.write_results(folder)
     rows = pd.read_parquet(folder / "results.parquet")
     assert len(rows) == 6
     assert rows["best val/accuracy"].isna().all()
@@ -68,8 +68,8 @@ def test_a_run_without_any_measurement_can_be_written(make_run):
 
 def test_the_files_hold_the_frame(make_run):
     folder = make_run(FINAL, epochs=3)
-    results.write(folder)
-    rows = results.frame(folder)
+    results.write_results(folder)
+    rows = results.read_results(folder)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "results.parquet"), rows)
     written = pd.read_csv(folder / "results.csv", keep_default_na=False)
     assert list(written.columns) == list(rows.columns)
@@ -84,7 +84,7 @@ def test_swept_values_of_several_kinds_fit_one_column(tmp_path):
         for i, (value, lr) in enumerate(zip(swept, [1, 0.1] * 3, strict=False))
     ]
     Ledger.create(tmp_path, {"sweep": {"metric": {"name": "val/loss", "mode": "min"}, "keys": ["task.x", "task.lr"]}}, trials).__exit__()
-    results.write(tmp_path)
+    results.write_results(tmp_path)
     rows = pd.read_parquet(tmp_path / "results.parquet")
     assert [None if pd.isna(x) else x for x in rows["task.x"]] == ["1", "auto", "[1, 2]", None, "true"]
     assert list(rows["task.lr"]) == [1, 0.1, 1, 0.1, 1]
@@ -92,7 +92,7 @@ def test_swept_values_of_several_kinds_fit_one_column(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(make_run, monkeypatch):
     folder = make_run(FINAL, epochs=1)
-    results.write(folder)
+    results.write_results(folder)
     before = sorted(folder.iterdir()), (folder / "results.csv").read_bytes()
 
     def full(*arguments):
@@ -100,5 +100,5 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(make_run, 
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        results.write(folder)
+        results.write_results(folder)
     assert (sorted(folder.iterdir()), (folder / "results.csv").read_bytes()) == before

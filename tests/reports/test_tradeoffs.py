@@ -1,13 +1,13 @@
 import pytest
 
 from ddl.reports import figures, model
-from ddl.reports.tradeoffs import front
+from ddl.reports.tradeoffs import pareto_front
 
 
 def test_the_front_by_hand():
     # (cost, loss): 2 is beaten by 0, 4 by 1 at the same loss; 5 equals 1, so neither beats the other.
-    assert front([(1, 5), (2, 3), (1, 6), (4, 1), (3, 3), (2, 3)]) == [True, True, False, True, False, True]
-    assert front([]) == []
+    assert pareto_front([(1, 5), (2, 3), (1, 6), (4, 1), (3, 3), (2, 3)]) == [True, True, False, True, False, True]
+    assert pareto_front([]) == []
 
 
 COSTS = {"fast": 1.0, "middle": 2.0, "slow": 4.0}
@@ -23,7 +23,7 @@ def run(make_run):
             "device/gpu_utilisation_percent": 50 + cost, "device/memory_gb": 3.0,
         }  # fmt: skip
 
-    return model.build([make_run(dict.fromkeys(COSTS, 0.0), epochs=2, alter=measure)]).runs[0]
+    return model.build_report([make_run(dict.fromkeys(COSTS, 0.0), epochs=2, alter=measure)]).runs[0]
 
 
 def test_costs_that_differ_are_planes_and_utilisation_is_none(run):
@@ -37,7 +37,7 @@ def test_costs_that_differ_are_planes_and_utilisation_is_none(run):
 
 
 def test_a_plane_has_both_intervals_and_joins_the_front(run):
-    drawn = figures.tradeoffs(run.tradeoffs, run.shown, run.primary)[0]
+    drawn = figures.tradeoff_figures(run.tradeoffs, run.shown, run.primary)[0]
     assert (drawn["title"], drawn["value"]) == ("latency p50, batch 1 (ms)", "best validation accuracy")
     joined, *points = drawn["data"]
     assert (joined["x"], joined["y"]) == (pytest.approx([1.1, 4.1]), pytest.approx([0.71, 0.81]))
@@ -51,6 +51,6 @@ def test_a_plane_has_both_intervals_and_joins_the_front(run):
 
 def test_one_seed_has_no_whiskers(make_run):
     folder = make_run({"a": 0.8, "b": 0.7}, seeds=[0], epochs=2, alter=lambda c, s, e, m: m | {"latency/p50_ms": 1.0 + (c == "a")})
-    run = model.build([folder]).runs[0]
-    points = figures.tradeoffs(run.tradeoffs, run.shown, run.primary)[0]["data"][1:]
+    run = model.build_report([folder]).runs[0]
+    points = figures.tradeoff_figures(run.tradeoffs, run.shown, run.primary)[0]["data"][1:]
     assert [(p["error_x"], p["error_y"]) for p in points] == [({"visible": False}, {"visible": False})] * 2

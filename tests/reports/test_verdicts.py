@@ -1,7 +1,7 @@
 import pytest
 
 from ddl.reports.statistics import Estimate, compare, estimate
-from ddl.reports.verdicts import INCONCLUSIVE, NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, judge, order
+from ddl.reports.verdicts import INCONCLUSIVE, NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, compare_order, verdict_on
 
 
 def spanning(low: float, high: float) -> Estimate:
@@ -22,29 +22,29 @@ def spanning(low: float, high: float) -> Estimate:
     ],
 )
 def test_by_equivalence(low, high, word, said):
-    verdict = judge(spanning(low, high), 0.80, 0.02, [], [])
+    verdict = verdict_on(spanning(low, high), 0.80, 0.02, [], [])
     assert verdict.word == word
     assert said in verdict.why
 
 
 def test_what_must_not_be_compared_is_said_before_all_else():
-    verdict = judge(spanning(0.79, 0.81), 0.80, 0.02, ["at sample scale", "on a stand-in"], ["1 of 3 failed"])
+    verdict = verdict_on(spanning(0.79, 0.81), 0.80, 0.02, ["at sample scale", "on a stand-in"], ["1 of 3 failed"])
     assert (verdict.word, verdict.why) == (NOT_COMPARABLE, "at sample scale; on a stand-in")
 
 
 def test_missing_trials_leave_it_open_however_good_the_rest():
-    assert judge(spanning(0.79, 0.81), 0.80, 0.02, [], ["1 of 3 failed"]).word == INCONCLUSIVE
+    assert verdict_on(spanning(0.79, 0.81), 0.80, 0.02, [], ["1 of 3 failed"]).word == INCONCLUSIVE
 
 
 def test_a_single_seed_decides_nothing():
-    assert judge(Estimate(1, 0.8), 0.8, 0.02, [], []).word == INCONCLUSIVE
+    assert verdict_on(Estimate(1, 0.8), 0.8, 0.02, [], []).word == INCONCLUSIVE
 
 
 def ordering(reference: dict[str, float], values: dict[str, list[float]], mode: str = "max"):
     seeded = {name: dict(enumerate(v)) for name, v in values.items()}
     names = list(values)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    return order(reference, mode, {n: estimate(v) for n, v in values.items()}, compare(seeded, pairs))
+    return compare_order(reference, mode, {n: estimate(v) for n, v in values.items()}, compare(seeded, pairs))
 
 
 def test_order_counts_pairs_and_those_that_are_significant():

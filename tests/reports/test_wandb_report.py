@@ -10,7 +10,7 @@ from wandb_workspaces import expr
 
 import ddl.tracking  # noqa: F401  sets what wandb reads when it is imported
 from ddl.reports import model, wandb_report
-from ddl.reports.wandb_report import Place, build, wr
+from ddl.reports.wandb_report import WandbGroup, build_wandb_report, wr
 
 from .synthetic import SAMPLE, MakeRun
 
@@ -18,12 +18,12 @@ REFERENCE = {
     "source": "Somebody, Table 1", "metric": "best val/accuracy", "values": {"none": 0.79, "aggressive": 0.60}, "tolerance": 0.02,
     "note": "As printed.",
 }  # fmt: skip
-PLACE = Place("someone", "trials-of-ours", 'augmentation it\'s "2026"')
+PLACE = WandbGroup("someone", "trials-of-ours", 'augmentation it\'s "2026"')
 QUOTED = "none | `<b>x</b>` _a_"
 
 
 def built(folder: Path, clean: Any = str) -> Any:
-    return build(model.build([folder]), PLACE, clean)
+    return build_wandb_report(model.build_report([folder]), PLACE, clean)
 
 
 def texts(report: Any) -> list[str]:

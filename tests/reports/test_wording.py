@@ -1,7 +1,8 @@
 import pytest
 
 from ddl.reports.statistics import Estimate
-from ddl.reports.wording import cost, duration, interval, key, metric, milestone, number, ranges, size
+from ddl.reports.wording import cost, interval, key, metric, milestone, number, ranges
+from ddl.units import duration, size
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from ddl.rl.members import Member, Settings
+from ddl.rl.vectorised_agents import AgentSettings, TrainingSettings
 
-MEMBER = Member(
+MEMBER = AgentSettings(
     seed=0,
     agent="q_learning",
     policy="epsilon_greedy",
@@ -18,7 +18,7 @@ MEMBER = Member(
     alpha=1.0,
 )
 
-SETTINGS = Settings(
+SETTINGS = TrainingSettings(
     environment="CartPole-v1",
     hidden=(32,),
     optimistic=True,
@@ -43,7 +43,7 @@ SETTINGS = Settings(
 STRATEGIES = [(agent, policy) for agent in ("q_learning", "sarsa") for policy in ("epsilon_greedy", "softmax")]
 
 
-def members(seeds: int) -> list[Member]:
+def members(seeds: int) -> list[AgentSettings]:
     """The four strategies for each seed, no two alike in any hyperparameter that may differ."""
     made = []
     for seed in range(seeds):
@@ -53,5 +53,5 @@ def members(seeds: int) -> list[Member]:
     return made
 
 
-def settings(**changed: Any) -> Settings:
+def settings(**changed: Any) -> TrainingSettings:
     return replace(SETTINGS, **changed)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ddl.rl import environments
-from ddl.rl.environments import BATCHED, ORDER_ONE, EnvState
+from ddl.rl.environments import ENVIRONMENTS, ORDER_ONE, EnvState
 
-CARTPOLE = BATCHED["CartPole-v1"]
+CARTPOLE = ENVIRONMENTS["CartPole-v1"]
 
 
 def test_every_step_is_that_of_gymnasiums_own():
@@ -76,10 +76,10 @@ def test_only_what_has_ended_starts_anew_within_the_starting_range():
     assert (state.physics[:, 0, 1].abs() <= 0.05).all()
 
 
-@pytest.mark.parametrize("name", BATCHED)
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_limits_and_thresholds_are_those_gymnasium_registers(name):
     spec = gymnasium.spec(name)
-    assert (BATCHED[name].step_limit, BATCHED[name].solved_return) == (spec.max_episode_steps, spec.reward_threshold)
+    assert (ENVIRONMENTS[name].step_limit, ENVIRONMENTS[name].solved_return) == (spec.max_episode_steps, spec.reward_threshold)
 
 
 @pytest.mark.parametrize(
@@ -94,5 +94,5 @@ def test_limits_and_thresholds_are_those_gymnasium_registers(name):
 )
 def test_an_environment_that_will_not_do_is_refused_by_name(name, said):
     with pytest.raises(ValueError, match=r"^environment: ") as error:
-        environments.find(name)
+        environments.find_environment(name)
     assert said in str(error.value)

@@ -5,25 +5,25 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddl.rl.draws import BLOCK, Draws
+from ddl.rl.draws import BLOCK, UniformDraws
+from ddl.rl.env_runners import network_of
 from ddl.rl.learner import QLearner
-from ddl.rl.members import Stack
-from ddl.rl.networks import MemberNetwork
-from ddl.rl.replay import Batch, rows
-from ddl.rl.runners import network_of
+from ddl.rl.networks import VectorisedQNetwork
+from ddl.rl.replay import TransitionBatch, transition_rows
+from ddl.rl.vectorised_agents import VectorisedAgents
 
 from .stacks import MEMBER, members, settings
 
 CPU = torch.device("cpu")
 
 
-def batch(count: int, items: int, terminated: bool = False) -> Batch:
+def batch(count: int, items: int, terminated: bool = False) -> TransitionBatch:
     seen, following = torch.randn(count, 4, items), torch.randn(count, 4, items)
-    return Batch(rows(seen, following, torch.randint(0, 2, (count, items)), torch.full((count, items), terminated)), 4)
+    return TransitionBatch(transition_rows(seen, following, torch.randint(0, 2, (count, items)), torch.full((count, items), terminated)), 4)
 
 
 def test_the_written_out_gradient_is_autograds():
-    network = MemberNetwork(4, [8, 6], 3, torch.full((2, 1, 1), 50.0), True)
+    network = VectorisedQNetwork(4, [8, 6], 3, torch.full((2, 1, 1), 50.0), True)
     flat = torch.randn(2, network.parameters_per_member)
     observations, weights = torch.randn(2, 4, 10), torch.randn(2, 3, 10)
     followed = flat.clone().requires_grad_()
@@ -36,7 +36,7 @@ def test_the_written_out_gradient_is_autograds():
 
 def test_ten_updates_are_those_of_autograd_and_torchs_adam():
     chosen = settings(hidden=(8,), target_rate=1.0, lr_end=1.0)
-    stack = Stack([MEMBER], CPU)
+    stack = VectorisedAgents([MEMBER], CPU)
     network = network_of(stack, chosen)
     learner = QLearner(stack, network, chosen)
     peer = learner.newest.clone().requires_grad_()
@@ -57,7 +57,7 @@ def test_ten_updates_are_those_of_autograd_and_torchs_adam():
 def test_a_truncated_step_still_bootstraps_and_a_terminated_one_does_not():
     errors = {}
     for terminated in (False, True):
-        stack = Stack([replace(MEMBER, gamma=0.9)], CPU)
+        stack = VectorisedAgents([replace(MEMBER, gamma=0.9)], CPU)
         learner = QLearner(stack, network_of(stack, settings()), settings())
         # Values start at 1 / (1 - gamma) = 10. Bootstrapped: 1 + 0.9 * 10 = 10, no error. After a failure 1: off by 9.
         errors[terminated] = learner.step(batch(1, 8, terminated), torch.rand(1, 8), 0).item()
@@ -66,7 +66,7 @@ def test_a_truncated_step_still_bootstraps_and_a_terminated_one_does_not():
 
 
 def test_values_start_at_the_most_there_can_be_or_at_zero():
-    stack = Stack(members(2), CPU)
+    stack = VectorisedAgents(members(2), CPU)
     for optimistic in (True, False):
         network = network_of(stack, settings(optimistic=optimistic))
         found = network.values(network.layers(network.initial(stack.seeds)), torch.randn(8, 4, 3))
@@ -78,7 +78,7 @@ def test_the_rate_falls_to_its_share_and_each_member_has_its_own():
     made = [replace(MEMBER, lr=lr) for lr in (1e-2, 1e-3)]
     moved = []
     for env_steps in (0, 1600):
-        stack = Stack(made, CPU)
+        stack = VectorisedAgents(made, CPU)
         learner = QLearner(stack, network_of(stack, settings()), settings())
         before = learner.newest.clone()
         torch.manual_seed(1)
@@ -93,7 +93,7 @@ def test_the_rate_falls_to_its_share_and_each_member_has_its_own():
 
 
 def test_a_member_that_has_solved_goes_on_from_its_average():
-    stack = Stack(members(1), CPU)
+    stack = VectorisedAgents(members(1), CPU)
     learner = QLearner(stack, network_of(stack, settings()), settings(lr_solved=0.0))
     for _ in range(5):
         learner.step(batch(4, 8, terminated=True), torch.rand(4, 8), 0)
@@ -107,9 +107,15 @@ def test_a_member_that_has_solved_goes_on_from_its_average():
 
 
 def test_draws_follow_from_seed_purpose_and_step_alone():
-    alone, among = Draws([7], "replay", 5, CPU), Draws([1, 7, 2], "replay", 5, CPU)
+    alone, among = UniformDraws([7], "replay", 5, CPU), UniformDraws([1, 7, 2], "replay", 5, CPU)
     for step in (0, 3, BLOCK, 5 * BLOCK + 1, 2):
         assert torch.equal(alone.at(step)[0], among.at(step)[1])
-    different = [alone.at(0), alone.at(1), alone.at(BLOCK), Draws([7], "other", 5, CPU).at(0), Draws([8], "replay", 5, CPU).at(0)]
+    different = [
+        alone.at(0),
+        alone.at(1),
+        alone.at(BLOCK),
+        UniformDraws([7], "other", 5, CPU).at(0),
+        UniformDraws([8], "replay", 5, CPU).at(0),
+    ]
     assert len({tuple(item.flatten().tolist()) for item in different}) == len(different)
-    assert 0.49 < Draws([3], "replay", 100_000, CPU).at(0).mean() < 0.51
+    assert 0.49 < UniformDraws([3], "replay", 100_000, CPU).at(0).mean() < 0.51

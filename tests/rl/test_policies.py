@@ -59,7 +59,7 @@ def test_each_member_has_its_own_parameters():
 
 def test_a_stack_gives_each_member_its_policy():
     q = torch.tensor([0.0, 1.0]).view(1, 2, 1).expand(2, 2, 1)
-    mixed = policies.of_members(["softmax", "epsilon_greedy"], EpsilonGreedy(0.2, 0.2, 1), Softmax(1.0), torch.device("cpu"))
+    mixed = policies.policy_for_agents(["softmax", "epsilon_greedy"], EpsilonGreedy(0.2, 0.2, 1), Softmax(1.0), torch.device("cpu"))
     assert mixed.probabilities(q, 0)[:, 1, 0].tolist() == pytest.approx([1 / (1 + math.exp(-1)), 0.9])
 
 
@@ -98,4 +98,4 @@ def test_an_epsilon_out_of_range_is_refused(numbers, said):
 
 def test_an_unknown_policy_is_refused():
     with pytest.raises(ValueError, match="policy: 'boltzman' is unknown"):
-        policies.of_members(["boltzman"], EpsilonGreedy(1.0, 0.0, 1), Softmax(1.0), torch.device("cpu"))
+        policies.policy_for_agents(["boltzman"], EpsilonGreedy(1.0, 0.0, 1), Softmax(1.0), torch.device("cpu"))

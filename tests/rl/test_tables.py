@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddl.rl.environments import BATCHED, EnvState
+from ddl.rl.environments import ENVIRONMENTS, EnvState
 from ddl.rl.tables import BOXES, TableTraining, boxes
 
 from .stacks import MEMBER
 
 CPU = torch.device("cpu")
-CARTPOLE = BATCHED["CartPole-v1"]
+CARTPOLE = ENVIRONMENTS["CartPole-v1"]
 
 
 def state(*physics: float) -> EnvState:

@@ -21,8 +21,8 @@ SMALL = {"cartpole": ("task.env_steps=960", "task.evaluate_every=320"), "cartpol
 
 def task_of(sweep: str, *overrides: str) -> Task:
     problems: list[str] = []
-    composed = config.compose(sweep, overrides, "smoke", problems)
-    trials = space.expand(composed, problems) if composed else []
+    composed = config.compose_sweep(sweep, overrides, "smoke", problems)
+    trials = space.expand_trials(composed, problems) if composed else []
     assert problems == []
     return trials[0].task
 
@@ -35,8 +35,8 @@ def settled(progress: Progress) -> dict[str, float]:
 def test_a_task_yields_what_the_ledger_and_the_report_need(sweep):
     steps = list(task_of(sweep, *SMALL[sweep]).run(CPU))
 
-    assert steps[0].facts["environment"] == "CartPole-v1"
-    assert steps[0].facts["parameters"] > 0
+    assert steps[0].metadata["environment"] == "CartPole-v1"
+    assert steps[0].metadata["parameters"] > 0
     assert [step.step for step in steps] == sorted({step.step for step in steps})
     assert steps[-1].step == steps[-1].total_steps == 960
     measured = [step for step in steps if step.metrics]
@@ -102,9 +102,9 @@ def test_values_that_are_not_numbers_end_the_trial_as_diverged():
 )
 def test_bad_input_is_named_before_anything_starts(override, said):
     problems: list[str] = []
-    composed = config.compose("cartpole", [override], "smoke", problems)
+    composed = config.compose_sweep("cartpole", [override], "smoke", problems)
     if composed is not None:
-        space.expand(composed, problems)
+        space.expand_trials(composed, problems)
     assert len(problems) == 1, problems
     assert problems[0].startswith(f"command line: {said}"), problems
 

@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from ddl.rl import training as training_module
+from ddl.rl.env_runners import local_sampler
 from ddl.rl.environments import EnvState
 from ddl.rl.learner import QLearner
-from ddl.rl.members import Stack
-from ddl.rl.replay import Batch
-from ddl.rl.runners import local_sampler
-from ddl.rl.training import Training
+from ddl.rl.replay import TransitionBatch
+from ddl.rl.training import VectorisedTraining
+from ddl.rl.vectorised_agents import VectorisedAgents
 
 from .stacks import MEMBER, members, settings
 
 CPU = torch.device("cpu")
 
 
-def measured(training: Training) -> dict[int, list[dict[str, float]]]:
+def measured(training: VectorisedTraining) -> dict[int, list[dict[str, float]]]:
     """Every metric of each member, without those in seconds."""
     found: dict[int, list[dict[str, float]]] = {index: [] for index in range(len(training.stack))}
     for step in training.run():
@@ -29,10 +29,10 @@ def measured(training: Training) -> dict[int, list[dict[str, float]]]:
 
 
 def test_a_member_of_32_is_what_it_would_be_alone():
-    together = Training(members(8), settings(), CPU)
+    together = VectorisedTraining(members(8), settings(), CPU)
     stacked = measured(together)
     for index in (0, 5, 18, 31):
-        alone = Training([members(8)[index]], settings(), CPU)
+        alone = VectorisedTraining([members(8)[index]], settings(), CPU)
         for ours, theirs in zip(measured(alone)[0], stacked[index], strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
         torch.testing.assert_close(alone.learner.newest[0], together.learner.newest[index], rtol=1e-4, atol=1e-4)
@@ -41,14 +41,14 @@ def test_a_member_of_32_is_what_it_would_be_alone():
 
 
 def test_resuming_equals_never_stopping():
-    whole = Training(members(1), settings(), CPU)
+    whole = VectorisedTraining(members(1), settings(), CPU)
     expected, state = {}, None
     for step in whole.run():
         if step.env_steps == 1120:
             state = copy.deepcopy(step.state())
         if step.env_steps > 1120 and step.measured:
             expected = step.measured
-    resumed = Training(members(1), settings(), CPU)
+    resumed = VectorisedTraining(members(1), settings(), CPU)
     resumed.load(state)
     steps = list(resumed.run())
 
@@ -63,21 +63,21 @@ def test_resuming_equals_never_stopping():
 def test_a_member_whose_values_are_not_numbers_ends_and_the_others_go_on():
     sick = replace(MEMBER, lr=1e38)
     healthy = [replace(MEMBER, seed=1), replace(MEMBER, seed=2, agent="sarsa", policy="softmax")]
-    training = Training([healthy[0], sick, healthy[1]], settings(), CPU)
+    training = VectorisedTraining([healthy[0], sick, healthy[1]], settings(), CPU)
     *_, last = training.run()
 
     assert list(last.diverged) == [1]
     assert "not numbers" in last.diverged[1]
     assert set(last.measured) == {0, 2}
     assert last.env_steps == 1600
-    beside = Training([healthy[0], replace(MEMBER, seed=5), healthy[1]], settings(), CPU)
+    beside = VectorisedTraining([healthy[0], replace(MEMBER, seed=5), healthy[1]], settings(), CPU)
     list(beside.run())
     for index in (0, 2):
         assert torch.equal(training.learner.newest[index], beside.learner.newest[index])
 
 
 def test_a_stack_whose_members_have_all_diverged_ends_early():
-    *_, last = Training([replace(MEMBER, lr=1e38)], settings(env_steps=16000), CPU).run()
+    *_, last = VectorisedTraining([replace(MEMBER, lr=1e38)], settings(env_steps=16000), CPU).run()
     assert last.env_steps < 16000
     assert list(last.diverged) == [0]
 
@@ -87,7 +87,7 @@ def test_it_learns():
     chosen = settings(
         env_steps=9600, updates=2, batch_size=64, hidden=(64,), replay_size=16000, evaluate_every=1600, evaluation_episodes=20
     )
-    training = Training([replace(item, lr=1e-2, gamma=0.99, temperature=0.025, alpha=1.0) for item in members(2)], chosen, CPU)
+    training = VectorisedTraining([replace(item, lr=1e-2, gamma=0.99, temperature=0.025, alpha=1.0) for item in members(2)], chosen, CPU)
     list(training.run())
     returns = training.greedy(range(8), training.best(), "test")
     assert sorted(returns.values())[4] > 150, returns
@@ -99,7 +99,7 @@ def test_no_two_evaluations_share_their_episodes_and_none_has_the_tests(monkeypa
     monkeypatch.setattr(
         training_module, "greedy_returns", lambda v, e, s, purpose, n, d: asked.append(purpose) or judge(v, e, s, purpose, n, d)
     )
-    training = Training([MEMBER], settings(environment="CartPole-v0", evaluate_every=160), CPU)
+    training = VectorisedTraining([MEMBER], settings(environment="CartPole-v0", evaluate_every=160), CPU)
     list(training.run())
     training.greedy([0], training.best(), "test")
     assert len(asked) >= 12
@@ -107,7 +107,7 @@ def test_no_two_evaluations_share_their_episodes_and_none_has_the_tests(monkeypa
 
 
 def test_another_purpose_is_other_episodes_and_the_same_one_the_same():
-    training = Training([MEMBER], settings(), CPU)
+    training = VectorisedTraining([MEMBER], settings(), CPU)
     list(training.run())
     once, again, other = (training.greedy([0], training.best(), purpose) for purpose in ("test", "test", "val 800"))
     assert once == again
@@ -115,12 +115,12 @@ def test_another_purpose_is_other_episodes_and_the_same_one_the_same():
 
 
 def test_the_time_limit_is_stored_as_no_failure_with_the_state_it_really_ended_in():
-    sampler = local_sampler(Stack([MEMBER], CPU), settings(), 0, 16)
+    sampler = local_sampler(VectorisedAgents([MEMBER], CPU), settings(), 0, 16)
     upright = torch.zeros(4, 1, 16, dtype=torch.float64)
     upright[2, 0, 8:] = 0.3  # already fallen
     late = EnvState(upright, torch.full((1, 16), 499))
-    rollout = sampler.sample(QLearner(Stack([MEMBER], CPU), sampler._network, settings()).newest, late, 0, 1)
-    batch = Batch(rollout.rows.flatten(1, 2), 4)
+    rollout = sampler.sample(QLearner(VectorisedAgents([MEMBER], CPU), sampler._network, settings()).newest, late, 0, 1)
+    batch = TransitionBatch(rollout.rows.flatten(1, 2), 4)
     assert batch.terminated.tolist() == [[0.0] * 8 + [1.0] * 8]
     assert rollout.ended[:, 3].tolist() == [500] * 16
     assert (batch.next_observations[0, 2, 8:] > 1).all(), "where it fell, not where the next episode starts"
@@ -142,7 +142,7 @@ def test_the_time_limit_is_stored_as_no_failure_with_the_state_it_really_ended_i
 )
 def test_a_member_out_of_range_is_refused(changed, said):
     with pytest.raises(ValueError, match=said):
-        Stack([replace(MEMBER, **changed)], CPU)
+        VectorisedAgents([replace(MEMBER, **changed)], CPU)
 
 
 @pytest.mark.parametrize(
@@ -160,4 +160,4 @@ def test_settings_that_contradict_each_other_are_refused(changed, said):
 
 def test_a_stack_has_members():
     with pytest.raises(ValueError, match="members: none"):
-        Stack([], CPU)
+        VectorisedAgents([], CPU)

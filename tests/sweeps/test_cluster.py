@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from ddl.ledger import Reader
+from ddl.ledger import LedgerReader
 
 from .command import ANYWHERE, PLUGIN, ROOT, launch, run_folder, start, wait_until
 
@@ -48,9 +48,9 @@ def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Clus
     arguments = ("task.pause_s=0.2", "checkpoint_every_s=0.1", "--address", cluster.address, "--out", str(tmp_path / "out"))
     process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, how=ANYWHERE, DDL_CACHE="/nodes/cache")
 
-    def reader() -> Reader | None:
+    def reader() -> LedgerReader | None:
         folders = list(tmp_path.glob("out/race/*/ledger.sqlite"))
-        return Reader(folders[0].parent) if folders else None
+        return LedgerReader(folders[0].parent) if folders else None
 
     def measured() -> bool:
         assert process.poll() is None, "it ended early"
@@ -65,7 +65,7 @@ def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Clus
 
     assert process.returncode == 0, output + errors
     folder = run_folder(output, tmp_path)
-    rows, events = Reader(folder).trials(), Reader(folder).events()
+    rows, events = LedgerReader(folder).trials(), LedgerReader(folder).events()
     assert {row.status for row in rows} == {"finished"}
     finished = events[events.kind == "finished"].trial_id
     assert sorted(finished) == sorted(row.trial_id for row in rows), "each once"
@@ -73,11 +73,11 @@ def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Clus
     again = events[events.kind == "started"].groupby("trial_id").detail.last()
     moved = next(row for row in rows if row.attempts == 2)
     assert not again[moved.trial_id].startswith("from step 0 "), "from its checkpoint"
-    metrics = Reader(folder).metrics()
+    metrics = LedgerReader(folder).metrics()
     for trial_id, come in metrics[metrics.name == "val/come"].groupby("trial_id"):
         assert come.step.tolist() == list(range(1, 21)), trial_id
-    assert all(not Path(row.facts["package"]).is_relative_to(ROOT) for row in rows), "the workers run what the driver sent"
-    assert {row.facts["cache"] for row in rows} == {"/nodes/cache"}, "and look for data where the driver does"
+    assert all(not Path(row.metadata["package"]).is_relative_to(ROOT) for row in rows), "the workers run what the driver sent"
+    assert {row.metadata["cache"] for row in rows} == {"/nodes/cache"}, "and look for data where the driver does"
     assert "2 nodes" in " ".join(output.split()) or "3 nodes" in " ".join(output.split())
 
 
@@ -90,7 +90,7 @@ def test_a_node_that_is_drained_loses_no_step_and_no_retry(cluster: Cluster, tmp
     def measured() -> bool:
         assert process.poll() is None, "it ended early"
         folders = list(tmp_path.glob("out/race/*/ledger.sqlite"))
-        return bool(folders) and Reader(folders[0].parent).metrics().trial_id.nunique() == 2
+        return bool(folders) and LedgerReader(folders[0].parent).metrics().trial_id.nunique() == 2
 
     wait_until(measured, 120, "two trials under way")
     drained = cluster.list_all_nodes()[-1]
@@ -103,7 +103,7 @@ def test_a_node_that_is_drained_loses_no_step_and_no_retry(cluster: Cluster, tmp
 
     assert process.returncode == 0, output + errors
     folder = run_folder(output, tmp_path)
-    rows, metrics = Reader(folder).trials(), Reader(folder).metrics()
+    rows, metrics = LedgerReader(folder).trials(), LedgerReader(folder).metrics()
     assert [row.status for row in rows] == ["finished"] * 2
     assert sorted(row.attempts for row in rows) == [1, 2]
     for trial_id, come in metrics[metrics.name == "val/come"].groupby("trial_id"):
@@ -121,13 +121,13 @@ def test_a_sweep_that_is_told_to_end_can_be_gone_on_with(cluster: Cluster, tmp_p
     arguments = ("--sweep", RACE, "--scale", "smoke", "task.pause_s=0.3", "--address", cluster.address)
     process = start(*arguments, cwd=tmp_path, how=ANYWHERE, RAY_JOB_CONFIG_JSON_ENV_VAR=A_JOB)
     ledgers = lambda: [path.parent for path in tmp_path.glob("runs/race/*/ledger.sqlite") if path.stat().st_size]  # noqa: E731
-    wait_until(lambda: any("started" in set(Reader(run).events().kind) for run in ledgers()), 200, "a trial under way")
+    wait_until(lambda: any("started" in set(LedgerReader(run).events().kind) for run in ledgers()), 200, "a trial under way")
     process.terminate()
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, output + errors
     assert "go on with: python launch.py --resume" in errors
     (run,) = ledgers()
-    assert {row.status for row in Reader(run).trials()} == {"planned"}
+    assert {row.status for row in LedgerReader(run).trials()} == {"planned"}
 
 
 def test_where_no_cluster_is_it_says_so(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from ddl import config
-from ddl.ledger import Reader
+from ddl.ledger import LedgerReader
 
 from .command import PLUGIN, ROOT, launch, run_folder, start, wait_until
 
@@ -46,7 +46,7 @@ def processes_of(session: int) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("sweep", config.names("sweep"))
+@pytest.mark.parametrize("sweep", config.config_names("sweep"))
 def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(sweep: str, tmp_path: Path) -> None:
     # In one process: what Ray does is the other tests' affair, and its start would take most of the time here.
     done = launch("--sweep", sweep, "--scale", "smoke", "--executor", "inline", "seeds=1", cwd=tmp_path)
@@ -65,7 +65,7 @@ def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(sweep: str, tmp_pa
     assert statuses <= {"finished", "diverged"}
     assert "finished" in statuses
     said = " ".join(done.stdout.split())
-    data = [(trial.facts or {}).get("data") for trial in Reader(folder).trials()]
+    data = [(trial.metadata or {}).get("data") for trial in LedgerReader(folder).trials()]
     if any(one and not one["complete"] for one in data):
         assert "A SAMPLE, not the whole data set" in said or "A STAND-IN for" in said
 
@@ -85,7 +85,7 @@ def test_one_failing_trial_stops_nothing_else(tmp_path: Path) -> None:
     done = launch("--sweep", MISCHIEF, "--scale", "smoke", f"task.marks={tmp_path}", cwd=tmp_path)
 
     assert done.returncode == 1
-    rows = {trial.configuration: trial for trial in Reader(run_folder(done.stdout, tmp_path)).trials()}
+    rows = {trial.configuration: trial for trial in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
     assert {name: row.status for name, row in rows.items()} == {"none": "finished", "raise": "failed", "nan": "diverged"}
     assert "meant to fail" in rows["raise"].reason
     assert "val/total" in rows["nan"].reason
@@ -98,7 +98,7 @@ def test_a_lost_process_starts_again_from_its_checkpoint_and_only_as_often_as_al
     done = launch("--sweep", MISCHIEF, "--scale", "smoke", f"task.marks={tmp_path}", deeds, cwd=tmp_path)
 
     assert done.returncode == 1
-    rows = {trial.configuration: trial for trial in Reader(run_folder(done.stdout, tmp_path)).trials()}
+    rows = {trial.configuration: trial for trial in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
     assert {name: row.status for name, row in rows.items()} == {"none": "finished", "die once": "finished", "die": "failed"}
     results = settled(run_folder(done.stdout, tmp_path)).set_index("configuration")
     assert results.loc["die once", "val/total"] == results.loc["none", "val/total"] == 0 + 1 + 2 + 3 + 4 + 5
@@ -122,13 +122,13 @@ def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(tmp_path:
     monkeypatch.setenv("DDL_TEST_SESSION", session := str(time.time_ns()))
     killed = start(*arguments, "--out", "killed", cwd=tmp_path)
     ledgers = lambda: list(tmp_path.glob("killed/augmentation/*/ledger.sqlite"))  # noqa: E731
-    ended = lambda: ledgers() and sum(t.status == "finished" for t in Reader(ledgers()[0].parent).trials()) >= 2  # noqa: E731
+    ended = lambda: ledgers() and sum(t.status == "finished" for t in LedgerReader(ledgers()[0].parent).trials()) >= 2  # noqa: E731
     wait_until(ended, 120, "two trials finished")
 
     os.kill(killed.pid, signal.SIGKILL)
     output, _ = killed.communicate()
 
-    before = {t.trial_id: t for t in Reader(ledgers()[0].parent).trials()}
+    before = {t.trial_id: t for t in LedgerReader(ledgers()[0].parent).trials()}
     assert any(t.status != "finished" for t in before.values()), "it was killed before the end"
     wait_until(lambda: not processes_of(session), 60, "no process is left of a killed driver")
     command = re.search(r"python launch.py (--resume \S+)", " ".join(output.split()))
@@ -136,12 +136,12 @@ def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(tmp_path:
     resumed = launch(*command[1].split(), cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     folder = run_folder(resumed.stdout, tmp_path)
-    after = {t.trial_id: t for t in Reader(folder).trials()}
+    after = {t.trial_id: t for t in LedgerReader(folder).trials()}
     for trial_id, trial in before.items():
         if trial.status == "finished":
             assert after[trial_id].attempts == trial.attempts, "a finished trial is not run again"
     pd.testing.assert_frame_equal(settled(folder), settled(run_folder(undisturbed.stdout, tmp_path)), check_exact=True)
-    per_epoch = Reader(folder).metrics().query("name == 'val/accuracy'").groupby("trial_id")["step"]
+    per_epoch = LedgerReader(folder).metrics().query("name == 'val/accuracy'").groupby("trial_id")["step"]
     assert (per_epoch.nunique() == per_epoch.size()).all(), "no measurement stands twice"
 
 
@@ -149,7 +149,7 @@ def test_a_process_that_is_told_to_leave_loses_no_step_and_no_retry(tmp_path: Pa
     arguments = ("task.deed=none", f"task.marks={tmp_path}", "task.steps=40", "task.pause_s=0.1", "retries=0", "checkpoint_every_s=1000.0")
     process = start("--sweep", MISCHIEF, "--scale", "smoke", *arguments, cwd=tmp_path)
     ledgers = lambda: list(tmp_path.glob("runs/mischief/*/ledger.sqlite"))  # noqa: E731
-    wait_until(lambda: bool(ledgers()) and len(Reader(ledgers()[0].parent).metrics()) >= 6, 60, "some steps measured")
+    wait_until(lambda: bool(ledgers()) and len(LedgerReader(ledgers()[0].parent).metrics()) >= 6, 60, "some steps measured")
     mark = max(tmp_path.glob("none-*"), key=lambda path: path.stat().st_mtime_ns)
 
     os.kill(int(mark.name.split("-")[2]), signal.SIGTERM)
@@ -157,12 +157,12 @@ def test_a_process_that_is_told_to_leave_loses_no_step_and_no_retry(tmp_path: Pa
 
     assert process.returncode == 0, output + errors
     folder = run_folder(output, tmp_path)
-    (trial,) = Reader(folder).trials()
+    (trial,) = LedgerReader(folder).trials()
     assert (trial.status, trial.attempts) == ("finished", 2)
     again = max(tmp_path.glob("none-*"), key=lambda path: path.stat().st_mtime_ns)
     assert int(again.name.rpartition("-")[2]) >= 6, "it goes on where it was told"
     assert settled(folder)["val/total"].tolist() == [sum(range(40))]
-    assert Reader(folder).metrics().query("name == 'val/total'").step.tolist() == list(range(1, 41)), "no step twice"
+    assert LedgerReader(folder).metrics().query("name == 'val/total'").step.tolist() == list(range(1, 41)), "no step twice"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -180,7 +180,7 @@ def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(number: int,
         "task.pause_s=0.1",
     )
     process = start(*arguments, cwd=tmp_path)
-    measured = lambda: (found := list(tmp_path.glob("runs/mischief/*/ledger.sqlite"))) and len(Reader(found[0].parent).metrics()) >= 6  # noqa: E731
+    measured = lambda: (found := list(tmp_path.glob("runs/mischief/*/ledger.sqlite"))) and len(LedgerReader(found[0].parent).metrics()) >= 6  # noqa: E731
     wait_until(measured, 60, "some steps measured")
 
     os.killpg(process.pid, number)  # as a terminal does: the whole group
@@ -216,18 +216,18 @@ def test_a_trial_resumed_at_its_very_end_is_announced_with_its_metric(tmp_path: 
 def test_a_search_draws_while_the_sweep_runs_and_a_resume_draws_the_rest(tmp_path: Path) -> None:
     process = start("--sweep", str(PLUGIN / "search.yaml"), "--scale", "smoke", "task.pause_s=0.1", cwd=tmp_path)
     folder = lambda: next(iter(tmp_path.glob("runs/search/*/ledger.sqlite")), tmp_path).parent  # noqa: E731
-    wait_until(lambda: (folder() / "ledger.sqlite").is_file() and len(Reader(folder()).trials()) >= 4, 90, "four drawn")
+    wait_until(lambda: (folder() / "ledger.sqlite").is_file() and len(LedgerReader(folder()).trials()) >= 4, 90, "four drawn")
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, output + errors
     assert "8 trials, drawn as the sweep goes" in " ".join(output.split())
-    before = Reader(folder()).trials()
+    before = LedgerReader(folder()).trials()
     assert len(before) < 8
 
     resumed = launch(*errors.strip().rpartition("launch.py ")[2].split(), cwd=tmp_path)
 
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    after = Reader(folder()).trials()
+    after = LedgerReader(folder()).trials()
     assert [trial.trial_id for trial in after][: len(before)] == [trial.trial_id for trial in before]
     assert len({trial.task["speed"] for trial in after}) == 8
     assert {trial.status for trial in after} == {"finished"}
@@ -243,7 +243,7 @@ def test_several_sweeps_are_one_queue_and_a_trial_of_two_of_them_runs_once(tmp_p
     top = run_folder(done.stdout, tmp_path)
     assert top.parent.name == "several"
     assert {path.name for path in top.iterdir()} == {"regularisation", "augmentation", "report.html", "launch.log"}
-    trials = {name: {t.configuration: t for t in Reader(top / name).trials()} for name in ("regularisation", "augmentation")}
+    trials = {name: {t.configuration: t for t in LedgerReader(top / name).trials()} for name in ("regularisation", "augmentation")}
     assert {t.status for rows in trials.values() for t in rows.values()} == {"finished"}
     mine, theirs = trials["regularisation"]["none"], trials["augmentation"]["none"]
     assert mine.trial_id == theirs.trial_id
@@ -310,4 +310,4 @@ def test_the_plan_trains_and_writes_nothing(tmp_path: Path) -> None:
 def test_the_list_names_every_sweep() -> None:
     done = launch("--list", cwd=ROOT)
 
-    assert [line.split()[0] for line in done.stdout.splitlines()] == config.names("sweep")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == config.config_names("sweep")

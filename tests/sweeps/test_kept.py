@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from ddl.ledger import Reader
+from ddl.ledger import LedgerReader
 
 from .command import PLUGIN, launch, run_folder, start, wait_until
 
@@ -38,9 +38,9 @@ def test_a_run_is_kept_at_a_url_and_resumed_from_there_on_another_machine(tmp_pa
     assert f"kept at {command[1]}\n" in resumed.stdout
     assert run_folder(resumed.stdout, tmp_path).is_relative_to(tmp_path / "elsewhere")
     for folder in (at(command[1]), run_folder(resumed.stdout, tmp_path)):
-        (trial,) = Reader(folder).trials()
+        (trial,) = LedgerReader(folder).trials()
         assert trial.status == "finished"
-        metrics = Reader(folder).metrics().query("name == 'val/total'")
+        metrics = LedgerReader(folder).metrics().query("name == 'val/total'")
         assert metrics.step.tolist() == list(range(1, 61)), "each step once"
         assert metrics.value.iloc[-1] == sum(range(60))
     assert (at(command[1]) / "report.html").read_bytes() == run_folder(resumed.stdout, tmp_path).joinpath("report.html").read_bytes()
@@ -63,7 +63,7 @@ def test_a_trial_kept_at_a_url_is_exported_and_its_first_steps_are_repeated_else
     done = launch(*arguments, cwd=tmp_path, DDL_CACHE=str(tmp_path / "here"))
     assert done.returncode == 0, done.stdout + done.stderr
     (ledger,) = tmp_path.glob("store/augmentation/*/ledger.sqlite")
-    (trial,) = Reader(ledger.parent).trials()
+    (trial,) = LedgerReader(ledger.parent).trials()
     url = f"file://{ledger.parent}"
 
     exported = launch("--export", url, trial.trial_id, cwd=tmp_path, DDL_CACHE=str(tmp_path / "elsewhere"))
@@ -119,7 +119,7 @@ def test_a_store_that_goes_away_stops_no_trial_but_is_no_success(tmp_path: Path)
     store.touch()  # nothing can be made below a file
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 1, output + errors
-    (trial,) = Reader(run_folder(output, tmp_path)).trials()
+    (trial,) = LedgerReader(run_folder(output, tmp_path)).trials()
     assert trial.status == "finished"
     assert "but not all of it:" in output
     assert f"trial {trial.trial_id}: only in " in output

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ddl.precision import Probe
+from ddl.precision import TimingProbe
 from ddl.sweeps import plan
 from ddl.sweeps.executors import Capacity
-from ddl.sweeps.plan import Share, makespan
+from ddl.sweeps.plan import Allocation, makespan
 from ddl.sweeps.worker import with_precision
 
 LAPTOP = Capacity(nodes=1, cpus=8, gpus=0, node_cpus=8, node_gpus=0)
@@ -23,11 +23,11 @@ CLUSTER = Capacity(nodes=3, cpus=30, gpus=9, node_cpus=10, node_gpus=3)
 def share(ask):
     """What a trial gets of a capacity, with its problems, by the overrides on the command line."""
 
-    def share(capacity: Capacity, trials: int, *overrides: str, inline: bool = False) -> tuple[Share, list[str]]:
+    def share(capacity: Capacity, trials: int, *overrides: str, inline: bool = False) -> tuple[Allocation, list[str]]:
         asked = ask(overrides=["task.batch_size=120", *overrides])
         assert asked.problems == []
         problems: list[str] = []
-        return plan.share(asked.sweep.launch, capacity, trials, inline, problems), problems
+        return plan.allocate(asked.sweep.launch, capacity, trials, inline, problems), problems
 
     return share
 
@@ -144,7 +144,7 @@ def test_as_many_workers_as_there_is_room_for(share):
 def test_a_share_is_what_the_ledger_kept_of_it(share, ask, make):
     found, _ = share(LAPTOP, 100, "resources.num_workers=[2,4]", "resources.strategy=fsdp")
     made = dataclasses.replace(make(rates(ask, 0.1), Probing({0.1: {}}), concurrent=1), share=found)
-    assert plan.recorded(made.record("ray", 2)) == found
+    assert plan.recorded_allocation(made.record("ray", 2)) == found
     assert found.assignment(rates(ask, 0.1)[0], Path(), 1.0).strategy == "fsdp"
 
 
@@ -211,7 +211,7 @@ class Probing:
         return [
             sorted(
                 (
-                    Probe(name, 10.0, step_s, 1.0, 0.0, self.steps.get(one.task.lr, 100), 2, {"parameters": 1000})
+                    TimingProbe(name, 10.0, step_s, 1.0, 0.0, self.steps.get(one.task.lr, 100), 2, {"parameters": 1000})
                     for name, step_s in self.step_s[one.task.lr].items()
                     if precisions is None or name in precisions
                 ),
@@ -229,9 +229,11 @@ def rates(ask, *values: float, seeds: int = 2):
 
 @pytest.fixture
 def make(tmp_path: Path):
-    def make(trials, executor: Probing, concurrent: int, precision: str | None = None, to_draw: int = 0) -> plan.Plan:
-        part = dataclasses.replace(Share(**dict.fromkeys([item.name for item in dataclasses.fields(Share)], 1)), concurrent=concurrent)
-        return plan.make(trials, trials, to_draw, part, executor, precision, tmp_path, 15.0)
+    def make(trials, executor: Probing, concurrent: int, precision: str | None = None, to_sample: int = 0) -> plan.Plan:
+        part = dataclasses.replace(
+            Allocation(**dict.fromkeys([item.name for item in dataclasses.fields(Allocation)], 1)), concurrent=concurrent
+        )
+        return plan.make_plan(trials, trials, to_sample, part, executor, precision, tmp_path, 15.0)
 
     return make
 
@@ -295,7 +297,7 @@ def test_a_configuration_that_could_not_be_timed_is_reckoned_by_the_others(ask, 
 
 
 def test_what_a_search_will_draw_is_reckoned_by_what_was_timed(ask, make):
-    made = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 3.0}}), concurrent=2, to_draw=4)
+    made = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 3.0}}), concurrent=2, to_sample=4)
     assert made.eta_s == makespan([112.0, 312.0, *[212.0] * 4], 2)
     assert made.disk_bytes == 6 * 1000 * plan.BYTES_PER_PARAMETER * 2
     assert [made.seconds(trial) for trial in rates(ask, 0.1, 0.3, seeds=1)] == [112.0, 212.0]
@@ -324,7 +326,7 @@ class Gpus(Probing):
     def probe(self, assignments, precisions):
         beside = round(1 / assignments[0].gpus)
         return [
-            [dataclasses.replace(one, step_s=one.step_s * self.slowdown[beside], memory_share=self.memory) for one in found]
+            [dataclasses.replace(one, step_s=one.step_s * self.slowdown[beside], memory_fraction=self.memory) for one in found]
             for found in super().probe(assignments, precisions)
         ]
 
@@ -334,8 +336,8 @@ def settle(ask, tmp_path: Path):
     def settle(executor: Gpus, *overrides: str, rates: str = "0.1,0.2", seeds: int = 8) -> plan.Plan:
         asked = ask(overrides=[f"task.lr={rates}", f"seeds={seeds}", *overrides])
         assert asked.problems == []
-        part = plan.share(asked.sweep.launch, executor.capacity(), len(asked.trials), False, [])
-        return plan.settle(asked.trials, asked.trials, 0, part, executor, asked.sweep.launch, None, tmp_path)
+        part = plan.allocate(asked.sweep.launch, executor.capacity(), len(asked.trials), False, [])
+        return plan.choose_plan(asked.trials, asked.trials, 0, part, executor, asked.sweep.launch, None, tmp_path)
 
     return settle
 
@@ -345,24 +347,24 @@ QUICK = {0.1: {"fp32": 1.0}, 0.2: {"fp32": 1.0}}
 
 def test_small_trials_share_a_gpu_where_that_is_faster(settle):
     made = settle(Gpus(QUICK))
-    assert (made.share.gpus, made.share.concurrent, made.share.cpus) == (0.25, 8, 1)
+    assert (made.allocation.gpus, made.allocation.concurrent, made.allocation.cpus) == (0.25, 8, 1)
     assert made.eta_s == 2 * (10 + 100 * 2.0 + 2)
 
 
 def test_sharing_that_is_slower_is_not_used(settle):
     made = settle(Gpus(QUICK, slowdown={1: 1.0, 4: 5.0}))
-    assert (made.share.gpus, made.share.concurrent) == (1.0, 2)
+    assert (made.allocation.gpus, made.allocation.concurrent) == (1.0, 2)
 
 
 @pytest.mark.parametrize(("memory", "beside"), [(0.5, 1), (0.4, 2), (0.31, 2), (0.29, 3), (0.22, 4), (0.01, 4)])
 def test_as_many_share_a_gpu_as_fit_its_memory_and_the_cores(settle, memory, beside):
     made = settle(Gpus(QUICK, memory=memory, slowdown=dict.fromkeys(range(1, 9), 1.0)))
-    assert round(1 / made.share.gpus) == beside
-    assert made.share.gpus * beside <= 1
+    assert round(1 / made.allocation.gpus) == beside
+    assert made.allocation.gpus * beside <= 1
 
 
 def test_a_share_that_was_asked_for_is_kept(settle):
-    assert settle(Gpus(QUICK), "resources.gpus=1").share.gpus == 1
+    assert settle(Gpus(QUICK), "resources.gpus=1").allocation.gpus == 1
 
 
 def test_what_takes_more_memory_together_than_it_seemed_to_stays_alone(settle):
@@ -371,4 +373,4 @@ def test_what_takes_more_memory_together_than_it_seemed_to_stays_alone(settle):
             self.memory = 0.2 if assignments[0].gpus == 1 else 0.24
             return super().probe(assignments, precisions)
 
-    assert settle(Growing(QUICK)).share.gpus == 1.0
+    assert settle(Growing(QUICK)).allocation.gpus == 1.0

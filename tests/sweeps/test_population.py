@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from ddl import config
-from ddl.ledger import Reader
+from ddl.ledger import LedgerReader
 from ddl.schema import Metric
-from ddl.sweeps import jobs
-from ddl.sweeps.jobs import Asked
-from ddl.sweeps.ray_schedulers import CHANGED, build
+from ddl.sweeps import prepare
+from ddl.sweeps.prepare import RunOptions
+from ddl.sweeps.ray_schedulers import CHANGED, make_scheduler
 
 from .command import PLUGIN, launch, run_folder
 
@@ -38,25 +38,25 @@ def test_those_behind_go_on_from_those_ahead(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     folder = run_folder(done.stdout, tmp_path)
-    rows, metrics, events = Reader(folder).trials(), Reader(folder).metrics(), Reader(folder).events()
+    rows, metrics, events = LedgerReader(folder).trials(), LedgerReader(folder).metrics(), LedgerReader(folder).events()
     assert {row.status for row in rows} == {"finished"}
     come = metrics[metrics.name == "val/come"].groupby("trial_id")
     # Who goes on from one that is further leaves out the steps between.
     assert all(measured.step.is_unique and measured.step.max() == 20 for _, measured in come), "no step twice, and to the end"
-    moved = [row for row in rows if row.facts["changed"]["speed"] != row.task["speed"]]
+    moved = [row for row in rows if row.metadata["changed"]["speed"] != row.task["speed"]]
     assert moved
     for row in moved:
-        assert 1.0 <= row.facts["changed"]["speed"] <= 10.0
+        assert 1.0 <= row.metadata["changed"]["speed"] <= 10.0
         # Alone it would have come 20 times as far as in a step.
         assert come.get_group(row.trial_id).value.iloc[-1] > 20 * row.task["speed"]
         said = events[(events.trial_id == row.trial_id) & (events.kind == "started")].detail.iloc[-1]
-        assert json.loads(said.partition("changed ")[2]) == row.facts["changed"]
+        assert json.loads(said.partition("changed ")[2]) == row.metadata["changed"]
         assert not re.match("from step 0 ", said), "from where the other was"
 
 
 def test_a_changed_value_stays_within_its_axis() -> None:
-    settings = config.compose("augmentation", ["search.algorithm=pbt"], "smoke", []).launch
-    scheduler = build(settings, Metric("val/come", "max"), {"a": {"uniform": [0.5, 0.9]}, "b": {"randint": [2, 5]}}, {})
+    settings = config.compose_sweep("augmentation", ["search.algorithm=pbt"], "smoke", []).launch
+    scheduler = make_scheduler(settings, Metric("val/come", "max"), {"a": {"uniform": [0.5, 0.9]}, "b": {"randint": [2, 5]}}, {})
     for seen, allowed in (({"a": 1.08, "b": 6}, {"a": 0.9, "b": 4}), ({"a": 0.4, "b": 1}, {"a": 0.5, "b": 2}), ({"a": 0.7, "b": 3},) * 2):
         assert scheduler._custom_explore_fn({CHANGED: dict(seen)}) == {CHANGED: allowed}
 
@@ -72,14 +72,14 @@ def test_a_changed_value_stays_within_its_axis() -> None:
 def test_what_a_population_cannot_do_is_said(ask, overrides, executor, said, tmp_path) -> None:
     ask("samples: 4\nspace: {task.lr: {loguniform: [0.001, 0.1]}}\n")
     problems: list[str] = []
-    jobs.compose(str(tmp_path / "small.yaml"), Asked(overrides, "smoke", executor, None), problems)
+    prepare.prepare_run(str(tmp_path / "small.yaml"), RunOptions(overrides, "smoke", executor, None), problems)
     assert any(said in line for line in problems), problems
 
 
 def test_what_gives_a_model_its_shape_cannot_change(ask, tmp_path) -> None:
     ask("samples: 4\nspace: {task.dense: {randint: [4, 90]}}\nsearch: {algorithm: pbt}\n")
     problems: list[str] = []
-    jobs.compose(str(tmp_path / "small.yaml"), Asked((), "smoke", "ray", None), problems)
+    prepare.prepare_run(str(tmp_path / "small.yaml"), RunOptions((), "smoke", "ray", None), problems)
     assert problems == [
         f"{tmp_path}/small.yaml:7: task.dense: cannot change while a trial trains, as pbt would have it. Those that can: task.lr, task.momentum, task.dropout."
     ]

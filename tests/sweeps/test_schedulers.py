@@ -8,10 +8,10 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from ddl import config
-from ddl.ledger import Reader
+from ddl.ledger import LedgerReader
 from ddl.schema import EarlyStopping, Metric
-from ddl.sweeps.ray_schedulers import PERCENT, build
-from ddl.sweeps.worker import Report
+from ddl.sweeps.ray_schedulers import PERCENT, make_scheduler
+from ddl.trial_report import TrialReport
 
 from .command import PLUGIN, launch, run_folder
 
@@ -19,7 +19,7 @@ RACE = str(PLUGIN / "race.yaml")
 MORE = Metric("val/come", "max")
 LESS = Metric("val/come", "min")
 KINDS = ("asha", "median")
-DEFAULTS = config.compose("augmentation", [], "smoke", []).launch
+DEFAULTS = config.compose_sweep("augmentation", [], "smoke", []).launch
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class Race:
 
     def __init__(self, kind: str, metric: Metric = MORE, history=None):
         self._metric = metric
-        self._scheduler = build(replace(DEFAULTS, early_stopping=EarlyStopping(kind, 0.1, 3.0)), metric, {}, history or {})
+        self._scheduler = make_scheduler(replace(DEFAULTS, early_stopping=EarlyStopping(kind, 0.1, 3.0)), metric, {}, history or {})
 
     def enter(self, *names: str) -> None:
         for name in names:
             self._scheduler.on_trial_add(None, Trial(name))
 
     def report(self, name: str, percent: float, value: float | None) -> str:
-        result = {PERCENT: percent, "report": Report(name, "measured")} | ({} if value is None else {self._metric.name: value})
+        result = {PERCENT: percent, "report": TrialReport(name, "measured")} | ({} if value is None else {self._metric.name: value})
         return self._scheduler.on_trial_result(None, Trial(name), result)
 
     def end(self, name: str, status: str) -> None:
-        self._scheduler.on_trial_complete(None, Trial(name), {PERCENT: 50.0, "report": Report(name, "ended", status=status)})
+        self._scheduler.on_trial_complete(None, Trial(name), {PERCENT: 50.0, "report": TrialReport(name, "ended", status=status)})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,8 +97,8 @@ def test_what_earlier_trials_measured_is_known(kind):
 def test_none_is_the_default():
     assert DEFAULTS.early_stopping.scheduler == "none"
     assert DEFAULTS.search.algorithm == "random"
-    assert build(DEFAULTS, MORE, {}, {}) is None
-    assert build(replace(DEFAULTS, early_stopping=EarlyStopping("asha", 0.1, 3.0)), MORE, {}, {}) is not None
+    assert make_scheduler(DEFAULTS, MORE, {}, {}) is None
+    assert make_scheduler(replace(DEFAULTS, early_stopping=EarlyStopping("asha", 0.1, 3.0)), MORE, {}, {}) is not None
 
 
 def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: Path):
@@ -106,11 +106,11 @@ def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: 
 
     assert done.returncode == 0, done.stdout + done.stderr
     folder = run_folder(done.stdout, tmp_path)
-    rows = {trial.configuration: trial for trial in Reader(folder).trials()}
+    rows = {trial.configuration: trial for trial in LedgerReader(folder).trials()}
     assert rows["9"].status == "finished"
     assert rows["1"].status == "stopped"
     assert rows["1"].reason.startswith("by the scheduler at step ")
-    metrics = Reader(folder).metrics()
+    metrics = LedgerReader(folder).metrics()
     last = metrics[metrics.name == "val/come"].groupby("trial_id").step.max()
     assert last[rows["9"].trial_id] == 20
     assert last[rows["1"].trial_id] < 10, "it saved most of its steps"
@@ -123,7 +123,7 @@ def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: 
         ledger.execute("UPDATE trials SET status = 'planned' WHERE trial_id = ?", (rows["1"].trial_id,))
     again = launch("--resume", str(folder), cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
-    after = {trial.configuration: trial for trial in Reader(folder).trials()}
+    after = {trial.configuration: trial for trial in LedgerReader(folder).trials()}
     assert after["1"].status == "stopped"
     assert after["1"].attempts == 2
     assert {name: row.attempts for name, row in after.items() if name != "1"} == {name: 1 for name in rows if name != "1"}

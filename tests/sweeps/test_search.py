@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from ddl.ledger import TrialRow
-from ddl.sweeps import jobs
-from ddl.sweeps.search import Tpe
+from ddl.sweeps import prepare
+from ddl.sweeps.search import TpeSearch
 from ddl.sweeps.space import Trial
 
 TPE = "search: {algorithm: tpe}\nsamples: 24\nseeds: 1\nspace: {task.lr: {loguniform: [1.0e-5, 1.0]}, task.optimiser: [adam, sgd]}\n"
@@ -17,9 +17,9 @@ TPE = "search: {algorithm: tpe}\nsamples: 24\nseeds: 1\nspace: {task.lr: {loguni
 
 @pytest.fixture
 def search(ask):
-    def make(more: str = TPE, overrides=()) -> Tpe:
+    def make(more: str = TPE, overrides=()) -> TpeSearch:
         problems: list[str] = []
-        found = Tpe.of(ask(more, overrides).sweep, problems)
+        found = TpeSearch.of(ask(more, overrides).sweep, problems)
         assert problems == []
         return found
 
@@ -32,7 +32,7 @@ def worth(trial: Trial) -> float:
 
 
 def row(trial: Trial, status: str) -> TrialRow:
-    return replace(jobs.row(trial), status=status)
+    return replace(prepare.ledger_row(trial), status=status)
 
 
 def test_it_draws_as_many_as_asked_each_within_the_axes_and_none_twice(search):
@@ -58,9 +58,9 @@ def test_what_was_measured_steers_what_is_drawn(search):
 
 def test_a_sweep_that_minimises_is_steered_the_other_way(ask):
     problems: list[str] = []
-    tpe = Tpe.of(ask(TPE.replace("samples: 24", "samples: 24\n")).sweep, problems)
+    tpe = TpeSearch.of(ask(TPE.replace("samples: 24", "samples: 24\n")).sweep, problems)
     settings = tpe.record() | {"mode": "min"}
-    tpe = Tpe(settings, type(next(iter(tpe.trials(0))).task))
+    tpe = TpeSearch(settings, type(next(iter(tpe.trials(0))).task))
     costs = []
     for trial in tpe.trials(0):
         tpe.ended(trial.trial_id, -worth(trial))
@@ -90,7 +90,7 @@ def test_a_resume_knows_what_was_drawn_and_goes_on_to_the_same_number(search):
     rows = [row(trial, "finished") for trial in drawn[:8]] + [row(drawn[8], "running"), row(drawn[9], "failed")]
     best = {trial.trial_id: worth(trial) for trial in drawn[:8]}
     settings = json.loads(json.dumps(tpe.record()))
-    again = Tpe.resumed(settings, type(drawn[0].task), rows, best)
+    again = TpeSearch.resumed(settings, type(drawn[0].task), rows, best)
 
     assert again.left == 14
     for trial in drawn[8:]:
@@ -139,5 +139,5 @@ def test_what_cannot_be_searched_is_said(ask, more, said):
     problems = list(asked.problems)
     if asked.sweep and asked.sweep.launch.search.algorithm == "tpe":
         problems = []
-        assert Tpe.of(asked.sweep, problems) is None
+        assert TpeSearch.of(asked.sweep, problems) is None
     assert any(said in line and line.count(":") >= 2 for line in problems), problems

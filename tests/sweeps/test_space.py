@@ -256,13 +256,13 @@ OTHERWISE = {
 def test_a_trial_is_another_where_any_hyperparameter_or_the_seed_is(ask, name):
     (trial,) = ask("seeds: 1\n").trials
     assert getattr(trial.task, name) != OTHERWISE[name]
-    assert space.identity(dataclasses.replace(trial.task, **{name: OTHERWISE[name]})) != trial.trial_id
+    assert space.trial_identity(dataclasses.replace(trial.task, **{name: OTHERWISE[name]})) != trial.trial_id
 
 
 def test_a_trial_is_another_where_its_class_is(ask):
     (trial,) = ask("seeds: 1\n").trials
     other = type("Other", (Classification,), {"__module__": Classification.__module__})
-    assert space.identity(other(**trial.hyperparameters)) != trial.trial_id
+    assert space.trial_identity(other(**trial.hyperparameters)) != trial.trial_id
 
 
 def test_how_a_trial_is_run_or_what_it_is_called_does_not_make_it_another(ask):
@@ -295,8 +295,8 @@ def test_another_process_gives_the_same_trials_the_same_ids():
     )
     environment = os.environ | {"PYTHONHASHSEED": "4711", "PYTHONPATH": str(ROOT)}
     there = subprocess.run([sys.executable, "-c", script], env=environment, cwd="/", capture_output=True, text=True, check=True)
-    sweep = config.compose("augmentation", ["task.dropout=0.1,0.2"], "sample", [])
-    assert there.stdout.split() == [trial.trial_id for trial in space.expand(sweep, [])]
+    sweep = config.compose_sweep("augmentation", ["task.dropout=0.1,0.2"], "sample", [])
+    assert there.stdout.split() == [trial.trial_id for trial in space.expand_trials(sweep, [])]
 
 
 # What workers can do together

@@ -9,10 +9,13 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from ddl.devices import Device
-from ddl.ledger import Ledger, Reader, TrialRow
+from ddl.ledger import Ledger, LedgerReader, TrialRow
 from ddl.progress import Progress, State
-from ddl.sweeps.worker import Assignment, Report, run_trial
+from ddl.sweeps.worker import Assignment, run_trial
 from ddl.tasks.task import STRICT, Count, Task
+from ddl.trial_report import TrialReport
+
+from ..ledgers import ReportingLedger
 
 CPU = Device(torch.device("cpu"))
 
@@ -26,7 +29,7 @@ class Sums(Task):
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         first, total = (resume["step"], resume["total"]) if resume else (0, torch.zeros(()))
         if first == 0:
-            yield Progress(step=0, total_steps=self.steps, state=lambda: {"step": 0, "total": torch.zeros(())}, facts={"parameters": 1})
+            yield Progress(step=0, total_steps=self.steps, state=lambda: {"step": 0, "total": torch.zeros(())}, metadata={"parameters": 1})
         for step in range(first + 1, self.steps + 1):
             total = total + step
             state = {"step": step, "total": total}
@@ -45,24 +48,24 @@ def after(looks: int) -> Callable[[], bool]:
     return lambda: next(left, True)
 
 
-def measured(reports: list[Report]) -> dict[int, float]:
+def measured(reports: list[TrialReport]) -> dict[int, float]:
     return {one.step: one.metrics["val/total"] for one in reports if one.metrics.get("val/total")}
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.create(tmp_path, {}, [TrialRow("t1", 0, "a", {}, {}, 0)]) as made:
+    with ReportingLedger.create(tmp_path, {}, [TrialRow("t1", 0, "a", {}, {}, 0)]) as made:
         yield made
 
 
-def record(ledger: Ledger, reports: list[Report]) -> None:
+def record(ledger: Ledger, reports: list[TrialReport]) -> None:
     """As the driver does."""
     for one in reports:
         match one.kind:
             case "started":
                 ledger.started(one.trial_id, one.step, one.place)
             case "measured":
-                ledger.measured(one.trial_id, one.step, one.epoch, one.elapsed_s, one.metrics, one.facts)
+                ledger.measured(one.trial_id, one.step, one.epoch, one.elapsed_s, one.metrics, one.metadata)
             case "ended":
                 ledger.ended(one.trial_id, one.status, one.reason, step=one.step, elapsed_s=one.elapsed_s, metrics=one.metrics)
 
@@ -92,18 +95,18 @@ def test_on_another_machine_with_an_older_ledger_no_measurement_is_lost_and_none
     rest = list(run_trial(assignment(tmp_path / "b", url=url), CPU))
     record(ledger, rest)
     record(ledger, list(run_trial(assignment(tmp_path / "c", url=url), CPU)))
-    found = Reader(tmp_path).metrics().query("name == 'val/total'")
+    found = LedgerReader(tmp_path).metrics().query("name == 'val/total'")
     assert dict(zip(found.step, found.value, strict=True)) == {2: 3.0, 4: 10.0, 6: 21.0, 8: 36.0}
     assert len(found) == 4
-    (trial,) = Reader(tmp_path).trials()
-    assert trial.facts["parameters"] == 1
-    assert "only_here" not in trial.facts
+    (trial,) = LedgerReader(tmp_path).trials()
+    assert trial.metadata["parameters"] == 1
+    assert "only_here" not in trial.metadata
 
 
 def test_what_a_store_lacks_stands_in_the_trials_facts(tmp_path, ledger):
     reports = list(run_trial(assignment(tmp_path / "a", url="http://127.0.0.1:9/t1"), CPU))
     assert (reports[-1].kind, reports[-1].status) == ("ended", "finished")
     record(ledger, reports)
-    (trial,) = Reader(tmp_path).trials()
-    assert trial.facts["only_here"].startswith("only in ")
-    assert str(tmp_path / "a") in trial.facts["only_here"]
+    (trial,) = LedgerReader(tmp_path).trials()
+    assert trial.metadata["only_here"].startswith("only in ")
+    assert str(tmp_path / "a") in trial.metadata["only_here"]

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from ddl.ledger import Reader
+from ddl.ledger import LedgerReader
 
 from .command import ANYWHERE, PLUGIN, run_folder, start, wait_until
 
@@ -57,9 +57,9 @@ def assert_whole(process: subprocess.Popen, folder: Path) -> Path:
     output, errors = process.communicate(timeout=500)
     assert process.returncode == 0, output + errors
     run = run_folder(output, folder)
-    (trial,) = Reader(run).trials()
+    (trial,) = LedgerReader(run).trials()
     assert (trial.status, trial.attempts) == ("finished", 2)
-    metrics = Reader(run).metrics()
+    metrics = LedgerReader(run).metrics()
     loss = metrics[metrics.name == "train/loss"]
     assert loss.step.tolist() == [STEPS_PER_EPOCH * epoch for epoch in range(1, EPOCHS + 1)], "every epoch, each once"
     assert all(map(math.isfinite, loss.value))
@@ -71,9 +71,9 @@ def test_a_trial_goes_on_with_the_workers_that_are_left(cluster: Cluster, tmp_pa
     process = begin(cluster, tmp_path, "resources.num_workers=[1,2]", "checkpoint_every_s=1.0")
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
     run = assert_whole(process, tmp_path)
-    events = Reader(run).events()
+    events = LedgerReader(run).events()
     assert not events[events.kind == "started"].detail.iloc[-1].startswith("from step 0 ")
-    (trial,) = Reader(run).trials()
+    (trial,) = LedgerReader(run).trials()
     assert "workers)" not in trial.place, "it is alone"
     assert "(2 workers)" in events[events.kind == "started"].detail.iloc[0]
 

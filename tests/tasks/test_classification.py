@@ -99,20 +99,20 @@ def test_precision_left_open_is_fp32():
 
 def test_facts_name_the_data_its_size_and_what_was_built():
     first = next(task().run(CPU))
-    sample = sources.load("cifar10", "sample")
-    assert first.facts["data"] == sample.origin.facts() | {"train": 32, "val": 16}
-    assert first.facts["data"]["source"] == "bundled sample"
-    assert not first.facts["data"]["complete"]
+    sample = sources.load_data_set("cifar10", "sample")
+    assert first.metadata["data"] == sample.origin.metadata() | {"train": 32, "val": 16}
+    assert first.metadata["data"]["source"] == "bundled sample"
+    assert not first.metadata["data"]["complete"]
     by_hand = (3 * 4 * 9 + 4) + (4 * 6 * 9 + 6) + (6 * 8 * 8 * 8 + 8) + (8 * 10 + 10)
-    assert first.facts["parameters"] == by_hand
-    assert first.facts["precision"] == "fp32"
-    assert first.facts["evaluations"] == 1
+    assert first.metadata["parameters"] == by_hand
+    assert first.metadata["precision"] == "fp32"
+    assert first.metadata["evaluations"] == 1
 
 
 def test_no_limit_is_all_of_the_data():
     first = next(task(data_set="mnist", train_limit=0, val_limit=0, batch_size=1024, widths=[1], convolutions=1, dense=1).run(CPU))
-    sample = sources.load("mnist", "sample")
-    assert (first.facts["data"]["train"], first.facts["data"]["val"]) == (len(sample.train), len(sample.val))
+    sample = sources.load_data_set("mnist", "sample")
+    assert (first.metadata["data"]["train"], first.metadata["data"]["val"]) == (len(sample.train), len(sample.val))
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def seen(monkeypatch) -> dict[bool, list[torch.Tensor]]:
 @pytest.mark.parametrize("data_set", ["cifar10", "mnist"])
 def test_images_are_normalised_by_the_official_figures_in_training_and_in_evaluation(seen, data_set):
     list(task(data_set=data_set, batch_size=32).run(CPU))
-    data = sources.load(data_set, "sample")
+    data = sources.load_data_set(data_set, "sample")
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
     torch.testing.assert_close(seen[False][0], (data.val.inputs[:16] / 255 - mean) / std, atol=1e-4, rtol=1e-4)
     expected = (data.train.inputs[:32] / 255 - mean) / std

@@ -57,13 +57,13 @@ def test_every_hyperparameter_makes_a_difference(name, unchanged):
 def test_all_windows_are_judged_by_the_same_months():
     for window in (1, 24):
         first = next(task(window=window, form="seasonal_difference").run(CPU))
-        assert first.facts["data"]["val"] == 48
-        assert first.facts["data"]["train"] == 96 - 13 - window
+        assert first.metadata["data"]["val"] == 48
+        assert first.metadata["data"]["train"] == 96 - 13 - window
 
 
 def test_a_forecast_that_costs_nothing_trains_nothing():
     first, only = task(model="last_year_growth").run(CPU)
-    assert first.facts["parameters"] == 0
+    assert first.metadata["parameters"] == 0
     assert round(only.metrics["val/rmse_passengers"], 1) == 15.6
 
 

@@ -6,16 +6,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from ddl import scoring_classifier
 from ddl.data import sources, store
 from ddl.devices import Device
 from ddl.learners import adversarial
-from ddl.learners.network import Network
+from ddl.learners.optimised_module import OptimisedModule
 from ddl.metrics.images import colourfulness
-from ddl.models.preprocess import Unit
+from ddl.models.preprocess import ScaleToUnit
 from ddl.precision import Precision
 from ddl.progress import Diverged
-from ddl.tasks import judge as judges
-from ddl.tasks.judge import judge
+from ddl.scoring_classifier import load_scoring_classifier
 
 from .test_task import CPU, build
 
@@ -29,14 +29,14 @@ def trainings(tmp_path, monkeypatch) -> list[int]:
     def train(data, epochs, device):
         epochs_of.append(epochs)
         torch.manual_seed(len(epochs_of))
-        return {name: tensor.clone() for name, tensor in judges._network(data).state_dict().items()}
+        return {name: tensor.clone() for name, tensor in scoring_classifier._network(data).state_dict().items()}
 
-    monkeypatch.setattr(judges, "_train", train)
+    monkeypatch.setattr(scoring_classifier, "_train", train)
     return epochs_of
 
 
 def sample():
-    return sources.load("mnist", "sample")
+    return sources.load_data_set("mnist", "sample")
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -44,16 +44,16 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 
 
 def test_a_judge_is_trained_once_for_its_data_and_epochs(trainings):
-    first = judge(sample(), 1, CPU.torch)
-    assert same(judge(sample(), 1, CPU.torch), first)
+    first = load_scoring_classifier(sample(), 1, CPU.torch)
+    assert same(load_scoring_classifier(sample(), 1, CPU.torch), first)
     assert trainings == [1]
-    assert not same(judge(sample(), 2, CPU.torch), first)
+    assert not same(load_scoring_classifier(sample(), 2, CPU.torch), first)
     assert trainings == [1, 2]
 
 
 def test_several_at_once_train_one_judge(trainings):
     found = []
-    threads = [threading.Thread(target=lambda: found.append(judge(sample(), 1, CPU.torch))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.append(load_scoring_classifier(sample(), 1, CPU.torch))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -63,14 +63,14 @@ def test_several_at_once_train_one_judge(trainings):
 
 
 def test_a_damaged_judge_is_trained_again(trainings, caplog):
-    judge(sample(), 1, CPU.torch)
-    (path,) = store.folder(judges.FOLDER).glob("*.safetensors")
+    load_scoring_classifier(sample(), 1, CPU.torch)
+    (path,) = store.cache_folder(scoring_classifier.FOLDER).glob("*.safetensors")
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
-    judge(sample(), 1, CPU.torch)
+    load_scoring_classifier(sample(), 1, CPU.torch)
     assert "cannot be read" in caplog.text
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    judge(sample(), 1, CPU.torch)
+    load_scoring_classifier(sample(), 1, CPU.torch)
     assert "is not what was written" in caplog.text
     assert trainings == [1, 1, 1]
 
@@ -80,9 +80,9 @@ def test_a_judge_of_one_epoch_knows_most_digits_and_takes_images_in_0_to_1():
     before = torch.get_rng_state()
     val = sample().val.limit(500)
     with torch.no_grad():
-        logits, features = judge(sample(), 1, CPU.torch)(Unit(28)(val.inputs))
+        logits, features = load_scoring_classifier(sample(), 1, CPU.torch)(ScaleToUnit(28)(val.inputs))
     assert (logits.argmax(1) == val.targets).float().mean() > 0.85
-    assert features.shape == (500, judges.FEATURES)
+    assert features.shape == (500, scoring_classifier.FEATURES)
     assert torch.equal(torch.get_rng_state(), before), "a trial goes on as if there had been no judge to train"
 
 
@@ -118,7 +118,7 @@ def test_without_its_weight_the_kl_term_is_no_part_of_the_loss():
 
 def test_colouring_is_measured_beside_the_real_colours_and_beside_none():
     last = list(build("colouring").run(CPU))[-1]
-    wanted = sources.load("cifar10", "sample").val.limit(20).inputs / 255
+    wanted = sources.load_data_set("cifar10", "sample").val.limit(20).inputs / 255
     assert last.metrics["real/colourfulness"] == pytest.approx(colourfulness(wanted).mean().item(), rel=1e-4)
     assert 0.03 < last.metrics["grey/mae"] < 0.08
     assert last.figures.keys() == {"strip.png"}
@@ -129,7 +129,7 @@ def test_denoising_is_measured_alike_whatever_the_loss(name):
     first, *_, last = build("denoising", loss=name).run(CPU)
     assert {"val/mse", "val/psnr_db", "val/ssim", "val/loss"} <= last.metrics.keys()
     assert last.metrics["noisy/mse"] == pytest.approx(0.033, abs=0.004), "0.2 squared, less what is cut off at 0 and 1"
-    assert first.facts["data"]["stand_in"] == "Tiny ImageNet"
+    assert first.metadata["data"]["fallback_for"] == "Tiny ImageNet"
     assert (last.metrics["val/loss"], last.metrics["val/mse"]) != (last.metrics["val/mse"], last.metrics["val/loss"])
 
 
@@ -172,6 +172,6 @@ def test_a_sweeps_file_is_told_which_line_is_wrong(ask):
 
 def test_a_gans_parameters_are_not_shared_out():
     shared = Device(torch.device("cpu"), 0, 2, "fsdp")
-    network = Network(torch.nn.Linear(1, 1), torch.optim.Adam, Precision.parse("fp32"), Device(torch.device("cpu")))
+    network = OptimisedModule(torch.nn.Linear(1, 1), torch.optim.Adam, Precision.parse("fp32"), Device(torch.device("cpu")))
     with pytest.raises(ValueError, match=r"strategy fsdp: .* Take ddp for a GAN"):
-        adversarial.Game(network, network, shared)
+        adversarial.GanPair(network, network, shared)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from ddl import checkpoints
 from ddl.data import sources
 from ddl.metrics.images import squared_error
-from ddl.models.preprocess import Unit
+from ddl.models.preprocess import ScaleToUnit
 
 from .test_task import CPU, build, measured
 
@@ -17,8 +17,8 @@ SMALL = {"size": 16, "latent": 10, "train_limit": 500, "val_limit": 100}
 def test_pca_is_one_step_that_measures_all():
     first, last = build("representation", method="pca", **SMALL).run(CPU)
     assert (first.step, last.step, first.total_steps, last.total_steps) == (0, 1, 1, 1)
-    assert first.facts["parameters"] == 11 * 16 * 16
-    assert first.facts["data"]["train"] == 500
+    assert first.metadata["parameters"] == 11 * 16 * 16
+    assert first.metadata["data"]["train"] == 500
     assert last.metrics.keys() == {"train/mse", "train/accuracy", "val/mse", "val/accuracy"}
     assert last.metrics["val/accuracy"] > 0.6
     assert 0 < last.metrics["train/mse"] < last.metrics["val/mse"] < 0.05
@@ -33,9 +33,9 @@ def test_more_numbers_lose_less():
 def test_pcas_predictor_takes_stored_images_and_a_resume_has_it_still(tmp_path):
     task = build("representation", method="pca", **SMALL)
     _, last = task.run(CPU)
-    images = sources.load("mnist", "sample").val.inputs[:100]
+    images = sources.load_data_set("mnist", "sample").val.inputs[:100]
     predictor = last.predictor()
-    prepared = Unit(16)(images)
+    prepared = ScaleToUnit(16)(images)
     assert squared_error(predictor.module(images), prepared).mean().item() == pytest.approx(last.metrics["val/mse"], rel=1e-4)
     assert predictor.example.shape == (1, 1, 28, 28)
     checkpoints.store(tmp_path, "trial", 1, last.state())
@@ -53,13 +53,13 @@ def test_pca_that_was_stopped_before_its_step_does_it(tmp_path):
 
 
 def test_each_method_has_its_own_epochs():
-    assert [next(build(name).run(CPU)).facts["evaluations"] for name in ("representation", "representation: convolutional")] == [2, 2]
-    assert next(build("representation: convolutional", convolutional_epochs=3).run(CPU)).facts["evaluations"] == 3
+    assert [next(build(name).run(CPU)).metadata["evaluations"] for name in ("representation", "representation: convolutional")] == [2, 2]
+    assert next(build("representation: convolutional", convolutional_epochs=3).run(CPU)).metadata["evaluations"] == 3
 
 
 def test_an_evaluation_is_expected_to_cost_what_the_probe_reads_too():
-    facts = next(build("representation").run(CPU)).facts
-    assert facts["evaluation_steps"] == pytest.approx((20 + 40 / 2) / 16 / 3)
+    metadata = next(build("representation").run(CPU)).metadata
+    assert metadata["evaluation_steps"] == pytest.approx((20 + 40 / 2) / 16 / 3)
 
 
 @pytest.mark.parametrize(

@@ -83,20 +83,20 @@ def test_no_hyperparameter_is_left_out():
 
 
 def test_the_width_of_averaged_embeddings():
-    sizes = [next(task(model="average", embedding=width).run(CPU)).facts for width in (1, 3)]
-    assert [facts["parameters"] for facts in sizes] == [
-        facts["vocabulary"] * width + 2 * width + 2 for facts, width in zip(sizes, (1, 3), strict=True)
+    sizes = [next(task(model="average", embedding=width).run(CPU)).metadata for width in (1, 3)]
+    assert [metadata["parameters"] for metadata in sizes] == [
+        metadata["vocabulary"] * width + 2 * width + 2 for metadata, width in zip(sizes, (1, 3), strict=True)
     ]
 
 
 def test_facts_name_the_stand_in_and_the_vectors():
-    facts = next(task().run(CPU)).facts
-    assert (facts["data"]["name"], facts["data"]["stand_in"]) == ("reviews", "imdb")
-    assert (facts["data"]["train"], facts["data"]["val"]) == (80, 40)
-    assert (facts["vectors"]["name"], facts["vectors"]["source"]) == ("glove", "bundled sample")
-    assert 0.8 < facts["words_with_vectors"] < 1
-    trained, frozen = (next(task(model=model).run(CPU)).facts["parameters"] for model in ("lstm", "lstm_frozen"))
-    assert trained - frozen == facts["vocabulary"] * 50
+    metadata = next(task().run(CPU)).metadata
+    assert (metadata["data"]["name"], metadata["data"]["fallback_for"]) == ("reviews", "imdb")
+    assert (metadata["data"]["train"], metadata["data"]["val"]) == (80, 40)
+    assert (metadata["vectors"]["name"], metadata["vectors"]["source"]) == ("glove", "bundled sample")
+    assert 0.8 < metadata["words_with_vectors"] < 1
+    trained, frozen = (next(task(model=model).run(CPU)).metadata["parameters"] for model in ("lstm", "lstm_frozen"))
+    assert trained - frozen == metadata["vocabulary"] * 50
 
 
 def test_frozen_vectors_put_numbers_beside_8_as_in_the_studys_table_8():
@@ -111,7 +111,7 @@ def negations(monkeypatch) -> None:
     """Texts in which the order of the words alone says what is meant."""
     texts = [("it is good and not bad", 1), ("it is bad and not good", 0), ("not bad , it is good", 1), ("not good , it is bad", 0)] * 40
     part = Reviews([text for text, _ in texts], [label for _, label in texts])
-    monkeypatch.setattr(reviews, "read", lambda _: (part, part))
+    monkeypatch.setattr(reviews, "read_reviews", lambda _: (part, part))
     sentiment._encoded.cache_clear()
     yield
     sentiment._encoded.cache_clear()
@@ -138,7 +138,7 @@ def test_averaged_embeddings_cannot(negations):
 def test_vectors_of_the_users_own(tmp_path):
     path = tmp_path / "mine.txt"
     path.write_text("the 1 0 1\nfilm 0 1 1\n")
-    assert next(task(vectors=str(path), width=3).run(CPU)).facts["vectors"] == {"source": f"file {path}"}
+    assert next(task(vectors=str(path), width=3).run(CPU)).metadata["vectors"] == {"source": f"file {path}"}
     with pytest.raises(ValueError, match=r"mine\.txt: line 1 has 3 numbers, not 50"):
         next(task(vectors=str(path)).run(CPU))
     path.write_text("FILM 0 1 1\n")

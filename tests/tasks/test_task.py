@@ -132,7 +132,7 @@ def test_building_a_task_touches_no_data(name, monkeypatch):
     for ask in ("load", "files"):
         monkeypatch.setattr(sources, ask, lambda *arguments: pytest.fail("data was loaded"))
     task = build(name)
-    assert set(task.data_sets) <= {*sources.names(), *sources.file_names()}
+    assert set(task.data_sets) <= {*sources.data_set_names(), *sources.file_names()}
     task.run(CPU)
 
 
@@ -157,15 +157,15 @@ def test_the_first_says_what_the_trial_is_and_where_it_begins(name):
     first, second = next(steps), next(steps)
     assert first.step == 0
     assert second.step > 0
-    facts = json.loads(json.dumps(first.facts, allow_nan=False))
-    assert facts["parameters"] > 0
+    metadata = json.loads(json.dumps(first.metadata, allow_nan=False))
+    assert metadata["parameters"] > 0
     if build(name).data_sets:
-        assert facts["data"]["name"]
-        assert facts["data"]["source"]
-        assert facts["data"]["stand_in"] == STAND_INS.get(name, "")
-    assert facts["evaluations"] > 0
-    assert first.metrics.get("time/evaluate_s") is not None or facts["evaluation_steps"] > 0
-    assert not second.facts
+        assert metadata["data"]["name"]
+        assert metadata["data"]["source"]
+        assert metadata["data"]["fallback_for"] == STAND_INS.get(name, "")
+    assert metadata["evaluations"] > 0
+    assert first.metrics.get("time/evaluate_s") is not None or metadata["evaluation_steps"] > 0
+    assert not second.metadata
 
 
 @every_task
@@ -208,7 +208,10 @@ def test_a_trial_is_the_same_again_and_another_with_another_seed(name):
 @every_task
 def test_a_run_changes_no_data(name):
     task = build(name)
-    before = {name: copy.deepcopy(sources.load(name, "sample").train.inputs[:40]) for name in set(task.data_sets) & set(sources.names())}
+    before = {
+        name: copy.deepcopy(sources.load_data_set(name, "sample").train.inputs[:40])
+        for name in set(task.data_sets) & set(sources.data_set_names())
+    }
     list(task.run(CPU))
     for data_set, inputs in before.items():
-        assert torch.equal(sources.load(data_set, "sample").train.inputs[:40], inputs)
+        assert torch.equal(sources.load_data_set(data_set, "sample").train.inputs[:40], inputs)

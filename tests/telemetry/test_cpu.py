@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from ddl.telemetry.cpu import LOOK_EVERY_S, Cpu
+from ddl.telemetry.cpu import LOOK_EVERY_S, ProcessTree
 
 CHILD = """
 import time
@@ -32,8 +32,8 @@ def child() -> Iterator[subprocess.Popen]:
         process.communicate("\n")
 
 
-def begun(cores: int) -> Cpu:
-    cpu = Cpu(cores, now=0.0)
+def begun(cores: int) -> ProcessTree:
+    cpu = ProcessTree(cores, now=0.0)
     cpu.read(now=0.0)
     return cpu
 

@@ -19,7 +19,7 @@ ALL = {
 
 
 def found(share: float = 1.0) -> nvml.Gpu:
-    gpu = nvml.find(UUID, share)
+    gpu = nvml.find_gpu(UUID, share)
     assert gpu is not None
     return gpu
 
@@ -102,7 +102,7 @@ def test_a_gpu_that_is_lost_says_nothing_and_is_closed_in_peace(gpu: FakeGpu) ->
 @pytest.mark.parametrize("call", ["nvmlInit", "nvmlDeviceGetHandleByUUID"])
 def test_without_a_driver_or_such_a_gpu_there_is_nothing_to_ask(gpu: FakeGpu, call: str) -> None:
     gpu.refuses = {call}
-    assert nvml.find(UUID, 1.0) is None
+    assert nvml.find_gpu(UUID, 1.0) is None
     assert gpu.open == 0
 
 
@@ -119,11 +119,11 @@ def test_the_process_s_memory_is_0_where_the_driver_does_not_list_it(gpu: FakeGp
 
 
 def test_a_device_is_known_by_its_uuid_and_a_cpu_has_none(gpu: FakeGpu) -> None:
-    assert nvml.uuid_of(torch.device("cuda", 0)) == UUID
-    assert nvml.uuid_of(torch.device("cpu")) is None
+    assert nvml.gpu_uuid(torch.device("cuda", 0)) == UUID
+    assert nvml.gpu_uuid(torch.device("cpu")) is None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_the_real_library_without_a_driver_or_gpu_is_no_error() -> None:
-    assert nvml.uuid_of(torch.device("cuda", 0)) is None
-    assert nvml.find(UUID, 1.0) is None
+    assert nvml.gpu_uuid(torch.device("cuda", 0)) is None
+    assert nvml.find_gpu(UUID, 1.0) is None

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ddl.ledger import Ledger, Reader, TrialRow
+from ddl.ledger import Ledger, LedgerReader, TrialRow
 from tests.tracking.server import Server, black_hole, serving
 
-SAMPLE = {"name": "cifar10", "source": "bundled sample", "complete": False, "stand_in": "", "train": 512}
+from ..ledgers import ReportingLedger
+
+SAMPLE = {"name": "cifar10", "source": "bundled sample", "complete": False, "fallback_for": "", "train": 512}
 KEY = "k" * 40
 NAMES = (
     "train/loss",
@@ -79,13 +81,13 @@ def create(folder: Path, trials: int = 2, **run: Any) -> Ledger:
         "resume": f"python launch.py --resume {folder}", "command": "python launch.py --sweep augmentation",
         "versions": {"python": "3.11.7"}, "launch": {"wandb": {"mode": "auto", "project": "trials-of-ours"}},
     }  # fmt: skip
-    return Ledger.create(folder, about | run, rows)
+    return ReportingLedger.create(folder, about | run, rows)
 
 
-def measure(ledger: Ledger, trial_id: str, epochs: Sequence[int], facts: Mapping[str, Any] | None = None, bias: float = 0.0) -> None:
+def measure(ledger: Ledger, trial_id: str, epochs: Sequence[int], metadata: Mapping[str, Any] | None = None, bias: float = 0.0) -> None:
     for epoch in epochs:
         values = {name: epoch + place / 16 + bias for place, name in enumerate(NAMES)}
-        ledger.measured(trial_id, epoch * 10, epoch, epoch * 1.5, values, {"data": SAMPLE, **(facts or {})} if epoch == 0 else {})
+        ledger.measured(trial_id, epoch * 10, epoch, epoch * 1.5, values, {"data": SAMPLE, **(metadata or {})} if epoch == 0 else {})
 
 
 def whole(ledger: Ledger, trial_id: str, epochs: int = 3, status: str = "finished", reason: str = "", **options: Any) -> None:
@@ -117,7 +119,7 @@ Rows = dict[str, list[tuple[int, str, float]]]
 def in_ledger(folder: Path) -> Rows:
     """(step, metric, value) of each trial, sorted: what W&B must hold, each once."""
     rows: Rows = {}
-    for row in Reader(folder).metrics().itertuples():
+    for row in LedgerReader(folder).metrics().itertuples():
         rows.setdefault(row.trial_id, []).append((row.step, row.name, row.value))
     return {trial_id: sorted(values) for trial_id, values in rows.items()}
 

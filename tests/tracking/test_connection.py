@@ -25,7 +25,7 @@ def test_the_mode_follows_from_settings_and_key(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     run = {"launch": {"wandb": {"mode": settings, "project": "p"}}}
-    with connection.Client():
+    with connection.WandbClient():
         if outcome in connection.MODES:
             assert connection.mode_of(run) == outcome
         else:
@@ -36,5 +36,5 @@ def test_the_mode_follows_from_settings_and_key(
 
 def test_a_netrc_entry_is_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "netrc").write_text(f"machine 127.0.0.1:9 login user password {'k' * 40}\n")
-    with connection.Client():
+    with connection.WandbClient():
         assert connection.mode_of({}) == "online"

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from ddl.tracking import follower
-from ddl.tracking.follower import followed
+from ddl.tracking.follower import publish_live
 from tests.tracking.conftest import create, in_ledger, measure, of_history, whole
 from tests.tracking.server import Server
 
@@ -67,7 +67,7 @@ def test_a_server_that_never_answers_is_not_waited_for_and_the_console_says_how_
     folder: Path, hole: str, screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "ANSWERED_WITHIN_S", 0.2)
-    with create(folder, trials=1) as ledger, followed(console(screen), folder, "online"):
+    with create(folder, trials=1) as ledger, publish_live(console(screen), folder, "online"):
         (process,) = [child for child in psutil.Process().children() if "--follow" in child.cmdline()]
         assert process.nice() == min(psutil.Process().nice() + follower.NICENESS, 19)
         whole(ledger, "t0")
@@ -78,7 +78,7 @@ def test_a_server_that_never_answers_is_not_waited_for_and_the_console_says_how_
 
 
 def test_a_server_that_answers_gets_everything_before_the_sweep_ends(folder: Path, server: Server, screen: io.StringIO) -> None:
-    with create(folder) as ledger, followed(console(screen), folder, "online"):
+    with create(folder) as ledger, publish_live(console(screen), folder, "online"):
         whole(ledger, "t0")
         whole(ledger, "t1")
         ledger.event("trained", "")
@@ -89,7 +89,7 @@ def test_a_server_that_answers_gets_everything_before_the_sweep_ends(folder: Pat
 
 def test_a_trial_is_begun_at_the_server_before_its_first_row(folder: Path, server: Server, screen: io.StringIO) -> None:
     """So a server that does not answer is known long before the end."""
-    with create(folder, trials=1) as ledger, followed(console(screen), folder, "online"):
+    with create(folder, trials=1) as ledger, publish_live(console(screen), folder, "online"):
         ledger.started("t0", 0, "somewhere cpu")
         measure(ledger, "t0", [0])
         end = time.monotonic() + 30
@@ -110,7 +110,7 @@ def test_without_anybody_listening_a_follower_goes_on(folder: Path, server: Serv
     with create(folder, trials=1) as ledger:
         whole(ledger, "t0")
         ledger.event("trained", "")
-    with subprocess.Popen([sys.executable, "-m", "ddl.tracking.wandb", str(folder), "--follow"], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-m", "ddl.tracking.publish", str(folder), "--follow"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.close()
         assert process.wait(timeout=60) == 0

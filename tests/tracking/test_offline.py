@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from ddl.ledger import Ledger
 from ddl.tracking import connection, records
-from ddl.tracking.wandb import follow, main, publish
+from ddl.tracking.publish import follow, main, publish
 from tests.tracking.conftest import SAMPLE, create, in_ledger, measure, of_history, picture, sample, whole
 from tests.tracking.readback import held
+
+from ..ledgers import ReportingLedger
 
 SECRET = "canary-secret-77aa31"
 PLACE = "canary-place-93c0"
@@ -49,7 +50,7 @@ def test_each_row_is_there_once_with_what_the_trial_was_and_how_it_ended(folder:
     assert run["config"]["task"] == {"lr": 0.1, "augmentation": "a0", "widths": [32, 64]}
     assert run["config"]["sweep"]["keys"] == ["task.augmentation"]
     assert (run["config"]["seed"], run["config"]["configuration"]) == (7, "strength 0")
-    assert run["config"]["facts"]["data"]["source"] == "bundled sample"
+    assert run["config"]["metadata"]["data"]["source"] == "bundled sample"
     assert [(row["epoch"], row["elapsed_s"]) for row in run["rows"]] == [(0, 0.0), (1, 1.5), (2, 3.0)]
     summary = run["summary"]
     assert (summary["status"], summary["reason"], summary["val/loss"], summary["time/train_s"]) == ("finished", "", 2.125, 3.0)
@@ -66,9 +67,9 @@ def test_no_secret_and_no_place_reaches_wandbs_files(folder: Path, monkeypatch: 
     folder = folder.parents[2] / PLACE / "2026-03-01-093000"
     monkeypatch.setenv("SOME_API_KEY", SECRET)
     monkeypatch.setattr("sys.argv", ["launch.py", f"--password={SECRET}", f"/srv/{PLACE}"])
-    facts = {"cache": f"/srv/{PLACE}/x.bin", "said": f"with {SECRET}", "access_key": "canary-secret-field", "parameters": 12}
+    metadata = {"cache": f"/srv/{PLACE}/x.bin", "said": f"with {SECRET}", "access_key": "canary-secret-field", "parameters": 12}
     with create(folder, command=f"python /srv/{PLACE}/launch.py", diff=SECRET, overrides=[SECRET], host={"cpu": PLACE}) as ledger:
-        whole(ledger, "t0", facts=facts, status="failed", reason=f"FileNotFoundError: '{folder}/x.bin' with {SECRET} (worker.py:12)")
+        whole(ledger, "t0", metadata=metadata, status="failed", reason=f"FileNotFoundError: '{folder}/x.bin' with {SECRET} (worker.py:12)")
     # Neither does a link lead out of the run.
     (folder / "secret.png").write_bytes(picture(folder, "t0").read_bytes() + SECRET.encode())
     (folder / "trials/t0/figures/link.png").symlink_to(folder / "secret.png")
@@ -76,8 +77,8 @@ def test_no_secret_and_no_place_reaches_wandbs_files(folder: Path, monkeypatch: 
     publish(folder)
 
     (run,) = held(folder).values()
-    assert run["config"]["facts"]["parameters"] == 12
-    assert run["config"]["facts"]["cache"] == "(path)"
+    assert run["config"]["metadata"]["parameters"] == 12
+    assert run["config"]["metadata"]["cache"] == "(path)"
     assert run["summary"]["reason"] == "FileNotFoundError: '(path)' with (withheld) (worker.py:12)"
     files = [path for path in (folder / "wandb").rglob("*") if path.is_file()]
     assert len(files) >= 3
@@ -144,7 +145,7 @@ def test_after_a_resume_each_row_is_there_once(folder: Path) -> None:
     running = assert_once(folder, {"t0", "t1"})["t1"]
     assert (running["exit_code"], running["summary"]["status"]) == (1, "running")
 
-    with Ledger(folder) as ledger:
+    with ReportingLedger(folder) as ledger:
         ledger.started("t1", 10, "elsewhere cpu")  # from its checkpoint: steps 20 and 30 are measured again
         measure(ledger, "t1", range(2, 6), bias=0.5)
         ledger.ended("t1", "finished")
@@ -161,7 +162,7 @@ def test_a_trial_that_did_not_come_to_a_good_end_is_marked(folder: Path) -> None
         ledger.started("t1", 0, "somewhere cpu")
         ledger.ended("t1", "failed", "ValueError: no such thing")
         ledger.started("t2", 0, "somewhere cpu")
-        ledger.measured("t2", 10, None, 1.0, {"val/loss": float("nan")}, {"data": SAMPLE | {"stand_in": "the whole of cifar10"}})
+        ledger.measured("t2", 10, None, 1.0, {"val/loss": float("nan")}, {"data": SAMPLE | {"fallback_for": "the whole of cifar10"}})
         ledger.ended("t2", "diverged", "val/loss is nan")
 
     publish(folder)
@@ -185,14 +186,14 @@ def test_a_publish_that_is_cut_off_leaves_the_earlier_one_and_no_half(folder: Pa
         whole(ledger, "t0")
     publish(folder)
     before = in_ledger(folder)["t0"]
-    with Ledger(folder) as ledger:
+    with ReportingLedger(folder) as ledger:
         ledger.measured("t0", 40, 4, 9.0, {"val/loss": 1.0}, {})
 
     def full(*arguments: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(connection, "finish", full)
+        patch.setattr(connection, "finish_wandb_run", full)
         with pytest.raises(ValueError, match=r"No space left on device.*Nothing is lost.*--publish"):
             publish(folder)
     (run,) = held(folder).values()
@@ -256,7 +257,7 @@ def test_what_wandb_uploaded_before_is_not_offered_to_it_again(folder: Path) -> 
     for trial_id, run in held(folder).items():
         if trial_id == "t0":
             (run["folder"] / f"run-{run['run_id']}.wandb.synced").touch()  # as `wandb sync` does
-    with Ledger(folder) as ledger:
+    with ReportingLedger(folder) as ledger:
         for trial_id in ("t0", "t1"):
             ledger.measured(trial_id, 30, 3, 9.0, {"val/loss": 1.0}, {})
     assert publish(folder).changed == 2

@@ -14,12 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ddl.ledger import Ledger
 from ddl.tracking import connection
-from ddl.tracking import wandb as tracking
-from ddl.tracking.wandb import follow, publish
+from ddl.tracking import publish as tracking
+from ddl.tracking.publish import follow, publish
 from tests.tracking.conftest import KEY, create, in_ledger, measure, of_history, picture, whole
 from tests.tracking.server import Held, Server, serving
+
+from ..ledgers import ReportingLedger
 
 SECRET = "canary-secret-77aa31"
 
@@ -41,7 +42,7 @@ def assert_once(folder: Path, server: Server, trials: set[str]) -> dict[str, Hel
 @contextmanager
 def following(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """The process that a driver starts."""
-    command = [sys.executable, "-m", "ddl.tracking.wandb", str(folder), "--follow"]
+    command = [sys.executable, "-m", "ddl.tracking.publish", str(folder), "--follow"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -68,7 +69,7 @@ def test_whatever_is_published_again_each_row_is_sent_once(folder: Path, server:
 
     assert publish(folder).rows == 0
 
-    with Ledger(folder) as ledger:
+    with ReportingLedger(folder) as ledger:
         ledger.started("t1", 20, "elsewhere cpu")
         measure(ledger, "t1", range(3, 6))
         ledger.measured("t1", 50, 5, 9.0, {"time/train_s": 9.0}, {})
@@ -84,9 +85,9 @@ def test_whatever_is_published_again_each_row_is_sent_once(folder: Path, server:
 
 def test_no_secret_and_no_place_reaches_the_server(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", SECRET)
-    facts = {"cache": "/srv/canary-place/x.bin", "said": f"with {SECRET}"}
+    metadata = {"cache": "/srv/canary-place/x.bin", "said": f"with {SECRET}"}
     with create(folder, command="python /srv/canary-place/launch.py", diff=SECRET) as ledger:
-        whole(ledger, "t0", facts=facts, status="failed", reason=f"no file {folder}/canary-file with {SECRET}")
+        whole(ledger, "t0", metadata=metadata, status="failed", reason=f"no file {folder}/canary-file with {SECRET}")
     publish(folder)
     (run,) = held(server).values()
     assert (run.exit_code, run.summary["reason"]) == (1, "no file (path) with (withheld)")
@@ -117,7 +118,7 @@ def test_a_sweep_is_followed_live_and_over_a_retry(folder: Path, server: Server)
     cut_off = held(server)["t1"]
     assert (cut_off.exit_code, cut_off.summary["status"], len(cut_off.rows)) == (1, "interrupted", 1)
 
-    with Ledger(folder) as ledger:  # resumed
+    with ReportingLedger(folder) as ledger:  # resumed
         ledger.event("resumed", "")
         begun = held(server)["t0"].begun
         ledger.started("t1", 0, "somewhere cpu")
@@ -135,7 +136,7 @@ def test_without_its_driver_a_follower_ends(folder: Path, server: Server) -> Non
     with create(folder, trials=1) as ledger:
         ledger.started("t0", 0, "somewhere cpu")
         measure(ledger, "t0", range(3))
-    command = f"{sys.executable} -m ddl.tracking.wandb '{folder}' --follow & echo $!; wait"
+    command = f"{sys.executable} -m ddl.tracking.publish '{folder}' --follow & echo $!; wait"
     with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, text=True) as driver:
         try:
             assert driver.stdout is not None
@@ -206,7 +207,7 @@ def test_a_server_that_comes_back_gets_everything(folder: Path, monkeypatch: pyt
     until(lambda: "Trying again" in capfd.readouterr().err)
     with serving(port) as server:
         until(lambda: server.runs and held(server)["t0"].exit_code == 0)
-        with Ledger(folder) as ledger:
+        with ReportingLedger(folder) as ledger:
             ledger.event("trained", "")
         follower.join(timeout=15)
         assert not follower.is_alive()

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from ddl.ledger import Ledger
-from ddl.tracking.records import Replay
+from ddl.tracking.records import LedgerReplay
 from tests.tracking.conftest import create, measure, picture, whole
+
+from ..ledgers import ReportingLedger
 
 
 def test_what_a_lost_attempt_measured_goes_with_it(folder: Path) -> None:
@@ -12,7 +13,7 @@ def test_what_a_lost_attempt_measured_goes_with_it(folder: Path) -> None:
         whole(ledger, "t1")
         ledger.started("t0", 0, "somewhere cpu")
         measure(ledger, "t0", range(4))
-        replay = Replay(folder)
+        replay = LedgerReplay(folder)
         replay.poll()
         assert list(replay.rows["t0"]) == [0, 10, 20, 30]
         ledger.started("t0", 10, "elsewhere cpu")
@@ -25,12 +26,12 @@ def test_what_a_lost_attempt_measured_goes_with_it(folder: Path) -> None:
 
 def test_reading_bit_by_bit_gives_what_reading_at_once_gives(folder: Path) -> None:
     with create(folder) as ledger:
-        replay = Replay(folder)
+        replay = LedgerReplay(folder)
         for epoch in range(5):
             measure(ledger, "t0", [epoch])
             measure(ledger, "t1", [epoch])
             replay.poll()
-    at_once = Replay(folder)
+    at_once = LedgerReplay(folder)
     at_once.poll()
     assert replay.rows == at_once.rows
     assert replay.read == at_once.read > 0
@@ -39,7 +40,7 @@ def test_reading_bit_by_bit_gives_what_reading_at_once_gives(folder: Path) -> No
 def test_what_was_read_is_not_read_again(folder: Path) -> None:
     with create(folder) as ledger:
         whole(ledger, "t0")
-        replay = Replay(folder)
+        replay = LedgerReplay(folder)
         replay.poll()
         replay.rows["t0"].clear()
         measure(ledger, "t1", [0])
@@ -53,7 +54,7 @@ def test_a_run_has_its_own_ids_which_moving_it_does_not_change(folder: Path) -> 
             whole(ledger, "t0")
 
     def ids(place: Path) -> list[str]:
-        replay = Replay(place)
+        replay = LedgerReplay(place)
         replay.poll()
         return [replay.record(trial).run_id for trial in replay.trials]
 
@@ -80,7 +81,7 @@ def test_the_drivers_mark_ends_what_it_was_last_started_for(folder: Path, kinds:
     with create(folder) as ledger:
         for kind in kinds.split():
             ledger.event(kind, "")
-    assert Replay(folder).over() is over
+    assert LedgerReplay(folder).over() is over
 
 
 def test_the_fingerprint_is_of_all_that_is_published(folder: Path) -> None:
@@ -88,13 +89,13 @@ def test_the_fingerprint_is_of_all_that_is_published(folder: Path) -> None:
         whole(ledger, "t0")
 
     def fingerprint() -> str:
-        replay = Replay(folder)
+        replay = LedgerReplay(folder)
         replay.poll()
         return replay.record(replay.trials[0]).fingerprint()
 
     seen = [fingerprint()]
     assert fingerprint() == seen[0]
-    with Ledger(folder) as ledger:
+    with ReportingLedger(folder) as ledger:
         ledger.measured("t0", 30, 3, 9.0, {"val/loss": 1.0}, {})
         seen.append(fingerprint())
         ledger.measured("t0", 30, 3, 9.0, {}, {"parameters": 12})

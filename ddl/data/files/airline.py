@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddl.data import bundle
+from ddl.data import bundled_files
 from ddl.data.integrity import Unavailable
 from ddl.data.recipe import Archive
 
@@ -12,7 +12,7 @@ FILE = "airline.csv"
 CONTENT = {FILE: "sha256:eda0181c2450975f5ad68556dcf14367541b22553f0c628b9747334cfdc6c96c"}
 ARCHIVES: Sequence[Archive] = ()
 SAMPLE = CONTENT
-STAND_IN = ""
+FALLBACK = ""
 
 
 def unpack(archives: Sequence[Path], content: Path) -> None:
@@ -24,4 +24,4 @@ def from_package(work: Path, content: Path) -> str:
 
 
 def sample(into: Path) -> None:
-    bundle.unpack(FILE, into)
+    bundled_files.unpack_bundled(FILE, into)

@@ -12,7 +12,7 @@ FILE = "efficientnet_b0_rwightman-7f5810bc.pth"
 CONTENT = {FILE: "sha256:7f5810bc96def8f7552d5b7e68d53c4786f81167d28291b21c0d90e1fca14934"}
 ARCHIVES = (Archive(FILE, CONTENT[FILE], (f"https://download.pytorch.org/models/{FILE}",)),)
 SAMPLE: dict[str, str] = {}
-STAND_IN = ""
+FALLBACK = ""
 
 
 def unpack(archives: Sequence[Path], content: Path) -> None:

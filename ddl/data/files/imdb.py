@@ -14,7 +14,7 @@ FILE = "aclImdb_v1.tar.gz"
 CONTENT = {FILE: "md5:7c2ac02c03563afcf9b574c7e56c153a"}
 ARCHIVES = (Archive(FILE, CONTENT[FILE], ("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",)),)
 SAMPLE: dict[str, str] = {}
-STAND_IN = "reviews"
+FALLBACK = "reviews"
 
 
 def unpack(archives: Sequence[Path], content: Path) -> None:

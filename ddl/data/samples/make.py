@@ -7,7 +7,7 @@ how small they are packed depends on the WebP library.
 
 import json
 
-from ddl.data import sheets, sources
+from ddl.data import image_sheets, sources
 from ddl.data.splits import Split
 
 PER_CLASS = {"cifar10": {"train": 500, "val": 100}, "mnist": {"train": 1000, "val": 200}}
@@ -18,21 +18,21 @@ COLUMNS = 100
 def main() -> None:
     manifest: dict[str, str] = {}
     for name, sizes in PER_CLASS.items():
-        data = sources.load(name, "full")
+        data = sources.load_data_set(name, "full")
         if not data.origin.complete:
             raise SystemExit(f"{name}: {data.origin.source} is not the whole data, so no sample is made from it.")
         for split, per_class in sizes.items():
-            chosen = sheets.in_turn(getattr(data, split), len(data.classes), per_class)
+            chosen = image_sheets.in_turn(getattr(data, split), len(data.classes), per_class)
             manifest |= write(f"{name}-{split}.webp", chosen)
-    sheets.MANIFEST.write_text(json.dumps(manifest, indent=2) + "\n")
+    image_sheets.MANIFEST.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def write(file: str, split: Split) -> dict[str, str]:
     """Write the sheet; its entry in the manifest."""
-    path = sheets.FOLDER / file
-    sheets.draw(split.inputs, COLUMNS).save(path, lossless=True, method=4, quality=100)
+    path = image_sheets.FOLDER / file
+    image_sheets.draw_sheet(split.inputs, COLUMNS).save(path, lossless=True, method=4, quality=100)
     print(f"{path}: {len(split):,} examples, {path.stat().st_size:,} bytes")
-    return {file: sheets.split_fingerprint(split)}
+    return {file: image_sheets.split_fingerprint(split)}
 
 
 if __name__ == "__main__":

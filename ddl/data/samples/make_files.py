@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddl.data import bundle, sources
+from ddl.data import bundled_files, sources
 from ddl.data.files import glove, plays, reviews
 
 TITLE = rb"\n{4}(?=[^\n]+\n\nby William Shakespeare\n)"
@@ -41,14 +41,14 @@ def main() -> None:
 
 
 def official(name: str) -> Path:
-    found = sources.files(name)
+    found = sources.load_files(name)
     if not found.origin.complete:
         raise SystemExit(f"{name}: {found.origin.source} is not the whole, so no sample is made from it.")
     return found.folder
 
 
 def pack(file: str, content: bytes) -> None:
-    path = bundle.FOLDER / f"{file}.xz"
+    path = bundled_files.FOLDER / f"{file}.xz"
     path.write_bytes(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME))
     print(f"{path}: {path.stat().st_size:,} bytes")
 

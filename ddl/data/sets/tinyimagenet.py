@@ -24,7 +24,7 @@ CLASSES = tuple(f"class {number}" for number in range(200))
 SHAPE = (3, 64, 64)
 MEAN = (0.4802, 0.4481, 0.3975)
 STD = (0.2770, 0.2691, 0.2821)
-STAND_IN = "cifar10"
+FALLBACK = "cifar10"
 
 FILE = "tiny-imagenet-200.zip"
 CONTENT = {FILE: "md5:90528d7ca1a48142e341f4ef8d21d0de"}

@@ -27,8 +27,8 @@ class Race(Task):
         first, come = (0, 0.0) if resume is None else (resume["step"], resume["come"])
         if first == 0:
             start = {"step": 0, "come": 0.0}
-            facts = {"evaluations": 0, "package": ddl.__file__, "cache": os.environ.get("DDL_CACHE")}
-            yield Progress(step=0, total_steps=self.steps, state=lambda: start, facts=facts)
+            metadata = {"evaluations": 0, "package": ddl.__file__, "cache": os.environ.get("DDL_CACHE")}
+            yield Progress(step=0, total_steps=self.steps, state=lambda: start, metadata=metadata)
         for step in range(first + 1, self.steps + 1):
             time.sleep(self.pause_s)
             come += self.speed

@@ -1,0 +1,54 @@
+"""Networks that read a text and say of which class it is."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+CLASSES = 2
+
+
+class AveragedEmbeddings(nn.Module):
+    """Word numbers [n, t], 0 where padded, to class scores [n, 2], by the mean of the words' embeddings: in whatever order."""
+
+    def __init__(self, vocabulary: int, width: int):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
+        nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        there = (tokens != 0).unsqueeze(2)
+        return self.head((self.embedding(tokens) * there).sum(1) / there.sum(1))
+
+
+class LstmClassifier(nn.Module):
+    """Word numbers [n, t], 0 where padded, to class scores [n, 2], by an LSTM over embeddings that begin as `vectors` [v, width].
+
+    `trainable`: whether they change. `pooling`: `last` output, or the greatest (`max`) of each unit. `bidirectional`: a second LSTM reads from
+    the end; its last output is the first word's.
+    """
+
+    def __init__(self, vectors: Tensor, trainable: bool, hidden: int, dropout: float, pooling: str, bidirectional: bool):
+        super().__init__()
+        self.embedding = nn.Embedding.from_pretrained(vectors.clone(), freeze=not trainable, padding_idx=0)
+        self.lstm = nn.LSTM(vectors.shape[1], hidden, batch_first=True, bidirectional=bidirectional)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden * (1 + bidirectional), CLASSES)
+        self.pooling, self.hidden = pooling, hidden
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        lengths = (tokens != 0).sum(1)
+        embedded = self.dropout(self.embedding(tokens))
+        if self.lstm.bidirectional:
+            # Read from its end, a text must not begin with its padding.
+            packed, _ = self.lstm(pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False))
+            outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=tokens.shape[1])
+        else:
+            outputs, _ = self.lstm(embedded)  # what comes after a text's end changes nothing before it
+        if self.pooling == "max":
+            pooled = outputs.masked_fill((tokens == 0).unsqueeze(2), -torch.inf).amax(1)
+        else:
+            pooled = outputs[torch.arange(len(tokens), device=tokens.device), lengths - 1]
+            if self.lstm.bidirectional:
+                pooled = torch.cat([pooled[:, : self.hidden], outputs[:, 0, self.hidden :]], dim=1)
+        return self.head(self.dropout(pooled))

@@ -1,0 +1,26 @@
+"""Durations and sizes as text, the same in the terminal and in every report."""
+
+import math
+
+
+def duration(seconds: float) -> str:
+    """Seconds as text in at most two units: "4.2 s", "48 s", "9 min 30 s", "2 h 5 min", "3 d 4 h"; "unknown" for NaN."""
+    if math.isnan(seconds):
+        return "unknown"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    for unit, length, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        whole = round(seconds / part)
+        if whole * part >= length:
+            rest = whole * part % length // part
+            return f"{whole * part // length} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds:.0f} s"
+
+
+def size(n_bytes: float) -> str:
+    """A number of bytes in decimal units: "512 B", "1.5 GB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"

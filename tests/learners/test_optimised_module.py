@@ -1,0 +1,56 @@
+"""What a network does with its learning rate and its gradients."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ddl.devices import Device
+from ddl.learners.optimised_module import OptimisedModule
+from ddl.precision import Precision
+
+CPU = Device(torch.device("cpu"))
+
+
+def network(**more) -> OptimisedModule:
+    """One weight, which plain SGD moves by the rate times the gradient."""
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(module.weight)
+    return OptimisedModule(module, lambda parameters: torch.optim.SGD(parameters, lr=1.0), Precision.parse("fp32"), CPU, **more)
+
+
+def slope(made: OptimisedModule, gradient: float = 1.0) -> Tensor:
+    return -gradient * made(torch.ones(1, 1)).sum()
+
+
+def moves(made: OptimisedModule, steps: int) -> list[float]:
+    """How far each step moves the weight."""
+    found = []
+    for _ in range(steps):
+        before = made.module.weight.item()
+        made.minimise(slope(made))
+        found.append(made.module.weight.item() - before)
+    return found
+
+
+def test_the_rate_stays_where_nothing_is_said():
+    assert moves(network(), 5) == [1.0] * 5
+
+
+def test_the_rate_falls_linearly_and_is_nothing_after_the_last_step():
+    assert moves(network(decay_steps=4), 5) == [1.0, 0.75, 0.5, 0.25, 0.0]
+
+
+def test_the_rate_goes_on_falling_where_it_was():
+    made = network(decay_steps=4)
+    moves(made, 2)
+    other = network(decay_steps=4)
+    other.load_state_dict(made.state_dict())
+    assert moves(other, 2) == [0.5, 0.25]
+
+
+def test_a_gradient_is_cut_to_the_norm():
+    made = network(clip=2.0)
+    made.minimise(slope(made, gradient=50.0))
+    assert made.module.weight.item() == pytest.approx(2.0)
+    made.minimise(slope(made, gradient=1.5))
+    assert made.module.weight.item() == pytest.approx(3.5)
