@@ -1,9 +1,9 @@
-"""What a sweep costs its driver, a constant a line: docs/cluster.md reckons from these how large a sweep can be.
+"""Overhead of a sweep in its driver, one constant per line; docs/cluster.md derives the maximum size of a sweep from them.
 
-    python benchmarks/limits.py [--folder DIR] [--trials 100]
+    python benchmarks/limits.py [--folder DIR] [--trials 100] [--seconds 5]
 
-Nothing is trained: each trial is one that measures at once and computes nothing, so that what is timed is ours and Ray's. DIR
-is where ledgers are written (default: the system's folder for temporary files); its disk decides what a durable write costs.
+The trials train nothing and report at once, so only ddl's and Ray's overhead is timed. Ledgers are written in DIR (default: the
+system's folder for temporary files); its disk determines the time of a durable write.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from ddl.tasks.task import STRICT, Count, Task
 from ddl.trial_report import TrialReport
 
 METRICS = {"train/loss": 0.5, "val/loss": 0.6, "val/accuracy": 0.8, "time/evaluate_s": 0.1}
-"""Of one measurement, about as many as the classification task's."""
+"""One measurement, with about as many metrics as the classification task."""
 
 RUN = {
     "sweep": {
@@ -48,7 +48,7 @@ RUN = {
 
 @dataclass(frozen=True, config=STRICT)
 class Tiny(Task):
-    """Measures `measurements` times and does nothing else."""
+    """Reports `measurements` measurements and computes nothing."""
 
     measurements: Count
 
@@ -57,69 +57,69 @@ class Tiny(Task):
             yield Progress(step=step, total_steps=self.measurements, state=lambda step=step: {"step": step}, metrics=METRICS)
 
 
-def say(name: str, value: float, unit: str) -> None:
+def print_constant(name: str, value: float, unit: str) -> None:
+    """Print one constant in columns."""
     print(f"{name:58} {value:12.4g} {unit}", flush=True)
 
 
-def rows(count: int, names: int) -> list[TrialRow]:
-    """So many trials, in `names` configurations, with the classification task's hyperparameters."""
+def rows(count: int, configurations: int) -> list[TrialRow]:
+    """`count` trials in `configurations` configurations, with the classification task's hyperparameters."""
     problems: list[str] = []
     sweep = config.compose_sweep("augmentation", [], "sample", problems)
     assert sweep is not None, problems
     task = dataclasses.asdict(space.expand_trials(sweep, problems)[0].task)
     return [
-        TrialRow(
-            f"{position:012d}", position, f"c{position % names}", {"task.augmentation": f"c{position % names}"}, task, position // names
-        )
-        for position in range(count)
+        TrialRow(f"{n:012d}", n, f"c{n % configurations}", {"task.augmentation": f"c{n % configurations}"}, task, n // configurations)
+        for n in range(count)
     ]
 
 
 def expansion() -> None:
+    """Time the expansion of a sweep into trials, and measure the size of an assignment."""
     problems: list[str] = []
     sweep = config.compose_sweep("augmentation", ["seeds=3334"], "sample", problems)
     assert sweep is not None, problems
     began = time.perf_counter()
     trials = space.expand_trials(sweep, problems)
-    say("space.expand, of 10,000 trials", (time.perf_counter() - began) * 10_000 / len(trials), "s")
+    print_constant("space.expand_trials, 10,000 trials", (time.perf_counter() - began) * 10_000 / len(trials), "s")
     first = Assignment(trials[0].trial_id, trials[0].task, 1, 1, 0.0, Path("/shared/runs/a") / trials[0].trial_id, 15.0)
-    say("Ray: a trial's assignment, as it is sent", len(cloudpickle.dumps(first, pickle.HIGHEST_PROTOCOL)), "bytes")
+    print_constant("Ray: serialised assignment of a trial", len(cloudpickle.dumps(first, pickle.HIGHEST_PROTOCOL)), "bytes")
 
 
 def ledger(folder: Path, seconds: float) -> None:
-    """What one writer writes, each measurement durable before the next."""
+    """Time the ledger's one writer; each measurement is durable before the next is written."""
     began = time.perf_counter()
     with Ledger.create(folder, RUN, rows(10_000, 3)) as written:
-        say("ledger: Ledger.create, of 10,000 trials", time.perf_counter() - began, "s")
+        print_constant("ledger: Ledger.create, 10,000 trials", time.perf_counter() - began, "s")
         planned = (folder / FILE).stat().st_size
-        say("ledger: size, a trial without measurements", planned / 10_000, "bytes")
+        print_constant("ledger: size per trial without measurements", planned / 10_000, "bytes")
         began, count = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds:
             written.record(TrialReport(f"{count % 10_000:012d}", "measured", step=count, elapsed_s=1.0, metrics=METRICS))
             count += 1
-        say("ledger: measurements recorded", count / passed, "/s")
-        say("ledger: rows recorded", count * len(METRICS) / passed, "/s")
-        say("ledger: size, a row", ((folder / FILE).stat().st_size - planned) / (count * len(METRICS)), "bytes")
+        print_constant("ledger: measurements recorded", count / passed, "/s")
+        print_constant("ledger: rows recorded", count * len(METRICS) / passed, "/s")
+        print_constant("ledger: size per row", ((folder / FILE).stat().st_size - planned) / (count * len(METRICS)), "bytes")
         began, ended = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds / 2:
             written.record(TrialReport(f"{ended % 10_000:012d}", "started", step=1, place="host cpu"))
             written.record(TrialReport(f"{ended % 10_000:012d}", "ended", status="finished", metrics={"time/train_s": 1.0}))
             ended += 1
-        say("ledger: trials begun and ended", ended / passed, "/s")
+        print_constant("ledger: trials started and ended", ended / passed, "/s")
     began = time.perf_counter()
     LedgerReader(folder).trials()
-    say("ledger: reading 10,000 trials, as W&B's follower does", time.perf_counter() - began, "s")
+    print_constant("ledger: reading 10,000 trials, as the W&B follower does", time.perf_counter() - began, "s")
 
 
 def handover(folder: Path, trials: int) -> None:
-    """Reports through Ray Tune, from workers to the consumer on the driver, which here only counts them."""
+    """Time reports through Ray Tune, from workers to the driver, which only counts them."""
     cores = local_capacity().cpus
     measurements = 200
-    found: list[tuple[str, float, str]] = []
+    constants: list[tuple[str, float, str]] = []
     with quiet(folder / "log"), RayExecutor(None, 0, folder, None, {"ddl"}) as executor:
 
         def rate(name: str, count: int, each: int, kind: str) -> float:
-            """Reports of this kind a second, from the first of them on: until then processes start."""
+            """Reports of kind `kind` per second, from the first one on: before it, processes start."""
             part = [Assignment(f"{name}{n}", Tiny(n, each), 1, 1, 0.0, folder / name / str(n), 1e9) for n in range(count)]
             times = []
             for report in executor.run(part, None):
@@ -129,18 +129,19 @@ def handover(folder: Path, trials: int) -> None:
             return (len(times) - 1) / (times[-1] - times[0])
 
         each = rate("long", cores, measurements, "measured")
-        found.append((f"Ray: reports handed over, {cores} trials of {measurements} measurements", each, "/s"))
+        constants.append((f"Ray: reports received, {cores} trials of {measurements} measurements", each, "/s"))
         before = psutil.Process().memory_info().rss
         for name, count in (("few", trials), ("many", 3 * trials)):
-            found.append((f"Ray: trials of one measurement, {count} in all", rate(name, count, 1, "ended"), "/s"))
-        found.append(("Ray: memory of the driver, a trial", (psutil.Process().memory_info().rss - before) / (4 * trials), "bytes"))
-    for name, value, unit in found:
-        say(name, value, unit)
+            constants.append((f"Ray: trials of one measurement, {count} in total", rate(name, count, 1, "ended"), "/s"))
+        constants.append(("Ray: memory of the driver per trial", (psutil.Process().memory_info().rss - before) / (4 * trials), "bytes"))
+    for name, value, unit in constants:
+        print_constant(name, value, unit)
 
 
-def report(folder: Path, trials: int, epochs: int, names: int) -> None:
-    with Ledger.create(folder, RUN, rows(trials, names)) as written:
-        # All in one transaction, since it is the reading that is timed.
+def report(folder: Path, trials: int, epochs: int, configurations: int) -> None:
+    """Time the results and the report of a finished run."""
+    with Ledger.create(folder, RUN, rows(trials, configurations)) as written:
+        # One transaction for all rows: writing them is not timed.
         written._db.executemany(
             "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -154,29 +155,30 @@ def report(folder: Path, trials: int, epochs: int, names: int) -> None:
         written._db.commit()
     began = time.perf_counter()
     results.write_results(folder)
-    say(f"report: results.csv and .parquet, {trials:,} trials of {epochs} epochs", time.perf_counter() - began, "s")
+    print_constant(f"report: results.csv and .parquet, {trials:,} trials of {epochs} epochs", time.perf_counter() - began, "s")
     began = time.perf_counter()
     html.write_html(model.build_report([folder]), folder / "report.html")
-    say(f"report: report.html of them, {names} configurations", time.perf_counter() - began, "s")
-    say("report: report.html, its size", (folder / "report.html").stat().st_size / 1e6, "MB")
+    print_constant(f"report: report.html of them, {configurations} configurations", time.perf_counter() - began, "s")
+    print_constant("report: size of report.html", (folder / "report.html").stat().st_size / 1e6, "MB")
 
 
 def main() -> None:
+    """Measure and print all constants."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=None)
-    parser.add_argument("--trials", type=int, default=100, help="how many trials Ray is given, and then three times as many")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long the ledger is written to")
+    parser.add_argument("--trials", type=int, default=100, help="trials that Ray runs, and then three times as many")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of the ledger measurements")
     given = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
-        places: Mapping[str, Path] = {name: Path(scratch) / name for name in ("ledger", "report", "ray")}
-        for place in places.values():
-            place.mkdir()
+        folders: Mapping[str, Path] = {name: Path(scratch) / name for name in ("ledger", "report", "ray")}
+        for folder in folders.values():
+            folder.mkdir()
         expansion()
-        ledger(places["ledger"], given.seconds)
-        report(places["report"], 1000, 10, 3)
-        handover(places["ray"], given.trials)
+        ledger(folders["ledger"], given.seconds)
+        report(folders["report"], 1000, 10, 3)
+        handover(folders["ray"], given.trials)
     print(f"load {os.getloadavg()[0]:.1f}")
 
 

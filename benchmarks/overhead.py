@@ -1,12 +1,12 @@
-"""What watching a sweep costs it: the device sampler and the ledger against neither.
+"""Overhead of the device sampler and the ledger: training with both compared with training with neither.
 
     python benchmarks/overhead.py [--pairs 5] [--trials 2] [--epochs 3] [--train-limit 1024]
 
-The same trials of the classification task train in this process, one after the other, once watched (a sampler beside each, every
-report into a ledger, as a sweep does) and once not (no sampler, reports dropped); checkpoints are stored in both. The two take
-turns, and so does who begins; what is reported is the ratio within each pair, of wall time and of this process's CPU time. On a
-machine with other work its noise is larger than what is looked for, so the direct costs are printed first: of one reading in CPU
-time, of which there is one a second, and of recording one epoch in wall time, which a trial waits for.
+The same trials of the classification task train in this process, one after the other: once recorded (a sampler per trial, every
+report written to a ledger, as in a sweep) and once bare (no sampler, reports dropped). Both store checkpoints. The two take turns,
+and the first one alternates. The result is the ratio within each pair, of wall time and of this process's CPU time. On a machine
+with other work the noise exceeds the overhead, so direct costs are printed first: the CPU time of one reading, of which there is
+one per second, and the wall time of recording an epoch, which a trial waits for.
 """
 
 import argparse
@@ -17,8 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 from unittest import mock
 
 import psutil
@@ -31,59 +29,45 @@ from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.space import Trial
 from ddl.sweeps.worker import Assignment, with_precision
 from ddl.telemetry import nvml
-from ddl.telemetry.cpu import LOOK_EVERY_S, ProcessTree
+from ddl.telemetry.cpu import FIND_CHILDREN_EVERY_S, ProcessTree
 from ddl.telemetry.device_sampler import EVERY_S
 from ddl.trial_report import TrialReport
 
-AIM = 0.01
+TARGET = 0.01  # target: overhead of at most 1%
 
 
-class Idle:
-    """In the sampler's place: reads nothing."""
-
-    def __init__(self, *arguments: object):
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
-
-    def metrics(self) -> dict[str, float]:
-        return {}
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-
-def watched(trials: list[Trial], assignments: list[Assignment], folder: Path) -> None:
+def recorded(trials: list[Trial], assignments: list[Assignment], folder: Path) -> None:
+    """Train the trials with the sampler and a ledger."""
     rows = [TrialRow(t.trial_id, t.position, t.configuration, t.swept, t.hyperparameters, t.task.seed) for t in trials]
-    with Ledger.create(folder, {}, rows) as ledger, InlineExecutor() as place:
-        for report in place.run(assignments, 1):
+    with Ledger.create(folder, {}, rows) as ledger, InlineExecutor() as executor:
+        for report in executor.run(assignments, 1):
             if report.kind == "ended":
                 assert any(name.startswith("device/") for name in report.metrics), "the sampler measured nothing"
             ledger.record(report)
 
 
-def unwatched(trials: list[Trial], assignments: list[Assignment], folder: Path) -> None:
-    with mock.patch.object(worker, "DeviceSampler", Idle), InlineExecutor() as place:
-        for report in place.run(assignments, 1):
+def bare(trials: list[Trial], assignments: list[Assignment], folder: Path) -> None:
+    """Train the trials without the sampler and a ledger."""
+    sampler = mock.MagicMock()
+    sampler.return_value.configure_mock(**{"metrics.return_value": {}, "state.return_value": {}})
+    with mock.patch.object(worker, "DeviceSampler", sampler), InlineExecutor() as executor:
+        for report in executor.run(assignments, 1):
             assert report.status in ("", "finished"), report.reason
 
 
-def timed(way: Callable[[list[Trial], list[Assignment], Path], None], trials: list[Trial], cpus: int, gpus: float) -> tuple[float, float]:
-    """Seconds, of wall time and of CPU time."""
+def timed(train: Callable[[list[Trial], list[Assignment], Path], None], trials: list[Trial], cpus: int, gpus: float) -> tuple[float, float]:
+    """Seconds of training the trials: (wall time, CPU time)."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         tasks = [dataclasses.replace(trial, task=with_precision(trial.task, "")) for trial in trials]
         assignments = [Assignment(t.trial_id, t.task, 1, cpus, gpus, folder / "trials" / t.trial_id, 60.0) for t in tasks]
         began = time.perf_counter(), time.process_time()
-        way(trials, assignments, folder)
+        train(trials, assignments, folder)
         return time.perf_counter() - began[0], time.process_time() - began[1]
 
 
 def cost_ms(call: Callable[[], object], clock: Callable[[], float], times: int) -> float:
+    """Mean ms of `times` calls by `clock`, after one warm-up call."""
     call()
     began = clock()
     for _ in range(times):
@@ -91,24 +75,24 @@ def cost_ms(call: Callable[[], object], clock: Callable[[], float], times: int) 
     return 1000 * (clock() - began) / times
 
 
-def direct() -> Iterator[str]:
-    """Lines."""
+def direct_costs() -> Iterator[str]:
+    """Measure the costs of single readings and records; a line each."""
     cpu = ProcessTree(1, 0.0)
     reading = cost_ms(lambda: cpu.read(0.0), time.thread_time, 2000)
-    looking = cost_ms(lambda: cpu.read(0.0, last=True), time.thread_time, 50) - reading
-    yield f"a reading of the CPU and of memory: {reading:.3f} ms"
-    yield f"looking for children, every {LOOK_EVERY_S:g} s: {looking:.2f} ms ({len(psutil.pids())} processes on the machine)"
-    every_second = reading / EVERY_S + looking / LOOK_EVERY_S
+    search = cost_ms(lambda: cpu.read(0.0, last=True), time.thread_time, 50) - reading
+    yield f"reading CPU and memory: {reading:.3f} ms"
+    yield f"searching for children, every {FIND_CHILDREN_EVERY_S:g} s: {search:.2f} ms ({len(psutil.pids())} processes on the machine)"
+    every_second = reading / EVERY_S + search / FIND_CHILDREN_EVERY_S
     uuid = nvml.gpu_uuid(torch.device("cuda", 0)) if torch.cuda.is_available() else None
     gpu = nvml.find_gpu(uuid, 1.0) if uuid else None
     if gpu:
         each = cost_ms(lambda: gpu.read(time.monotonic()), time.thread_time, 100)
         gpu.close()
         every_second += each / EVERY_S
-        yield f"a reading of the GPU: {each:.3f} ms"
+        yield f"reading the GPU: {each:.3f} ms"
     else:
-        yield "a reading of the GPU: not measured, there is none"
-    yield f"the sampler, together: {every_second:.2f} ms of CPU time a second, {every_second / 10:.3f}% of one core"
+        yield "reading the GPU: not measured, there is no GPU"
+    yield f"sampler in total: {every_second:.2f} ms of CPU time per second, {every_second / 10:.3f}% of one core"
     with tempfile.TemporaryDirectory() as scratch:
         row = TrialRow("trial", 0, "none", {}, {}, 0)
         metrics = {f"val/{number}": 0.5 for number in range(6)}
@@ -119,6 +103,7 @@ def direct() -> Iterator[str]:
 
 
 def main() -> None:
+    """Run the benchmark and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--trials", type=int, default=2)
@@ -131,22 +116,22 @@ def main() -> None:
     trials = space.expand_trials(sweep, problems) if sweep else []
     assert not problems, problems
     cpus, gpus = len(os.sched_getaffinity(0)), float(torch.cuda.is_available())
-    print(f"torch {torch.__version__}, {cpus} cores, {torch.cuda.get_device_name(0) if gpus else 'no GPU'}, {len(trials)} trials a sweep")
-    for line in direct():
+    print(f"torch {torch.__version__}, {cpus} cores, {torch.cuda.get_device_name(0) if gpus else 'no GPU'}, {len(trials)} trials")
+    for line in direct_costs():
         print(line, flush=True)
-    timed(unwatched, trials[:1], cpus, gpus)  # the first one loads the data and warms up
+    timed(bare, trials[:1], cpus, gpus)  # warm-up: loads the data
     ratios: dict[str, list[float]] = {"wall": [], "CPU": []}
     for number in range(given.pairs):
-        ways = [watched, unwatched] if number % 2 else [unwatched, watched]
-        seconds = {way: timed(way, trials, cpus, gpus) for way in ways}
-        told = []
-        for (kind, found), mine, bare in zip(ratios.items(), seconds[watched], seconds[unwatched], strict=True):
-            found.append(mine / bare)
-            told.append(f"{kind} time watched {mine:.2f} s, not {bare:.2f} s, ratio {found[-1]:.3f}")
-        print(f"pair {number + 1}: {'; '.join(told)}", flush=True)
-    for kind, found in ratios.items():
-        ends = f"min {min(found):.3f}, max {max(found):.3f}, n {len(found)}"
-        print(f"{kind} time, watched to not watched: median {statistics.median(found):.3f}, {ends}; at most {1 + AIM:g} is aimed at")
+        order = [recorded, bare] if number % 2 else [bare, recorded]
+        seconds = {train: timed(train, trials, cpus, gpus) for train in order}
+        parts = []
+        for (kind, values), with_both, without in zip(ratios.items(), seconds[recorded], seconds[bare], strict=True):
+            values.append(with_both / without)
+            parts.append(f"{kind} time recorded {with_both:.2f} s, bare {without:.2f} s, ratio {values[-1]:.3f}")
+        print(f"pair {number + 1}: {'; '.join(parts)}", flush=True)
+    for kind, values in ratios.items():
+        spread = f"min {min(values):.3f}, max {max(values):.3f}, n {len(values)}"
+        print(f"{kind} time, recorded / bare: median {statistics.median(values):.3f}, {spread}; target: at most {1 + TARGET:g}")
 
 
 if __name__ == "__main__":

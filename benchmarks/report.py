@@ -1,7 +1,8 @@
-"""How long a report of 1,000 trials takes to build and to open, and how large it is: `python -m benchmarks.report`.
+"""Benchmark of the report of 1,000 trials: time to build, time to open, and size. Run `python -m benchmarks.report`.
 
-The run is synthetic: 200 configurations with 5 seeds each, 160,000 measurements, 4,000 images and 1,000 texts. Opening is from the
-navigation to the first plots being drawn, in headless Chromium, each time in a fresh page. Printed: the median, the range and n.
+The run is synthetic: 200 configurations with 5 seeds each, 160,000 measurements, 4,000 images and 1,000 texts. The time to
+open is from the navigation until the first plots appear, in headless Chromium, each time in a new page. It prints the median, the range
+and n.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from tests.reports.synthetic import create_thousand
 
 
 def main() -> None:
+    """Time building and opening the report, and print the results."""
     parse = argparse.ArgumentParser(description="Time the report of 1,000 trials.")
     parse.add_argument("--rounds", type=int, default=5)
     rounds = parse.parse_args().rounds
@@ -28,7 +30,7 @@ def main() -> None:
             began = time.perf_counter()
             html.write_html(model.build_report([folder]), path)
             building.append(time.perf_counter() - began)
-        say("built in", building)
+        print_times("built in", building)
         print(f"size {path.stat().st_size / 1e6:.1f} MB")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox", "--disable-gpu"])
@@ -37,15 +39,16 @@ def main() -> None:
                 page = browser.new_page()
                 began = time.perf_counter()
                 page.goto(path.as_uri())
-                page.wait_for_selector("html[data-drawn]")
+                page.wait_for_selector("html[data-plotted]")
                 opening.append(time.perf_counter() - began)
                 page.close()
             browser.close()
-        say("opened in", opening)
+        print_times("opened in", opening)
 
 
-def say(what: str, seconds: list[float]) -> None:
-    print(f"{what} {median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f}, n = {len(seconds)})")
+def print_times(label: str, seconds: list[float]) -> None:
+    """Print the median, the range and n of `seconds`."""
+    print(f"{label} {median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f}, n = {len(seconds)})")
 
 
 if __name__ == "__main__":

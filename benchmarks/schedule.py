@@ -1,12 +1,15 @@
-"""How busy a sweep of many short, uneven trials keeps a cluster: python benchmarks/schedule.py
+"""Device utilisation of a cluster by a sweep of many short trials of different lengths.
 
-A cluster of 4 nodes with 4 devices each, simulated on this machine (`ray.cluster_utils.Cluster`; the devices are declared and
-trials only sleep), runs 300 trials. Printed, from the ledger's own times: the share of the devices' time in which a trial was
-running, from the first one's start to the last one's end; the same of the ideal schedule, which has no gap but at the end;
-their ratio; how many trials ran at once at most; and the memory of all processes of the cluster at its greatest.
+    python benchmarks/schedule.py [--trials 300] [--nodes 4] [--devices 4] [--shortest 5] [--longest 35]
+
+The cluster is simulated on this machine (`ray.cluster_utils.Cluster`): its devices are only declared, and trials sleep. The
+results are computed from the times in the ledger: the fraction of device time in which a trial was running, from the first
+trial's start to the last one's end; the same for the ideal schedule, which has gaps only at the end; their ratio; the largest
+number of concurrent trials; and the peak memory of all processes of the cluster.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import subprocess
@@ -27,14 +30,15 @@ STEPS = 10
 
 
 def main() -> None:
+    """Run the benchmark and print its results."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--trials", type=int, default=300)
     parse.add_argument("--nodes", type=int, default=4)
-    parse.add_argument("--devices", type=int, default=4, help="of each node")
-    parse.add_argument("--shortest", type=float, default=5.0, help="seconds of the shortest trial")
-    parse.add_argument("--longest", type=float, default=35.0, help="seconds of the longest trial")
+    parse.add_argument("--devices", type=int, default=4, help="devices per node")
+    parse.add_argument("--shortest", type=float, default=5.0, help="length of the shortest trial in seconds")
+    parse.add_argument("--longest", type=float, default=35.0, help="length of the longest trial in seconds")
     given = parse.parse_args()
-    # After ddl.sweeps, which says how Ray is to be used: Ray reads that when it is imported.
+    # Imported after ddl.sweeps, which sets the variables that Ray reads on import.
     from ray.cluster_utils import Cluster
 
     draw = random.Random(0)
@@ -47,19 +51,20 @@ def main() -> None:
             for _ in range(given.nodes):
                 cluster.add_node(num_cpus=given.devices, num_gpus=given.devices, object_store_memory=80_000_000)
             cluster.wait_for_nodes()
-            memory = Memory()
-            memory.start()
+            stopped, memory = threading.Event(), [0]
+            threading.Thread(target=sample_memory, args=(stopped, memory), daemon=True).start()
             sweep(cluster.address, lengths, Path(folder))
-            memory.over.set()
+            stopped.set()
         finally:
             cluster.shutdown()
         (run,) = Path(folder).glob("race/*")
         trials = LedgerReader(run).trials()
-    show(trials, lengths, given.nodes * given.devices)
-    print(f"memory of all of the cluster's processes at its greatest: {memory.most / 2**30:.1f} GiB")
+    print_results(trials, lengths, given.nodes * given.devices)
+    print(f"peak memory of all processes of the cluster: {max(memory) / 2**30:.1f} GiB")
 
 
 def sweep(address: str, lengths: list[float], out: Path) -> None:
+    """Run a sweep with one trial per entry of `lengths` (seconds) on the cluster at `address`."""
     pauses = ",".join(str(seconds / STEPS) for seconds in lengths)
     command = [sys.executable, str(ROOT / "launch.py"), "--sweep", str(PLUGIN / "race.yaml"), "--scale", "smoke", "--address", address]
     command += ["--out", str(out), f"task.pause_s={pauses}", f"task.steps={STEPS}", "task.speed=1.0", "resources.cpus=1"]
@@ -67,43 +72,33 @@ def sweep(address: str, lengths: list[float], out: Path) -> None:
     subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.DEVNULL)
 
 
-class Memory(threading.Thread):
-    """Watches the proportional share of memory of all of Ray's workers and services, every two seconds."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.most, self.over = 0, threading.Event()
-
-    def run(self) -> None:
-        while not self.over.wait(2.0):
-            total = 0
-            for process in psutil.process_iter():
-                try:
-                    if "ray" in process.name() or "ray" in " ".join(process.cmdline()[:4]):
-                        total += process.memory_full_info().pss
-                except psutil.Error:
-                    continue
-            self.most = max(self.most, total)
+def sample_memory(stopped: threading.Event, totals: list[int]) -> None:
+    """Append the memory of all of Ray's processes (proportional set size, in bytes) to `totals` every two seconds."""
+    while not stopped.wait(2.0):
+        totals.append(0)
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if "ray" in process.name() or "ray" in " ".join(process.cmdline()[:4]):
+                    totals[-1] += process.memory_full_info().pss
 
 
-def show(trials: list[TrialRow], lengths: list[float], devices: int) -> None:
-    assert all(trial.status == "finished" and trial.attempts == 1 for trial in trials), "a trial did not finish, or began twice"
+def print_results(trials: list[TrialRow], lengths: list[float], devices: int) -> None:
+    """Print the utilisation of `devices` devices by trials that slept for `lengths` seconds."""
+    assert all(trial.status == "finished" and trial.attempts == 1 for trial in trials), "a trial did not finish, or started twice"
     spans = [(trial.started_at, trial.ended_at) for trial in trials if trial.started_at is not None and trial.ended_at is not None]
     took = max(end for _, end in spans) - min(begin for begin, _ in spans)
     busy = sum(end - begin for begin, end in spans) / (devices * took)
     ideal = sum(lengths) / (devices * makespan(lengths, devices))
     changes = sorted([(begin, 1) for begin, _ in spans] + [(end, -1) for _, end in spans])
-    at_once = most = 0
+    concurrent = most = 0
     for _, change in changes:
-        at_once += change
-        most = max(most, at_once)
+        concurrent += change
+        most = max(most, concurrent)
     print(
         f"{len(trials)} trials of {min(lengths):g} to {max(lengths):g} s on {devices} devices took {took:.0f} s, {time.strftime('%Y-%m-%d')}"
     )
-    print(
-        f"devices busy {busy:.1%} of the time, in the ideal schedule {ideal:.1%}: {busy / ideal:.1%} of it; {most} trials at once at most"
-    )
-    print(f"of the time the trials themselves need, without their overhead: {makespan(lengths, devices) / took:.1%}")
+    print(f"devices busy {busy:.1%} of the time, ideal schedule {ideal:.1%}, ratio {busy / ideal:.1%}; at most {most} concurrent trials")
+    print(f"ideal time of the trials without overhead / measured time: {makespan(lengths, devices) / took:.1%}")
 
 
 if __name__ == "__main__":

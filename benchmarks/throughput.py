@@ -1,12 +1,12 @@
-"""Training speed of the classification task against the usual way to write it.
+"""Training speed of the classification task in images/s, compared with a conventional PyTorch implementation.
 
     python benchmarks/throughput.py [--rounds 5] [--augmentation none light aggressive]
 
-Both train the same network (ddl.models.cnn.ConvNet, default widths) with Adam at the same batch size on the same images, on
-all cores of the machine. The peer is eager fp32 in the default layout, fed by a DataLoader that applies torchvision
-transforms to PIL images one by one; it is timed with no and with two DataLoader workers, and the faster of the two counts.
-Ours is timed twice: as a sweep trains, one trial on each core, their speeds added up; and one trial on all cores.
-The contestants take turns, and what is reported is the ratio within each round: machines drift.
+Both train the same network (ddl.models.cnn.ConvNet, default widths) with Adam at the same batch size on the same images, on all
+cores of the machine. The conventional implementation is eager fp32 in the default layout with a DataLoader that applies
+torchvision transforms to PIL images one by one; it is timed with zero and two DataLoader workers, and the faster one counts.
+ddl is timed twice: one trial per core as in a sweep, with their speeds added; and one trial on all cores. The implementations take
+turns. The result is the ratio within each round, which is robust against drift of the machine.
 """
 
 import argparse
@@ -35,16 +35,14 @@ from ddl.sweeps import space
 from ddl.sweeps.worker import PROBE_STEPS, candidates, with_precision
 from ddl.tasks.classification import Classification
 
-SECONDS = 6.0
-"""Of each measurement, after warming up."""
-
+SECONDS = 6.0  # seconds of each measurement, after warm-up
 WARM_UP = 5
 
 CPU = Device(torch.device("cpu"))
 
 
 class Images(Dataset):
-    """PIL images and class numbers, as torchvision's data sets give them."""
+    """PIL images and labels, as in torchvision's data sets."""
 
     def __init__(self, inputs: torch.Tensor, targets: torch.Tensor, transform: v2.Transform):
         self.images = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in inputs]
@@ -59,7 +57,7 @@ class Images(Dataset):
 
 
 def speed(steps: Iterator[int]) -> float:
-    """Images/s of an iterator that trains one batch per item and gives its size."""
+    """Images/s of an iterator that trains one batch per item and yields its size."""
     for _ in range(WARM_UP):
         next(steps)
     began, images = time.perf_counter(), 0
@@ -68,8 +66,8 @@ def speed(steps: Iterator[int]) -> float:
     return images / (time.perf_counter() - began)
 
 
-def ours(task: Classification, trials: int, threads: int) -> float:
-    """Images/s of so many trials side by side, all together."""
+def ddl_speed(task: Classification, trials: int, threads: int) -> float:
+    """Images/s of `trials` concurrent trials, summed."""
     context = multiprocessing.get_context("spawn")
     ready, speeds = context.Barrier(trials), context.SimpleQueue()
     processes = [context.Process(target=_train, args=(task, threads, ready, speeds)) for _ in range(trials)]
@@ -89,7 +87,7 @@ def _train(task: Classification, threads: int, ready: Barrier, speeds: SimpleQue
 
     def steps() -> Iterator[int]:
         for progress in run:
-            # An epoch's end evaluates, which is no training.
+            # The step at the end of an epoch includes an evaluation.
             if not progress.metrics:
                 yield task.batch_size
 
@@ -97,10 +95,11 @@ def _train(task: Classification, threads: int, ready: Barrier, speeds: SimpleQue
     next(training)
     ready.wait()
     speeds.put(speed(training))
-    ready.wait()  # a core that is idle before the others are done would flatter them
+    ready.wait()  # keep every core busy until all trials are timed
 
 
-def peer(task: Classification, workers: int) -> float:
+def conventional_speed(task: Classification, workers: int) -> float:
+    """Images/s of the conventional implementation with `workers` DataLoader workers."""
     data = sources.load_data_set(task.data_set, task.content)
     strength = STRENGTHS[task.augmentation]
     moves = []
@@ -133,6 +132,7 @@ def peer(task: Classification, workers: int) -> float:
 
 
 def main() -> None:
+    """Run the benchmark and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--augmentation", nargs="+", default=["none", "light", "aggressive"], choices=list(STRENGTHS))
@@ -149,19 +149,19 @@ def main() -> None:
         if task.augmentation not in given.augmentation:
             continue
         best = time_candidates(lambda name, task=task: with_precision(task, name).run(CPU), candidates(CPU), CPU, PROBE_STEPS)[0]
-        ways = {f"{cores} trials, a core each": (cores, 1), "1 trial, all cores": (1, cores)}
-        ratios: dict[str, list[float]] = {way: [] for way in ways}
+        modes = {f"{cores} trials, one core each": (cores, 1), "1 trial, all cores": (1, cores)}
+        ratios: dict[str, list[float]] = {mode: [] for mode in modes}
         for number in range(given.rounds):
-            mine = {way: ours(with_precision(task, best.precision), *how) for way, how in ways.items()}
-            theirs = {workers: peer(task, workers) for workers in (0, 2)}
-            for way, value in mine.items():
-                ratios[way].append(value / max(theirs.values()))
-            told = ", ".join(f"{value:.0f} ({way})" for way, value in mine.items())
-            against = ", ".join(f"{value:.0f} ({workers} workers)" for workers, value in theirs.items())
-            print(f"{task.augmentation} {number + 1}: ours in {best.precision} {told}; peer {against}", flush=True)
-        for way, found in ratios.items():
-            ends = f"min {min(found):.2f}, max {max(found):.2f}, n {len(found)}"
-            print(f"{task.augmentation}: {way}: ratio median {statistics.median(found):.2f}, {ends}", flush=True)
+            ours = {mode: ddl_speed(with_precision(task, best.precision), *how) for mode, how in modes.items()}
+            theirs = {workers: conventional_speed(task, workers) for workers in (0, 2)}
+            for mode, value in ours.items():
+                ratios[mode].append(value / max(theirs.values()))
+            ddl_text = ", ".join(f"{value:.0f} ({mode})" for mode, value in ours.items())
+            conventional = ", ".join(f"{value:.0f} ({workers} workers)" for workers, value in theirs.items())
+            print(f"{task.augmentation} {number + 1}: ddl in {best.precision} {ddl_text}; conventional {conventional}", flush=True)
+        for mode, values in ratios.items():
+            spread = f"min {min(values):.2f}, max {max(values):.2f}, n {len(values)}"
+            print(f"{task.augmentation}: {mode}: ratio median {statistics.median(values):.2f}, {spread}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What freezing saves: a training step of the head on cached features against one of all layers.
+"""Speedup of training only the head on cached features, compared with training all layers.
 
     python benchmarks/transfer.py [--rounds 5] [--size 64] [--networks efficientnet_lite0 vgg16]
 
-Both are the task `transfer` on CIFAR-10's bundled sample, in fp32 at the same batch size. They take turns, and what is reported
-is the ratio of the median steps within each round: machines drift. What computing the features once costs is said beside it.
-The weights are random: no step's time depends on them.
+Both are the task `transfer` on CIFAR-10's bundled sample, in fp32 at the same batch size. They take turns. The result is the ratio
+of the median steps within each round, which is robust against drift of the machine, with the time of computing the features once.
+The weights are random: the time of a step does not depend on them.
 """
 
 import argparse
@@ -22,12 +22,11 @@ from ddl.progress import Progress
 from ddl.tasks.transfer import Transfer
 
 CPU = Device(torch.device("cpu"))
-STEPS = {"all": 4, "head": 100}
-"""Timed in each round."""
+STEPS = {"all": 4, "head": 100}  # steps timed in each round
 
 
 def begin(network: str, size: int, trained: str) -> tuple[Iterator[Progress], float]:
-    """The trial after its first steps, and the seconds until its first."""
+    """Start a trial and train two steps; returns it and the seconds until its first step."""
     values = yaml.safe_load((config.FOLDER / "task" / "transfer.yaml").read_text())
     del values["class"]
     changed = {"data_set": "cifar10", "content": "sample", "train_limit": 512, "val_limit": 64, "size": size, "batch_size": 64}
@@ -41,7 +40,7 @@ def begin(network: str, size: int, trained: str) -> tuple[Iterator[Progress], fl
 
 
 def step_s(trial: Iterator[Progress], steps: int) -> float:
-    """The median of so many steps, without those that an evaluation follows."""
+    """Median seconds of `steps` steps, without steps that end in an evaluation."""
     times: list[float] = []
     while len(times) < steps:
         began = time.perf_counter()
@@ -52,9 +51,10 @@ def step_s(trial: Iterator[Progress], steps: int) -> float:
 
 
 def main() -> None:
+    """Run the benchmark and print a line per network."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: a thread for each core")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: one per core")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--networks", nargs="+", default=["efficientnet_lite0", "vgg16"])
     given = parser.parse_args()
@@ -65,7 +65,7 @@ def main() -> None:
         rounds = [(step_s(full, STEPS["all"]), step_s(head, STEPS["head"])) for _ in range(given.rounds)]
         ratios = [a / b for a, b in rounds]
         print(
-            f"{network}: all layers {1e3 * statistics.median(a for a, _ in rounds):.1f} ms a step, "
+            f"{network}: all layers {1e3 * statistics.median(a for a, _ in rounds):.1f} ms per step, "
             f"head {1e3 * statistics.median(b for _, b in rounds):.2f} ms: {statistics.median(ratios):.0f} times as fast "
             f"({min(ratios):.0f} to {max(ratios):.0f}, n = {len(ratios)}); start, with the features of 576 images: {start_s:.1f} s"
         )

@@ -1,7 +1,7 @@
-"""A sweep as a scheduler starts it, and starts it again: `python cluster/sweep.py --out DIR --sweep NAME ...`, as for launch.py.
+"""Starts a sweep under a scheduler, or resumes it: `python cluster/sweep.py --out DIR --sweep NAME ...`, with the options of launch.py.
 
-Where DIR holds a run that is not finished (the job's time ran out, it was preempted, its node was lost, a trial failed), the
-newest is gone on with; else the sweep begins. DIR has to be the job's own: a run that another job is at looks unfinished too.
+If DIR has an unfinished run (the job's time ran out, it was preempted, a node was lost, a trial failed), the newest one is resumed.
+Give each job its own DIR: the running sweep of another job looks unfinished too.
 """
 
 import signal
@@ -14,35 +14,36 @@ from ddl.launch import parser
 from ddl.ledger import LedgerReader
 from ddl.run import Run
 
-LEFT = ("planned", "running", "failed")
+UNFINISHED = ("planned", "running", "failed")
 
 
 def newest_unfinished(out: Path) -> Path | None:
-    """The folder of the run in `out` that was begun last, of those in which a resume has something to do."""
-    found = []
+    """Folder of the newest run in `out` that a resume would continue, or None."""
+    unfinished = []
     for run in map(Run, out.glob("*/*")):
         try:
-            begun = [LedgerReader(folder).run()["created"] for folder in run.folders]
-            if begun and (not run.report.exists() or any(trial.status in LEFT for trial in run.trials)):
-                found.append((max(begun), run.folder))
-        except ValueError:  # cut off before it began
+            created = [LedgerReader(folder).run()["created"] for folder in run.folders]
+            if created and (not run.report.exists() or any(trial.status in UNFINISHED for trial in run.trials)):
+                unfinished.append((max(created), run.folder))
+        except ValueError:  # the driver was killed before the ledger was complete
             continue
-    return max(found)[1] if found else None
+    return max(unfinished)[1] if unfinished else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    # Who shields Ray's processes from a SIGTERM to all of a job's (slurm.sh) does not mean this one.
+    """Start or resume the sweep and return the exit status of launch.py."""
+    # slurm.sh blocks SIGTERM to protect Ray's processes; the driver must receive it.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     arguments = sys.argv[1:] if argv is None else list(argv)
     given = parser().parse_intermixed_args(arguments)
     if given.sweep is None:
-        parser().error("cluster/sweep.py starts a sweep, or goes on with one: name it with --sweep")
+        parser().error("cluster/sweep.py starts or resumes a sweep: name it with --sweep")
     run = newest_unfinished(Path(given.out))
     if run is None:
         return launch(arguments)
-    print(f"going on with {run}", flush=True)
-    where = ["--address", given.address] if given.address else []
-    return launch(["--resume", str(run), *where, *(["--check"] if given.check else [])])
+    print(f"resuming {run}", flush=True)
+    address = ["--address", given.address] if given.address else []
+    return launch(["--resume", str(run), *address, *(["--check"] if given.check else [])])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ddl: compare training configurations, with a report people can trust."""
+"""Trains every configuration of a sweep in parallel and compares them in one report."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ __all__ = ["Run", "resume", "run_sweep"]
 
 
 def __getattr__(name: str) -> Any:
-    # Importing torch and Ray takes seconds; a worker that needs one module should not pay for all.
+    # Importing torch and Ray takes seconds, which a worker that needs one module should not pay.
     if name in __all__:
         from ddl import run
 

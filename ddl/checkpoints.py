@@ -1,6 +1,6 @@
-"""Checkpoints of a trial: safetensors and a JSON manifest in a folder that is whole or absent.
+"""Checkpoints of a trial: safetensors and a JSON manifest in a folder that is complete or absent.
 
-No pickle is read, so a checkpoint from elsewhere can be wrong but cannot run code.
+Nothing is unpickled, so a checkpoint from an untrusted source can be wrong but cannot run code.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from ddl.progress import State
 
 SCHEMA_VERSION = 1
 KEEP = 2
-"""Newest checkpoints kept: the newest, and the one to fall back on where the newest is damaged."""
+"""Number of checkpoints kept: the newest, and one to fall back on if the newest is damaged."""
 
 
 def store(folder: Path, identity: str, step: int, state: State) -> None:
-    """Write the state after `step` steps into `folder`, then drop all but the newest `KEEP`.
+    """Write the state after `step` steps into `folder`, then remove all but the newest `KEEP` checkpoints.
 
-    `identity` names what it belongs to (the trial's id). After a crash or on a full disk the folder holds what it held
-    before. Raises OSError where it cannot be written.
+    `identity` is the trial's id. After a crash, or if the disk is full, the folder holds what it held before. Raises OSError if
+    the checkpoint cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     tree = _split(state, "", tensors)
-    content = save(_apart(tensors))
+    content = save(_unshare_memory(tensors))
     manifest = {"schema": SCHEMA_VERSION, "identity": identity, "step": step, "state": tree}
     manifest["sha256"] = _checksum(manifest, content)
     final = folder / f"step-{step:09d}"
@@ -54,7 +54,7 @@ def store(folder: Path, identity: str, step: int, state: State) -> None:
         durable.sync(folder)
     except OSError:
         if former.exists() and not final.exists():
-            with contextlib.suppress(OSError):  # `newest` finds it under this name too
+            with contextlib.suppress(OSError):  # `newest` also finds it under its former name
                 os.rename(former, final)
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -64,19 +64,19 @@ def store(folder: Path, identity: str, step: int, state: State) -> None:
 
 
 def take_over(folder: Path, identity: str, other: Path, other_identity: str) -> bool:
-    """Put the newest whole checkpoint of another trial in the place of all that are in `folder`; False where it has none."""
-    found = newest(other, other_identity)
-    if found is None:
+    """Replace all checkpoints in `folder` by the newest good one of another trial; False if that trial has none."""
+    checkpoint = newest(other, other_identity)
+    if checkpoint is None:
         return False
     shutil.rmtree(folder, ignore_errors=True)
-    store(folder, identity, *found)
+    store(folder, identity, *checkpoint)
     return True
 
 
 def newest(folder: Path, identity: str) -> tuple[int, State] | None:
-    """(step, state) of the newest whole checkpoint in `folder`, its tensors on the CPU; None where there is none.
+    """(step, state) of the newest good checkpoint in `folder`, with tensors on the CPU; None if there is none.
 
-    A damaged one is named in a warning, set aside as `*.damaged`, and the next older one is taken.
+    A damaged checkpoint is renamed to `*.damaged` with a warning, and the next older one is used.
     """
     for candidate in _newest_first(folder):
         try:
@@ -85,7 +85,7 @@ def newest(folder: Path, identity: str) -> tuple[int, State] | None:
             aside = candidate.with_name(f"{candidate.name}.damaged")
             shutil.rmtree(aside, ignore_errors=True)
             os.rename(candidate, aside)
-            warnings.warn(f"{candidate}: not a good checkpoint ({error}); set aside as {aside.name}", stacklevel=2)
+            warnings.warn(f"{candidate}: damaged checkpoint ({error}); renamed to {aside.name}", stacklevel=2)
     return None
 
 
@@ -97,18 +97,18 @@ def _load(path: Path, identity: str) -> tuple[int, State]:
         raise ValueError(f"belongs to {manifest['identity']}, not to {identity}")
     content = (path / "state.safetensors").read_bytes()
     if _checksum(manifest, content) != manifest["sha256"]:
-        raise ValueError("its content has another checksum than its manifest says")
+        raise ValueError("the checksum of its content differs from its manifest's")
     return manifest["step"], _join(manifest["state"], load(content))
 
 
 def _checksum(manifest: dict[str, Any], content: bytes) -> str:
-    """Of everything but itself: the state's numbers stand in the manifest, its tensors in `content`."""
+    """The sha256 of the manifest (without its own checksum), which holds the state's numbers, and of `content`, the tensors."""
     named = json.dumps({key: value for key, value in manifest.items() if key != "sha256"}, sort_keys=True)
     return hashlib.sha256(named.encode() + content).hexdigest()
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    """Every checkpoint; of a step written twice the later one first, and the former where a crash left it."""
+    """Every checkpoint, newest first. If a step was written twice, the later one precedes the former, which a crash may leave."""
     if not folder.is_dir():
         return []
     found = [(path, match) for path in folder.iterdir() if (match := re.fullmatch(r"step-(\d+)(\.former)?", path.name, re.ASCII))]
@@ -116,31 +116,31 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`value` as JSON, its tensors moved into `tensors` and named there by their path."""
+    """`value` as JSON, with its tensors moved into `tensors` under their path."""
     match value:
         case Tensor():
             name = name if name not in tensors else f"{name} {len(tensors)}"
             tensors[name] = value.detach().cpu().contiguous()
             return {"tensor": name}
         case dict():
-            assert all(isinstance(key, str) for key in value), f"{name}: keys of a state are strings"
+            assert all(isinstance(key, str) for key in value), f"{name}: the keys of a state are strings"
             return {"items": {key: _split(item, f"{name}/{key}", tensors) for key, item in value.items()}}
         case list() | tuple():
             return {"list": [_split(item, f"{name}/{index}", tensors) for index, item in enumerate(value)]}
         case None | bool() | int() | float() | str():
             return value
-    raise AssertionError(f"{name}: a state holds no {type(value).__name__}")
+    raise AssertionError(f"{name}: a state cannot hold a {type(value).__name__}")
 
 
-def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same, copied where two share their memory, which safetensors refuses."""
+def _unshare_memory(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, copied if two share their memory, which safetensors refuses."""
     seen: set[int] = set()
-    apart = {}
+    unshared = {}
     for name, tensor in tensors.items():
         memory = tensor.untyped_storage().data_ptr()
-        apart[name] = tensor.clone() if memory in seen else tensor
+        unshared[name] = tensor.clone() if memory in seen else tensor
         seen.add(memory)
-    return apart
+    return unshared
 
 
 def _join(tree: Any, tensors: dict[str, Tensor]) -> Any:

@@ -1,30 +1,33 @@
-"""From a sweep's name and overrides to a typed sweep; every mistake in them is collected, none stops the search for others."""
+"""Composes a typed sweep from its YAML, its task's YAML, launch.yaml and the command line's overrides.
+
+Mistakes are collected in a list of problems, one line each, so that all of them can be reported at once.
+"""
 
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from ddl import yamlfile
 from ddl.hints import did_you_mean
-from ddl.overrides import apply_override, parse_overrides, select_configurations
+from ddl.overrides import SweepDraft, apply_overrides
 from ddl.schema import Launch, Sweep, SweepFile, label
 from ddl.tasks.loading import load_task_class
 from ddl.tasks.task import Task
-from ddl.yamlfile import YamlFile
+from ddl.yamlfile import YamlFile, read_yaml
 
 SCALES = ("smoke", "sample", "paper")
+COMMAND_LINE = "command line"
 _HERE = Path(__file__).parent
 FOLDER = _HERE / "tune_configs" if (_HERE / "tune_configs").is_dir() else _HERE.parent / "tune_configs"
-"""Inside the package where it is installed, beside it in a checkout."""
+"""`tune_configs/`: inside the package if it is installed, next to it in a checkout."""
 
 
 class ConfigError(ValueError):
-    """Everything wrong with what the user asked for, a line each: where, what, how to mend."""
+    """Everything that is wrong with the user's input; `problems` has a line each: where, what, and how to fix it."""
 
     def __init__(self, problems: Sequence[str]):
         super().__init__("\n".join(problems))
@@ -32,22 +35,88 @@ class ConfigError(ValueError):
 
 
 def config_names(kind: str, folder: Path = FOLDER) -> list[str]:
-    """Names of the YAML files there are of a kind, `sweep` or `task`."""
+    """Names of the YAML files of a kind, `sweep` or `task`."""
     return sorted(path.stem for path in (folder / kind).glob("*.yaml"))
 
 
 def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: list[str]) -> Sweep | None:
-    """The sweep of this name, or in this YAML file, at `scale`, with Hydra overrides applied.
+    """Compose the sweep of this name, or in this YAML file, at `scale`, with Hydra overrides applied.
 
-    What is wrong goes into `problems`; None where too little is left to look further.
+    Problems are appended to `problems`; returns None if too little is left to look for more of them.
     """
     path = _find(sweep, problems)
     if path is None:
         return None
-    source = yamlfile.read_yaml(path, problems)
-    launch_source = yamlfile.read_yaml(FOLDER / "launch.yaml", problems)
-    if not source.values:
+    source = read_yaml(path, problems)
+    launch_source = read_yaml(FOLDER / "launch.yaml", problems)
+    file = _sweep_file(source, problems) if source.values else None
+    if file is None:
         return None
+    task_class, task_source = _task(file, source, problems)
+    if task_class is None:
+        return None
+    given = _Hyperparameters(task_class, task_source, source, problems)
+    scales: dict[str, Any] = {name: given.section(values, f"scale.{name}") for name, values in file.scale.items()}
+    given.assign(given.section(file.set, "set"), "set")
+    given.assign(scales.get(scale, {}), f"scale.{scale}")
+    axes = given.section(file.space, "space")
+    named = {name: given.section(values, f"configurations.{name}") for name, values in file.configurations.items()}
+
+    draft = SweepDraft(_launch_values(source, launch_source), dict(axes), named, {})
+    overridden = apply_overrides(draft, overrides, given.names, problems)
+    where = given.where | dict.fromkeys(draft.forced, COMMAND_LINE)
+    where |= {f"space.{name}": COMMAND_LINE for name, values in draft.space.items() if values is not axes.get(name)}
+
+    def where_launch(key: str) -> str:
+        if key in overridden:
+            return COMMAND_LINE
+        return source.where(key) if key in source.lines else launch_source.where(key)
+
+    launch = construct(Launch, draft.launch, where_launch, "", problems) or construct(Launch, launch_source.values, where_launch, "", [])
+    if launch is None:
+        return None
+    where["seed"] = where_launch("first_seed")
+    return Sweep(path.stem, scale, file, launch, task_class, given.base, draft.space, draft.configurations, draft.forced, where)
+
+
+class _Hyperparameters:
+    """The values that a sweep's files give to hyperparameters, by name without `task.`, and the line of each.
+
+    `base` maps each hyperparameter to the value every trial starts from; `where` maps a name, or `section.name`, to `file:line`.
+    """
+
+    def __init__(self, task_class: type[Task], task_source: YamlFile, source: YamlFile, problems: list[str]):
+        self.names = [item.name for item in fields(task_class) if item.name != "seed"]
+        self.base = {key: value for key, value in task_source.values.items() if key in self.names}
+        self.where = {key: task_source.where(key) for key in self.names}
+        self.where |= {key: source.where(key) for key in ("space", "configurations", "samples")}
+        self._source, self._problems = source, problems
+        for key in map(str, task_source.values):
+            if key != "class" and key not in self.names:
+                problems.append(f"{task_source.where(key)}: {key}: unknown key.{did_you_mean(key, self.names)}")
+
+    def section(self, values: Mapping[str, Any], place: str) -> dict[str, Any]:
+        """The `task.x: value` lines of the section at `place` in the sweep's file, without `task.`; unknown keys are reported."""
+        known = [f"task.{name}" for name in self.names]
+        found = {}
+        for key, value in values.items():
+            where = self._source.where(f"{place}.{key}")
+            if key in known:
+                name = key.removeprefix("task.")
+                found[name] = value
+                self.where[f"{place}.{name}"] = where
+            else:
+                self._problems.append(f"{where}: {key}: unknown key.{did_you_mean(key, known)}")
+        return found
+
+    def assign(self, values: Mapping[str, Any], place: str) -> None:
+        """Make `values`, from the section at `place`, what every trial starts from."""
+        self.base |= values
+        self.where |= {name: self.where[f"{place}.{name}"] for name in values}
+
+
+def _sweep_file(source: YamlFile, problems: list[str]) -> SweepFile | None:
+    """The sweep's own keys; if some are wrong, the others, so that the search for problems can continue."""
     launch_keys = [item.name for item in fields(Launch)]
     given = {str(key): value for key, value in source.values.items() if key not in launch_keys}
     # YAML reads the key 0.1 as a number, but a configuration's name is text.
@@ -55,73 +124,31 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
         given["configurations"] = {label(key): value for key, value in configurations.items()}
     if isinstance(reference := given.get("reference"), dict) and isinstance(reference.get("values"), dict):
         given["reference"] = reference | {"values": {label(key): value for key, value in reference["values"].items()}}
-    file = construct(SweepFile, given, source.where, "", problems, also=launch_keys)
-    if file is None:
-        # Go on without what is wrong, to find what else is.
-        file = construct(SweepFile, _NO_SWEEP | _sound(SweepFile, given), source.where, "", [])
-    if file is None:
-        return None
-    task_class, task_source = _task(file, source, problems)
-    if task_class is None:
-        return None
-    hyperparameters = [item.name for item in fields(task_class) if item.name != "seed"]
-    for key in map(str, task_source.values):
-        if key != "class" and key not in hyperparameters:
-            problems.append(f"{task_source.where(key)}: {key}: unknown key.{did_you_mean(key, hyperparameters)}")
-    base = {key: value for key, value in task_source.values.items() if key in hyperparameters}
-    where = {key: task_source.where(key) for key in hyperparameters}
-    where |= {key: source.where(key) for key in ("space", "configurations", "samples")}
+    file: SweepFile | None = construct(SweepFile, given, source.where, "", problems, also=launch_keys)
+    return file or construct(SweepFile, _EMPTY_SWEEP | _valid_keys(SweepFile, given), source.where, "", [])
 
-    def section(values: Mapping[str, Any], place: str) -> dict[str, Any]:
-        """A section's `task.x: value` lines without the `task.`, the unknown ones reported."""
-        found = {}
-        for key, value in values.items():
-            name = key.removeprefix("task.")
-            if key.startswith("task.") and name in hyperparameters:
-                found[name] = value
-                where[f"{place}.{name}"] = source.where(f"{place}.{key}")
-            else:
-                known = [f"task.{name}" for name in hyperparameters]
-                problems.append(f"{source.where(f'{place}.{key}')}: {key}: unknown key.{did_you_mean(key, known)}")
-        return found
 
-    scales = {name: section(values, f"scale.{name}") for name, values in file.scale.items()}
-    for place, values in (("set", section(file.set, "set")), (f"scale.{scale}", scales.get(scale, {}))):
-        base |= values
-        where |= {name: where[f"{place}.{name}"] for name in values}
-    space = section(file.space, "space")
-    configurations = {name: section(values, f"configurations.{name}") for name, values in file.configurations.items()}
+_EMPTY_SWEEP = {"title": "", "metric": {"name": "", "mode": "max"}, "scale": {}}
 
-    launch_values = dict(launch_source.values)
-    for key in launch_keys:
+
+def _launch_values(source: YamlFile, launch_source: YamlFile) -> dict[str, Any]:
+    """Values of launch.yaml, with those that the sweep's file changes; a section is changed key by key."""
+    values = dict(launch_source.values)
+    for key in (item.name for item in fields(Launch)):
         if key in source.values:
-            launch_values[key] = _merged(launch_values.get(key), source.values[key])
-    forced: dict[str, Any] = {}
-    axes, parsed = dict(space), parse_overrides(overrides, problems)
-    for override in parsed:
-        if override.key_or_group == "configurations" and not override.is_delete():
-            configurations = select_configurations(override, configurations, axes, problems)
-        else:
-            apply_override(override, hyperparameters, launch_values, space, forced, problems)
-    where |= dict.fromkeys(forced, "command line")
-    where |= {f"space.{name}": "command line" for name, values in space.items() if values is not axes.get(name)}
-    commanded = {override.key_or_group for override in parsed}
-
-    def where_launch(key: str) -> str:
-        if key in commanded:
-            return "command line"
-        return source.where(key) if key in source.lines else launch_source.where(key)
-
-    launch = construct(Launch, launch_values, where_launch, "", problems) or construct(Launch, launch_source.values, where_launch, "", [])
-    if launch is None:
-        return None
-    where["seed"] = where_launch("first_seed")
-    return Sweep(path.stem, scale, file, launch, task_class, base, space, configurations, forced, where)
+            default, value = values.get(key), source.values[key]
+            values[key] = default | value if isinstance(default, dict) and isinstance(value, dict) else value
+    return values
 
 
-def construct(cls: type, values: Mapping[str, Any], where: Any, prefix: str, problems: list[str], also: Sequence[str] = ()) -> Any | None:
-    """`cls(**values)`, or None with each mistake in `problems`. `where(key)` tells where a key was given; `also` are
-    further keys that would have been right."""
+def construct(
+    cls: type, values: Mapping[str, Any], where: Callable[[str], str], prefix: str, problems: list[str], also: Sequence[str] = ()
+) -> Any | None:
+    """Return `cls(**values)`, or None with a line in `problems` for each invalid value.
+
+    `where(key)` names the place that gave a key its value; `prefix` is put before keys in messages; `also` are keys that are
+    valid elsewhere, for suggestions.
+    """
     try:
         return cls(**values)
     except ValidationError as error:
@@ -129,25 +156,24 @@ def construct(cls: type, values: Mapping[str, Any], where: Any, prefix: str, pro
         for item in error.errors():
             path = [str(part) for part in item["loc"] if part not in ("int", "float", "constrained-int", "constrained-float")]
             key = re.sub(r"\.(literal|function-.*)\[.*|\.\[key\]", "", ".".join(path))
-            shown = f"{prefix}{key}" if key else prefix.rstrip(".") or cls.__name__
-            place = where(key)
+            start = f"{where(key)}: {f'{prefix}{key}' if key else prefix.rstrip('.') or cls.__name__}"
             match item["type"]:
                 case "missing":
-                    problems.append(f"{place}: {shown}: missing. Give it a value.")
+                    problems.append(f"{start}: missing. Give it a value.")
                 case "unexpected_keyword_argument":
-                    problems.append(f"{place}: {shown}: unknown key.{did_you_mean(key, [*_keys(cls, path[:-1]), *also])}")
+                    problems.append(f"{start}: unknown key.{did_you_mean(key, [*_keys(cls, path[:-1]), *also])}")
                 case _:
-                    said = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-                    wrong.setdefault(f"{place}: {shown}", ([], item["input"]))[0].append(said)
+                    complaint = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+                    wrong.setdefault(start, ([], item["input"]))[0].append(complaint)
         for start, (complaints, value) in wrong.items():
-            # A value that may be one thing or another has a complaint from each.
+            # A value of a union type has one complaint per alternative.
             ending = "" if complaints[-1].endswith(".") else f", not {reprlib.repr(value)}."
             problems.append(f"{start}: {', or '.join(complaints)}{ending}")
         return None
 
 
 def _keys(cls: type, path: Sequence[str]) -> list[str]:
-    """The dotted keys of the dataclass that stands at `path` in `cls`; none where something else does."""
+    """The dotted keys of the dataclass at `path` in `cls`; none if there is no dataclass."""
     for part in path:
         kind = {item.name: item.type for item in fields(cls)}.get(part)
         cls = next((inner for inner in (kind, *get_args(kind)) if isinstance(inner, type) and is_dataclass(inner)), type(None))
@@ -156,11 +182,8 @@ def _keys(cls: type, path: Sequence[str]) -> list[str]:
     return [".".join([*path, item.name]) for item in fields(cls)]
 
 
-_NO_SWEEP = {"title": "", "metric": {"name": "", "mode": "max"}, "scale": {}}
-
-
-def _sound(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` without those that `cls` does not take."""
+def _valid_keys(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without those that `cls` refuses."""
     try:
         cls(**values)
     except ValidationError as error:
@@ -170,54 +193,53 @@ def _sound(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _find(sweep: str, problems: list[str]) -> Path | None:
+    """The YAML file of a sweep: the one that is named, or ours of that name."""
     if sweep.endswith((".yaml", ".yml")):
         path = Path(sweep)
         try:
-            there = path.is_file()
-        except (OSError, ValueError):  # a name too long, or not one at all
-            there = False
-        if not there:
+            exists = path.is_file()
+        except (OSError, ValueError):  # the name is too long, or no file name at all
+            exists = False
+        if not exists:
             problems.append(f"--sweep {reprlib.repr(sweep)}: there is no such file.")
         elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", path.stem):
-            problems.append(f"--sweep {sweep!r}: a sweep's file is named with letters, digits, _ and -, at most 64.")
+            problems.append(f"--sweep {sweep!r}: a sweep's file name has letters, digits, _ and - only, at most 64.")
         else:
             return path
         return None
-    if sweep not in config_names("sweep"):
+    names = config_names("sweep")
+    if sweep not in names:
         shown = sweep if len(sweep) <= 80 else sweep[:80] + "..."
         problems.append(
-            f"--sweep {shown!r}: unknown sweep.{did_you_mean(sweep, config_names('sweep'))} There are: {', '.join(config_names('sweep'))}. Or name a YAML file."
+            f"--sweep {shown!r}: unknown sweep.{did_you_mean(sweep, names)} Known sweeps: {', '.join(names)}. Or name a YAML file."
         )
         return None
     return FOLDER / "sweep" / f"{sweep}.yaml"
 
 
 def _task(file: SweepFile, source: YamlFile, problems: list[str]) -> tuple[type[Task] | None, YamlFile]:
-    """The task's class, and its YAML: ours, or one in a folder `task` in or beside the sweep's folder."""
+    """The task's class and its YAML: from `task/` in or next to the folder of the sweep's file, or ours."""
     folders = [source.path.parent / "task", source.path.parent.parent / "task", FOLDER / "task"]
     known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
     if file.task not in known:
         problems.append(
-            f"{source.where('task')}: task: {file.task!r} is unknown.{did_you_mean(file.task, known)} There are: {', '.join(known)}."
+            f"{source.where('task')}: task: {file.task!r} is unknown.{did_you_mean(file.task, known)} Known tasks: {', '.join(known)}."
         )
         return None, source
     path = next(folder / f"{file.task}.yaml" for folder in folders if (folder / f"{file.task}.yaml").is_file())
-    task_source = yamlfile.read_yaml(path, problems)
+    task_source = read_yaml(path, problems)
     if not task_source.values:
         return None, task_source
-    module_name, _, class_name = str(task_source.values.get("class", "")).rpartition(".")
+    class_path = str(task_source.values.get("class", ""))
+    module = class_path.rpartition(".")[0]
     where = task_source.where("class")
-    if not (module_name.startswith("ddl.tasks.") or module_name in file.plugins):
+    if not (module.startswith("ddl.tasks.") or module in file.plugins):
         problems.append(
-            f"{where}: class: must name a Task in ddl.tasks, or in a module that the sweep lists under `plugins`, not {module_name or 'nothing'}."
+            f"{where}: class: must name a Task in ddl.tasks, or in a module that the sweep lists under `plugins`, not {module or 'nothing'}."
         )
         return None, task_source
     try:
-        return load_task_class(f"{module_name}.{class_name}"), task_source
+        return load_task_class(class_path), task_source
     except ValueError as error:
         problems.append(f"{where}: class: {error}")
         return None, task_source
-
-
-def _merged(default: Any, value: Any) -> Any:
-    return default | value if isinstance(default, dict) and isinstance(value, dict) else value

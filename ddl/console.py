@@ -1,4 +1,4 @@
-"""The process around a sweep: its standard output, its log and its signals."""
+"""Standard output, log file and signal handlers of the process that runs a sweep."""
 
 import contextlib
 import os
@@ -14,10 +14,10 @@ from rich.console import Console
 
 @contextlib.contextmanager
 def terminal() -> Iterator[Console]:
-    """A console on a copy of standard output, so that `quiet` does not silence it."""
+    """A console on a copy of standard output, which `quiet` does not redirect."""
     try:
         copy = os.dup(sys.stdout.fileno())
-    except (OSError, ValueError):  # a notebook, or a test that captures: standard output is no file
+    except (OSError, ValueError):  # standard output is no file in a notebook, or if a test captures it
         yield Console(file=sys.stdout, highlight=False)
         return
     with os.fdopen(copy, "w", buffering=1, encoding="utf-8") as stream:
@@ -26,7 +26,7 @@ def terminal() -> Iterator[Console]:
 
 @contextlib.contextmanager
 def quiet(log: Path) -> Iterator[None]:
-    """What this process and its children print meanwhile, Ray's processes among them, goes into the log."""
+    """Redirect the output of this process and its children, including Ray's processes, to the file `log`."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(descriptor) for descriptor in (1, 2)]
@@ -45,7 +45,7 @@ def quiet(log: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals() -> Iterator[None]:
-    """SIGTERM ends a sweep as Ctrl-C does. Signals reach the main thread only; elsewhere there is nothing to set."""
+    """Handle SIGTERM like Ctrl-C. Only the main thread receives signals, so elsewhere this does nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,20 +1,21 @@
-"""The driver of one or several runs: plans them, has an executor train them as one queue, and records what it reports."""
+"""The driver of one or several runs: makes their plans, has an executor train them as one queue, and records the reports."""
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from ddl.config import ConfigError
 from ddl.ledger import Ledger
 from ddl.reports.live import LiveReport
-from ddl.sweeps import plan as planning
 from ddl.sweeps import prepare
+from ddl.sweeps.allocation import allocate
 from ddl.sweeps.executors import Executor, InlineExecutor
-from ddl.sweeps.plan import Plan
+from ddl.sweeps.plan import Plan, choose_plan, makespan
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.space import Trial
 from ddl.sweeps.worker import Assignment, with_precision
@@ -25,146 +26,151 @@ from ddl.units import duration
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run under way."""
+    """A run with its folder and its open ledger. `url` is its copy in an object store, or empty."""
 
-    job: PreparedRun
+    prepared: PreparedRun
     folder: Path
     ledger: Ledger
     url: str
-    """Where its folder is kept besides; empty for nowhere else."""
 
 
-def make_executor(composed: Sequence[PreparedRun], scratch: Path) -> Executor:
-    first = composed[0]
+def make_executor(runs: Sequence[PreparedRun], scratch: Path) -> Executor:
+    """The executor that all `runs` asked for. `scratch` is an existing folder for its temporary files."""
+    first = runs[0]
     if first.executor == "inline":
         return InlineExecutor()
-    from ddl.sweeps import ray_schedulers  # a second that a mistyped option should not cost
+    from ddl.sweeps import ray_schedulers  # importing Ray takes seconds
     from ddl.sweeps.ray_tune import RayExecutor
 
-    # Several sweeps in one queue have no scheduler; that was seen to when they were composed.
-    scheduler = None if len(composed) > 1 else ray_schedulers.make_scheduler(first.launch, first.metric, first.population, first.history)
-    packages = {"ddl"} | {job.about["task_class"].partition(".")[0] for job in composed}
-    return RayExecutor(first.address, max(job.launch.retries for job in composed), scratch, scheduler, packages)
+    # Several sweeps in one queue have no scheduler; `ddl.run` refuses one.
+    scheduler = None if len(runs) > 1 else ray_schedulers.make_scheduler(first.launch, first.metric, first.population, first.history)
+    packages = {"ddl"} | {run.about["task_class"].partition(".")[0] for run in runs}
+    return RayExecutor(first.address, max(run.launch.retries for run in runs), scratch, scheduler, packages)
 
 
-def make_plans(console: Console, composed: Sequence[PreparedRun], place: Executor, out: Path) -> list[Plan]:
-    """A plan for each; sweeps of the same task get the same precision, so that a trial that two of them have is one."""
+def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor, out: Path) -> list[Plan]:
+    """Make and print a plan for each run. Raises ConfigError if the executor's capacity is too small.
+
+    Sweeps of the same task get the same precision, so that a trial that is in two sweeps is trained once.
+    """
     problems: list[str] = []
     plans: list[Plan] = []
-    settled: dict[type, str] = {}
-    for job in composed:
-        allocation = job.allocation or planning.allocate(
-            job.launch, place.capacity(), sum(j.size for j in composed), job.executor == "inline", problems
-        )
+    precisions: dict[type, str] = {}
+    trials = sum(run.size for run in runs)
+    for run in runs:
+        allocation = run.allocation or allocate(run.launch, executor.capacity(), trials, run.executor == "inline", problems)
         if problems:
             raise ConfigError(problems)
-        timed = [*job.trials, *(job.search.examples() if job.search and job.to_sample else [])]
-        task = type(timed[0].task)
-        with show_activity(console, f"{job.name}: timing the first steps of each configuration"):
-            precision = job.precision if job.resumed else settled.get(task)
-            # A resumed run keeps its share: the same number of threads gives the same numbers.
-            launch = replace(job.launch, resources=replace(job.launch.resources, gpus=allocation.gpus)) if job.resumed else job.launch
-            plan = planning.choose_plan(timed, job.trials, job.to_sample, allocation, place, launch, precision, out)
-        settled.setdefault(task, plan.precision)
+        timed = [*run.trials, *(run.search.examples() if run.search and run.to_sample else [])]
+        task_class = type(timed[0].task)
+        precision, launch = precisions.get(task_class), run.launch
+        if run.resumed:
+            # A resumed run keeps its allocation: the same number of threads gives the same numbers.
+            precision, launch = run.precision, replace(launch, resources=replace(launch.resources, gpus=allocation.gpus))
+        with show_activity(console, f"{run.name}: timing the first steps of each configuration"):
+            plan = choose_plan(timed, run.trials, run.to_sample, allocation, executor, launch, precision, out)
+        precisions.setdefault(task_class, plan.precision)
         plans.append(plan)
-        if len(composed) > 1:
-            console.print(f"[bold]{job.name}[/bold]")
-        show_plan(console, plan, timed if job.to_sample else job.trials, job.to_sample)
+        if len(runs) > 1:
+            console.print(f"[bold]{run.name}[/bold]")
+        show_plan(console, plan, timed if run.to_sample else run.trials, run.to_sample)
     return plans
 
 
-def train_runs(console: Console, under: Sequence[tuple[OpenRun, Plan]], place: Executor, top: Path) -> None:
-    """Train all to their ends; the report in the folder `top` is kept up to date meanwhile."""
+def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], executor: Executor, top: Path) -> None:
+    """Train all runs to their ends, and keep the report in the folder `top` up to date."""
     began = time.time()
-    owners: dict[str, list[OpenRun]] = {}
-    queue = [(one, plan, trial) for one, plan in under for trial in one.job.trials]
-    if len(under) > 1:
-        # What lasts longest begins first, so that no core idles at the end (Graham, SIAM J. Appl. Math. 17, 1969).
+    queue = [(run, plan, trial) for run, plan in planned for trial in run.prepared.trials]
+    if len(planned) > 1:
+        # Longest trial first, so that no core is idle at the end (Graham, SIAM J. Appl. Math. 17, 1969).
         queue.sort(key=lambda item: -item[1].seconds(item[2]))
-    for one, _, trial in queue:
-        owners.setdefault(trial.trial_id, []).append(one)
-    shown = {trial.trial_id: _shown(one, plan, trial) for one, plan, trial in queue}
-    to_sample, earlier = sum(one.job.to_sample for one, _ in under), sum(one.job.earlier for one, _ in under)
-    concurrent = max(plan.allocation.concurrent for _, plan in under)
-    expected = planning.makespan(
-        [s.expected_s for s in shown.values()] + [plan.mean_s for one, plan in under for _ in range(one.job.to_sample)], concurrent
-    )
-    live = LiveReport([one.folder for one, _ in under], top / "report.html")
-    with ProgressDisplay(console, shown, to_sample, earlier, concurrent) as progress:
-        # What a search draws should not wait, drawn, for a place: the more has ended, the better it draws.
-        limited = any(plan.allocation.num_workers > 1 or one.job.search for one, plan in under)
-        limit = concurrent if limited else None
-        reports = place.run(_assignments(queue, under, owners, progress), limit)
-        best: dict[str, list[float]] = {}
+    runs_of_trial: dict[str, list[OpenRun]] = {}
+    for run, _, trial in queue:
+        runs_of_trial.setdefault(trial.trial_id, []).append(run)
+    displayed = {trial.trial_id: _displayed_trial(run, plan, trial) for run, plan, trial in queue}
+    to_sample = sum(run.prepared.to_sample for run, _ in planned)
+    earlier = sum(run.prepared.earlier for run, _ in planned)
+    concurrent = max(plan.allocation.concurrent for _, plan in planned)
+    unsampled = [plan.mean_s for run, plan in planned for _ in range(run.prepared.to_sample)]
+    expected = makespan([trial.expected_s for trial in displayed.values()] + unsampled, concurrent)
+    live = LiveReport([run.folder for run, _ in planned], top / "report.html")
+    with ProgressDisplay(console, displayed, to_sample, earlier, concurrent) as progress:
+        # Sample as late as possible: the search then knows the results of more trials.
+        limited = any(plan.allocation.num_workers > 1 or run.prepared.search for run, plan in planned)
+        reports = executor.run(_assignments(queue, planned, runs_of_trial, progress), concurrent if limited else None)
+        measured: dict[str, list[float]] = {}
         with contextlib.closing(reports):  # type: ignore[type-var]
             for report in reports:
-                for one in owners[report.trial_id]:
-                    one.ledger.record(report)
-                _tell(owners[report.trial_id], report, best)
+                for run in runs_of_trial[report.trial_id]:
+                    run.ledger.record(report)
+                    _update_search(run.prepared, report, measured)
                 progress.update(report)
                 if report.kind in ("measured", "ended"):
                     live.refresh()
-    for one, _ in under:
-        one.ledger.event("trained", f"{time.time() - began:.1f} s, expected {expected:.1f} s")
-    console.print(f"all trials ended after {duration(time.time() - began)} (expected {duration(expected)})")
+    elapsed = time.time() - began
+    for run, _ in planned:
+        run.ledger.event("trained", f"{elapsed:.1f} s, expected {expected:.1f} s")
+    console.print(f"all trials ended after {duration(elapsed)} (expected {duration(expected)})")
 
 
-def _shown(one: OpenRun, plan: Plan, trial: Trial) -> DisplayedTrial:
-    measured = one.job.measured.get(trial.trial_id)
-    return DisplayedTrial(trial.configuration, trial.task.seed, one.job.metric.name, plan.seconds(trial), measured)
+def _displayed_trial(run: OpenRun, plan: Plan, trial: Trial) -> DisplayedTrial:
+    measured = run.prepared.measured.get(trial.trial_id)
+    return DisplayedTrial(trial.configuration, trial.task.seed, run.prepared.metric.name, plan.seconds(trial), measured)
 
 
 def _assignments(
     queue: Sequence[tuple[OpenRun, Plan, Trial]],
-    under: Sequence[tuple[OpenRun, Plan]],
-    owners: dict[str, list[OpenRun]],
+    planned: Sequence[tuple[OpenRun, Plan]],
+    runs_of_trial: dict[str, list[OpenRun]],
     progress: ProgressDisplay,
 ) -> Iterator[Assignment]:
-    """Each trial once, whichever sweeps have it, then those that searches draw."""
-    begun: set[str] = set()
-    for one, plan, trial in queue:
-        if trial.trial_id not in begun:
-            begun.add(trial.trial_id)
-            yield _assignment(one, plan, trial)
+    """Each trial of the queue once, even if several sweeps have it, then the trials that searches sample."""
+    started: set[str] = set()
+    for run, plan, trial in queue:
+        if trial.trial_id not in started:
+            started.add(trial.trial_id)
+            yield _assignment(run, plan, trial)
         else:
-            _share_files(owners[trial.trial_id][0], one, trial.trial_id)
-    for one, plan in under:
-        if one.job.search:
-            for trial in one.job.search.trials(len(one.job.trials) + one.job.earlier):
-                one.ledger.add(prepare.ledger_row(trial))
-                owners[trial.trial_id] = [one]
-                progress.add(trial.trial_id, _shown(one, plan, trial))
-                yield _assignment(one, plan, trial)
+            _link_trial_folder(runs_of_trial[trial.trial_id][0], run, trial.trial_id)
+    for run, plan in planned:
+        if run.prepared.search:
+            for trial in run.prepared.search.trials(len(run.prepared.trials) + run.prepared.earlier):
+                run.ledger.add(prepare.ledger_row(trial))
+                runs_of_trial[trial.trial_id] = [run]
+                progress.add(trial.trial_id, _displayed_trial(run, plan, trial))
+                yield _assignment(run, plan, trial)
 
 
-def _assignment(one: OpenRun, plan: Plan, trial: Trial) -> Assignment:
-    settled = replace(trial, task=with_precision(trial.task, plan.precision))
-    given = plan.allocation.assignment(
-        settled, (one.folder / "trials" / trial.trial_id).resolve(), one.job.launch.checkpoint_every_s, one.job.launch.latency
+def _assignment(run: OpenRun, plan: Plan, trial: Trial) -> Assignment:
+    population, launch = run.prepared.population, run.prepared.launch
+    optional: Mapping[str, Any] = {}
+    if population:
+        optional = {"changed": {key: getattr(trial.task, key) for key in population}, "store_measured": True}
+    return plan.allocation.assignment(
+        replace(trial, task=with_precision(trial.task, plan.precision)),
+        (run.folder / "trials" / trial.trial_id).resolve(),
+        launch.checkpoint_every_s,
+        latency=launch.latency,
+        url=run.url and f"{run.url}/trials/{trial.trial_id}",
+        **optional,
     )
-    given = replace(given, url=one.url and f"{one.url}/trials/{trial.trial_id}")
-    if not one.job.population:
-        return given
-    return replace(given, changed={key: getattr(trial.task, key) for key in one.job.population}, store_measured=True)
 
 
-def _share_files(first: OpenRun, other: OpenRun, trial_id: str) -> None:
-    """A trial that two sweeps have leaves its files once."""
+def _link_trial_folder(first: OpenRun, other: OpenRun, trial_id: str) -> None:
+    """Link the folder of a trial that is in two sweeps into the second sweep's run."""
     link = other.folder / "trials" / trial_id
     link.parent.mkdir(exist_ok=True)
     if not link.exists():
         link.symlink_to(Path("../..") / first.folder.name / "trials" / trial_id, target_is_directory=True)
 
 
-def _tell(owners: Sequence[OpenRun], report: TrialReport, measured: dict[str, list[float]]) -> None:
-    """Keep what a search judges by, and tell it when the trial has ended."""
-    for one in owners:
-        if one.job.search is None:
-            continue
-        values = measured.setdefault(report.trial_id, [])
-        if one.job.metric.name in report.metrics:
-            values.append(report.metrics[one.job.metric.name])
-        if report.kind == "ended":
-            one.job.search.ended(
-                report.trial_id, prepare.best_value(one.job.metric, values) if report.status in ("finished", "stopped") else None
-            )
+def _update_search(run: PreparedRun, report: TrialReport, measured: dict[str, list[float]]) -> None:
+    """Collect the metric's values by trial in `measured`, and pass the best to the search when the trial ends."""
+    if run.search is None:
+        return
+    values = measured.setdefault(report.trial_id, [])
+    if run.metric.name in report.metrics:
+        values.append(report.metrics[run.metric.name])
+    if report.kind == "ended":
+        ended_well = report.status in ("finished", "stopped")
+        run.search.ended(report.trial_id, prepare.best_value(run.metric, values) if ended_well else None)

@@ -1,7 +1,7 @@
-"""A trained trial as files that work without ddl: its weights, the whole model with its preprocessing, and what it is.
+"""Exports a trained trial as files that work without ddl: its weights, its model with preprocessing, and a model card.
 
-`model.safetensors` holds every parameter and buffer by name, `model.pt2` the program (`torch.export`; read it with
-`torch.export.load(path).module()`), for batches of any size; `card.json` says what goes in, what comes out and how it came about.
+`model.safetensors` has every parameter and buffer by name. `model.pt2` is the program for batches of any size (`torch.export`;
+read it with `torch.export.load(path).module()`). `card.json` describes inputs, outputs and the trial.
 """
 
 import copy
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ddl import checkpoints, provenance
 from ddl.devices import Device
-from ddl.hints import did_you_mean_or_there_are
+from ddl.hints import suggest_name
 from ddl.ledger import LedgerReader, TrialRow
 from ddl.progress import Predictor
 from ddl.sweeps.worker import with_precision
@@ -27,29 +27,29 @@ from ddl.tasks.loading import load_task_class
 
 EXPORTABLE = ("finished", "stopped")
 AGREEMENT = 1e-5
-"""How far (the norm of the difference over the norm) outputs of what was written may lie from the trained model's, in fp32."""
+"""Largest relative deviation (norm of the difference over the norm) of exported outputs from the trained model's, in fp32."""
 BATCHES = (1, 3)
-"""Sizes at which that is checked; neither is the one that the program is traced with."""
+"""Batch sizes at which the deviation is checked. Neither is the one that the program is traced with."""
 
 
 def export(run: Path, trial_id: str) -> Path:
     """Export a trial from its newest checkpoint into `run`/trials/`trial_id`/export, and return that folder.
 
-    Everything written is read back and gives the trained model's outputs, or nothing is left. The model of a trial that a
-    scheduler stopped has trained a step more than its checkpoint; the card has the step. Raises ValueError for an unknown trial, one that
-    has no good end or no checkpoint, and one whose task has no model to be used by itself.
+    All files are read back and compared with the trained model; if they differ, nothing is kept. The model of a trial that a
+    scheduler stopped has trained one step more than its checkpoint; the card has the step. Raises ValueError for an unknown
+    trial, one that failed or diverged or has no checkpoint, and one whose task has no model for inference.
     """
     reader = LedgerReader(run)
-    row = _row(reader, run, trial_id)
+    row = _exportable_row(reader, run, trial_id)
     folder = Path(run) / "trials" / trial_id
-    step, predictor = _trained(reader.run(), row, folder)
+    step, predictor = _trained_model(reader.run(), row, folder)
     final = folder / "export"
     partial = folder / "export.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        files = _write(predictor, partial)
-        card = _card(reader, row, step, predictor, files)
+        files = _write_model(predictor, partial)
+        card = _model_card(reader, row, step, predictor, files)
         (partial / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial, final)
@@ -58,71 +58,70 @@ def export(run: Path, trial_id: str) -> Path:
     return final
 
 
-def _row(reader: LedgerReader, run: Path, trial_id: str) -> TrialRow:
+def _exportable_row(reader: LedgerReader, run: Path, trial_id: str) -> TrialRow:
     rows = {row.trial_id: row for row in reader.trials()}
     if trial_id not in rows:
-        raise ValueError(f"{run}: has no trial {trial_id!r}.{did_you_mean_or_there_are(trial_id, rows)}")
+        raise ValueError(f"{run}: has no trial {trial_id!r}.{suggest_name(trial_id, rows)}")
     row = rows[trial_id]
     if row.status not in EXPORTABLE:
         raise ValueError(f"{run}: trial {trial_id} is {row.status}, so there is no trained model. Finish it with --resume {run}.")
     return row
 
 
-def _trained(about: Mapping[str, Any], row: TrialRow, folder: Path) -> tuple[int, Predictor]:
-    """(step, the model) of the newest checkpoint, on the CPU."""
-    found = checkpoints.newest(folder / "checkpoints", row.trial_id)
-    if found is None:
+def _trained_model(about: Mapping[str, Any], row: TrialRow, folder: Path) -> tuple[int, Predictor]:
+    """(step, model) of the newest checkpoint, on the CPU."""
+    checkpoint = checkpoints.newest(folder / "checkpoints", row.trial_id)
+    if checkpoint is None:
         raise ValueError(f"{folder / 'checkpoints'}: holds no good checkpoint. Copy the run's whole folder, or train the trial again.")
-    cls = load_task_class(about["task_class"])
-    changed = (row.metadata or {}).get("changed", {})  # by a search, while it trained
-    task = with_precision(cls(**{**row.task, **changed}), about["plan"]["precision"])
-    progress = next(task.run(Device(torch.device("cpu")), found[1]["task"]), None)
+    changed = (row.metadata or {}).get("changed", {})  # by a search, during training
+    task = with_precision(load_task_class(about["task_class"])(**{**row.task, **changed}), about["plan"]["precision"])
+    progress = next(task.run(Device(torch.device("cpu")), checkpoint[1]["task"]), None)
     predictor = progress.predictor() if progress else None
     if progress is None or predictor is None:
-        raise ValueError(f"{folder}: {about['sweep']['task']} has no model that predicts by itself, so there is nothing to export.")
+        raise ValueError(f"{folder}: {about['sweep']['task']} has no model for inference, so there is nothing to export.")
     return progress.step, predictor
 
 
-def _write(predictor: Predictor, folder: Path) -> list[Path]:
-    """The weights and the program, read back and compared. Raises AssertionError where they differ from the model."""
-    # Whatever layout it was trained in, it is exported in the plain one.
+def _write_model(predictor: Predictor, folder: Path) -> list[Path]:
+    """Write the weights and the program, read them back and compare. Raises AssertionError if they differ from the model."""
+    # Exported in the default memory layout, regardless of the one used for training.
     module = copy.deepcopy(predictor.module).to(memory_format=torch.contiguous_format).eval()
     weights, program = folder / "model.safetensors", folder / "model.pt2"
     tensors = {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
     save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, weights)
     with torch.no_grad():
-        exported = torch.export.export(module, (_rows(predictor, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        exported = torch.export.export(module, (_inputs(predictor, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.export.save(exported, program)
-    weights.chmod(0o644)  # safetensors lets only its owner read it
+    weights.chmod(0o644)  # safetensors makes it readable by its owner only
 
-    emptied = copy.deepcopy(module)
-    for tensor in [*emptied.parameters(), *emptied.buffers()]:
+    restored = copy.deepcopy(module)
+    for tensor in [*restored.parameters(), *restored.buffers()]:
         tensor.detach().zero_()
     read = load_file(weights)
-    for name, tensor in [*emptied.named_parameters(), *emptied.named_buffers()]:
+    for name, tensor in [*restored.named_parameters(), *restored.named_buffers()]:
         tensor.detach().copy_(read[name])
-    for written, run in ((weights, emptied), (program, torch.export.load(program).module())):
-        _compare(written, predictor, module, run)
+    for path, model in ((weights, restored), (program, torch.export.load(program).module())):
+        _check_agreement(path, predictor, module, model)
     return [weights, program]
 
 
 @torch.no_grad()
-def _compare(written: Path, predictor: Predictor, module: nn.Module, run: Callable[[Tensor], Tensor]) -> None:
+def _check_agreement(path: Path, predictor: Predictor, module: nn.Module, exported: Callable[[Tensor], Tensor]) -> None:
     for batch in BATCHES:
-        inputs = _rows(predictor, batch)
+        inputs = _inputs(predictor, batch)
         expected = module(inputs)
-        deviation = float((run(inputs) - expected).norm() / expected.norm().clamp_min(1e-12))
-        assert deviation <= AGREEMENT, f"{written.name} lies {deviation:.2g} from the trained model at batch {batch}"
+        deviation = float((exported(inputs) - expected).norm() / expected.norm().clamp_min(1e-12))
+        assert deviation <= AGREEMENT, f"{path.name} deviates by {deviation:.2g} from the trained model at batch size {batch}"
 
 
-def _rows(predictor: Predictor, n: int) -> Tensor:
-    """`n` inputs, no two alike: the example, shifted along its last axis."""
+def _inputs(predictor: Predictor, n: int) -> Tensor:
+    """`n` different inputs: the example, rolled along its last axis."""
     return torch.cat([torch.roll(predictor.example, shift, dims=-1) for shift in range(n)])
 
 
-def _card(reader: LedgerReader, row: TrialRow, step: int, predictor: Predictor, files: list[Path]) -> dict[str, Any]:
-    about, measured = reader.run(), reader.metrics()
-    mine = measured[measured.trial_id == row.trial_id].drop_duplicates("name", keep="last")
+def _model_card(reader: LedgerReader, row: TrialRow, step: int, predictor: Predictor, files: list[Path]) -> dict[str, Any]:
+    about, metrics, metadata = reader.run(), reader.metrics(), row.metadata or {}
+    final = metrics[metrics.trial_id == row.trial_id].drop_duplicates("name", keep="last")
     with torch.no_grad():
         outputs = predictor.module(predictor.example)
     return {
@@ -133,11 +132,11 @@ def _card(reader: LedgerReader, row: TrialRow, step: int, predictor: Predictor, 
         "status": row.status,
         "step": step,
         "hyperparameters": dict(row.task),
-        "data": (row.metadata or {}).get("data"),
-        "metrics": dict(zip(mine.name, mine.value, strict=True)),
-        "input": _form(predictor.example),
-        "output": _form(outputs),
-        "classes": (row.metadata or {}).get("classes"),
+        "data": metadata.get("data"),
+        "metrics": dict(zip(final.name, final.value, strict=True)),
+        "input": _tensor_spec(predictor.example),
+        "output": _tensor_spec(outputs),
+        "classes": metadata.get("classes"),
         "parameters": sum(parameter.numel() for parameter in predictor.module.parameters()),
         "versions": provenance.versions(),
         "commit": about.get("commit"),
@@ -145,5 +144,5 @@ def _card(reader: LedgerReader, row: TrialRow, step: int, predictor: Predictor, 
     }
 
 
-def _form(tensor: Tensor) -> dict[str, Any]:
+def _tensor_spec(tensor: Tensor) -> dict[str, Any]:
     return {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": ["batch", *tensor.shape[1:]]}

@@ -1,10 +1,9 @@
-"""The ledger: one SQLite file beside the run that says what was planned, what was measured and how each trial ended.
+"""The ledger: the SQLite file of a run, with its trials, their measurements and their ends.
 
-It is the only truth about a run. The driver is its one writer, under a lock that dies with its process; the terminal,
-the report and W&B are readings of it. Rows are ordered by sequence number, never by a clock.
+It is the single source of truth about a run. The driver is its only writer, under a lock that ends with its process; the
+terminal, the report and W&B are made from it. Rows are ordered by sequence number, never by a clock.
 
-The journal is a plain rollback journal, not a write-ahead log: a write-ahead log needs shared memory, which network
-file systems do not give.
+It uses a rollback journal rather than a write-ahead log, which needs shared memory that network file systems do not have.
 """
 
 import json
@@ -21,7 +20,7 @@ from filelock import FileLock, Timeout
 from ddl.trial_report import TrialReport
 
 if TYPE_CHECKING:
-    import pandas as pd  # a third of a second that a mistyped option should not cost
+    import pandas as pd  # takes a third of a second, which a mistyped option should not cost
 
 FILE = "ledger.sqlite"
 SCHEMA_VERSION = 2
@@ -67,11 +66,13 @@ CREATE TABLE events (
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A trial as the ledger knows it.
+    """A trial in the ledger.
 
-    `configuration` is its name in tables, without the seed; `swept` maps each swept key (`task.lr`) to its value; `task`
-    is every hyperparameter; `metadata` is what it said of itself (`Progress.metadata`), with `fallback_for` naming data that only
-    stand in; `started_at` and `ended_at` are Unix times in seconds, for display only.
+    position: its place in the plan, from 0.
+    configuration: its name in tables, without the seed.
+    swept: value of each swept key (`task.lr`). task: value of every hyperparameter.
+    metadata: what the trial reported about itself (`Progress.metadata`).
+    started_at, ended_at: Unix times in seconds, for display only.
     """
 
     trial_id: str
@@ -90,18 +91,18 @@ class TrialRow:
 
 
 class LedgerReader:
-    """Reads a run's ledger, while it is written or later. Opens the file anew at each call, so it never blocks for long."""
+    """Reads a run's ledger, also while it is written. Each call opens the file, so it never blocks the writer for long."""
 
     def __init__(self, folder: Path):
-        """`folder` is the run's folder. Raises ValueError where there is no ledger this version can read."""
+        """Open the ledger in a run's `folder`. Raises ValueError if there is none that this version can read."""
         self.folder = Path(folder)
         self.path = self.folder / FILE
         if not self.path.is_file():
-            raise ValueError(f"{self.folder}: no {FILE} in it, so it is no run's folder. Name one under runs/.")
+            raise ValueError(f"{self.folder}: not a run folder, it has no {FILE}. Name a folder below runs/.")
         with self._connection() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            raise ValueError(f"{self.path}: an empty ledger: the run was cut off before it began. Start it again.")
+            raise ValueError(f"{self.path}: an empty ledger: the run was interrupted before it started. Start it again.")
         if version != SCHEMA_VERSION:
             raise ValueError(
                 f"{self.path}: ledger schema {version}, this version of ddl reads {SCHEMA_VERSION}. Use the version that wrote it."
@@ -109,18 +110,18 @@ class LedgerReader:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        # Not `mode=ro`: what a killed writer left in the journal has to be rolled back before anybody can read.
+        # Not `mode=ro`: the journal of a killed writer must be rolled back before anyone can read.
         connection = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=rw", uri=True, timeout=30)
         try:
             connection.execute("PRAGMA query_only = ON")
             yield connection
-        except (sqlite3.DatabaseError, OSError, ValueError) as error:  # pandas raises an OSError, a damaged field is no JSON
-            raise ValueError(f"{self.path}: not a readable ledger ({error}). Restore it from a copy.") from error
+        except (sqlite3.DatabaseError, OSError, ValueError) as error:  # pandas raises OSError; a damaged field is no JSON
+            raise ValueError(f"{self.path}: cannot be read as a ledger ({error}). Restore it from a copy.") from error
         finally:
             connection.close()
 
     def run(self) -> dict[str, Any]:
-        """What `Ledger.create` was given about the run, and what `Ledger.note` added."""
+        """The run's own record: the values given to `Ledger.create` and added by `Ledger.note`."""
         with self._connection() as connection:
             return {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM run")}
 
@@ -139,8 +140,8 @@ class LedgerReader:
     def metrics(self, after: int = 0) -> "pd.DataFrame":
         """Every measurement with a sequence number above `after`, in order.
 
-        Columns: seq, trial_id, step, epoch, elapsed_s (seconds the trial had trained, over all its attempts), name, value
-        (NaN where the figure was not a number).
+        Columns: seq, trial_id, step, epoch, elapsed_s (seconds trained so far, over all attempts), name, value (NaN if it is not
+        a number).
         """
         import pandas as pd
 
@@ -153,7 +154,7 @@ class LedgerReader:
             )
 
     def events(self) -> "pd.DataFrame":
-        """What happened, in order. Columns: seq, at (Unix time, for display only), trial_id, kind, detail."""
+        """All events, in order. Columns: seq, at (Unix time, for display only), trial_id, kind, detail."""
         import pandas as pd
 
         with self._connection() as connection:
@@ -161,17 +162,17 @@ class LedgerReader:
 
 
 class Ledger(LedgerReader):
-    """The one writer of a run. A context manager: the lock and the connection end with it."""
+    """The writer of a run's ledger. A context manager, which holds the lock and the connection."""
 
     def __init__(self, folder: Path):
-        """Take over the existing run in `folder`. Raises ValueError where another process writes to it."""
+        """Open the existing run in `folder` for writing. Raises ValueError if another process has it open."""
         super().__init__(folder)
         self._lock = _lock(self.folder)
         self._db = _connect(self.path)
 
     @classmethod
     def create(cls, folder: Path, run: Mapping[str, Any], trials: Iterable[TrialRow]) -> Self:
-        """Begin a run in the existing `folder`. `run` maps names to JSON-serialisable values."""
+        """Create the ledger of a run in the existing `folder`. `run` maps names to JSON-serialisable values."""
         path = Path(folder) / FILE
         assert not path.exists(), f"{path} exists"
         db = _connect(path)
@@ -180,7 +181,7 @@ class Ledger(LedgerReader):
         with db:
             db.executemany("INSERT INTO run VALUES (?, ?)", [(key, json.dumps(value)) for key, value in run.items()])
             _insert(db, trials)
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # the last: without it there is no run yet
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # last, because it marks the ledger as complete
         db.close()
         return cls(folder)
 
@@ -192,16 +193,17 @@ class Ledger(LedgerReader):
         self._lock.release()
 
     def add(self, trial: TrialRow) -> None:
-        """A trial that was not planned from the start."""
+        """Add a trial that was not planned from the start."""
         with self._db:
             _insert(self._db, [trial])
 
     def note(self, **values: Any) -> None:
-        """Add to, or replace in, what `run()` gives."""
+        """Add or replace values of `run()`."""
         with self._db:
             self._db.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", [(key, json.dumps(value)) for key, value in values.items()])
 
     def event(self, kind: str, detail: str, trial_id: str | None = None) -> None:
+        """Record that something happened to the run, or to a trial."""
         with self._db:
             self._event(kind, detail, trial_id)
 
@@ -256,7 +258,7 @@ class Ledger(LedgerReader):
         )
 
     def interrupted(self) -> None:
-        """Trials that were running are planned again, to be continued by a resume."""
+        """Mark running trials as planned again, so that a resume continues them."""
         with self._db:
             self._db.execute("UPDATE trials SET status = 'planned' WHERE status = 'running'")
             self._event("interrupted", "", None)
@@ -280,7 +282,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _lock(folder: Path) -> FileLock:
-    """The kernel drops this lock with the process that holds it, however it ends, so it cannot go stale."""
+    """Acquire the run's lock. The kernel releases it when its process ends, however it ends, so it cannot become stale."""
     lock = FileLock(folder / "ledger.lock")
     try:
         lock.acquire(timeout=0)

@@ -1,6 +1,7 @@
-"""What the command line changes of a sweep: Hydra's overrides, KEY=VALUE."""
+"""Applies the command line's Hydra overrides (KEY=VALUE) to a sweep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,77 +12,98 @@ from ddl.hints import did_you_mean
 from ddl.schema import label
 
 
-def parse_overrides(overrides: Sequence[str], problems: list[str]) -> list[Override]:
-    parsed = []
+@dataclass
+class SweepDraft:
+    """The part of a sweep that overrides can change. Hyperparameters are named without `task.`.
+
+    launch: the keys of launch.yaml. space: the axes. configurations: the named configurations.
+    forced: hyperparameters that have the same value in every trial.
+    """
+
+    launch: dict[str, Any]
+    space: dict[str, Any]
+    configurations: dict[str, Any]
+    forced: dict[str, Any]
+
+
+def apply_overrides(draft: SweepDraft, overrides: Sequence[str], hyperparameters: Sequence[str], problems: list[str]) -> set[str]:
+    """Apply `overrides` in order and return their keys. Problems are appended to `problems`."""
+    parsed = list(_parse(overrides, problems))
+    axes = dict(draft.space)
+    for override in parsed:
+        if override.key_or_group == "configurations" and not override.is_delete():
+            draft.configurations = _select_configurations(override, draft.configurations, axes, problems)
+        else:
+            _apply(override, draft, hyperparameters, problems)
+    return {override.key_or_group for override in parsed}
+
+
+def _parse(overrides: Iterable[str], problems: list[str]) -> Iterable[Override]:
     for text in overrides:
         try:
-            parsed += OverridesParser.create().parse_overrides([text])
+            yield from OverridesParser.create().parse_overrides([text])
         except OverrideParseException as error:
             problems.append(f"command line: {text!r}: not an override ({str(error).splitlines()[0]}). Write KEY=VALUE, as in task.lr=0.01.")
-    return parsed
 
 
-def select_configurations(
+def _select_configurations(
     override: Override, configurations: Mapping[str, Any], space: Mapping[str, Any], problems: list[str]
 ) -> dict[str, Any]:
-    """Those of the sweep's configurations that an override names: one, or several with commas; all where it names another.
+    """The configurations that an override names, one or several with commas; all of them if it names an unknown one.
 
-    `space` are its axes, whose values someone may have taken for configurations.
+    A user may take the value of an axis in `space` for a configuration, so the message looks for it there.
     """
     value = list(override.sweep_iterator()) if override.is_sweep_override() else override.value()
-    names = [label(_plain(name)) for name in (value if isinstance(value, list) else [value])]
+    names = [label(_unquoted(name)) for name in (value if isinstance(value, list) else [value])]
     unknown = [name for name in names if name not in configurations]
     for name in unknown:
-        there_are = f" There are: {', '.join(configurations)}." if configurations else " This sweep has none."
         axes = [key for key, values in space.items() if isinstance(values, list) and name in map(label, values)]
-        hint = f" It is a value of an axis: task.{axes[0]}={name}." if axes else did_you_mean(name, configurations) or there_are
+        if axes:
+            hint = f" It is a value of an axis: task.{axes[0]}={name}."
+        elif configurations:
+            hint = did_you_mean(name, configurations) or f" Known configurations: {', '.join(configurations)}."
+        else:
+            hint = " This sweep has none."
         problems.append(f"command line: configurations: {name!r} is unknown.{hint}")
     return dict(configurations) if unknown else {name: values for name, values in configurations.items() if name in names}
 
 
-def apply_override(
-    override: Override,
-    hyperparameters: Sequence[str],
-    launch: dict[str, Any],
-    space: dict[str, Any],
-    forced: dict[str, Any],
-    problems: list[str],
-) -> None:
-    """Put one override where it belongs: an axis, a hyperparameter of every trial, or a launch setting."""
+def _apply(override: Override, draft: SweepDraft, hyperparameters: Sequence[str], problems: list[str]) -> None:
+    """Apply one override: an axis, a hyperparameter of every trial, or a key of launch.yaml."""
     key = override.key_or_group
-    known = ["configurations", *(f"task.{name}" for name in hyperparameters)]
-    known += [
-        f"{name}.{inner}" if isinstance(value, dict) else name
-        for name, value in launch.items()
-        for inner in (value if isinstance(value, dict) else [""])
-    ]
+    name = key.removeprefix("task.")
+    known = ["configurations", *(f"task.{name}" for name in hyperparameters), *_launch_keys(draft.launch)]
     if override.is_delete():
-        problems.append(f"command line: ~{key}: nothing can be removed. Write KEY=VALUE, as in task.lr=0.01.")
+        problems.append(f"command line: ~{key}: keys cannot be removed. Write KEY=VALUE, as in task.lr=0.01.")
     elif key not in known:
         hint = " Seeds are counted from first_seed." if key == "task.seed" else did_you_mean(key, known)
         problems.append(f"command line: {key}: unknown key.{hint}")
     elif override.is_sweep_override():
         if not key.startswith("task.") or not isinstance(override.value(), ChoiceSweep):
             problems.append(
-                f"command line: {key}: takes one value. Several, as in task.lr=0.1,0.01, make an axis of a hyperparameter only."
+                f"command line: {key}: takes one value. Only a hyperparameter takes several, as in task.lr=0.1,0.01; they become an axis."
             )
         else:
-            name = key.removeprefix("task.")
-            forced.pop(name, None)
-            space[name] = [_plain(item) for item in override.sweep_iterator()]
+            draft.forced.pop(name, None)
+            draft.space[name] = [_unquoted(item) for item in override.sweep_iterator()]
+    elif key.startswith("task.") and name in draft.space:
+        draft.space[name] = [override.value()]
     elif key.startswith("task."):
-        name = key.removeprefix("task.")
-        if name in space:
-            space[name] = [override.value()]
-        else:
-            forced[name] = override.value()
+        draft.forced[name] = override.value()
     else:
         outer, _, inner = key.partition(".")
-        launch[outer] = launch[outer] | {inner: override.value()} if inner else override.value()
+        draft.launch[outer] = draft.launch[outer] | {inner: override.value()} if inner else override.value()
 
 
-def _plain(value: Any) -> Any:
-    """Without Hydra's wrapping of quoted text, which it leaves on an axis's values."""
+def _launch_keys(launch: Mapping[str, Any]) -> list[str]:
+    """The dotted keys of launch.yaml: `seeds`, `resources.cpus`, ..."""
+    return [
+        f"{name}.{inner}" if inner else name for name, value in launch.items() for inner in (value if isinstance(value, dict) else [""])
+    ]
+
+
+def _unquoted(value: Any) -> Any:
+    """`value` without the objects in which Hydra wraps quoted text of an axis."""
     if isinstance(value, QuotedString):
         return value.text
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+    return [_unquoted(item) for item in value] if isinstance(value, list) else value

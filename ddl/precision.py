@@ -1,8 +1,7 @@
-"""Number format, memory layout and compilation of a model; and which of them trains fastest without going wrong.
+"""Number format, memory layout and compilation of a model, and the timing probe that chooses between them.
 
-Neither is taken on trust: bf16 is the fastest choice on one processor and the slowest on the next, and now and then it is
-wrong (pytorch#163347, #183815). So candidates are timed in turn on the trial's own first steps, and only one whose losses
-agree with plain fp32 may win.
+bf16 is the fastest choice on one processor, the slowest on another, and sometimes wrong (pytorch#163347, #183815). Candidates
+are therefore timed in turn on the trial's own first steps, and only one whose losses agree with plain fp32 is chosen.
 """
 
 import statistics
@@ -19,12 +18,12 @@ from ddl.devices import Device
 from ddl.progress import Diverged, Progress
 
 AGREEMENT = 0.02
-"""How far a candidate's losses may lie from fp32's, relative to them: bf16 rounds at 0.4% (2^-8) an operation."""
+"""Largest relative deviation of a candidate's losses from fp32's. bf16 has a rounding error of 0.4% (2^-8) per operation."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """`str()` and `parse` are each other's inverse: "fp32", "bf16 channels_last", "bf16 channels_last compiled"."""
+    """Number format, memory layout and compilation. As text: "fp32", "bf16 channels_last", "bf16 channels_last compiled"."""
 
     dtype: torch.dtype
     channels_last: bool
@@ -32,7 +31,7 @@ class Precision:
 
     @classmethod
     def parse(cls, text: str) -> "Precision":
-        """Raises ValueError for words it does not know."""
+        """The inverse of `str()`. Raises ValueError for unknown words."""
         dtype, *rest = text.split() or [""]
         if dtype not in _DTYPES or not set(rest) <= {"channels_last", "compiled"} or len(set(rest)) < len(rest):
             raise ValueError(f"precision: {text!r} is unknown. Use auto, or fp32 or bf16, then channels_last, compiled or both.")
@@ -43,16 +42,17 @@ class Precision:
         return " ".join([name] + ["channels_last"] * self.channels_last + ["compiled"] * self.compiled)
 
     def apply(self, module: nn.Module) -> nn.Module:
-        """The module in this layout, compiled where asked. Its parameters stay fp32: `autocast` rounds the work only."""
+        """The module in this layout, compiled if asked for. Its parameters stay fp32; `autocast` only affects operations."""
         if self.channels_last:
             module = module.to(memory_format=torch.channels_last)
         return torch.compile(module) if self.compiled else module  # type: ignore[return-value]
 
     def layout(self, images: Tensor) -> Tensor:
-        """Images [n, c, h, w] in this layout; what is no image stays as it is."""
+        """Images [n, c, h, w] in this layout; other tensors unchanged."""
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last and images.dim() == 4 else images
 
     def autocast(self, device: Device) -> AbstractContextManager:
+        """Context in which operations run in this number format."""
         if self.dtype == torch.float32:
             return nullcontext()
         return torch.autocast(device.torch.type, dtype=self.dtype)
@@ -62,17 +62,19 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def candidates(device: Device) -> list[str]:
-    """What is worth timing there, fp32 first. Compiling takes half a minute before the first step, which only a GPU earns back."""
+    """The precisions worth timing on `device`, fp32 first. Compiling takes half a minute, which pays off on a GPU only."""
     names = ["fp32", "fp32 channels_last", "bf16 channels_last"]
     return [*names, "bf16 channels_last compiled"] if device.torch.type == "cuda" else names
 
 
 @dataclass(frozen=True)
 class TimingProbe:
-    """What a trial's first steps showed in one precision: seconds to the first step, of a step, of an evaluation.
+    """Timing of a trial's first steps in one precision.
 
-    A step is what `Progress.step` counts. `deviation` is the largest relative distance from fp32's losses. `metadata` are the
-    trial's own (`Progress.metadata`). `memory_fraction` is how much of the GPU's memory it took, 0..1; 0 on a CPU.
+    start_s, step_s, evaluate_s: seconds until the first step, per step (as `Progress.step` counts), and per evaluation.
+    deviation: largest relative difference of the losses from fp32's.
+    metadata: the trial's `Progress.metadata`.
+    memory_fraction: peak fraction of the GPU's memory, 0..1; 0 on a CPU.
     """
 
     precision: str
@@ -87,7 +89,7 @@ class TimingProbe:
 
     @property
     def training_s(self) -> float:
-        """Expected seconds of all steps and evaluations."""
+        """Expected seconds for all steps and evaluations."""
         return self.total_steps * self.step_s + self.evaluations * self.evaluate_s
 
     @property
@@ -97,10 +99,10 @@ class TimingProbe:
 
 
 def time_candidates(start: Callable[[str], Iterator[Progress]], names: Sequence[str], device: Device, steps: int) -> list[TimingProbe]:
-    """Time the first `steps` steps of one trial in each precision of `names`, in turn, fastest first.
+    """Time the first `steps` steps of one trial in each precision of `names`, in turn; fastest first.
 
-    `start(name)` begins the trial in that precision. The first of `names` is the reference; those that disagree with it
-    (`AGREEMENT`) are left out. The median step counts, without the first two, which pay for warming up.
+    `start(name)` starts the trial in that precision. The first of `names` is the reference; precisions that deviate from it by
+    more than `AGREEMENT` are left out. The time per step is the median, without the first two steps, which include warm-up.
     """
     tried = [_begin(name, start(name), device) for name in names]
     for _ in range(steps):
@@ -108,24 +110,24 @@ def time_candidates(start: Callable[[str], Iterator[Progress]], names: Sequence[
             _advance(candidate, device)
     for candidate in tried:
         candidate.run.close()  # type: ignore[attr-defined]
-    found = []
+    timed = []
     for candidate in tried:
         first, deviation = candidate.first, _deviation(candidate.losses, tried[0].losses)
         if deviation > AGREEMENT:
             continue
         step_s = statistics.median(candidate.times[2:] or candidate.times or [0.0])
-        evaluated_s = first.metrics.get("time/evaluate_s", 0.0)
-        evaluate_s = first.metadata["evaluation_steps"] * step_s if "evaluation_steps" in first.metadata else evaluated_s
-        start_s, evaluations = candidate.start_s - evaluated_s, first.metadata.get("evaluations", 0)
-        found.append(
+        first_evaluation_s = first.metrics.get("time/evaluate_s", 0.0)
+        evaluate_s = first.metadata["evaluation_steps"] * step_s if "evaluation_steps" in first.metadata else first_evaluation_s
+        start_s, evaluations = candidate.start_s - first_evaluation_s, first.metadata.get("evaluations", 0)
+        timed.append(
             TimingProbe(candidate.name, start_s, step_s, evaluate_s, deviation, first.total_steps, evaluations, dict(first.metadata))
         )
-    return sorted(found, key=lambda probe: probe.step_s)
+    return sorted(timed, key=lambda probe: probe.step_s)
 
 
 @dataclass
 class _Candidate:
-    """A trial under way in one precision. `times` are seconds a step, `losses` those of the timed steps, `done` its last step."""
+    """A running trial in one precision: seconds and loss of each timed step, and the last step (`done`)."""
 
     name: str
     run: Iterator[Progress]
@@ -137,7 +139,7 @@ class _Candidate:
 
 
 def _begin(name: str, run: Iterator[Progress], device: Device) -> _Candidate:
-    """The trial after its first yield, and after those steps that it says are not typical."""
+    """Start the trial, and run the steps that it declares untypical (`untimed_steps`)."""
     began = time.perf_counter()
     first = next(run)
     device.synchronise()
@@ -148,7 +150,7 @@ def _begin(name: str, run: Iterator[Progress], device: Device) -> _Candidate:
 
 
 def _advance(candidate: _Candidate, device: Device) -> None:
-    """Time one yield, which may be many steps, without an evaluation within; nothing where the trial has ended."""
+    """Time one yield, which may be many steps, without any evaluation in it. Does nothing if the trial has ended."""
     began = time.perf_counter()
     progress = _next(candidate.run)
     device.synchronise()
@@ -161,7 +163,7 @@ def _advance(candidate: _Candidate, device: Device) -> None:
 
 
 def _next(run: Iterator[Progress]) -> Progress | None:
-    """None where the trial has ended, be it by diverging: its first steps took their time all the same."""
+    """The next yield; None if the trial has ended, also by diverging, since its first steps were timed all the same."""
     try:
         return next(run, None)
     except Diverged:
@@ -169,11 +171,13 @@ def _next(run: Iterator[Progress]) -> Progress | None:
 
 
 def _deviation(losses: Sequence[float], reference: Sequence[float]) -> float:
-    """0 where the task gives no losses to compare, or the reference itself is not finite: then nothing is known against it.
-    Infinite where it ended, by diverging, before the reference did."""
+    """Largest relative difference of `losses` from `reference`; infinite if the candidate diverged before the reference.
+
+    0 if the task has no losses, or the reference's are not finite, because then nothing can be compared.
+    """
     if len(losses) < len(reference):
         return float("inf")
-    known = [(a, b) for a, b in zip(losses, reference, strict=False) if b == b and abs(b) != float("inf")]
-    if any(a != a for a, _ in known):
+    pairs = [(a, b) for a, b in zip(losses, reference, strict=False) if b == b and abs(b) != float("inf")]
+    if any(a != a for a, _ in pairs):
         return float("inf")
-    return max((abs(a - b) / max(abs(b), 1e-12) for a, b in known), default=0.0)
+    return max((abs(a - b) / max(abs(b), 1e-12) for a, b in pairs), default=0.0)

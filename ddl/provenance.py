@@ -1,4 +1,4 @@
-"""What is needed to run the same again: code, versions, machine."""
+"""The code, package versions and machine of a run, for its record."""
 
 import os
 import platform
@@ -11,10 +11,12 @@ import psutil
 import torch
 
 MAX_DIFF = 1_000_000
+"""Characters of uncommitted changes in the record, at most."""
 _PACKAGES = ("ddl", "torch", "torchvision", "ray", "numpy", "gymnasium", "hydra-core", "wandb")
 
 
 def versions() -> dict[str, str]:
+    """Versions of Python and of the installed packages that results depend on."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -25,6 +27,7 @@ def versions() -> dict[str, str]:
 
 
 def host() -> dict[str, Any]:
+    """CPU, cores, memory (GiB), GPUs and operating system of this machine."""
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -35,7 +38,7 @@ def host() -> dict[str, Any]:
 
 
 def code() -> dict[str, str]:
-    """The commit this package was loaded from and its uncommitted changes; empty where it is no git checkout."""
+    """The commit this package was imported from and its uncommitted changes; both empty outside a git checkout."""
     folder = Path(__file__).parent
     commit = _git(folder, "rev-parse", "HEAD").strip()
     if not commit or _git(folder, "ls-files", "--error-unmatch", Path(__file__).name) == "":

@@ -1,4 +1,4 @@
-"""A Ray cluster of this machine's own: it listens on the loopback device alone, and asks for a token even there."""
+"""A private Ray cluster on this machine. It listens on the loopback interface only, and requires a token."""
 
 import contextlib
 import logging
@@ -17,14 +17,13 @@ from ray._raylet import Config  # type: ignore[attr-defined]  # its stub leaves 
 
 
 def start(cpus: int, gpus: int, resources: Mapping[str, float], quiet: bool = False) -> None:
-    """Start it and connect this process to it. `resources` are those it has besides cores and GPUs. `quiet`: nothing that its
-    processes print comes out here."""
-    # Workers find what this process finds: the package where it is not installed, and a notebook's own modules.
+    """Start the cluster and connect this process to it. `resources` are custom resources. `quiet`: hide its processes' output."""
+    # Workers import from the same paths as this process: ddl if it is not installed, and a notebook's modules.
     os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     if not os.environ.get("RAY_AUTH_TOKEN") and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
         keep_token(Path.home() / ".ray" / "auth_token")
-    # Ray takes a loopback address for a mistake and binds to all devices, unless it is where a cluster is one machine.
-    many, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    # Ray replaces a loopback address and binds to all interfaces, except on platforms without multi-node clusters.
+    multi_node, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         with our_settings():
             ray.init(
@@ -33,39 +32,39 @@ def start(cpus: int, gpus: int, resources: Mapping[str, float], quiet: bool = Fa
                 num_gpus=gpus,
                 resources=dict(resources),
                 include_dashboard=False,
-                # Nothing large passes through it: workers get names and numbers, and load data themselves.
+                # Only small objects pass through the object store: workers load data themselves.
                 object_store_memory=128 * 2**20,
                 log_to_driver=not quiet,
                 logging_level=logging.ERROR if quiet else logging.INFO,
                 _node_ip_address="127.0.0.1",
             )
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = many
+        ray_constants.ENABLE_RAY_CLUSTER = multi_node
 
 
 @contextlib.contextmanager
 def our_settings() -> Iterator[None]:
-    """Around `ray.init`: it uses a token where ours say so, and this process goes on to answer SIGTERM as it did before."""
-    # Ray reads its settings when it is imported, which may have been before `ddl.sweeps` made them.
+    """A context for `ray.init`: makes it use `ddl.sweeps.RAY_SETTINGS`, and keeps this process's SIGTERM handler."""
+    # Ray reads its settings when it is imported, which may have been before `ddl.sweeps` set them.
     Config.initialize("")
-    # A scheduler that ends a job signals all its processes at once. Ray's own must outlive the driver's orderly stop
-    # (it ends them with SIGKILL), so they inherit a mask; SIGINT they mask themselves.
+    # A batch scheduler that ends a job signals all its processes at once. Ray's processes must outlive the driver's orderly
+    # stop, which ends them with SIGKILL, so they inherit a mask for SIGTERM. They mask SIGINT themselves.
     handler = signal.getsignal(signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
     finally:
-        # Ray has put its own handlers in place of ours: one prints a trace and aborts, the other exits at once.
+        # Ray has replaced our handler by its own: one prints a trace and aborts, the other exits at once.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def keep_token(path: Path) -> None:
-    """Where Ray looks for its token there is one, which only its owner can read. Left to itself, Ray lets the umask decide."""
+    """Create Ray's token file if it is missing, and make it readable by its owner only: Ray leaves that to the umask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        # Whole at once, or a process beside this one reads half a token; never over one that another has just put there.
+        # Link a complete file: another process must not read half a token, and its new token must not be overwritten.
         descriptor, draft = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))

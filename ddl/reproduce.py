@@ -1,4 +1,4 @@
-"""A trial again from its record: do its first steps come out as they did then, to the bit?"""
+"""Trains a trial's first steps again from its record, and compares losses and state bit for bit."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import torch
 
 from ddl import provenance
 from ddl.devices import Device
-from ddl.hints import did_you_mean_or_there_are
+from ddl.hints import suggest_name
 from ddl.ledger import LedgerReader, TrialRow
 from ddl.progress import Diverged
 from ddl.sweeps.executors import InlineExecutor
@@ -21,155 +21,163 @@ from ddl.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class _Record:
-    """What a ledger holds of a trial; `first` is what its first steps came to then."""
+class _TrialRecord:
+    """A trial's entries in the ledger. `first_steps` are its recorded losses and state, `commit` the code that computed them."""
 
     path: Path
     run: Mapping[str, Any]
     trial: TrialRow
-    first: Mapping[str, Any]
+    first_steps: Mapping[str, Any]
     commit: str
 
 
 def reproduce(path: Path, steps: int | None = None) -> bool:
-    """Train the first steps of the trial `RUN/trials/TRIAL_ID` again, in this process; whether they agree with its record bit for bit.
+    """Train the first steps of the trial `RUN/trials/TRIAL_ID` again in this process; True if they agree bit for bit.
 
-    As the record says: the same hyperparameters, seed, precision and number of threads. What is different now (commit,
-    uncommitted changes, versions, machine, data) is printed before a step is done, then the outcome. `steps` is how many, all
-    that are recorded by default. Works while a run is under way and afterwards, and writes nothing into its folder. Raises
-    ValueError where there is no such trial, where its record holds no first steps, and where it cannot be trained here.
+    Hyperparameters, seed, precision and number of threads are those of the record. Differences (commit, uncommitted changes,
+    versions, machine, data) are printed before the first step, and the outcome at the end. `steps` is the number of steps,
+    by default all that are recorded. Works while the run is under way, and writes nothing into its folder. Raises ValueError
+    if there is no such trial, if its record has no first steps, and if it cannot be trained here.
     """
-    record = _read(path)
-    recorded = len(record.first["steps"])
+    record = _read_record(path)
+    recorded = len(record.first_steps["steps"])
     wanted = recorded if steps is None else steps
     if not 1 <= wanted <= recorded:
-        raise ValueError(f"--steps {wanted}: the record of this trial holds {recorded} steps. Ask for 1 to {recorded}.")
-    if wanted < recorded and not any(record.first["losses"]):
-        raise ValueError(f"--steps {wanted}: this trial has no losses to compare, only its state after {recorded}. Leave --steps out.")
-    task = _task(record)
-    with InlineExecutor():  # which leaves threads and the like as they were
+        raise ValueError(f"--steps {wanted}: the record of this trial has {recorded} steps. Ask for 1 to {recorded}.")
+    if wanted < recorded and not any(record.first_steps["losses"]):
+        raise ValueError(f"--steps {wanted}: this trial has no losses to compare, only its state after {recorded} steps. Omit --steps.")
+    task = _build_task(record)
+    with InlineExecutor():  # restores the number of threads and the random state
         device = device_of(_assignment(record, task))
         print(f"trial {record.trial.trial_id}: {record.trial.configuration}, seed {record.trial.seed}", flush=True)
         differences = _differences(record, device)
-        _show(differences)
-        first, different_data = _train(record, task, device, wanted)
-    verdict = _verdict(record.first, first, wanted)
-    print(verdict or f"the first {wanted} steps agree bit for bit")
-    if verdict:
-        print(_reason([*differences, *different_data], device))
-    return not verdict
+        _print_differences(differences)
+        first_steps, different_data = _train_first_steps(record, task, device, wanted)
+    mismatch = _first_mismatch(record.first_steps, first_steps, wanted)
+    print(mismatch or f"the first {wanted} steps agree bit for bit")
+    if mismatch:
+        print(_possible_cause([*differences, *different_data], device))
+    return not mismatch
 
 
-def _read(path: Path) -> _Record:
+def _read_record(path: Path) -> _TrialRecord:
     trial_id, folder = path.name, path.parent.parent
     if path.parent.name != "trials":
-        raise ValueError(f"--reproduce {path}: name a trial as RUN/trials/TRIAL_ID, with a run's folder and an id from its results.csv.")
+        raise ValueError(f"--reproduce {path}: name a trial as RUN/trials/TRIAL_ID, with a run folder and an id from its results.csv.")
     reader = LedgerReader(folder)
     run, trials = reader.run(), {trial.trial_id: trial for trial in reader.trials()}
     if trial_id not in trials:
-        raise ValueError(f"--reproduce {path}: this run has no trial {trial_id}.{did_you_mean_or_there_are(trial_id, trials)}")
+        raise ValueError(f"--reproduce {path}: this run has no trial {trial_id}.{suggest_name(trial_id, trials)}")
     trial = trials[trial_id]
-    first = (trial.metadata or {}).get(METADATA_KEY)
-    if not first:
-        ended = f"it is {trial.status}{f': {trial.reason}' if trial.reason else ''}"
-        raise ValueError(f"--reproduce {path}: its record holds no first steps to compare with ({ended}). Take another trial.")
+    first_steps = (trial.metadata or {}).get(METADATA_KEY)
+    if not first_steps:
+        status = f"it is {trial.status}{f': {trial.reason}' if trial.reason else ''}"
+        raise ValueError(f"--reproduce {path}: its record has no first steps to compare with ({status}). Take another trial.")
     if (workers := run["plan"]["num_workers"]) > 1:
-        raise ValueError(f"--reproduce {path}: {workers} workers trained it together, and this trains in one process. Take another run's.")
-    return _Record(path, run, trial, first, _commit(reader, run, trial_id))
+        raise ValueError(f"--reproduce {path}: {workers} workers trained it together; --reproduce uses one process. Take another run's.")
+    return _TrialRecord(path, run, trial, first_steps, _commit(reader, run, trial_id))
 
 
 def _commit(reader: LedgerReader, run: Mapping[str, Any], trial_id: str) -> str:
-    """Of the code that did the trial's first steps: the run's, or that of the resume it last began under."""
-    commit = began = run.get("commit", "")
+    """The commit of the code that did the trial's first steps: the run's, or that of the resume it last started under."""
+    current = commit = run.get("commit", "")
     for event in reader.events().itertuples():
         if event.kind == "resumed":
-            commit = str(event.detail).removeprefix("commit ")
+            current = str(event.detail).removeprefix("commit ")
         elif event.kind == "started" and event.trial_id == trial_id and str(event.detail).startswith("from step 0 "):
-            began = commit
-    return began
+            commit = current
+    return commit
 
 
-def _task(record: _Record) -> Task:
+def _build_task(record: _TrialRecord) -> Task:
     try:
         task = load_task_class(record.run["task_class"])(**record.trial.task)
     except ValueError as error:
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"--reproduce {record.path}: its task {record.run['task_class']} cannot be built by this code ({said}). "
+            f"--reproduce {record.path}: its task {record.run['task_class']} cannot be built by this code ({reason}). "
             f"Check out the commit it was trained with{f', {record.commit}' if record.commit else ''}."
         ) from error
     return with_precision(task, record.run["plan"]["precision"])
 
 
-def _assignment(record: _Record, task: Task) -> Assignment:
+def _assignment(record: _TrialRecord, task: Task) -> Assignment:
     plan = record.run["plan"]
-    gpus = plan["gpus_per_trial"] if torch.cuda.is_available() else 0
-    return Assignment(record.trial.trial_id, task, 1, plan["cpus_per_trial"], gpus, record.path, math.inf)
+    return Assignment(
+        trial_id=record.trial.trial_id,
+        task=task,
+        num_workers=1,
+        cpus=plan["cpus_per_trial"],
+        gpus=plan["gpus_per_trial"] if torch.cuda.is_available() else 0,
+        folder=record.path,
+        checkpoint_every_s=math.inf,
+    )
 
 
-def _differences(record: _Record, device: Device) -> list[str]:
-    """What is known, before anything is loaded, to be different now."""
+def _differences(record: _TrialRecord, device: Device) -> list[str]:
+    """The differences between then and now that are known before any data are loaded."""
     run, code, host = record.run, provenance.code(), provenance.host()
-    said = [
-        _different("commit", record.commit, code["commit"]),
-        "" if run.get("diff", "") == code["diff"] else "the uncommitted changes to the code are others (then's are in the ledger)",
-        _different("device", record.trial.place.rpartition(" ")[2], str(device.torch)),
-        _different("threads", record.first["threads"], torch.get_num_threads()),
+    lines = [
+        _difference("commit", record.commit, code["commit"]),
+        "" if run.get("diff", "") == code["diff"] else "the uncommitted changes to the code differ (the recorded ones are in the ledger)",
+        _difference("device", record.trial.place.rpartition(" ")[2], str(device.torch)),
+        _difference("threads", record.first_steps["threads"], torch.get_num_threads()),
     ]
-    then_versions, now_versions = run.get("versions", {}), provenance.versions()
-    said += [_different(name, then_versions.get(name, ""), now_versions.get(name, "")) for name in {**then_versions, **now_versions}]
-    then_host = run.get("host", {})
-    said += [_different(name, then_host.get(name), host[name]) for name in ("cpu", "gpus", "os")]
-    return [line for line in said if line]
+    recorded, current = run.get("versions", {}), provenance.versions()
+    lines += [_difference(name, recorded.get(name, ""), current.get(name, "")) for name in {**recorded, **current}]
+    recorded_host = run.get("host", {})
+    lines += [_difference(name, recorded_host.get(name), host[name]) for name in ("cpu", "gpus", "os")]
+    return [line for line in lines if line]
 
 
-def _train(record: _Record, task: Task, device: Device, wanted: int) -> tuple[Mapping[str, Any], list[str]]:
-    """What the first `wanted` steps come to now, and how the data differ, which is printed as soon as they are loaded."""
-    first, found, differences = FirstSteps(wanted), {}, []
+def _train_first_steps(record: _TrialRecord, task: Task, device: Device, wanted: int) -> tuple[Mapping[str, Any], list[str]]:
+    """(losses and state of the first `wanted` steps, differences of the data). The latter are printed once the data are loaded."""
+    first, complete, differences = FirstSteps(wanted), {}, []
     try:
         for progress in task.run(device):
             if progress.metadata:
-                differences = _different_data(record.trial.metadata or {}, progress.metadata)
-                _show(differences)
+                differences = _data_differences(record.trial.metadata or {}, progress.metadata)
+                _print_differences(differences)
                 print(f"training {wanted} steps on {device.torch}, threads: {torch.get_num_threads()}", flush=True)
-            if found := first.take(progress):
+            if complete := first.take(progress):
                 break
     except Diverged as error:
         print(f"diverged: {error}")
-    return (found or first.so_far())[METADATA_KEY], differences
+    return (complete or first.so_far())[METADATA_KEY], differences
 
 
-def _different_data(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    before, here = then.get("data") or {}, now.get("data") or {}
-    said = [_different(f"data, {name}", before.get(name), here.get(name)) for name in {**before, **here}]
-    said += [_different(name, then.get(name), now.get(name)) for name in ("parameters", "precision")]
-    return [line for line in said if line]
+def _data_differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    before, now = recorded.get("data") or {}, current.get("data") or {}
+    lines = [_difference(f"data, {name}", before.get(name), now.get(name)) for name in {**before, **now}]
+    lines += [_difference(name, recorded.get(name), current.get(name)) for name in ("parameters", "precision")]
+    return [line for line in lines if line]
 
 
-def _different(what: str, then: Any, now: Any) -> str:
-    return "" if then == now else f"{what}: {_shown(then)} then, {_shown(now)} now"
+def _difference(name: str, recorded: Any, current: Any) -> str:
+    """A line that names the difference; empty if there is none."""
+    return "" if recorded == current else f"{name}: {_as_text(recorded)} then, {_as_text(current)} now"
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return "none" if value in ("", None, []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _show(differences: Sequence[str]) -> None:
+def _print_differences(differences: Sequence[str]) -> None:
     for line in differences:
         print(f"different: {line}", flush=True)
 
 
-def _verdict(then: Mapping[str, Any], now: Mapping[str, Any], wanted: int) -> str:
-    """Where the two part, in a line; "" where they agree."""
-    for step, before, here in zip(then["steps"][:wanted], then["losses"], now["losses"], strict=False):
-        if before != here:
-            return f"they differ from step {step} on: loss {_loss(before)} there, {_loss(here)} here"
-    if (done := len(now["steps"])) < wanted:
-        return f"they differ: here it ended after {done} steps, there it went on"
-    # No state was kept of a trial that diverged within its first steps.
-    if wanted == len(then["steps"]) and then["state"] and then["state"] != now["state"]:
-        same = "the losses are the same, but " if any(then["losses"]) else ""
-        return f"they differ: {same}weights or the optimiser's state are others after {wanted} steps"
+def _first_mismatch(recorded: Mapping[str, Any], current: Mapping[str, Any], wanted: int) -> str:
+    """A line that names the first step at which the two differ; empty if they agree."""
+    for step, before, now in zip(recorded["steps"][:wanted], recorded["losses"], current["losses"], strict=False):
+        if before != now:
+            return f"they differ from step {step} on: loss {_loss(before)} recorded, {_loss(now)} now"
+    if (done := len(current["steps"])) < wanted:
+        return f"they differ: training ended after {done} steps, the recorded trial continued"
+    # A trial that diverged within its first steps has no recorded state.
+    if wanted == len(recorded["steps"]) and recorded["state"] and recorded["state"] != current["state"]:
+        same = "the losses are the same, but " if any(recorded["losses"]) else ""
+        return f"they differ: {same}the weights or the optimiser's state are different after {wanted} steps"
     return ""
 
 
@@ -177,9 +185,9 @@ def _loss(text: str | None) -> str:
     return "none" if text is None else repr(float.fromhex(text))
 
 
-def _reason(differences: Sequence[str], device: Device) -> str:
+def _possible_cause(differences: Sequence[str], device: Device) -> str:
     if differences:
-        return "why that may be: what is different, above"
+        return "possible cause: the differences above"
     if device.torch.type == "cuda":
-        return "why that may be: kernels that add in any order, on a GPU; nothing that is recorded is different"
-    return "nothing that is recorded is different, which would explain it"
+        return "possible cause: GPU kernels that add in no fixed order; nothing in the record differs"
+    return "nothing in the record differs that would explain it"

@@ -1,4 +1,4 @@
-"""What a sweep is made of: the schema of its YAML, and the sweep that config.py composes from it."""
+"""Schema of launch.yaml and of a sweep's YAML, and the sweep that `config.py` composes from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass as plain_dataclass
@@ -13,7 +13,7 @@ from ddl.devices import Strategy
 from ddl.tasks.task import Count, CountOrZero, Number, Positive, Seed, Task
 
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""No unknown key. (Strict as a whole would refuse a mapping where a nested class is wanted; the numbers are strict.)"""
+"""Refuses unknown keys. Not strict as a whole: that would refuse a mapping for a nested class. The number types are strict."""
 
 
 def _ascending(ends: list[int]) -> list[int]:
@@ -24,131 +24,165 @@ def _ascending(ends: list[int]) -> list[int]:
 
 @dataclass(frozen=True, config=CLOSED)
 class Resources:
-    """Of one trial: `num_workers` processes that train it together, each with so much. A share of a GPU below 1 puts several
-    trials on it.
-
-    [fewest, most] workers: as many as there is room for whenever the trial starts, or starts again. `strategy` is how they hold
-    its model.
-    """
+    """Allocation of one trial: worker processes that train it together, and the CPU cores and GPUs of each."""
 
     num_workers: Count | Annotated[list[Count], Len(2, 2), AfterValidator(_ascending)]
+    """Worker processes of a trial, or [fewest, most]: as many as there is room for each time the trial starts."""
     strategy: Strategy
+    """`ddp`: every worker holds the whole model. `fsdp`: every worker holds a shard of it."""
     cpus: Count | Literal["auto"]
+    """CPU cores of each worker. `auto`: the machine's cores divided by the number of trials that run at once."""
     gpus: Annotated[Number, Ge(0)] | Literal["auto"]
+    """GPUs of each worker; a fraction below 1 puts several trials on one GPU. `auto`: one GPU each if there are any, else
+    none; small trials share a GPU if that fits in its memory and is expected to be faster."""
 
     @property
     def workers(self) -> tuple[int, int]:
-        """(fewest, most), which are the same where a number is given."""
+        """(fewest, most) workers; equal if `num_workers` is a number."""
         fewest, most = self.num_workers if isinstance(self.num_workers, list) else (self.num_workers, self.num_workers)
         return fewest, most
 
 
 @dataclass(frozen=True, config=CLOSED)
 class Wandb:
+    """Weights & Biases settings."""
+
     mode: Literal["auto", "online", "offline", "disabled"]
+    """`auto`: online if `WANDB_API_KEY` is set, else offline in the run's folder."""
     project: str
+    """W&B project."""
 
 
 @dataclass(frozen=True, config=CLOSED)
 class EarlyStopping:
-    """Which trials are stopped before their end: `none`, or those that `asha` or `median` finds behind by the sweep's metric.
-
-    None is stopped before it has done the share `grace` of its steps; asha keeps one in `reduction_factor` at each look.
-    """
+    """Trials that are stopped before their last step, by the sweep's metric."""
 
     scheduler: Literal["none", "asha", "median"]
+    """`none`: every trial runs to its end. `asha`: asynchronous successive halving (Li et al. 2020).
+    `median`: stops trials behind the median of running averages (Golovin et al. 2017)."""
     grace: Annotated[Number, Gt(0), Lt(1)]
+    """Fraction of a trial's steps before which it is never stopped."""
     reduction_factor: Annotated[Number, Gt(1)]
+    """Inverse of the fraction of trials that `asha` continues at each milestone."""
 
 
 @dataclass(frozen=True, config=CLOSED)
 class Search:
-    """How the values of axes that are distributions are found.
-
-    `random`: all are drawn before the sweep begins. `tpe`: each is drawn by what those before have shown. `pbt`: all are drawn
-    before; then, after every share `every` of its steps, a trial in the worst quarter goes on from the state of one in the
-    best quarter, with that one's values changed a little.
-    """
+    """Method that finds the values of sampled axes (distributions)."""
 
     algorithm: Literal["random", "tpe", "pbt"]
+    """`random`: all values are sampled before the sweep starts. `tpe`: each configuration is sampled from the results of the
+    earlier ones (Bergstra et al. 2011). `pbt`: population based training (Jaderberg et al. 2017); after every fraction `every` of
+    its steps, a trial in the worst quarter continues from the state of one in the best quarter, with its values perturbed."""
     every: Annotated[Number, Gt(0), Lt(1)]
+    """Fraction of a trial's steps between two comparisons of `pbt`."""
 
 
 @dataclass(frozen=True, config=CLOSED)
 class Launch:
-    """What tune_configs/launch.yaml gives, a sweep's file may change and the command line has the last word on."""
+    """Launch settings: `launch.yaml` has the defaults, a sweep's YAML may change them, the command line overrides both."""
 
     seeds: Count
+    """Replicates of each configuration."""
     first_seed: Seed
+    """Seed of the first replicate; the next ones count up from it."""
     resources: Resources
+    """Allocation of one trial."""
     early_stopping: EarlyStopping
+    """Early stopping."""
     search: Search
+    """Search over sampled axes."""
     retries: CountOrZero
+    """Times that a trial restarts from its newest checkpoint after its process or node was lost. A preemption does not count."""
     checkpoint_every_s: Positive
+    """Least time between two checkpoints of a trial, in seconds."""
     latency: Literal["none", "quick", "full"]
+    """Inference timing of each trained model. `none`: not measured. `quick`: batches of 1 and 32, in eager fp32 and in the trial's
+    precision. `full`: also batches of 256, and compiled and exported forms."""
     wandb: Wandb
+    """Weights & Biases."""
 
 
 @dataclass(frozen=True, config=CLOSED)
 class Metric:
-    """What configurations are compared by; `mode` says whether more is better."""
+    """Metric that configurations are compared by."""
 
     name: str
+    """Name of the metric, such as `val/accuracy`."""
     mode: Literal["max", "min"]
+    """`max`: a larger value is better. `min`: a smaller value is better."""
 
 
 @dataclass(frozen=True, config=CLOSED)
 class Reference:
-    """What was published: `values` by configuration, of `metric` (`best val/accuracy`, `last val/loss`, or a plain metric).
-
-    `tolerance` is how far (absolutely) a mean may lie from a value and still reproduce it.
-    """
+    """Published values that the report compares the measured means with."""
 
     source: str
+    """Citation, such as "Author 2020, Table 3"."""
     metric: str
+    """`best` or `last` and a metric (`best val/accuracy`, `last val/loss`), or a metric alone."""
     values: dict[str, Number]
+    """Published value of each configuration, by the configuration's name."""
     tolerance: Positive
+    """Largest absolute difference between a mean and its published value that counts as reproduced."""
     note: str = ""
+    """Remark that the report shows with the published values."""
 
 
 @dataclass(frozen=True, config=CLOSED)
 class SweepFile:
-    """A sweep's YAML. `space` are the axes of a grid, `configurations` named points; together, each point over the grid.
-
-    `set` assigns hyperparameters for the whole sweep, `scale` for one scale. `samples` is the number of draws where an
-    axis is a distribution.
-    """
+    """Keys of a sweep's YAML. With both `space` and `configurations`, every configuration is combined with every point of the grid."""
 
     task: str
+    """Name of a file in `tune_configs/task/`, or in a folder `task` in or next to the sweep's folder, without `.yaml`."""
     title: str
+    """Title of the report."""
     metric: Metric
+    """Metric that configurations are compared by."""
     scale: dict[Literal["smoke", "sample", "paper"], dict[str, Any]]
+    """Hyperparameters (`task.NAME: value`) of each scale."""
     space: dict[str, Any] = field(default_factory=dict)
+    """Axes of the grid: `task.NAME` and a list of values, or a distribution
+    (`{uniform: [low, high]}`, `loguniform`, `randint` or `choice`)."""
     configurations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Named points: a name and its hyperparameters."""
     samples: CountOrZero = 0
+    """Number of sampled points if an axis is a distribution; with `tpe`, the number of configurations."""
     set: dict[str, Any] = field(default_factory=dict)
+    """Hyperparameters of the whole sweep, at every scale."""
     reference: Reference | None = None
+    """Published values to compare with."""
     plugins: list[str] = field(default_factory=list)
+    """Python modules outside `ddl` that define tasks."""
 
 
 @plain_dataclass(frozen=True)
 class Sweep:
-    """A composed sweep. `base`, `space`, `configurations` and `forced` map hyperparameters' names (without `task.`) to values.
+    """A composed sweep. Hyperparameters are named without `task.`.
 
-    A trial's hyperparameters are `base`, then its point of `space`, then its configuration's, then `forced` (the command
-    line's). `where` says who gave a key its value: `file:line`, or the command line.
+    A trial's hyperparameters are `base`, then its point of `space`, then its configuration's values, then `forced`.
     """
 
     name: str
+    """Stem of the sweep's file."""
     scale: str
+    """`smoke`, `sample` or `paper`."""
     file: SweepFile
+    """Content of the sweep's YAML."""
     launch: Launch
+    """Launch settings after all overrides."""
     task_class: type[Task]
+    """Class of the task."""
     base: Mapping[str, Any]
+    """Values from the task's YAML, `set` and the scale."""
     space: Mapping[str, Any]
+    """Axes of the grid and distributions."""
     configurations: Mapping[str, Mapping[str, Any]]
+    """Hyperparameters of each named configuration."""
     forced: Mapping[str, Any]
+    """Hyperparameters from the command line."""
     where: Mapping[str, str]
+    """Source of each key's value: `file:line`, or `command line`."""
 
 
 def label(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The classifier that scores generated digits: trained here, once for each content of the data, and kept in the data's cache."""
+"""The scoring classifier of generated digits, trained once per data set content and cached with the data."""
 
 import logging
 import math
@@ -13,35 +13,34 @@ from ddl.data.augment import Augmentation
 from ddl.data.splits import DataSet, fingerprint
 from ddl.devices import Device, derive_seed
 from ddl.fit import fit
-from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.optimised_module import FP32, OptimisedModule
 from ddl.learners.supervised import Classifier
 from ddl.metrics.generated_images import ScoringClassifier
 from ddl.models.cnn import ConvNet
 from ddl.models.preprocess import Normalise
-from ddl.precision import Precision
 
-LAYOUT = 2
-"""Of the network and its training below: a judge of another one is another judge."""
+VERSION = 2
+"""Part of the cache file name. Increase it when the network or its training below changes."""
 WIDTHS = [16, 32, 64]
+CONVOLUTIONS = 1
 FEATURES = 128
-DROPOUT = 0.0
 AUGMENTATION = Augmentation(zoom=0.1, rotation=0.2, translation=0.07, flip=0.0)
 LR = 3e-3
-"""Of Adam, at first; it falls to 0 linearly."""
+"""Adam's learning rate at the first step; it decays linearly to 0."""
 BATCH_SIZE = 64
-FOLDER = "judges"
+FOLDER = "scoring_classifiers"
 
 log = logging.getLogger(__name__)
 
 
 def load_scoring_classifier(data: DataSet, epochs: int, device: torch.device) -> ScoringClassifier:
-    """A judge of the images of `data` after so many epochs on its training split, from the cache where it is there.
+    """Load the scoring classifier of `data`, trained for `epochs` epochs on its training split, from the cache.
 
-    The same data and epochs give the same judge, trained by whichever process comes first while the others wait. It is trained
-    with a fixed seed, augmented a little, in fp32.
+    If it is not cached, the first process trains it, with a fixed seed, light augmentation and fp32, while the others wait. The
+    result depends only on the data and `epochs`.
     """
-    file = f"{data.origin.name}-{data.origin.sha256[:16]}-{epochs}-{LAYOUT}.safetensors"
-    # A trial is under way, being evaluated: it must find torch's generators as it left them.
+    file = f"{data.origin.name}-{data.origin.sha256[:16]}-{epochs}-{VERSION}.safetensors"
+    # This runs during a trial's evaluation, which must not change the state of torch's generators.
     with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         model = _network(data)
         with store.lock(FOLDER):
@@ -51,7 +50,7 @@ def load_scoring_classifier(data: DataSet, epochs: int, device: torch.device) ->
                 weights = _train(data, epochs, device)
                 store.write_tensors(FOLDER, file, weights, {"sha256": fingerprint(weights)})
         model.load_state_dict(weights)
-    # Generated images are in 0..1, not in 0..255.
+    # Generated images are in 0..1, the data set's in 0..255.
     normalise = Normalise([value / 255 for value in data.mean], [value / 255 for value in data.std])
     features = nn.Sequential(normalise, model.features, *model.head[:-1])
     return ScoringClassifier(features, model.head[-1], FEATURES).to(device).eval().requires_grad_(False)
@@ -59,47 +58,38 @@ def load_scoring_classifier(data: DataSet, epochs: int, device: torch.device) ->
 
 def _network(data: DataSet) -> ConvNet:
     channels, size = data.train.inputs.shape[1:3]
-    return ConvNet(
-        channels,
-        size,
-        len(data.classes),
-        WIDTHS,
-        convolutions=1,
-        dense=FEATURES,
-        dropout=DROPOUT,
-        batch_norm_layers=len(WIDTHS),
-        initialisation="glorot",
-    )
+    shape = (channels, size, len(data.classes), WIDTHS, CONVOLUTIONS, FEATURES)
+    return ConvNet(*shape, dropout=0.0, batch_norm_layers=len(WIDTHS), initialisation="glorot")
 
 
 def _train(data: DataSet, epochs: int, device: torch.device) -> dict[str, Tensor]:
-    """Weights of the network."""
-    alone = Device(device)  # the other processes of a trial wait for this one
+    """Train the network and return its weights."""
+    one_process = Device(device)  # the trial's other processes wait
     normalise = Normalise(data.mean, data.std).to(device)
     torch.manual_seed(derive_seed(0, "judge", 0))
     model = _network(data)
     steps = epochs * math.ceil(len(data.train) / BATCH_SIZE)
-    network = OptimisedModule(model, lambda parameters: Adam(parameters, lr=LR), Precision.parse("fp32"), alone, steps)
-    learner = Classifier(network, lambda images: normalise(AUGMENTATION(images.float())), normalise, alone)
+    network = OptimisedModule(model, lambda parameters: Adam(parameters, lr=LR), FP32, one_process, steps)
+    learner = Classifier(network, lambda images: normalise(AUGMENTATION(images.float())), normalise, one_process)
     splits = data.train.to(device), data.val.limit(BATCH_SIZE).to(device)
-    for _ in fit(learner, *splits, epochs=epochs, batch_size=BATCH_SIZE, seed=0, device=alone, unit="images", metadata={}):
+    for _ in fit(learner, *splits, epochs=epochs, batch_size=BATCH_SIZE, seed=0, device=one_process, unit="images", metadata={}):
         pass
     return {name: tensor.cpu().contiguous() for name, tensor in learner.state_dict()["model"].items()}
 
 
 def _read(file: str) -> dict[str, Tensor] | None:
-    """The weights as they were kept; None where there are none, or not those any more."""
+    """Read cached weights; None if the file is missing, unreadable or damaged."""
     path = store.cache_folder(FOLDER) / file
     try:
         with safe_open(path, framework="pt") as opened:
             checksum = (opened.metadata() or {}).get("sha256")
-            weights = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (it is no dictionary)
+            weights = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a dictionary)
     except FileNotFoundError:
         return None
     except SafetensorError as error:
-        log.warning("%s: cannot be read (%s). It is trained again.", path, error)
+        log.warning("%s: cannot be read (%s). Training the classifier again.", path, error)
         return None
     if fingerprint(weights) != checksum:
-        log.warning("%s: is not what was written. It is trained again.", path)
+        log.warning("%s: checksum mismatch. Training the classifier again.", path)
         return None
     return weights

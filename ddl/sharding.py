@@ -1,7 +1,7 @@
-"""One model's parameters shared out over processes (FSDP2: Zhao et al. 2023, "PyTorch FSDP"), and what leads back to whole ones.
+"""Sharding of one model over processes (FSDP2; Zhao et al. 2023, "PyTorch FSDP"), and conversion back to unsharded tensors.
 
-Each process keeps a part of every parameter, of its gradient and of what the optimiser gathers for it; a block's parameters are
-brought together while the block computes.
+Each process keeps a shard of every parameter, of its gradient and of its optimiser state. A block's parameters are gathered
+while the block computes.
 """
 
 import copy
@@ -18,37 +18,40 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 Module = TypeVar("Module", bound=nn.Module)
 
 UNSHARDED = "_unsharded"
-"""Where a sharded module keeps the form of the whole one: its code and buffers, without the parameters' memory."""
+"""Attribute of a sharded module with its unsharded form: code and buffers, with parameters on the meta device."""
 
 
 def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Share the module's parameters out over the processes of `mesh`, in place; optimisers are built afterwards.
+    """Shard the module's parameters over the processes of `mesh`, in place. Build optimisers afterwards.
 
-    Every element of a `nn.ModuleList` is a block of its own, the rest is one more; a compiled module is one block, since what
-    brings a block together would cut the graph in two. As under DDP, buffers are the first process's in every forward pass.
+    Each element of a `nn.ModuleList` is one block, and the rest another. A compiled module is a single block, because
+    gathering a block would break its graph. As under DDP, every forward pass starts with rank 0's buffers.
     """
     plain = getattr(module, "_orig_mod", module)
     for parameter in plain.parameters():
-        parameter.data = parameter.data.contiguous()  # FSDP takes no other layout; activations keep theirs
+        parameter.data = parameter.data.contiguous()  # FSDP supports no other layout; activations keep theirs
     shapes = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in plain.parameters()}
-    plain.__dict__[UNSHARDED] = copy.deepcopy(plain, shapes)  # not an attribute, which would make it a part of the module
+    plain.__dict__[UNSHARDED] = copy.deepcopy(plain, shapes)  # set as an attribute it would become a submodule
     for block in _blocks(plain) if module is plain else ():
         fully_shard(block, mesh=mesh)
-    # Kept together after a forward pass, parameters could be taken for whole ones by what runs between passes.
+    # Parameters that stay gathered after a forward pass could be mistaken for unsharded ones between passes.
     fully_shard(module, mesh=mesh, reshard_after_forward=True)
-    module.register_forward_pre_hook(_first_processes_buffers)
+    module.register_forward_pre_hook(_broadcast_buffers)
     return module
 
 
 def unsharded(module: Module) -> Module:
-    """A copy of a sharded module with whole parameters, which every process gets. All have to ask for it."""
+    """An unsharded copy of a sharded module, in every process. Must be called in every process."""
     made: Module = copy.deepcopy(module.__dict__[UNSHARDED])
     made.load_state_dict({name: _full(value) for name, value in module.state_dict().items()}, assign=True)
     return made
 
 
 def gather_state(state: Any, keep: bool) -> Any:
-    """`state` with every sharded tensor whole and on the CPU where `keep`, empty elsewhere. One at a time, by all processes."""
+    """`state` with every sharded tensor gathered: on the CPU if `keep`, otherwise replaced by an empty tensor.
+
+    Tensors are gathered one at a time. Must be called in every process.
+    """
     match state:
         case DTensor():
             value = _full(state)
@@ -61,50 +64,50 @@ def gather_state(state: Any, keep: bool) -> Any:
 
 
 def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """This process's part of a whole `value`, cut as `parameter` is; all of it where that is not sharded, or has another shape."""
+    """This process's shard of an unsharded `value`, placed as `parameter` is; `value` itself if the shapes differ or nothing is sharded."""
     if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
         return value
     return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
 @dataclass(frozen=True)
-class _Form:
-    """What stands for a tensor on its way to processes that do not have it."""
+class _TensorSpec:
+    """Shape and dtype of a tensor that is about to be broadcast."""
 
     shape: torch.Size
     dtype: torch.dtype
 
 
 def broadcast(state: Any, device: torch.device, rank: int) -> Any:
-    """The first process's `state` in every process, its tensors one at a time over `device` and then on the CPU."""
-    forms = [_forms(state) if rank == 0 else None]
-    torch.distributed.broadcast_object_list(forms, src=0, device=device)
-    return _fill(forms[0], state if rank == 0 else None, device)
+    """Rank 0's nested `state` in every process, its tensors on the CPU. Tensors are sent one at a time through `device`."""
+    specs = [_specs(state) if rank == 0 else None]
+    torch.distributed.broadcast_object_list(specs, src=0, device=device)
+    return _fill(specs[0], state if rank == 0 else None, device)
 
 
-def _forms(state: Any) -> Any:
+def _specs(state: Any) -> Any:
     match state:
         case Tensor():
-            return _Form(state.shape, state.dtype)
+            return _TensorSpec(state.shape, state.dtype)
         case dict():
-            return {key: _forms(value) for key, value in state.items()}
+            return {key: _specs(value) for key, value in state.items()}
         case list() | tuple():
-            return [_forms(value) for value in state]
+            return [_specs(value) for value in state]
     return state
 
 
-def _fill(form: Any, state: Any, device: torch.device) -> Any:
-    """`state` is None where this process has none."""
-    match form:
-        case _Form():
-            value = torch.empty(form.shape, dtype=form.dtype, device=device) if state is None else state.to(device)
+def _fill(spec: Any, state: Any, device: torch.device) -> Any:
+    """The broadcast state described by `spec`; `state` is None except on rank 0."""
+    match spec:
+        case _TensorSpec():
+            value = torch.empty(spec.shape, dtype=spec.dtype, device=device) if state is None else state.to(device)
             torch.distributed.broadcast(value, src=0)
             return value.cpu()
         case dict():
-            return {key: _fill(value, None if state is None else state[key], device) for key, value in form.items()}
+            return {key: _fill(value, None if state is None else state[key], device) for key, value in spec.items()}
         case list():
-            return [_fill(value, None if state is None else state[number], device) for number, value in enumerate(form)]
-    return form
+            return [_fill(value, None if state is None else state[number], device) for number, value in enumerate(spec)]
+    return spec
 
 
 def _full(value: Tensor) -> Tensor:
@@ -112,7 +115,7 @@ def _full(value: Tensor) -> Tensor:
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The elements of its outermost module lists; where such an element is a container that computes nothing, its blocks."""
+    """The elements of the outermost module lists; for a container that computes nothing, its own blocks."""
     for child in module.children():
         computes = not isinstance(child, nn.ModuleList | nn.ModuleDict)
         if isinstance(module, nn.ModuleList) and computes:
@@ -122,6 +125,6 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
             yield from _blocks(child)
 
 
-def _first_processes_buffers(module: nn.Module, inputs: Any) -> None:
+def _broadcast_buffers(module: nn.Module, inputs: Any) -> None:
     for buffer in module.buffers():
         torch.distributed.broadcast(buffer, src=0)

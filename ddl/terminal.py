@@ -1,10 +1,9 @@
-"""What the user sees while a sweep runs: a live table on a terminal, plain lines elsewhere."""
+"""Terminal output of a sweep: the plan, and its progress as a live table on a terminal or as plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
@@ -19,57 +18,55 @@ from ddl.units import duration, size
 
 PLAN_ROWS = 30
 RUNNING_ROWS = 16
+LINE_EVERY_S = 10
 
 
 def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: int) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("trial", "configuration", "seed"):
-        table.add_column(column)
-    for column in ("steps", "steps/s", "expected"):
-        table.add_column(column, justify="right")
+    """Print the plan: a table of trials, then resources, data, precision, expected duration and disk use."""
+    table = _table("trial", "configuration", "seed", right=("steps", "steps/s", "expected"))
     for trial in trials[:PLAN_ROWS]:
         probe = plan.probes.get(trial.configuration)
-        measured = (
-            (str(probe.total_steps), f"{1 / probe.step_s:.1f}" if probe.step_s else "", duration(probe.trial_s)) if probe else ("", "", "")
-        )
-        table.add_row(trial.trial_id, Text(trial.configuration), str(trial.task.seed), *measured)
+        steps_per_s = f"{1 / probe.step_s:.1f}" if probe and probe.step_s else ""
+        speed = (str(probe.total_steps), steps_per_s, duration(probe.trial_s)) if probe else ("", "", "")
+        table.add_row(trial.trial_id, Text(trial.configuration), str(trial.task.seed), *speed)
     console.print(table)
     if len(trials) > PLAN_ROWS:
         console.print(f"... and {len(trials) - PLAN_ROWS} more trials")
     if to_sample:
-        console.print(f"{to_sample} trials, drawn as the sweep goes; above, the ends of the space, as they were timed")
+        console.print(f"{to_sample} trials will be sampled during the sweep. The table shows the ends of the space, for timing only.")
     allocation, capacity = plan.allocation, plan.capacity
+    minimum = f"{allocation.min_workers} to " if allocation.min_workers < allocation.num_workers else ""
+    workers = f"{minimum}{allocation.num_workers} workers ({allocation.strategy}), each with " if allocation.num_workers > 1 else ""
     gpus = f", {allocation.gpus:g} of {capacity.gpus} GPUs" if capacity.gpus else ""
     nodes = f" on {capacity.nodes} nodes" if capacity.nodes > 1 else ""
-    number = (
-        f"{allocation.min_workers} to {allocation.num_workers}"
-        if allocation.min_workers < allocation.num_workers
-        else f"{allocation.num_workers}"
+    console.print(
+        f"each trial: {workers}{allocation.cpus} of {capacity.cpus} CPU cores{gpus}{nodes}; trials at a time: {allocation.concurrent}"
     )
-    workers = f"{number} workers ({allocation.strategy}), each with " if allocation.num_workers > 1 else ""
-    console.print(f"each trial: {workers}{allocation.cpus} of {capacity.cpus} CPU cores{gpus}{nodes}; {allocation.concurrent} at a time")
     for line in dict.fromkeys(describe_data_line(probe.metadata) for probe in plan.probes.values()):
-        console.print(Text(line)) if line else None
+        if line:
+            console.print(Text(line))
     if plan.precision:
-        console.print(f"precision: {plan.precision} (the fastest of those that agree with fp32)")
-    probed = f"probed {len(plan.probes)} of {len({t.configuration for t in trials})} configurations"
-    disk = f"{size(plan.disk_bytes)} of {size(plan.free_bytes)} free" if plan.disk_bytes else "not known"
-    console.print(f"expected: {duration(plan.eta_s)} ({probed}); disk: {disk}")
+        console.print(f"precision: {plan.precision} (the fastest that agrees with fp32)")
+    timed = f"timed {len(plan.probes)} of {len({t.configuration for t in trials})} configurations"
+    disk = f"{size(plan.disk_bytes)} of {size(plan.free_bytes)} free" if plan.disk_bytes else "unknown"
+    console.print(f"expected: {duration(plan.eta_s)} ({timed}); disk: {disk}")
 
 
 def describe_data_line(metadata: Mapping[str, Any]) -> str:
-    """Names the data, loudly where it is a part or a stand-in."""
+    """One line about a trial's data set, with a warning if it is a sample or a fallback; "" without data."""
     data = metadata.get("data")
     if not data:
         return ""
     line = f"data: {data['name']}, {data['source']}, {data.get('train', '?')} train and {data.get('val', '?')} validation examples"
     if data.get("fallback_for"):
-        return f"{line}. A STAND-IN for {data['fallback_for']}"
-    return line if data.get("complete") else f"{line}. A SAMPLE, not the whole data set"
+        return f"{line}. A FALLBACK, NOT {data['fallback_for']}"
+    return line if data.get("complete") else f"{line}. ONLY A SAMPLE of the official data"
 
 
 @dataclass
-class _Row:
+class _RunningTrial:
+    """A running trial: its last report, and the time and step at which this attempt began."""
+
     report: TrialReport
     began: float
     began_step: int
@@ -81,15 +78,14 @@ class _Row:
 
     @property
     def left_s(self) -> float | None:
-        """None until it has moved."""
+        """Expected seconds to the end; None before the first step."""
         speed = self.steps_per_s
         return (self.report.total_steps - self.report.step) / speed if speed > 0 else None
 
 
 @dataclass(frozen=True)
 class DisplayedTrial:
-    """A trial as it is shown: its name, the metric that it is compared by, how long it is expected to last, and what an earlier
-    run of the sweep measured of it last."""
+    """A trial as displayed: name, seed, name of the compared metric, expected duration, and the metric's value from an earlier run."""
 
     name: str
     seed: int
@@ -99,16 +95,16 @@ class DisplayedTrial:
 
 
 class ProgressDisplay:
-    """The whole sweep's progress, fed with each report after it is recorded. A context manager."""
+    """Shows the progress of a sweep. A context manager; `update` takes each report after it is recorded."""
 
     def __init__(self, console: Console, trials: Mapping[str, DisplayedTrial], to_sample: int, done: int, concurrent: int):
-        """`trials` are those to run now, by id; `to_sample` more will come (`add`); `done` ended in an earlier run."""
+        """`trials` by id will run now, `to_sample` more will be added by `add`, `done` ended in an earlier run."""
         self._console, self._concurrent = console, concurrent
         self._trials = dict(trials)
-        self._to_draw, self._done = to_sample, done
+        self._to_sample, self._done = to_sample, done
         self._total = len(trials) + to_sample + done
         self._waiting = dict.fromkeys(self._trials)
-        self._rows: dict[str, _Row] = {}
+        self._running: dict[str, _RunningTrial] = {}
         self._began = time.monotonic()
         self._last_line = 0.0
         self._live = (
@@ -120,69 +116,54 @@ class ProgressDisplay:
             self._live.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: Any) -> None:
         if self._live:
-            self._live.__exit__(kind, error, trace)
+            self._live.__exit__(*exception)
 
-    def add(self, trial_id: str, shown: DisplayedTrial) -> None:
-        """One of those that were still to be drawn."""
-        self._trials[trial_id] = shown
+    def add(self, trial_id: str, displayed: DisplayedTrial) -> None:
+        """Add a sampled trial."""
+        self._trials[trial_id] = displayed
         self._waiting[trial_id] = None
-        self._to_draw -= 1
+        self._to_sample -= 1
 
     def update(self, report: TrialReport) -> None:
-        trial = self._trials[report.trial_id]
-        name = f"{trial.name} seed {trial.seed}"
-        if report.kind == "started":
-            self._waiting.pop(report.trial_id, None)
-            self._rows[report.trial_id] = self._row(report)
-            return
-        row = self._rows.setdefault(report.trial_id, self._row(report))
-        row.report = report
-        row.metrics |= report.metrics
+        """Show a report: every end of a trial is a line; without a terminal, progress is a line at most every 10 s."""
+        trial_id, trial = report.trial_id, self._trials[report.trial_id]
+        self._waiting.pop(trial_id, None)
+        if report.kind == "started" or trial_id not in self._running:
+            known = {} if trial.measured is None else {trial.metric: trial.measured}
+            self._running[trial_id] = _RunningTrial(report, time.monotonic(), report.step, known)
+        running = self._running[trial_id]
+        running.report = report
+        running.metrics |= report.metrics
+        name, metric = f"{trial.name} seed {trial.seed}", _metric_text(running, trial)
         if report.kind == "ended":
-            self._rows.pop(report.trial_id)
-            self._waiting.pop(report.trial_id, None)
+            self._running.pop(trial_id)
             self._done += 1
             reason = f": {report.reason}" if report.reason else ""
-            self._line(
-                f"[{self._done}/{self._total}] {name} {report.status}{self._measured(row, trial)} after {duration(report.elapsed_s)}{reason}"
-            )
-        elif not self._live and time.monotonic() - self._last_line >= 10:
-            self._line(
-                f"[{self._done}/{self._total}] {name}{_epoch(report)}{self._measured(row, trial)}; about {duration(self._left())} left"
-            )
-
-    def _row(self, report: TrialReport) -> _Row:
-        trial = self._trials[report.trial_id]
-        return _Row(report, time.monotonic(), report.step, {} if trial.measured is None else {trial.metric: trial.measured})
+            self._line(f"{name} {report.status}{metric} after {duration(report.elapsed_s)}{reason}")
+        elif report.kind != "started" and not self._live and time.monotonic() - self._last_line >= LINE_EVERY_S:
+            epoch = "" if report.epoch is None else f" epoch {report.epoch},"
+            self._line(f"{name}{epoch} step {report.step}/{report.total_steps}{metric}; about {duration(self._left_s())} left")
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(f"[{self._done}/{self._total}] {text}"), soft_wrap=True)
 
-    @staticmethod
-    def _measured(row: _Row, trial: DisplayedTrial) -> str:
-        value = row.metrics.get(trial.metric)
-        return "" if value is None else f", {trial.metric} {value:.4g}"
-
-    def _left(self) -> float:
-        """Seconds: the running trials to their ends by their own speed, then the waiting ones by the plan's."""
+    def _left_s(self) -> float:
+        """Expected seconds to the end of the sweep: running trials at their own speed, the others as planned."""
         mean = sum(trial.expected_s for trial in self._trials.values()) / max(len(self._trials), 1)
-        running = [self._trials[trial_id].expected_s if row.left_s is None else row.left_s for trial_id, row in self._rows.items()]
+        running = [self._trials[trial_id].expected_s if row.left_s is None else row.left_s for trial_id, row in self._running.items()]
         waiting = [self._trials[trial_id].expected_s for trial_id in self._waiting]
-        return makespan([*running, *waiting, *[mean] * self._to_draw], self._concurrent)
+        return makespan([*running, *waiting, *[mean] * self._to_sample], self._concurrent)
 
     def _render(self) -> Table:
-        now = duration(time.monotonic() - self._began)
-        table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style="bold")
-        table.title = f"{self._done} of {self._total} trials ended, {now} so far, about {duration(self._left())} left"
-        for column in ("configuration", "seed"):
-            table.add_column(column)
         metrics = list(dict.fromkeys(trial.metric for trial in self._trials.values()))
-        for column in ("epoch", "step", metrics[0] if len(metrics) == 1 else "metric", "steps/s", "left"):
-            table.add_column(column, justify="right")
-        for trial_id, row in list(self._rows.items())[:RUNNING_ROWS]:
+        one_metric = len(metrics) == 1
+        table = _table("configuration", "seed", right=("epoch", "step", metrics[0] if one_metric else "metric", "steps/s", "left"))
+        now = duration(time.monotonic() - self._began)
+        table.title = f"{self._done} of {self._total} trials ended, {now} so far, about {duration(self._left_s())} left"
+        for trial_id, row in list(self._running.items())[:RUNNING_ROWS]:
             trial, report, left_s = self._trials[trial_id], row.report, row.left_s
             value = row.metrics.get(trial.metric)
             table.add_row(
@@ -190,26 +171,33 @@ class ProgressDisplay:
                 str(trial.seed),
                 "" if report.epoch is None else str(report.epoch),
                 f"{report.step}/{report.total_steps}" if report.total_steps else "starting",
-                "" if value is None else f"{value:.4g}" if len(metrics) == 1 else f"{trial.metric} {value:.4g}",
+                "" if value is None else f"{value:.4g}" if one_metric else f"{trial.metric} {value:.4g}",
                 f"{row.steps_per_s:.1f}" if row.steps_per_s else "",
                 "" if left_s is None else duration(left_s),
             )
         return table
 
 
-def _epoch(report: TrialReport) -> str:
-    return (
-        f" step {report.step}/{report.total_steps}"
-        if report.epoch is None
-        else f" epoch {report.epoch}, step {report.step}/{report.total_steps}"
-    )
+def _table(*left: str, right: Sequence[str]) -> Table:
+    """An empty table with these left- and right-aligned columns."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style="bold")
+    for column in left:
+        table.add_column(column)
+    for column in right:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _metric_text(running: _RunningTrial, trial: DisplayedTrial) -> str:
+    value = running.metrics.get(trial.metric)
+    return "" if value is None else f", {trial.metric} {value:.4g}"
 
 
 @contextmanager
-def show_activity(console: Console, what: str) -> Iterator[None]:
-    """Says what takes its time, where someone may be watching."""
+def show_activity(console: Console, text: str) -> Iterator[None]:
+    """Show `text` with a spinner while the block runs, on a terminal only."""
     if console.is_terminal:
-        with console.status(what):
+        with console.status(text):
             yield
     else:
         yield

@@ -1,4 +1,4 @@
-"""What a worker reports of a trial, and what the ledger records of it."""
+"""The report of a trial that a worker yields and the ledger records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,15 +7,14 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class TrialReport:
-    """One report of a trial, from the worker that runs it to the ledger.
+    """A report from the worker that runs a trial.
 
-    kind: `started` (the trial runs from `step` on), `alive` (nothing to record), `measured` (`metrics` and `metadata`),
-        `stored` (the last measurement is now in a checkpoint), `ended` (`status`, `reason` and the last metrics) or
+    kind: `started` (the trial trains from `step`), `alive` (nothing to record), `measured` (`metrics` and `metadata`),
+        `stored` (a checkpoint contains the last measurement), `ended` (`status`, `reason` and the last metrics) or
         `preempted` (the trial continues elsewhere from its checkpoint of `step`).
     elapsed_s: training time in seconds, over all attempts.
-    metadata: JSON-serialisable facts about the trial, merged into its record.
-    usage: device figures (`device/...`) up to the last measurement. They are recorded with the end of the trial, also if a
-        scheduler stops it.
+    metadata: JSON-serialisable; merged into the metadata of the trial in the ledger.
+    usage: device metrics (`device/...`) up to the last measurement, recorded when the trial ends, even if a scheduler stops it.
     status: one of `ledger.ENDED`, in a report of kind `ended`.
     place: host and device.
     """

@@ -1,4 +1,4 @@
-"""YAML of bounded size, without surprises, with the line of every key."""
+"""Reads YAML of bounded size, without YAML's surprises, and with the line of every key."""
 
 import re
 from dataclasses import dataclass
@@ -16,24 +16,24 @@ _NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+|\d*\.\d+)[eE][-+]?\d+")
 
 @dataclass(frozen=True)
 class YamlFile:
-    """`values` is what the file says; `lines` maps a key's dotted path to its line, counted from 1."""
+    """The content of a YAML file. `lines` maps a key's dotted path to its line, counted from 1."""
 
     path: Path
     values: dict[str, Any]
     lines: dict[str, int]
 
     def where(self, key: str) -> str:
-        """`file:line` of a dotted key, or of the nearest key above it that stands in the file."""
+        """`file:line` of a dotted key, or of the nearest key above it that is in the file."""
         while key not in self.lines and "." in key:
             key = key.rpartition(".")[0]
         return f"{self.path}:{self.lines.get(key, 1)}"
 
 
 def read_yaml(path: Path, problems: list[str]) -> YamlFile:
-    """Read a file whose top level is a mapping. Each thing wrong with it becomes a line in `problems`.
+    """Read a file whose top level is a mapping. Each problem with it becomes a line in `problems`; then the result is empty.
 
-    Refused: keys given twice (PyYAML would keep the last in silence), aliases (a few lines can unfold into gigabytes), tags,
-    nesting beyond `MAX_DEPTH`, and numbers such as 1e-3, which YAML 1.1 reads as text.
+    Refused: duplicate keys (PyYAML silently keeps the last), aliases (a few lines can expand to gigabytes), tags, nesting
+    beyond `MAX_DEPTH`, and numbers such as 1e-3, which YAML 1.1 reads as text.
     """
     empty = YamlFile(path, {}, {})
     try:
@@ -42,7 +42,7 @@ def read_yaml(path: Path, problems: list[str]) -> YamlFile:
         problems.append(f"{path}: cannot be read ({error.strerror}).")
         return empty
     if len(content) > MAX_BYTES:
-        problems.append(f"{path}: {len(content)} bytes, more than the {MAX_BYTES} a configuration may have.")
+        problems.append(f"{path}: {len(content)} bytes; a configuration may have at most {MAX_BYTES}.")
         return empty
     try:
         text = content.decode("utf-8")
@@ -60,19 +60,21 @@ def read_yaml(path: Path, problems: list[str]) -> YamlFile:
         problems.append(f"{path}:{line}: not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}.")
         return empty
     if not isinstance(node, yaml.MappingNode) or not node.value:
-        problems.append(f"{path}:1: must be a mapping, lines of `key: value`.")
+        problems.append(f"{path}:1: must be a mapping: lines of `key: value`.")
         return empty
     lines: dict[str, int] = {}
     before = len(problems)
-    _check(path, node, "", 1, lines, problems)
+    _check_node(path, node, "", 1, lines, problems)
     if len(problems) > before:
         return empty
     return YamlFile(path, yaml.safe_load(text), lines)
 
 
 def _refused(text: str) -> str:
-    """`line: why` of the first token that may not be; empty where all may. The depth is counted here already, since
-    PyYAML reads a hundred thousand nested brackets in minutes."""
+    """`line: reason` of the first token that is not allowed, or an empty text.
+
+    The depth is counted on tokens, because PyYAML takes minutes to compose a hundred thousand nested brackets.
+    """
     depth = 0
     for token in yaml.scan(text):
         line = token.start_mark.line + 1
@@ -87,27 +89,28 @@ def _refused(text: str) -> str:
     return ""
 
 
-def _check(path: Path, node: yaml.Node, key: str, depth: int, lines: dict[str, int], problems: list[str]) -> None:
+def _check_node(path: Path, node: yaml.Node, key: str, depth: int, lines: dict[str, int], problems: list[str]) -> None:
+    """Check a node and those below it, and add the lines of their keys to `lines`."""
     line = node.start_mark.line + 1
     if depth > MAX_DEPTH:
         problems.append(f"{path}:{line}: {key}: nested deeper than {MAX_DEPTH} levels.")
     elif isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             name = f"{key}.{key_node.value}" if key else str(key_node.value)
-            here = key_node.start_mark.line + 1
+            key_line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                problems.append(f"{path}:{here}: a key must be plain text.")
+                problems.append(f"{path}:{key_line}: a key must be plain text.")
             elif key_node.tag.endswith(":merge"):
-                problems.append(f"{path}:{here}: <<: merges are not read. Write the values out.")
+                problems.append(f"{path}:{key_line}: <<: merges are not supported. Write the values out.")
             elif name in lines:
-                problems.append(f"{path}:{here}: {name}: given twice, first in line {lines[name]}. Remove one.")
+                problems.append(f"{path}:{key_line}: {name}: duplicate key, first in line {lines[name]}. Remove one.")
             else:
-                lines[name] = here
+                lines[name] = key_line
                 _check_scalar(path, key_node, name, problems)
-                _check(path, value_node, name, depth + 1, lines, problems)
+                _check_node(path, value_node, name, depth + 1, lines, problems)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            _check(path, item, f"{key}.{index}", depth + 1, lines, problems)
+            _check_node(path, item, f"{key}.{index}", depth + 1, lines, problems)
     elif isinstance(node, yaml.ScalarNode):
         _check_scalar(path, node, key, problems)
 
@@ -121,5 +124,5 @@ def _check_scalar(path: Path, node: yaml.ScalarNode, key: str, problems: list[st
         problems.append(f"{path}:{line}: {key}: YAML reads {node.value} as text. Write {better}.")
     try:
         yaml.SafeLoader("").construct_object(node)
-    except ValueError:  # as YAML's authors will have it, 2024-13-45 is a date and a thousand digits are a number
+    except ValueError:  # to YAML, 2024-13-45 is an invalid date, and a thousand digits are a number
         problems.append(f"{path}:{line}: {key}: {node.value[:40]} looks like a number or a date, but is none. Put text in quotes.")

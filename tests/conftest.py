@@ -1,5 +1,8 @@
 """For every test: one thread and a fixed seed, so that no result depends on the machine or on the test before."""
 
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,52 @@ scale:
   smoke: {task.content: sample, task.epochs: 1}
 """
 """Five lines, so what a test adds begins in line 6."""
+
+CACHE = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the whole session, its worker processes and every command it starts a cache of its own instead of the user's."""
+    if not hasattr(config, "workerinput"):
+        config.stash[CACHE] = tempfile.mkdtemp(prefix="ddl-test-cache-")
+        os.environ["DDL_CACHE"] = config.stash[CACHE]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if CACHE in config.stash:
+        shutil.rmtree(config.stash[CACHE], ignore_errors=True)
+
+
+SLOW = (
+    "cluster/test_hosts.py",
+    "cluster/test_private.py",
+    "cluster/test_scripts.py",
+    "docs/test_examples.py",
+    "reports/test_page.py",
+    "rl/test_tasks.py",
+    "sweeps/test_cluster.py",
+    "sweeps/test_engine.py",
+    "sweeps/test_object_store.py",
+    "sweeps/test_population.py",
+    "sweeps/test_schedulers.py",
+    "sweeps/test_search.py",
+    "sweeps/test_workers.py",
+    "tasks/",
+    "test_export.py",
+    "test_latency.py",
+    "test_reproduce.py",
+    "test_sharding.py",
+    "tracking/test_online.py",
+)
+"""Test files, and folders, that `make quick` leaves out: they train, start processes of their own, or open a browser."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow files."""
+    tests = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(tests).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

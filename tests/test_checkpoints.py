@@ -356,7 +356,7 @@ def after(two: Path, damage: Callable[[Path], object]) -> int | None:
 
 def test_a_damaged_checkpoint_is_named_and_set_aside_and_the_older_one_taken(two):
     (two / "step-000000002" / "manifest.json").unlink()
-    with pytest.warns(UserWarning, match=r"step-000000002: not a good checkpoint .*set aside as step-000000002\.damaged"):
+    with pytest.warns(UserWarning, match=r"step-000000002: damaged checkpoint .*renamed to step-000000002\.damaged"):
         assert taken_at(checkpoints.newest(two, "trial")) == 1
     assert sorted(path.name for path in two.iterdir()) == ["step-000000001", "step-000000002.damaged"]
 
@@ -365,7 +365,7 @@ def test_truncation_anywhere(two):
     for file, every in (("state.safetensors", 4096), ("manifest.json", 16)):
         content = (two / "step-000000002" / file).read_bytes()
         for length in [*range(0, len(content), every), len(content) - 1]:
-            with pytest.warns(UserWarning, match="set aside"):
+            with pytest.warns(UserWarning, match="renamed to"):
                 assert after(two, lambda path, cut=content[:length], file=file: (path / file).write_bytes(cut)) == 1
 
 
@@ -375,7 +375,7 @@ def test_a_flipped_bit_anywhere(two):
         for position in range(0, len(content), every):
             flipped = bytearray(content)
             flipped[position] ^= 1 << position % 8
-            with pytest.warns(UserWarning, match="set aside"):
+            with pytest.warns(UserWarning, match="renamed to"):
                 assert after(two, lambda path, flipped=flipped, file=file: (path / file).write_bytes(flipped)) == 1, (file, position)
 
 
@@ -395,14 +395,14 @@ def test_a_flipped_bit_anywhere(two):
     ids=["no tensors", "older tensors", "older manifest", "a list", "null", "nested", "no text", "a file", "an empty folder"],
 )
 def test_other_damage(two, damage):
-    with pytest.warns(UserWarning, match="set aside"):
+    with pytest.warns(UserWarning, match="renamed to"):
         assert after(two, damage) == 1
 
 
 def test_where_all_are_damaged_there_is_none(two):
     for path in two.iterdir():
         (path / "state.safetensors").write_bytes(b"")
-    with pytest.warns(UserWarning, match="set aside"):
+    with pytest.warns(UserWarning, match="renamed to"):
         assert checkpoints.newest(two, "trial") is None
 
 
@@ -445,7 +445,7 @@ def test_what_is_forged_is_believed_where_it_is_sound(two):
     ],
 )
 def test_a_checkpoint_of_another_kind(two, values, said):
-    with pytest.warns(UserWarning, match=f"not a good checkpoint .*{said}.*set aside"):
+    with pytest.warns(UserWarning, match=f"damaged checkpoint .*{said}.*renamed to"):
         assert after(two, lambda path: forged(path, **values)) == 1
 
 
@@ -458,7 +458,7 @@ def test_a_checkpoint_made_to_do_harm(two, tmp_path):
         struct.pack("<Q", 2**63) + b"{}",
     ]
     for content in contents:
-        with pytest.warns(UserWarning, match="set aside"):
+        with pytest.warns(UserWarning, match="renamed to"):
             assert after(two, lambda path, content=content: forged(path, content)) == 1
     assert not harm.exists()
 

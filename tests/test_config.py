@@ -57,7 +57,7 @@ def test_a_sweep_in_the_users_own_file(ask):
 def test_an_unknown_sweep_with_the_nearest_and_all_there_are():
     assert problems_of("augmentaton") == [
         "--sweep 'augmentaton': unknown sweep. Did you mean augmentation?"
-        f" There are: {', '.join(path.stem for path in SWEEPS)}. Or name a YAML file."
+        f" Known sweeps: {', '.join(path.stem for path in SWEEPS)}. Or name a YAML file."
     ]
 
 
@@ -80,12 +80,12 @@ def test_a_sweep_file_that_is_not_there(name):
 
 @pytest.mark.parametrize("name", ["two words.yaml", "-x.yaml", "a.b.yaml", "ä.yaml", "x" * 65 + ".yaml"])
 def test_a_sweep_file_whose_name_would_make_a_bad_folder(ask, name):
-    assert ask(name=name).problems[0].endswith("a sweep's file is named with letters, digits, _ and -, at most 64.")
+    assert ask(name=name).problems[0].endswith("a sweep's file name has letters, digits, _ and - only, at most 64.")
 
 
 def test_a_broken_file_is_told_once(ask):
-    assert ask("title: again\n").problems == ["small.yaml:6: title: given twice, first in line 2. Remove one."]
-    assert ask(base="{}").problems == ["small.yaml:1: must be a mapping, lines of `key: value`."]
+    assert ask("title: again\n").problems == ["small.yaml:6: title: duplicate key, first in line 2. Remove one."]
+    assert ask(base="{}").problems == ["small.yaml:1: must be a mapping: lines of `key: value`."]
 
 
 # Keys
@@ -136,7 +136,7 @@ def test_what_a_sweep_must_have(ask):
 
 def test_an_unknown_task(ask):
     (problem,) = ask(base=SWEEP.replace("classification", "clasification")).problems
-    assert problem.startswith("small.yaml:1: task: 'clasification' is unknown. Did you mean classification? There are: ")
+    assert problem.startswith("small.yaml:1: task: 'clasification' is unknown. Did you mean classification? Known tasks: ")
     assert all(path.stem in problem for path in (config.FOLDER / "task").glob("*.yaml"))
 
 
@@ -386,7 +386,7 @@ def test_some_of_the_configurations_by_name_in_the_sweeps_order(ask, chosen, lef
     ("more", "override", "said"),
     [
         (NAMED, "configurations=plian", "configurations: 'plian' is unknown. Did you mean plain?"),
-        (NAMED, "configurations=plain,xyz", "configurations: 'xyz' is unknown. There are: plain, with dropout, 1 / 2, 0.1."),
+        (NAMED, "configurations=plain,xyz", "configurations: 'xyz' is unknown. Known configurations: plain, with dropout, 1 / 2, 0.1."),
         ("", "configurations=plain", "configurations: 'plain' is unknown. This sweep has none."),
         (
             "space: {task.lr: [0.1, 0.01]}\n",
@@ -408,7 +408,7 @@ def test_a_configuration_that_is_not_there_is_named(ask, more, override, said):
         ("cpus=1", "cpus: unknown key. Did you mean resources.cpus?"),
         ("task.seed=3", "task.seed: unknown key. Seeds are counted from first_seed."),
         ("title=x", "title: unknown key."),
-        ("~task.lr", "~task.lr: nothing can be removed. Write KEY=VALUE, as in task.lr=0.01."),
+        ("~task.lr", "~task.lr: keys cannot be removed. Write KEY=VALUE, as in task.lr=0.01."),
         ("task.lr=nan", "task.lr: should be a finite number, not nan."),
         ("task.lr=-inf", "task.lr: should be a finite number, not -inf."),
         ("task.lr=", "task.lr: should be a valid number, not ''."),
@@ -433,7 +433,7 @@ def test_what_is_no_override(ask, override):
 @pytest.mark.parametrize("override", ["seeds=1,2", "task.lr=range(1,3)", "task.lr=interval(0,1)", "task.augmentation=glob(*)"])
 def test_an_override_that_makes_no_axis(ask, override):
     (problem,) = ask(overrides=[override]).problems
-    assert "takes one value. Several, as in task.lr=0.1,0.01, make an axis of a hyperparameter only." in problem
+    assert "takes one value. Only a hyperparameter takes several, as in task.lr=0.1,0.01; they become an axis." in problem
 
 
 # Tasks of the user's own
@@ -565,7 +565,7 @@ def test_mistakes_in_a_tasks_own_file(ask, own):
 def test_a_tasks_file_that_is_empty(ask, own, tmp_path):
     module = own()
     (tmp_path / "task" / "counting.yaml").write_text("")
-    assert ask(f"plugins: [{module}]\n", base=OWN).problems == ["task/counting.yaml:1: must be a mapping, lines of `key: value`."]
+    assert ask(f"plugins: [{module}]\n", base=OWN).problems == ["task/counting.yaml:1: must be a mapping: lines of `key: value`."]
 
 
 def test_the_users_own_task_file_comes_before_ours(ask, tmp_path):

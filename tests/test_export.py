@@ -125,7 +125,7 @@ def test_what_differs_from_the_model_is_not_left(run, folder, monkeypatch):
     before = (folder / "card.json").read_bytes()
     real = export.load_file
     monkeypatch.setattr(export, "load_file", lambda path: {name: value + 1 for name, value in real(path).items()})
-    with pytest.raises(AssertionError, match=r"model\.safetensors lies .* from the trained model at batch 1"):
+    with pytest.raises(AssertionError, match=r"model\.safetensors deviates by .* from the trained model at batch size 1"):
         export.export(run, "one")
     assert (folder / "card.json").read_bytes() == before
     assert not (run / "trials" / "one" / "export.partial").exists()
@@ -160,7 +160,7 @@ def test_without_a_checkpoint_there_is_nothing_to_export(tmp_path):
     run = trained(tmp_path / "run", classification(epochs=1, precision="fp32"))
     for path in (run / "trials" / "one" / "checkpoints").rglob("state.safetensors"):
         path.unlink()
-    with pytest.warns(UserWarning, match="not a good checkpoint"), pytest.raises(ValueError, match="holds no good checkpoint"):
+    with pytest.warns(UserWarning, match="damaged checkpoint"), pytest.raises(ValueError, match="holds no good checkpoint"):
         export.export(run, "one")
 
 

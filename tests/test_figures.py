@@ -1,4 +1,4 @@
-"""Pictures of results, read back."""
+"""Tests of figures, by reading them back."""
 
 import io
 import math

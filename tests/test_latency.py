@@ -1,4 +1,4 @@
-"""Latency: what is measured, what is left out and why, and that a trial never fails by it."""
+"""Latency: the metrics, the variants that are left out, and that a benchmark never fails a trial."""
 
 import dataclasses
 import time
@@ -11,8 +11,9 @@ import yaml
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from ddl import config, latency
+from ddl import config
 from ddl.devices import Device
+from ddl.latency import measure as latency
 from ddl.learners.learner import Pipeline
 from ddl.models.preprocess import Normalise
 from ddl.progress import Predictor, Progress
@@ -27,8 +28,8 @@ CPU = Device(torch.device("cpu"))
 @pytest.fixture(autouse=True)
 def short(monkeypatch) -> None:
     for name, depth in latency.BUDGETS.items():
-        forms = ("fp32", "fp32 channels_last", "bf16", "fp32 exported") if name == "full" else None
-        shorter = dataclasses.replace(depth, batches=(1, 4), forms=forms, calls_s=0.003, blocks_s=0.001, limit_s=60.0)
+        variants = ("fp32", "fp32 channels_last", "bf16", "fp32 exported") if name == "full" else None
+        shorter = dataclasses.replace(depth, batches=(1, 4), variants=variants, calls_s=0.003, blocks_s=0.001, limit_s=60.0)
         monkeypatch.setitem(latency.BUDGETS, name, shorter)
 
 
@@ -71,7 +72,9 @@ def test_a_full_look_has_every_form_exported_too_and_the_memory_of_a_forward_pas
 
 def test_compiled_agrees_with_eager(monkeypatch):
     monkeypatch.setitem(
-        latency.BUDGETS, "full", dataclasses.replace(latency.BUDGETS["full"], forms=("fp32", "fp32 channels_last compiled"), batches=(1,))
+        latency.BUDGETS,
+        "full",
+        dataclasses.replace(latency.BUDGETS["full"], variants=("fp32", "fp32 channels_last compiled"), batches=(1,)),
     )
     found = latency.measure_latency(predictor(nn.Sequential(nn.Flatten(), nn.Linear(192, 5))), CPU, latency.BUDGETS["full"])
     assert found.metadata["left_out"] == {}

@@ -316,7 +316,7 @@ def test_a_reader_sees_whole_measurements_while_they_are_written(folder):
 
 def test_a_folder_that_is_no_runs(tmp_path):
     for kind in (LedgerReader, Ledger):
-        with pytest.raises(ValueError, match=r"no ledger\.sqlite in it, so it is no run's folder"):
+        with pytest.raises(ValueError, match=r"not a run folder, it has no ledger\.sqlite"):
             kind(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -338,7 +338,7 @@ def test_a_ledger_of_a_later_version(folder):
 
 def test_a_run_that_was_killed_before_its_ledger_was_whole(tmp_path):
     (tmp_path / FILE).touch()
-    with pytest.raises(ValueError, match=r"the run was cut off before it began\. Start it again\."):
+    with pytest.raises(ValueError, match=r"the run was interrupted before it started\. Start it again\."):
         LedgerReader(tmp_path)
 
 
@@ -374,7 +374,9 @@ def test_a_damaged_ledger_is_named_and_not_believed(folder, damage):
     read_all(folder)
     assert damage(content) != content
     (folder / FILE).write_bytes(damage(content))
-    with pytest.raises(ValueError, match=rf"{folder}/ledger\.sqlite: not a readable ledger \(.*\)\. Restore it from a copy\.") as caught:
+    with pytest.raises(
+        ValueError, match=rf"{folder}/ledger\.sqlite: cannot be read as a ledger \(.*\)\. Restore it from a copy\."
+    ) as caught:
         read_all(folder)
     assert "\n" not in str(caught.value)
 
@@ -388,7 +390,7 @@ def test_damage_is_named_where_it_is_read_first(folder, table):
     content = (folder / FILE).read_bytes()
     reader = LedgerReader(folder)
     (folder / FILE).write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
-    with pytest.raises(ValueError, match=r"ledger\.sqlite: not a readable ledger"):
+    with pytest.raises(ValueError, match=r"ledger\.sqlite: cannot be read as a ledger"):
         getattr(reader, table)()
 
 

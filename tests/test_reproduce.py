@@ -117,7 +117,7 @@ def test_fewer_steps_when_asked(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["--reproduce", f"{run}/trials/aaaa00000001", "--steps", "3"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "the first 3 steps agree bit for bit"
     assert main(["--reproduce", f"{run}/trials/aaaa00000001", "--steps", "21"]) == 2
-    assert capsys.readouterr().err == "--steps 21: the record of this trial holds 20 steps. Ask for 1 to 20.\n"
+    assert capsys.readouterr().err == "--steps 21: the record of this trial has 20 steps. Ask for 1 to 20.\n"
 
 
 def test_another_learning_rate_shows_after_the_first_update(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,13 +125,16 @@ def test_another_learning_rate_shows_after_the_first_update(copy: Path, capsys: 
     assert main(["--reproduce", f"{copy}/trials/aaaa00000001"]) == 1
     *_, verdict, reason = capsys.readouterr().out.splitlines()
     assert verdict.startswith("they differ from step 2 on: loss 2.")
-    assert reason == "nothing that is recorded is different, which would explain it"
+    assert reason == "nothing in the record differs that would explain it"
 
 
 def test_another_state_after_the_same_losses_shows(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     alter(copy, "UPDATE trials SET metadata = json_set(metadata, '$.first_steps.state', 'feed')")
     assert main(["--reproduce", f"{copy}/trials/aaaa00000001"]) == 1
-    assert "they differ: the losses are the same, but weights or the optimiser's state are others after 20 steps" in capsys.readouterr().out
+    assert (
+        "they differ: the losses are the same, but the weights or the optimiser's state are different after 20 steps"
+        in capsys.readouterr().out
+    )
     assert main(["--reproduce", f"{copy}/trials/aaaa00000001", "--steps", "19"]) == 0
 
 
@@ -175,8 +178,8 @@ def test_the_commit_is_that_of_the_resume_it_began_under(copy: Path, capsys: pyt
     ("path", "said"),
     [
         ("trials/aaaa00000011", "this run has no trial aaaa00000011. Did you mean aaaa00000001?"),
-        ("trials/zzz", "this run has no trial zzz. There are: aaaa00000001, aaaa00000002, bbbb00000003, cccc00000004."),
-        ("trials/cccc00000004", "its record holds no first steps to compare with (it is planned). Take another trial."),
+        ("trials/zzz", "this run has no trial zzz. Known names: aaaa00000001, aaaa00000002, bbbb00000003, cccc00000004."),
+        ("trials/cccc00000004", "its record has no first steps to compare with (it is planned). Take another trial."),
         ("", "name a trial as RUN/trials/TRIAL_ID"),
         ("elsewhere/trials/x", "no ledger.sqlite in it"),
     ],

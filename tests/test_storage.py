@@ -1,4 +1,4 @@
-"""Runs at a URL: a local folder, and an S3 server on this machine."""
+"""Runs at a URL: a local folder and a local S3 server."""
 
 import contextlib
 import json
@@ -54,13 +54,13 @@ def state(step: int) -> dict:
     return {"weights": torch.full((3,), float(step)), "elapsed_s": 1.5 * step}
 
 
-def kept(folder: Path, url: str, *steps: int) -> TrialStore:
+def stored(folder: Path, url: str, *steps: int) -> TrialStore:
     """A trial that stored these steps and ended."""
     with TrialStore(folder, "trial", url) as made:
         for step in steps:
             made.store(step, state(step))
-            made._wanted.set()
-            while made._copied != f"step-{step:09d}" and not made._error:
+            made._changed.set()
+            while made._uploaded != f"step-{step:09d}" and not made._error:
                 time.sleep(0.01)
         made.finish()
     return made
@@ -71,9 +71,9 @@ def newest(folder: Path, url: str) -> tuple[int, dict] | None:
         return made.newest()
 
 
-def test_another_machine_goes_on_from_the_newest_checkpoint(url, tmp_path):
+def test_another_machine_resumes_from_the_newest_checkpoint(url, tmp_path):
     assert newest(tmp_path / "a", url) is None
-    assert kept(tmp_path / "a", url, 1, 2, 3).behind == ""
+    assert stored(tmp_path / "a", url, 1, 2, 3).not_uploaded == ""
     step, found = newest(tmp_path / "b", url)
     assert (step, found["elapsed_s"]) == (3, 4.5)
     assert torch.equal(found["weights"], state(3)["weights"])
@@ -83,7 +83,7 @@ def test_another_machine_goes_on_from_the_newest_checkpoint(url, tmp_path):
 
 
 def test_the_newer_of_here_and_there(url, tmp_path):
-    kept(tmp_path / "a", url, 3)
+    stored(tmp_path / "a", url, 3)
     checkpoints.store(tmp_path / "b/checkpoints", "trial", 5, state(5))
     checkpoints.store(tmp_path / "c/checkpoints", "trial", 2, state(2))
     assert newest(tmp_path / "c", url)[0] == 3
@@ -91,53 +91,53 @@ def test_the_newer_of_here_and_there(url, tmp_path):
 
 
 def test_a_damaged_copy_falls_back_to_the_one_before_it(url, tmp_path):
-    kept(tmp_path / "a", url, 1, 2)
+    stored(tmp_path / "a", url, 1, 2)
     RemoteFolder(url).write("checkpoints/step-000000002/state.safetensors", b"half")
-    with pytest.warns(UserWarning, match="not a good checkpoint"):
+    with pytest.warns(UserWarning, match="damaged checkpoint"):
         assert newest(tmp_path / "b", url)[0] == 1
 
 
 @pytest.mark.parametrize("broken", ["state.safetensors", "manifest.json"])
 def test_a_store_that_fails_while_a_checkpoint_is_copied_keeps_the_one_before(url, tmp_path, monkeypatch, broken):
-    kept(tmp_path / "a", url, 1)
-    real = RemoteFolder.put
+    stored(tmp_path / "a", url, 1)
+    real = RemoteFolder.upload
 
-    def put(self: RemoteFolder, source: Path, name: str) -> None:
+    def upload(self: RemoteFolder, source: Path, name: str) -> None:
         if name.endswith(f"step-000000002/{broken}"):
             raise Unreachable(f"{self.url}: no space")
         real(self, source, name)
 
     with monkeypatch.context() as patched:
-        patched.setattr(RemoteFolder, "put", put)
-        made = kept(tmp_path / "a", url, 2)
-    assert "no space" in made.behind
-    assert str(tmp_path / "a") in made.behind
+        patched.setattr(RemoteFolder, "upload", upload)
+        made = stored(tmp_path / "a", url, 2)
+    assert "no space" in made.not_uploaded
+    assert str(tmp_path / "a") in made.not_uploaded
     assert newest(tmp_path / "b", url)[0] == 1
-    assert kept(tmp_path / "a", url, 3).behind == ""
+    assert stored(tmp_path / "a", url, 3).not_uploaded == ""
     assert newest(tmp_path / "c", url)[0] == 3
     assert not any("step-000000002" in name for name in RemoteFolder(url).names()), "the half of one is cleared away"
 
 
-def test_what_a_trial_shows_is_kept_too(url, tmp_path):
+def test_figures_are_uploaded_too(url, tmp_path):
     run = RunStore(tmp_path / "driver", url)
     figures = tmp_path / "a/trials/t1/figures"
     figures.mkdir(parents=True)
     (figures / "digits-001.png").write_bytes(b"PNG")
-    kept(tmp_path / "a/trials/t1", f"{url}/trials/t1", 1)
-    run.collect()
+    stored(tmp_path / "a/trials/t1", f"{url}/trials/t1", 1)
+    run.download_figures()
     assert (tmp_path / "driver/trials/t1/figures/digits-001.png").read_bytes() == b"PNG"
     assert not (tmp_path / "driver/trials/t1/checkpoints").exists()
 
 
-def test_a_store_that_is_away_stops_no_trial(tmp_path):
+def test_an_unreachable_store_stops_no_trial(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/runs"
     checkpoints.store(tmp_path / "checkpoints", "trial", 1, state(1))
     assert newest(tmp_path, url)[0] == 1
-    made = kept(tmp_path, url, 2)
-    assert made.behind.startswith(f"only in {socket.gethostname()}:{tmp_path} (")
+    made = stored(tmp_path, url, 2)
+    assert made.not_uploaded.startswith(f"only in {socket.gethostname()}:{tmp_path} (")
     assert checkpoints.newest(tmp_path / "checkpoints", "trial")[0] == 2
 
 
@@ -147,7 +147,7 @@ def test_a_store_that_is_away_stops_no_trial(tmp_path):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "SETTLE_S", 0.0)
-    monkeypatch.setattr(runs, "PUSH_EVERY_S", 0.05)
+    monkeypatch.setattr(runs, "UPLOAD_EVERY_S", 0.05)
 
 
 @contextlib.contextmanager
@@ -173,10 +173,10 @@ def test_a_runs_ledger_and_report_are_copied_while_it_is_written(url, tmp_path):
             time.sleep(0.05)
         ledger.ended("t1", "finished")
         (tmp_path / "here/report.html").write_text("the report")
-    assert run.behind == ""
+    assert run.not_uploaded == ""
     assert sorted(RemoteFolder(url).names()) == ["ledger.sqlite", "report.html"], "no lease is left"
     with owned(tmp_path / "elsewhere", url) as other:
-        other.pull()
+        other.download_ledgers()
     assert [row.status for row in LedgerReader(tmp_path / "elsewhere").trials()] == ["finished", "planned"]
     assert LedgerReader(tmp_path / "elsewhere").metrics().value.tolist() == [2.5]
 
@@ -185,29 +185,29 @@ def test_the_ledger_that_is_further_wins_and_the_other_is_set_aside(url, tmp_pat
     with begun(tmp_path / "a") as ledger, owned(tmp_path / "a", url):
         ledger.event("one", "")
     with owned(tmp_path / "b", url) as run:
-        run.pull()
+        run.download_ledgers()
         with ReportingLedger(tmp_path / "b") as ledger:
             ledger.event("two", "")
     with owned(tmp_path / "a", url) as run:
-        run.pull()
+        run.download_ledgers()
     assert LedgerReader(tmp_path / "a").events().kind.tolist() == ["one", "two"]
     assert (tmp_path / "a/ledger.sqlite.aside").exists()
     with ReportingLedger(tmp_path / "a") as ledger:
         ledger.event("three", "")
     with owned(tmp_path / "a", url) as run:
-        run.pull()
+        run.download_ledgers()
         assert LedgerReader(tmp_path / "a").events().kind.tolist() == ["one", "two", "three"], "the local one is further"
 
 
 def test_one_driver_at_a_time(url, tmp_path):
-    second = pytest.raises(ValueError, match=r"another driver, on .*, has this run")
+    second = pytest.raises(ValueError, match=r"another driver, on .*, owns this run")
     with begun(tmp_path / "a"), owned(tmp_path / "a", url), second, owned(tmp_path / "b", url):
         pass
     with owned(tmp_path / "b", url):
         pass
 
 
-def test_a_lease_that_nobody_renews_is_void(url, tmp_path):
+def test_a_lease_that_is_not_renewed_expires(url, tmp_path):
     lease = {"owner": "gone", "host": "h", "at": time.time() - runs.LEASE_S - 1}
     RemoteFolder(url).write("lease.json", json.dumps(lease).encode())
     with owned(tmp_path, url):
@@ -217,7 +217,7 @@ def test_a_lease_that_nobody_renews_is_void(url, tmp_path):
         pass
 
 
-def test_a_driver_that_was_overtaken_writes_nothing_any_more(url, tmp_path):
+def test_a_driver_that_lost_the_run_stops_uploading(url, tmp_path):
     with begun(tmp_path / "a") as ledger:
         with owned(tmp_path / "a", url) as run:
             other = {"owner": "another", "host": "h", "at": time.time()}
@@ -227,13 +227,13 @@ def test_a_driver_that_was_overtaken_writes_nothing_any_more(url, tmp_path):
                 time.sleep(0.02)
             before = monkey.read("ledger.sqlite")
             ledger.event("late", "")
-        assert "another driver, on h, has this run" in run.behind
+        assert "another driver, on h, owns this run" in run.not_uploaded
     assert monkey.read("ledger.sqlite") == before
 
 
 def test_there_is_no_run_to_resume(url, tmp_path):
-    with owned(tmp_path, url) as run, pytest.raises(ValueError, match=r"no ledger\.sqlite in it, so it is no run"):
-        run.pull()
+    with owned(tmp_path, url) as run, pytest.raises(ValueError, match=r"no ledger\.sqlite in it, so it is not a run"):
+        run.download_ledgers()
 
 
 # The URL
@@ -242,10 +242,10 @@ def test_there_is_no_run_to_resume(url, tmp_path):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        (f"s3://me:{SECRET}@bucket/runs", "holds no user, password or options"),
-        (f"s3://bucket/runs?key={SECRET}", "holds no user, password or options"),
-        (f"simplecache::s3://{SECRET}", "holds no user, password or options"),
-        ("nonsense://bucket/runs", "no store that can be used"),
+        (f"s3://me:{SECRET}@bucket/runs", "must not contain a user, a password or options"),
+        (f"s3://bucket/runs?key={SECRET}", "must not contain a user, a password or options"),
+        (f"simplecache::s3://{SECRET}", "must not contain a user, a password or options"),
+        ("nonsense://bucket/runs", "not a usable store"),
     ],
 )
 def test_a_url_with_a_secret_or_without_a_store_is_refused(url, said):
@@ -263,10 +263,10 @@ def test_a_url_and_its_folder(tmp_path, monkeypatch):
     assert urls.local_run("s3://bucket/runs/mnist/2026-01-01-000000") == urls.local_folder("s3://bucket/runs") / "mnist/2026-01-01-000000"
 
 
-def test_no_secret_reaches_what_is_kept(url, tmp_path):
+def test_no_secret_is_uploaded(url, tmp_path):
     with begun(tmp_path / "a"), owned(tmp_path / "a", url):
         pass
-    kept(tmp_path / "a/trials/t1", f"{url}/trials/t1", 1)
+    stored(tmp_path / "a/trials/t1", f"{url}/trials/t1", 1)
     for path in [*tmp_path.rglob("*.sqlite"), *tmp_path.rglob("*.json")]:
         assert SECRET.encode() not in path.read_bytes()
     assert all(SECRET.encode() not in (RemoteFolder(url).read(name) or b"") for name in RemoteFolder(url).names())
@@ -280,5 +280,5 @@ def test_a_copy_of_the_ledger_is_whole_though_a_transaction_is_open(url, tmp_pat
             time.sleep(0.2)
         ledger._db.rollback()
     with sqlite3.connect(tmp_path / "check.sqlite") as _:
-        RemoteFolder(url).get("ledger.sqlite", tmp_path / "check.sqlite")
-    assert runs._events(tmp_path / "check.sqlite") == 0
+        RemoteFolder(url).download("ledger.sqlite", tmp_path / "check.sqlite")
+    assert runs._last_event(tmp_path / "check.sqlite") == 0

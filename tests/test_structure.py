@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from .codebase import duplicate_names
+
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
@@ -105,6 +107,17 @@ def problems(root: Path) -> list[str]:
 
 def test_the_source_keeps_the_rules():
     assert problems(ROOT) == []
+
+
+def test_every_public_name_has_one_home():
+    assert duplicate_names(ROOT / "ddl") == {}
+
+
+def test_a_name_with_two_homes_is_found(tmp_path: Path):
+    for module in ("a", "b"):
+        (tmp_path / f"ddl/{module}.py").parent.mkdir(exist_ok=True)
+        (tmp_path / f"ddl/{module}.py").write_text("class Reader:\n    pass\n\n\ndef _private():\n    pass\n\n\ndef main():\n    pass\n")
+    assert duplicate_names(tmp_path / "ddl") == {"Reader": ["ddl/a.py", "ddl/b.py"]}
 
 
 def test_every_rule_is_about_something_that_there_is():

@@ -1,6 +1,6 @@
-"""Unpacks archives that strangers made: regular files and folders only, inside the target, and not without end.
+"""Safe unpacking of third-party archives: only regular files and folders, only inside the target folder, only to a size limit.
 
-Verify an archive's checksum before it is opened; these rules are for the day on which the right bytes are bad ones.
+Verify an archive's checksum before opening it. These rules protect against an archive that was malicious when it was published.
 """
 
 import gzip
@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -20,7 +21,7 @@ MAX_BYTES = 4 << 30
 MAX_RATIO = 200
 """Unpacked bytes for each packed one. Images and text stay below 20."""
 SMALL = 1 << 20
-"""Bytes up to which the ratio does not matter: a small tar file is mostly padding."""
+"""Unpacked bytes up to which the ratio is ignored: a small tar file is mostly padding."""
 CHUNK = 1 << 20
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error)
@@ -29,53 +30,40 @@ BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib
 def extract(archive: Path, into: Path, members: Mapping[str, str] | None = None) -> None:
     """Unpack a zip file (a wheel is one) or a tar file, plain or gzipped, into the folder `into`.
 
-    `members` maps the names to take to the names they get; without it everything is taken under its own name.
-    Raises Damaged for an archive that is broken, lacks a member, or holds anything else than files and folders with
-    plain relative names, or more than MAX_FILES, MAX_BYTES or MAX_RATIO; what was unpacked until then is left in `into`.
+    `members` maps the names to extract to their new names; without it every file is extracted under its own name.
+    Raises Damaged if the archive is broken, lacks a member, contains anything but files and folders with plain relative
+    names, or exceeds MAX_FILES, MAX_BYTES or MAX_RATIO. Files extracted before the error stay in `into`.
     """
-    allowance = _Allowance(archive)
     taken: set[str] = set()
-    reader = _zip_files if zipfile.is_zipfile(archive) else _tar_files
     try:
-        for name, file in reader(archive, allowance):
-            allowance.count_file()
-            target = name if members is None else members.get(name)
-            if target is None:
-                continue
-            if name in taken:
-                if _content(file) != (into / target).read_bytes():
-                    raise Damaged(f"{archive}: holds {name} twice, with different content.")
-                continue
-            taken.add(name)
-            _write(file, into / target)
+        with _broken_as_damaged(archive, "an archive"):
+            for name, file in _files(archive):
+                target = name if members is None else members.get(name)
+                if target is None:
+                    continue
+                if name in taken:
+                    if _read_all(file) != (into / target).read_bytes():
+                        raise Damaged(f"{archive}: contains {name} twice, with different content.")
+                    continue
+                taken.add(name)
+                _write(file, into / target)
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise Damaged(f"{archive}: two of its names meet at {error.filename}. Unpack it into an empty folder.") from error
-    except BROKEN as error:
-        raise Damaged(f"{archive}: cut off or not an archive ({error}). Remove it, so that it is fetched again.") from error
-    missing = sorted(set(members or ()) - taken)
-    if missing:
+        raise Damaged(f"{archive}: two of its names collide at {error.filename}. Unpack it into an empty folder.") from error
+    if missing := sorted(set(members or ()) - taken):
         raise Damaged(f"{archive}: lacks {', '.join(missing)}.")
 
 
-def contents(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each file in an archive, by the rules of `extract`, and with its errors."""
-    allowance = _Allowance(archive)
-    reader = _zip_files if zipfile.is_zipfile(archive) else _tar_files
-    try:
-        for name, file in reader(archive, allowance):
-            allowance.count_file()
-            yield name, _content(file)
-    except BROKEN as error:
-        raise Damaged(f"{archive}: cut off or not an archive ({error}). Remove it, so that it is fetched again.") from error
+def read_archive(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each file in an archive. Same rules and errors as `extract`."""
+    with _broken_as_damaged(archive, "an archive"):
+        for name, file in _files(archive):
+            yield name, _read_all(file)
 
 
 def gunzip(packed: Path, target: Path) -> None:
-    """Unpack one gzipped file. Raises Damaged where it is broken or too large."""
-    try:
-        with gzip.open(packed) as file:
-            _write(_Allowance(packed).bounded(file), target)
-    except BROKEN as error:
-        raise Damaged(f"{packed}: cut off or not gzip ({error}). Remove it, so that it is fetched again.") from error
+    """Unpack one gzipped file. Raises Damaged if it is broken or too large."""
+    with _broken_as_damaged(packed, "gzip"), gzip.open(packed) as file:
+        _write(_Allowance(packed).bounded(file), target)
 
 
 class _Readable(Protocol):
@@ -83,7 +71,7 @@ class _Readable(Protocol):
 
 
 class _Allowance:
-    """What an archive may still unpack to."""
+    """The number of files and bytes that an archive may still unpack to."""
 
     def __init__(self, archive: Path):
         self.archive = archive
@@ -93,14 +81,14 @@ class _Allowance:
     def count_file(self) -> None:
         self.files -= 1
         if self.files < 0:
-            raise Damaged(f"{self.archive}: holds more than {MAX_FILES:,} files.")
+            raise Damaged(f"{self.archive}: contains more than {MAX_FILES:,} files.")
 
     def bounded(self, file: _Readable) -> "_Bounded":
         return _Bounded(file, self)
 
 
 class _Bounded:
-    """A file that can be read until its archive's allowance is used up."""
+    """A file that raises Damaged once its archive's allowance is used up."""
 
     def __init__(self, file: _Readable, allowance: _Allowance):
         self._file = file
@@ -112,6 +100,21 @@ class _Bounded:
         if self._allowance.bytes < 0:
             raise Damaged(f"{self._allowance.archive}: unpacks to more than {MAX_RATIO} times its size, or than {MAX_BYTES >> 30} GiB.")
         return data
+
+
+@contextmanager
+def _broken_as_damaged(path: Path, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except BROKEN as error:
+        raise Damaged(f"{path}: cut off or not {kind} ({error}). Remove it, so that it is fetched again.") from error
+
+
+def _files(archive: Path) -> Iterator[tuple[str, _Readable]]:
+    allowance = _Allowance(archive)
+    for name, file in (_zip_files if zipfile.is_zipfile(archive) else _tar_files)(archive, allowance):
+        allowance.count_file()
+        yield name, file
 
 
 def _tar_files(archive: Path, allowance: _Allowance) -> Iterator[tuple[str, _Readable]]:
@@ -126,7 +129,7 @@ def _tar_files(archive: Path, allowance: _Allowance) -> Iterator[tuple[str, _Rea
             _check_name(archive, member.name)
             if member.isdir():
                 continue
-            # A sparse file is no plain one: its header may claim terabytes.
+            # The header of a sparse file may claim terabytes.
             if not member.isfile() or member.issparse():
                 raise Damaged(f"{archive}: {member.name!r} is neither a file nor a folder. It is not unpacked.")
             content = tar.extractfile(member)
@@ -153,7 +156,7 @@ def _check_name(archive: Path, name: str) -> None:
         raise Damaged(f"{archive}: {name!r} would leave the target folder. It is not unpacked.")
 
 
-def _content(file: _Readable) -> bytes:
+def _read_all(file: _Readable) -> bytes:
     return b"".join(iter(lambda: file.read(CHUNK), b""))
 
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far an image may be moved; each image of a batch draws its own values, uniformly.
+    """Ranges of a random affine transform. Each image of a batch gets its own values, uniformly distributed.
 
-    `zoom`: image sides are scaled by 1/(1 + z), z in +-zoom. `rotation`: radians, +-. `translation`: share of the side, +-, in each
-    direction. `flip`: probability of a left-right mirror image. What moves in from outside is the reflected image, and
-    all moves are one resampling (bilinear), so nothing is blurred twice.
+    `zoom`: image sides are scaled by 1/(1 + z), z in +-zoom. `rotation`: radians, +-. `translation`: fraction of the side, +-,
+    in each direction. `flip`: probability of a left-right flip. Pixels from outside the image are reflections. All parts are
+    one bilinear resampling, so nothing is blurred twice.
     """
 
     zoom: float
@@ -23,22 +23,21 @@ class Augmentation:
     flip: float
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Floating images [n, c, h, w] to the same, drawing from torch's global generator of their device."""
+        """Transforms floating-point images [n, c, h, w], with torch's global generator of their device."""
         if self == STRENGTHS["none"]:
             return images
         grid = F.affine_grid(self._inverse(images), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
     def _inverse(self, images: Tensor) -> Tensor:
-        """[n, 2, 3]: from output coordinates to where in the input (both -1..1) the pixel is taken."""
+        """[n, 2, 3]: maps output coordinates to the input coordinates of the pixel (both -1..1)."""
         n, _, height, width = images.shape
         draw = torch.rand(5, n, device=images.device, dtype=torch.float32) * 2 - 1
         scale = 1 + self.zoom * draw[0]
         angle = self.rotation * draw[1]
         mirror = torch.where(draw[4] < 2 * self.flip - 1, -1.0, 1.0)
         cos, sin = scale * angle.cos(), scale * angle.sin()
-        # Coordinates are in half sides, so a rotation of an oblong image takes the sides' ratio, and a shift of the whole
-        # side is 2.
+        # Coordinates are in half sides: rotating an oblong image needs the aspect ratio, and a shift by the whole side is 2.
         aspect = height / width
         rows = (
             torch.stack([mirror * cos, -mirror * sin * aspect, 2 * self.translation * draw[2]], dim=1),
@@ -52,4 +51,4 @@ STRENGTHS = {
     "light": Augmentation(zoom=0.1, rotation=0.2 * math.pi, translation=0.1, flip=0.0),
     "aggressive": Augmentation(zoom=0.5, rotation=math.pi, translation=0.3, flip=0.5),
 }
-"""The three strengths of the study (Karshenas, section 1)."""
+"""The three augmentation strengths of the study (Karshenas, section 1)."""

@@ -1,4 +1,4 @@
-"""Texts and vectors that come with the package, packed small."""
+"""Bundled texts and vectors: packed files that come with the package."""
 
 import lzma
 import shutil
@@ -8,9 +8,9 @@ FOLDER = Path(__file__).parent / "samples"
 
 
 def unpack_bundled(file: str, into: Path) -> None:
-    """Write the bundled `file` into the folder `into`: as it is, or unpacked where it is bundled as `file`.xz.
+    """Write the bundled `file` into the folder `into`, unpacked if it is bundled as `file`.xz.
 
-    Raises ValueError where it is missing or cannot be unpacked.
+    Raises ValueError if it is missing or cannot be unpacked.
     """
     packed = FOLDER / f"{file}.xz"
     try:

@@ -1,7 +1,8 @@
-"""Many small images on one large one: a lossless codec then finds what they share, and a repository holds one file.
+"""Bundled image samples, packed as sheets: many small images on one large image in a lossless format.
 
-A sheet's images are class by class in turn: the image at position i is of class i mod the number of classes, so the
-order carries the targets, and the first n images of a sheet are as balanced as n images can be.
+One large image compresses better than many small ones, and is one file in the repository. The classes of a sheet take turns:
+the image at position i has the label i mod the number of classes. So the order encodes the labels, and the first n images of
+a sheet are as balanced as possible.
 """
 
 import json
@@ -16,11 +17,12 @@ from ddl.data.splits import Split, fingerprint
 
 FOLDER = Path(__file__).parent / "samples"
 MANIFEST = FOLDER / "manifest.json"
-"""The sha256 of each sheet's examples, by file name: a sheet is checked by what it holds, not by how it is packed."""
+"""The sha256 of each sheet's examples, by file name. It verifies the examples, independent of the compression."""
+RESTORE = "Restore it from the repository, or install the package again."
 
 
 def read_bundled_sheets(name: str, classes: int, shape: tuple[int, int, int]) -> tuple[Split, Split]:
-    """The bundled training and validation examples of the data set `name`. Raises ValueError where they are damaged."""
+    """The bundled training and validation examples of the data set `name`. Raises ValueError if they are damaged."""
     sha256 = json.loads(MANIFEST.read_text())
     files = [f"{name}-{split}.webp" for split in ("train", "val")]
     train, val = (read_sheet(FOLDER / file, classes, shape, sha256[file]) for file in files)
@@ -28,11 +30,10 @@ def read_bundled_sheets(name: str, classes: int, shape: tuple[int, int, int]) ->
 
 
 def in_turn(split: Split, classes: int, per_class: int) -> Split:
-    """The first `per_class` examples of each class, class by class in turn."""
+    """The first `per_class` examples of each class, with the classes taking turns."""
     columns = [torch.nonzero(split.targets == c).flatten()[:per_class] for c in range(classes)]
     assert all(len(column) == per_class for column in columns), "too few examples of a class"
-    chosen = torch.stack(columns, dim=1).flatten()
-    return Split(split.inputs[chosen], split.targets[chosen])
+    return Split(*split.batch(torch.stack(columns, dim=1).flatten()))
 
 
 def draw_sheet(inputs: Tensor, columns: int) -> Image.Image:
@@ -46,24 +47,24 @@ def draw_sheet(inputs: Tensor, columns: int) -> Image.Image:
 def read_sheet(path: Path, classes: int, shape: tuple[int, int, int], sha256: str) -> Split:
     """The examples of the sheet at `path`, each of `shape` (channels, height, width).
 
-    Raises ValueError where the file cannot be decoded or its examples' fingerprint is not `sha256`.
+    Raises ValueError if the file cannot be decoded or the fingerprint of its examples is not `sha256`.
     """
-    mend = "Restore it from the repository, or install the package again."
     channels, height, width = shape
     try:
         with Image.open(path) as image:
             pixels = torch.from_numpy(np.array(image.convert("RGB")))
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise ValueError(f"{path}: the bundled sample cannot be decoded ({error}). {mend}") from error
+        raise ValueError(f"{path}: the bundled sample cannot be decoded ({error}). {RESTORE}") from error
     rows, columns = pixels.shape[0] // height, pixels.shape[1] // width
     grid = pixels[: rows * height, : columns * width].view(rows, height, columns, width, 3)
     inputs = grid.permute(0, 2, 4, 1, 3)[:, :, :channels].reshape(rows * columns, channels, height, width)
     split = Split(inputs, torch.arange(rows * columns) % classes)
-    found = split_fingerprint(split)
-    if found != sha256:
-        raise ValueError(f"{path}: the bundled sample has sha256 {found}, not {sha256}. {mend}")
+    actual = split_fingerprint(split)
+    if actual != sha256:
+        raise ValueError(f"{path}: the bundled sample has sha256 {actual}, not {sha256}. {RESTORE}")
     return split
 
 
 def split_fingerprint(split: Split) -> str:
-    return fingerprint({"inputs": split.inputs, "targets": split.targets})
+    """The `fingerprint` of a split's tensors."""
+    return fingerprint(vars(split))

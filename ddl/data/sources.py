@@ -1,58 +1,57 @@
-"""Data sets and files by name, and the order in which their sources are asked.
+"""Loads data sets and file items by name, preparing them first if needed.
 
-Prepared cache, the user's mirror, the official host, a package client, and last what the package itself holds, which is
-announced. `load_data_set` gives images as tensors, `load_files` what stays files: texts, vectors, weights.
+Sources, in order: the cache, the user's mirror, the official host, a registry package, and last the fallback, with a
+warning. `load_data_set` returns images as tensors, `load_file` the path of a text, of vectors or of weights.
 """
 
-import importlib
 import logging
-import pkgutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 
-from ddl.data import files as file_items
-from ddl.data import official, sets, store
-from ddl.data.integrity import Damaged, Unavailable, fingerprint_of_files, set_aside, verify
-from ddl.data.recipe import FileRecipe, Official, Recipe
+from ddl.data import official, store
+from ddl.data.files import FILE_ITEMS
+from ddl.data.image_sheets import read_bundled_sheets
+from ddl.data.integrity import Damaged, Unavailable, file_fingerprint, set_aside, verify
+from ddl.data.recipe import DataSetRecipe, FileRecipe, Recipe
+from ddl.data.sets import DATA_SETS
 from ddl.data.splits import DataSet, Origin, Split, fingerprint, to_tensors
 from ddl.hints import did_you_mean
 
 CONTENTS = ("full", "sample")
 VERDICT_LASTS_S = 600
-"""For how long a process that loads believes another one that no source could be reached."""
-
-RESTORE = "Restore them from the repository, or install the package again."
+"""Age up to which a loading process relies on the record that no source has the data, s."""
+MIRROR_HINT = f"Set {official.MIRROR} to a folder or URL with the official files."
 
 log = logging.getLogger(__name__)
-Kept = TypeVar("Kept")
+Prepared = TypeVar("Prepared")
 
 
 @dataclass(frozen=True)
 class FileItem:
-    """An item's files in `folder`, their checksums proven. `origin.name` is the item that they are, which may be a stand-in's."""
+    """An item's file, with its checksum verified. `origin.name` is the item that it is: that of the fallback, if one is used."""
 
-    folder: Path
+    path: Path
     origin: Origin
 
 
 def data_set_names() -> tuple[str, ...]:
-    """Every data set there is."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(sets.__path__)))
+    """Names of all data sets."""
+    return tuple(sorted(DATA_SETS))
 
 
 def file_names() -> tuple[str, ...]:
-    """Every item there is that stays files."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(file_items.__path__)))
+    """Names of all file items."""
+    return tuple(sorted(FILE_ITEMS))
 
 
 def check_name(name: str, content: str) -> None:
-    """Raises ValueError where there is no such data set or item, or no such content of it. Touches no data."""
+    """Raises ValueError if there is no data set or item `name`, or no such content of it. Reads no data."""
     known = (*data_set_names(), *file_names())
     if name not in known:
         raise ValueError(f"data set {name!r}: unknown.{did_you_mean(str(name), known)} There are: {', '.join(known)}.")
@@ -62,162 +61,149 @@ def check_name(name: str, content: str) -> None:
 
 @cache
 def load_data_set(name: str, content: str) -> DataSet:
-    """The data set, `content` "full" or "sample"; prepared first where it is not. Later calls give the same tensors.
+    """The data set, `content` "full" or "sample", prepared first if needed. Later calls return the same tensors.
 
-    "full" gives the sample where no source has the whole data; its origin then says so (`fallback_for`). Of a data set without a
-    sample, another one stands in: the origin is then that one's, with this one's name as `fallback_for`.
-    Raises ValueError for an unknown name or content, and where the cache folder cannot be used.
+    If no source has the full data, "full" returns the bundled sample or the fallback data set. `origin.fallback_for` then
+    names what was asked for. Raises ValueError for an unknown name or content, and if the cache folder cannot be used.
     """
     check_name(name, content)
-    return _load(name, content, earliest=time.time() - VERDICT_LASTS_S)
+    return _load_data_set(DATA_SETS[name], content, earliest=time.time() - VERDICT_LASTS_S)
 
 
 @cache
-def load_files(name: str, content: str = "full") -> FileItem:
-    """The item's files, `content` "full" or "sample"; prepared first where they are not.
+def load_file(name: str, content: str = "full") -> FileItem:
+    """The item's file, `content` "full" or "sample", prepared first if needed.
 
-    "full" gives what stands in, the item's sample or another item, where no source has the official files; the origin then
-    says so. Of an item without a sample of its own "sample" is its stand-in. Raises ValueError like `load_data_set`, and where
-    nothing stands in.
+    Uses the bundled sample or the fallback item like `load_data_set`. Raises ValueError like it, and if there is neither.
     """
     check_name(name, content)
-    return _files(name, content, earliest=time.time() - VERDICT_LASTS_S)
+    return _load_file(FILE_ITEMS[name], content, earliest=time.time() - VERDICT_LASTS_S)
 
 
 def prepare_data(name: str, content: str) -> Origin:
-    """Make sure that the data set or item is there, and say where it came from. Unlike `load_data_set`, always asks the sources anew.
+    """Prepare the data set or item and return its origin. Unlike `load_data_set` it always tries the sources again.
 
-    Any number of processes may do so at once. Raises ValueError like `load_data_set`.
+    Any number of processes may call it at once. Raises ValueError like `load_data_set`.
     """
     check_name(name, content)
-    if name in file_names():
-        return _files(name, content, earliest=time.time()).origin
-    return _load(name, content, earliest=time.time()).origin
+    if name in FILE_ITEMS:
+        return _load_file(FILE_ITEMS[name], content, earliest=time.time()).origin
+    return _load_data_set(DATA_SETS[name], content, earliest=time.time()).origin
 
 
-def _load(name: str, content: str, earliest: float) -> DataSet:
-    """`earliest` is the Unix time from which on another process's verdict that no source has the data is believed."""
-    recipe = cast(Recipe, importlib.import_module(f"{sets.__name__}.{name}"))
-    fallback_for = ""
+def _load_data_set(recipe: DataSetRecipe, content: str, earliest: float) -> DataSet:
+    """A record that no source has the data counts from `earliest` (Unix time, s) on."""
+    name, fallback_for = recipe.name, ""
     if content == "full":
         try:
             origin, train, val = _prepared(
-                name,
                 recipe,
                 earliest,
-                lambda: store.read_data_set(name),
-                lambda source, place: store.write_data_set(name, source, *_decode(recipe, place)),
                 store.FILE,
+                lambda: store.read_data_set(name),
+                lambda source, folder: store.write_data_set(name, source, *_decode(recipe, folder)),
             )
-            return DataSet(origin, train, val, recipe.CLASSES, recipe.MEAN, recipe.STD)
+            return DataSet(origin, train, val, recipe.classes, recipe.mean, recipe.std)
         except Unavailable as error:
             fallback_for = f"the whole of {name}"
-            _announce(name, f"{recipe.FALLBACK.upper()} STANDS" if recipe.FALLBACK else "THE BUNDLED SAMPLE STANDS", str(error))
-    if recipe.FALLBACK:
-        other = _load(recipe.FALLBACK, content, earliest)
+            _warn_of_fallback(name, recipe.fallback or "the bundled sample", str(error))
+    if recipe.fallback:
+        other = _load_data_set(DATA_SETS[recipe.fallback], content, earliest)
         return replace(other, origin=replace(other.origin, fallback_for=name))
-    train, val = recipe.sample()
+    train, val = read_bundled_sheets(name, len(recipe.classes), recipe.shape)
     origin = Origin(name, "bundled sample", complete=False, fallback_for=fallback_for, sha256=fingerprint(to_tensors(train, val)))
-    return DataSet(origin, train, val, recipe.CLASSES, recipe.MEAN, recipe.STD)
+    return DataSet(origin, train, val, recipe.classes, recipe.mean, recipe.std)
 
 
-def _files(name: str, content: str, earliest: float) -> FileItem:
-    recipe = cast(FileRecipe, importlib.import_module(f"{file_items.__name__}.{name}"))
-    if recipe.SAMPLE == recipe.CONTENT:
-        return _sample(name, recipe, "")
-    fallback_for = ""
-    if content == "full":
+def _load_file(recipe: FileRecipe, content: str, earliest: float) -> FileItem:
+    name, fallback_for = recipe.name, ""
+    if content == "full" and recipe.sample != recipe.checksum:
         try:
-            return _official_files(name, recipe, earliest)
+            return _official_file(recipe, earliest)
         except Unavailable as error:
-            if not recipe.SAMPLE and not recipe.FALLBACK:
-                raise ValueError(f"{name}: cannot be had, and nothing stands in for it. {error}. {_mend()}") from error
+            if not recipe.sample and not recipe.fallback:
+                raise ValueError(f"{name}: no source has it, and it has no fallback. {error}. {MIRROR_HINT}") from error
             fallback_for = f"the whole of {name}"
-            standing = "THE BUNDLED SAMPLE STANDS" if recipe.SAMPLE else f"{recipe.FALLBACK.upper()} STAND"
-            _announce(name, standing, str(error))
-    if recipe.SAMPLE:
-        return _sample(name, recipe, fallback_for)
-    if not recipe.FALLBACK:
-        raise ValueError(f"{name}: the package holds no sample of it. Ask for the full content.")
-    other = _files(recipe.FALLBACK, content, earliest)
+            _warn_of_fallback(name, "the bundled sample" if recipe.sample else recipe.fallback, str(error))
+    if recipe.sample:
+        return _bundled_file(recipe, fallback_for)
+    if not recipe.fallback:
+        raise ValueError(f"{name}: has no bundled sample. Ask for the full content.")
+    other = _load_file(FILE_ITEMS[recipe.fallback], content, earliest)
     return replace(other, origin=replace(other.origin, fallback_for=name))
 
 
-def _official_files(name: str, recipe: FileRecipe, earliest: float) -> FileItem:
-    def keep(source: str, place: Path) -> None:
-        origin = Origin(name, source, complete=True, fallback_for="", sha256=fingerprint_of_files(place, recipe.CONTENT))
-        store.write_files(name, "full", origin, place, recipe.CONTENT)
+def _official_file(recipe: FileRecipe, earliest: float) -> FileItem:
+    def keep(source: str, folder: Path) -> None:
+        path = folder / recipe.file
+        store.write_item("full", Origin(recipe.name, source, complete=True, fallback_for="", sha256=file_fingerprint(path)), path)
 
-    origin, folder = _prepared(name, recipe, earliest, lambda: store.read_files(name, "full", recipe.CONTENT), keep, store.FILES["full"])
-    return FileItem(folder, origin)
+    origin, path = _prepared(recipe, earliest, store.FOLDERS["full"], lambda: store.read_item(recipe.name, "full", recipe.file), keep)
+    return FileItem(path, origin)
 
 
-def _sample(name: str, recipe: FileRecipe, fallback_for: str) -> FileItem:
-    """What is bundled, unpacked once into the cache. Where that is the whole of an item, it is no sample."""
-    whole = recipe.SAMPLE == recipe.CONTENT
+def _bundled_file(recipe: FileRecipe, fallback_for: str) -> FileItem:
+    """The bundled file, unpacked into the cache once. If it is all of the item, it counts as complete."""
+    complete = recipe.sample == recipe.checksum
 
     def read() -> tuple[Origin, Path]:
-        origin, folder = store.read_files(name, "sample", recipe.SAMPLE)
-        for file, checksum in recipe.SAMPLE.items():  # another version of the package may bundle another sample
-            verify(folder / file, checksum)
-        return origin, folder
+        origin, path = store.read_item(recipe.name, "sample", recipe.file)
+        verify(path, recipe.sample)  # another version of the package may bundle another sample
+        return origin, path
 
     def unpack(work: Path) -> None:
-        recipe.sample(work)
+        recipe.unpack_sample(work)
+        path = work / recipe.file
         try:
-            for file, checksum in recipe.SAMPLE.items():
-                verify(work / file, checksum)
+            verify(path, recipe.sample)
         except Damaged as error:
-            raise ValueError(f"{name}: the bundled files are damaged ({error}). {RESTORE}") from error
-        source = "bundled" if whole else "bundled sample"
-        origin = Origin(name, source, complete=whole, fallback_for="", sha256=fingerprint_of_files(work, recipe.SAMPLE))
-        store.write_files(name, "sample", origin, work, recipe.SAMPLE)
+            raise ValueError(
+                f"{recipe.name}: the bundled file is damaged ({error}). Restore it from the repository, or install the package again."
+            ) from error
+        source = "bundled" if complete else "bundled sample"
+        store.write_item("sample", Origin(recipe.name, source, complete, fallback_for="", sha256=file_fingerprint(path)), path)
 
-    origin, folder = _cached(name, read, unpack, store.FILES["sample"])
-    return FileItem(folder, replace(origin, fallback_for=fallback_for))
-
-
-@cache  # a process says it once
-def _announce(name: str, what: str, reason: str) -> None:
-    log.warning("%s: the whole data cannot be had, so %s IN FOR IT. %s. %s", name, what, reason, _mend())
+    origin, path = _cached(recipe.name, store.FOLDERS["sample"], read, unpack)
+    return FileItem(path, replace(origin, fallback_for=fallback_for))
 
 
-def _mend() -> str:
-    return f"Set {official.MIRROR} to a folder or URL with the official files."
+@cache  # once per process
+def _warn_of_fallback(name: str, fallback: str, reason: str) -> None:
+    log.warning("WARNING: %s: using %s instead of the full data set (%s). %s", name, fallback, reason, MIRROR_HINT)
 
 
-def _prepared(name: str, recipe: Official, earliest: float, read: Callable[[], Kept], keep: Callable[[str, Path], None], kept: str) -> Kept:
-    """Like `_cached`, from the official files, which `keep` takes with their source in words. Raises Unavailable."""
+def _prepared(recipe: Recipe, earliest: float, entry: str, read: Callable[[], Prepared], keep: Callable[[str, Path], None]) -> Prepared:
+    """Like `_cached`, made of the official files: `keep` gets their source in words and their folder. Raises Unavailable."""
 
     def make(work: Path) -> None:
-        if reason := store.unavailable_since(name, earliest):
+        if reason := store.unavailable_since(recipe.name, earliest):
             raise Unavailable(reason)
         try:
-            official.fetch_official(name, recipe, work, keep)
+            official.fetch_official(recipe, work, keep)
         except Unavailable as error:
-            store.remember_unavailable(name, str(error))
+            store.remember_unavailable(recipe.name, str(error))
             raise
 
-    return _cached(name, read, make, kept)
+    return _cached(recipe.name, entry, read, make)
 
 
-def _cached(name: str, read: Callable[[], Kept], make: Callable[[Path], None], kept: str) -> Kept:
-    """What `read` finds in the cache, as the file or folder `kept`; where it is not there, `make` makes it first, in a workspace.
+def _cached(name: str, entry: str, read: Callable[[], Prepared], make: Callable[[Path], None]) -> Prepared:
+    """The result of `read`, which reads the cache's file or folder `entry`. If that is missing, `make` first makes it in a workspace.
 
-    Raises ValueError where the cache cannot be used.
+    Raises ValueError if the cache cannot be used.
     """
     try:
         try:
             return read()
         except (FileNotFoundError, Damaged):
-            pass  # whoever holds the lock looks again, and mends it
+            pass  # read again under the lock: another process may be preparing it
         with store.lock(name):
             try:
                 return read()
             except FileNotFoundError:
                 pass
             except Damaged as error:
-                log.warning("%s It is set aside as %s and prepared again.", error, set_aside(store.cache_folder(name) / kept))
+                log.warning("%s It is set aside as %s and prepared again.", error, set_aside(store.cache_folder(name) / entry))
             with store.workspace(name) as work:
                 make(work)
             return read()
@@ -227,12 +213,12 @@ def _cached(name: str, read: Callable[[], Kept], make: Callable[[Path], None], k
         ) from error
 
 
-def _decode(recipe: Recipe, content: Path) -> tuple[Split, Split]:
-    """Raises Damaged where the tensors are not what `Split` and the recipe promise."""
+def _decode(recipe: DataSetRecipe, content: Path) -> tuple[Split, Split]:
+    """Raises Damaged if the tensors do not have the dtypes, the shape and the classes of the recipe."""
     splits = recipe.decode(content)
     for split in splits:
-        if split.inputs.dtype != torch.uint8 or split.inputs.shape != (len(split), *recipe.SHAPE):
-            raise Damaged(f"inputs are {split.inputs.dtype} {list(split.inputs.shape)}, not uint8 {['n', *recipe.SHAPE]}.")
-        if split.targets.dtype != torch.int64 or split.targets.min() < 0 or split.targets.max() >= len(recipe.CLASSES):
-            raise Damaged(f"targets reach {split.targets.max()}, but there are {len(recipe.CLASSES)} classes.")
+        if split.inputs.dtype != torch.uint8 or split.inputs.shape != (len(split), *recipe.shape):
+            raise Damaged(f"inputs are {split.inputs.dtype} {list(split.inputs.shape)}, not uint8 {['n', *recipe.shape]}.")
+        if split.targets.dtype != torch.int64 or split.targets.min() < 0 or split.targets.max() >= len(recipe.classes):
+            raise Damaged(f"targets reach {split.targets.max()}, but there are {len(recipe.classes)} classes.")
     return splits

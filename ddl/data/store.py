@@ -1,7 +1,7 @@
-"""The cache of prepared data: each data set decoded once, one safetensors file that every process maps into its memory; and
-items that stay files, a folder each.
+"""The cache of prepared data: one safetensors file per data set, which every process maps into its memory, and one folder
+per file item.
 
-A file, or such a folder, is whole or absent: it is written beside its place, synchronised and renamed.
+A file or folder of the cache is complete or absent: it is written to a draft, synchronised and renamed.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,97 +19,97 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ddl import durable
-from ddl.data.integrity import Damaged, fingerprint_of_files
+from ddl.data.integrity import Damaged, file_fingerprint
 from ddl.data.splits import Origin, Split, fingerprint, from_tensors, to_tensors
 
 FILE = "full-2.safetensors"
-"""The number is the layout's: a version with another layout neither reads nor disturbs this one."""
-FILES = {"full": "files-2", "sample": "sample-2"}
-"""The folders of an item's files, by content."""
+"""The number is the layout version: a release with another layout neither reads nor changes this file."""
+FOLDERS = {"full": "files-2", "sample": "sample-2"}
+"""Folder of a file item, by content."""
 ORIGIN = "origin.json"
 VERDICT = "unavailable.json"
 
 
 def cache_folder(name: str) -> Path:
-    """Where the data set `name` is cached: below DDL_CACHE, or ddl in XDG_CACHE_HOME, or ~/.cache/ddl."""
+    """The cache folder of the data set or item `name`, in DDL_CACHE, else $XDG_CACHE_HOME/ddl, else ~/.cache/ddl."""
     if chosen := os.environ.get("DDL_CACHE"):
         return Path(chosen).expanduser().absolute() / name
     shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG rules: a relative path is to be ignored.
+    # The XDG specification says to ignore a relative path.
     return (shared if shared.is_absolute() else Path.home() / ".cache") / "ddl" / name
 
 
 def read_data_set(name: str) -> tuple[Origin, Split, Split]:
-    """The prepared data set, mapped into memory, its sha256 checked.
+    """The prepared data set, mapped into memory, with its sha256 checked.
 
-    Raises FileNotFoundError where it is not prepared and Damaged where the file is not what was written.
+    Raises FileNotFoundError if it is not prepared and Damaged if the file is not what was written.
     """
     path = cache_folder(name) / FILE
     try:
-        with safe_open(path, framework="pt") as file:
-            origin = Origin(**json.loads((file.metadata() or {})["origin"]))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        tensors, metadata = read_tensors(path)
+        origin = Origin(**json.loads(metadata["origin"]))
         train, val = from_tensors(tensors)
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise Damaged(f"{path}: the prepared data cannot be read ({error}).") from error
-    found = fingerprint(tensors)
-    if found != origin.sha256 or origin.name != name:
-        raise Damaged(f"{path}: the prepared data of {origin.name} has sha256 {found}, not {origin.sha256}.")
+    _check_origin(path, origin, name, fingerprint(tensors))
     return origin, train, val
 
 
 def write_data_set(name: str, source: str, train: Split, val: Split) -> None:
-    """Keep the whole official content of a data set, which came from `source`."""
+    """Write the full official content of a data set, which came from `source`."""
     tensors = {key: tensor.contiguous() for key, tensor in to_tensors(train, val).items()}
     origin = Origin(name, source, complete=True, fallback_for="", sha256=fingerprint(tensors))
     write_tensors(name, FILE, tensors, {"origin": json.dumps(origin.metadata())})
 
 
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, mapped into memory, and metadata of a safetensors file. Raises FileNotFoundError and SafetensorError."""
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (it is no dictionary)
+
+
 def write_tensors(name: str, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors as `file` of the folder of `name`, whole or not at all. Only under the lock."""
+    """Write tensors as `file` in the folder of `name`, completely or not at all. Requires the lock."""
     with workspace(name) as work:
         draft = work / file
         save_file(dict(tensors), draft, metadata=dict(metadata))
-        draft.chmod(0o644)  # safetensors lets only the owner read it, but a cache may be shared
+        draft.chmod(0o644)  # safetensors makes it readable by the owner only, but a cache may be shared
         _put(draft, cache_folder(name) / file)
 
 
-def read_files(name: str, content: str, files: Iterable[str]) -> tuple[Origin, Path]:
-    """The folder with the `files` of an item, their sha256 checked. Raises like `read_data_set`."""
-    place = cache_folder(name) / FILES[content]
+def read_item(name: str, content: str, file: str) -> tuple[Origin, Path]:
+    """The path of an item's `file`, with its sha256 checked. Raises like `read_data_set`."""
+    folder = cache_folder(name) / FOLDERS[content]
     try:
-        origin = Origin(**json.loads((place / ORIGIN).read_text()))
-        found = fingerprint_of_files(place, files)
+        origin = Origin(**json.loads((folder / ORIGIN).read_text()))
+        sha256 = file_fingerprint(folder / file)
     except FileNotFoundError as error:
-        if not place.exists():
+        if not folder.exists():
             raise
-        raise Damaged(f"{place}: lacks {error.filename}.") from error
+        raise Damaged(f"{folder}: lacks {error.filename}.") from error
     except (TypeError, ValueError) as error:
-        raise Damaged(f"{place / ORIGIN}: cannot be read ({error}).") from error
-    if found != origin.sha256 or origin.name != name:
-        raise Damaged(f"{place}: the files of {origin.name} have sha256 {found}, not {origin.sha256}.")
-    return origin, place
+        raise Damaged(f"{folder / ORIGIN}: cannot be read ({error}).") from error
+    _check_origin(folder, origin, name, sha256)
+    return origin, folder / file
 
 
-def write_files(name: str, content: str, origin: Origin, place: Path, files: Iterable[str]) -> None:
-    """Keep the `files` in the folder `place`, which lies in a workspace, as those of an item: they are moved."""
-    with workspace(name) as work:
-        draft = work / FILES[content]
+def write_item(content: str, origin: Origin, path: Path) -> None:
+    """Move the file at `path`, which is in a workspace, into the cache as that of the item `origin.name`."""
+    with workspace(origin.name) as work:
+        draft = work / FOLDERS[content]
         draft.mkdir()
-        for file in files:
-            os.replace(place / file, draft / file)
-            durable.sync(draft / file)
-        (draft / ORIGIN).write_text(json.dumps(origin.metadata()))
-        durable.sync(draft / ORIGIN)
-        _put(draft, cache_folder(name) / FILES[content])
+        os.replace(path, draft / path.name)
+        durable.sync(draft / path.name)
+        durable.write_file(draft / ORIGIN, json.dumps(origin.metadata()).encode())
+        _put(draft, cache_folder(origin.name) / FOLDERS[content])
 
 
 @contextmanager
 def lock(name: str) -> Iterator[None]:
-    """One process at a time prepares a data set. The kernel drops the lock with its process, however that ends."""
+    """Lets one process at a time prepare a data set. The kernel releases the lock when the process ends, also after a crash."""
     cache_folder(name).mkdir(parents=True, exist_ok=True)
     with FileLock(cache_folder(name) / "prepare.lock"):
-        # Whoever left these was killed: the lock is ours.
+        # Left by a process that was killed: nobody else has the lock.
         for left in cache_folder(name).glob("work-*"):
             shutil.rmtree(left)
         yield
@@ -117,32 +117,35 @@ def lock(name: str) -> Iterator[None]:
 
 @contextmanager
 def workspace(name: str) -> Iterator[Path]:
-    """An empty folder on the cache's own disk, gone afterwards. Only under the lock."""
+    """An empty folder on the cache's disk, removed afterwards. Requires the lock."""
     with tempfile.TemporaryDirectory(prefix="work-", dir=cache_folder(name)) as work:
         yield Path(work)
 
 
 def remember_unavailable(name: str, reason: str) -> None:
-    """Note that no source had the data just now, for processes that would try them all again at once."""
-    with workspace(name) as work:
-        draft = work / VERDICT
-        draft.write_text(json.dumps({"at": time.time(), "reason": reason}))
-        _put(draft, cache_folder(name) / VERDICT)
+    """Record that no source has the data now, so that other processes need not try all of them again."""
+    verdict = json.dumps({"at": time.time(), "reason": reason})
+    durable.replace_file(cache_folder(name) / VERDICT, verdict.encode())
 
 
 def unavailable_since(name: str, earliest: float) -> str | None:
-    """Why no source had the data, where that was found out at `earliest` (Unix time, s) or later."""
+    """The recorded reason that no source has the data, or None if it is older than `earliest` (Unix time, s)."""
     try:
-        noted = json.loads((cache_folder(name) / VERDICT).read_text())
-        at, reason = float(noted["at"]), str(noted["reason"])
+        verdict = json.loads((cache_folder(name) / VERDICT).read_text())
+        at, reason = float(verdict["at"]), str(verdict["reason"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None  # it only spares time, so an unreadable one is none
-    # A clock that was set back must not make a verdict last.
+        return None  # it only saves time, so an unreadable one is ignored
+    # After the clock was set back, a verdict is in the future and must not last.
     return reason if earliest <= at <= time.time() else None
 
 
+def _check_origin(path: Path, origin: Origin, name: str, sha256: str) -> None:
+    if sha256 != origin.sha256 or origin.name != name:
+        raise Damaged(f"{path}: the prepared data of {origin.name} has sha256 {sha256}, not {origin.sha256}.")
+
+
 def _put(draft: Path, path: Path) -> None:
-    """Move a file or folder to its place, for good: it and its entry there are on the disk when this returns."""
+    """Move a file or folder into place durably: when this returns, it and its directory entry are on the disk."""
     durable.sync(draft)
     os.replace(draft, path)
     durable.sync(path.parent)

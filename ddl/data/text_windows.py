@@ -1,19 +1,20 @@
-"""A text as windows of tokens to predict."""
+"""Language-model examples: windows of the tokens of a text."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import torch
 from torch import Tensor
 
+from ddl.data.splits import Examples
+
 
 @dataclass(frozen=True, eq=False)
-class TextWindows:
-    """`Examples` of a text: windows of `length` tokens to predict, from number `first` on, each with `context` tokens before it.
+class TextWindows(Examples):
+    """Windows of `length` tokens to predict, from position `first` on, each with `context` tokens before it.
 
-    The last window has what is left; no token is left out. `ids` int64 [n]; `characters` and `spelling` fp32 [n] are what
-    `Vocabulary.encode` gives.
+    The last window contains the remaining tokens, so that each token is predicted. `ids` int64 [n], `characters` and `spelling`
+    fp32 [n] come from `Vocabulary.encode`.
     """
 
     ids: Tensor
@@ -26,26 +27,19 @@ class TextWindows:
     def __len__(self) -> int:
         return -(-(len(self.ids) - self.first) // self.length)
 
-    def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
-        return torch.randperm(len(self), generator=generator)
-
     def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
-        """Inputs and targets int64 [k, context + length]; weights fp32 of the same shape, 1 where a target counts; and of each
-        window its characters and its spelling's bits [k]."""
+        """Inputs and targets int64 [k, context + length]; weights fp32 of that shape, 1 for targets that count and 0 for others;
+        and the number of characters and the spelling bits of each window [k]."""
         scored = self.first + indices.unsqueeze(1) * self.length
-        place = scored + torch.arange(-self.context, self.length, device=indices.device)
-        weights = ((place >= scored) & (place < len(self.ids))).float()
-        place = place.clamp(1, len(self.ids) - 1)
-        characters, spelling = ((tensor[place] * weights).sum(1) for tensor in (self.characters, self.spelling))
-        return self.ids[place - 1], self.ids[place], weights, characters, spelling
-
-    def to(self, device: torch.device | str) -> Self:
-        ids, characters, spelling = (tensor.to(device) for tensor in (self.ids, self.characters, self.spelling))
-        return type(self)(ids, characters, spelling, self.first, self.length, self.context)
+        position = scored + torch.arange(-self.context, self.length, device=indices.device)
+        weights = ((position >= scored) & (position < len(self.ids))).float()
+        position = position.clamp(1, len(self.ids) - 1)
+        characters, spelling = ((tensor[position] * weights).sum(1) for tensor in (self.characters, self.spelling))
+        return self.ids[position - 1], self.ids[position], weights, characters, spelling
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8. Raises ValueError where there is none, or it is something else, or empty."""
+    """The content of a UTF-8 text file. Raises ValueError if it cannot be read, is not UTF-8, or is empty."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -53,16 +47,18 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8: byte {error.object[error.start]:#04x} at {error.start:,}. Save it as UTF-8.") from error
     if not text.strip():
-        raise ValueError(f"{path}: empty. Give a text with something in it.")
+        raise ValueError(f"{path}: empty. Give a text with content.")
     return text.replace("\r\n", "\n")
 
 
 def split_text(text: str, held_out: float) -> tuple[str, str]:
-    """The text and its last share `held_out`, parted at the end of a line where there is one. Raises ValueError where a part
-    would be empty."""
-    wish = round(len(text) * (1 - held_out))
-    cut = text.find("\n", wish) + 1
-    cut = cut if 0 < cut < len(text) else wish
+    """The training part of a text, and its last fraction `held_out`. The cut is moved to the end of a line if there is one.
+
+    Raises ValueError if a part would be empty.
+    """
+    target = round(len(text) * (1 - held_out))
+    cut = text.find("\n", target) + 1
+    cut = cut if 0 < cut < len(text) else target
     if not 2 <= cut < len(text):
-        raise ValueError(f"the script has {len(text)} characters: too few to hold out {held_out:g} of them. Give a longer one.")
+        raise ValueError(f"the script has {len(text)} characters: too few to hold out {held_out:g} of them. Give a longer script.")
     return text[:cut], text[cut:]

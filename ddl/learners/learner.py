@@ -1,22 +1,23 @@
-"""The contract of a learner: model(s), optimiser(s), and one step of training."""
+"""The contract of a learner: networks, their optimisers, and one training step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from typing import final
 
 from torch import Tensor, nn
 
+from ddl.learners.optimised_module import OptimisedModule
 from ddl.progress import State
 
 Batch = tuple[Tensor, ...]
 """Tensors with the examples along their first axis, on the learner's device."""
 
-
 Transform = Callable[[Tensor], Tensor]
-"""From inputs as they are stored to what a model takes. A `nn.Module` where it has to be exported with the model."""
+"""Maps stored inputs to model inputs. It must be a `nn.Module` if it is exported with the model."""
 
 
 class Pipeline(nn.Module):
-    """Preprocessing and model as one module: from inputs as they are stored to predictions."""
+    """Preprocessing and model as one module: maps stored inputs to predictions."""
 
     def __init__(self, preprocess: Transform, model: nn.Module):
         super().__init__()
@@ -27,24 +28,28 @@ class Pipeline(nn.Module):
 
 
 class Learner(ABC):
-    """Where several processes train one trial, each has a learner, and calls of any of its methods are made in all of them."""
+    """Networks and optimisers that are trained one batch at a time, evaluated, and checkpointed.
+
+    If several processes train one trial, each has its own learner, and every method is called in all of them.
+    """
 
     @abstractmethod
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Train on one batch. Gives `loss` and its named parts: scalars, detached, still on the device."""
+        """Train on one batch. Returns `loss` and its named parts: detached scalars on the device."""
 
     @abstractmethod
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
-        """(name, value) of each metric over all batches, each example counted once; the caller adds the split's name, unless
-        the metric is of something else and says so: `train/accuracy` of the model as it is now, `real/inception_score`."""
+        """Yield (name, value) of each metric over all batches, counting each example once.
+
+        The caller prefixes the split's name, unless the name has a prefix already (`train/accuracy`, `real/inception_score`).
+        """
 
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
-        """(file name, content) of what can be looked at after the evaluation of an epoch: figures (bytes of a `*.png` or
-        `*.svg`) and texts (`*.txt`). A learner with nothing to show has none."""
+        """Yield (file name, content) of figures (`*.png` or `*.svg`, bytes) and texts (`*.txt`) after an epoch's evaluation."""
         yield from ()
 
     def predictor(self) -> nn.Module | None:
-        """The model as it is used (`Predictor.module`); None where a learner has no one input to predict from."""
+        """The trained model with its preprocessing (`Predictor.module`); None if it has no single input to predict from."""
         return None
 
     @abstractmethod
@@ -52,4 +57,20 @@ class Learner(ABC):
         """Everything that further steps depend on."""
 
     @abstractmethod
-    def load_state_dict(self, state: State) -> None: ...
+    def load_state_dict(self, state: State) -> None:
+        """Restore a state from `state_dict`."""
+
+
+class SingleNetworkLearner(Learner):
+    """A learner that trains one network, whose state is the learner's state."""
+
+    def __init__(self, network: OptimisedModule):
+        self._network = network
+
+    @final
+    def state_dict(self) -> State:
+        return self._network.state_dict()
+
+    @final
+    def load_state_dict(self, state: State) -> None:
+        self._network.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""An optimiser's state as a checkpoint can hold it: string keys, and no hyperparameters."""
+"""Construction of optimisers, and their state in a form that a checkpoint can hold."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -13,24 +13,24 @@ MakeOptimiser = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 def make_optimiser(name: Literal["adam", "sgd"], lr: float, momentum: float = 0.0, beta1: float = 0.9) -> MakeOptimiser:
-    """Of the parameters that are not frozen. `momentum` is sgd's, `beta1` adam's."""
+    """Return a constructor of an optimiser for the trainable parameters. `momentum` applies to sgd, `beta1` to adam."""
 
     def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
-        learning = [parameter for parameter in parameters if parameter.requires_grad]
+        trainable = [parameter for parameter in parameters if parameter.requires_grad]
         if name == "sgd":
-            return SGD(learning, lr=lr, momentum=momentum)
-        return Adam(learning, lr=lr, betas=(beta1, 0.999), fused=True)  # one pass over the parameters instead of eight
+            return SGD(trainable, lr=lr, momentum=momentum)
+        return Adam(trainable, lr=lr, betas=(beta1, 0.999), fused=True)  # one pass over the parameters instead of eight
 
     return make
 
 
 def optimiser_state(optimiser: Optimizer) -> State:
-    """What it has gathered for each parameter. Its hyperparameters come from the configuration, so a scheduler may change them."""
+    """The optimiser's per-parameter state, with string keys. Hyperparameters are omitted, so a scheduler may change them."""
     return {"state": {str(key): value for key, value in optimiser.state_dict()["state"].items()}}
 
 
 def load_optimiser(optimiser: Optimizer, state: State) -> None:
-    """Go on from `optimiser_state`, with whole tensors, with the hyperparameters and parameters that `optimiser` has now."""
+    """Restore a state from `optimiser_state` with unsharded tensors. The optimiser keeps its current hyperparameters."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     slots: dict[int, Any] = {
         int(key): {

@@ -1,6 +1,7 @@
-"""From images to images: one network trained on pairs, by a loss alone or with a discriminator as a second critic."""
+"""Training of image-to-image networks on pairs, with a loss alone or with a discriminator."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -8,119 +9,115 @@ from torch import Tensor, nn
 from ddl import figures
 from ddl.devices import Device
 from ddl.learners.adversarial import GanPair
-from ddl.learners.learner import Batch, Learner, Pipeline, Transform
+from ddl.learners.learner import Batch, Learner, Pipeline, SingleNetworkLearner, Transform
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.metrics.images import Measure, absolute_error
 from ddl.metrics.means import Means
 from ddl.progress import State
 
 
+@dataclass(frozen=True, eq=False)
 class TranslationEvaluation:
-    """What a translator is measured by and shown with.
+    """Metrics, figure and predictor of an image-to-image network.
 
-    `prepare` takes stored images to 0..1. `measures` are metrics of predicted and wanted images, `baselines` (named in full) of given and
-    wanted ones, to hold them against. `shown` is the batch of the figure, whose columns `captions` names: given, predicted, wanted.
+    `prepare` maps stored images to 0..1. `measures` are metrics of predicted and target images; `baselines` (with full names) are
+    the same of input and target images, for comparison. `shown` is the batch of the figure, and `captions` name its columns:
+    input, prediction, target.
     """
 
-    def __init__(
-        self,
-        prepare: nn.Module,
-        measures: Mapping[str, Measure],
-        baselines: Mapping[str, Measure],
-        shown: Batch,
-        captions: Sequence[str],
-        device: Device,
-    ):
-        self.prepare, self._measures, self._baselines = prepare, measures, baselines
-        self._shown, self._captions, self._device = shown, captions, device
+    prepare: nn.Module
+    measures: Mapping[str, Measure]
+    baselines: Mapping[str, Measure]
+    shown: Batch
+    captions: Sequence[str]
+    device: Device
 
     @torch.no_grad()
     def evaluate(self, network: OptimisedModule, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
-        model, means = network.trained(), Means(self._device)
-        for given, wanted in batches:
-            source, target = self.prepare(given), self.prepare(wanted)
+        """Yield (name, mean) of every measure and baseline."""
+        model, means = network.trained(), Means(self.device)
+        for inputs, targets in batches:
+            source, target = self.prepare(inputs), self.prepare(targets)
             predicted = network.through(model, source)
-            values = {name: measure(predicted, target) for name, measure in self._measures.items()}
-            means.add(values | {name: measure(source, target) for name, measure in self._baselines.items()})
+            values = {name: measure(predicted, target) for name, measure in self.measures.items()}
+            means.add(values | {name: measure(source, target) for name, measure in self.baselines.items()})
         yield from means.results()
 
     @torch.no_grad()
     def show(self, network: OptimisedModule) -> Iterator[tuple[str, bytes | str]]:
-        source, target = (self.prepare(images) for images in self._shown)
+        """Yield the figure of inputs, predictions and targets."""
+        source, target = (self.prepare(images) for images in self.shown)
         columns = [source.expand_as(target), network.through(network.trained(), source), target]
-        yield "strip.png", figures.image_grid(torch.stack(columns, dim=1).flatten(0, 1), len(columns), self._captions, enlarge=3)
+        yield "strip.png", figures.image_grid(torch.stack(columns, dim=1).flatten(0, 1), len(columns), self.captions, enlarge=3)
+
+    def predictor(self, network: OptimisedModule) -> nn.Module:
+        """The network with its preprocessing."""
+        return Pipeline(self.prepare, network.trained()).eval()
 
 
-class TranslationLearner(Learner):
-    """Batches are (given, wanted), images as stored. `training` takes the given ones to what the model sees while it learns. Metrics:
-    `loss` and what the examination measures."""
+class TranslationLearner(SingleNetworkLearner):
+    """An image-to-image network trained on a loss per image. Batches are (inputs, targets), images as stored.
 
-    def __init__(self, network: OptimisedModule, training: Transform, loss: Measure, examination: TranslationEvaluation):
-        self._network, self._training = network, training
-        self._loss, self._examination = loss, examination
+    `training` maps the stored inputs to model inputs in training. Metrics: `loss` and those of `evaluation`.
+    """
+
+    def __init__(self, network: OptimisedModule, training: Transform, loss: Measure, evaluation: TranslationEvaluation):
+        super().__init__(network)
+        self._training, self._loss, self._evaluation = training, loss, evaluation
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        given, wanted = batch
+        inputs, targets = batch
         self._network.train()
-        loss = self._loss(self._network(self._training(given)), self._examination.prepare(wanted)).mean()
+        loss = self._loss(self._network(self._training(inputs)), self._evaluation.prepare(targets)).mean()
         self._network.minimise(loss)
         return {"loss": loss.detach()}
 
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
-        yield from self._examination.evaluate(self._network, batches)
+        yield from self._evaluation.evaluate(self._network, batches)
 
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
-        yield from self._examination.show(self._network)
+        yield from self._evaluation.show(self._network)
 
     def predictor(self) -> nn.Module:
-        return Pipeline(self._examination.prepare, self._network.trained()).eval()
-
-    def state_dict(self) -> State:
-        return self._network.state_dict()
-
-    def load_state_dict(self, state: State) -> None:
-        self._network.load_state_dict(state)
+        return self._evaluation.predictor(self._network)
 
 
 class AdversarialTranslationLearner(Learner):
-    """A conditional GAN (pix2pix: Isola et al. 2017, arXiv:1611.07004): the discriminator sees what was given beside what came of it, and
-    the generator minimises its own loss + `mae_weight` x the mean absolute error (their equation 4). No noise is given: they
-    found that it is ignored.
+    """A conditional GAN for image-to-image translation (pix2pix: Isola et al. 2017, arXiv:1611.07004).
+
+    The discriminator gets the input concatenated with the target or the prediction. The generator minimises its adversarial loss +
+    `mae_weight` x the mean absolute error (equation 4). There is no noise input, which the authors found to be ignored.
 
     Parts of a step: `loss` (the generator's), `mae`, `generator_loss` and `discriminator_loss` (nats).
     """
 
-    def __init__(self, game: GanPair, training: Transform, mae_weight: float, examination: TranslationEvaluation):
-        self._game, self._training = game, training
-        self._mae_weight, self._examination = mae_weight, examination
+    def __init__(self, gan: GanPair, training: Transform, mae_weight: float, evaluation: TranslationEvaluation):
+        self._gan, self._training = gan, training
+        self._mae_weight, self._evaluation = mae_weight, evaluation
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        source, target = self._training(batch[0]), self._examination.prepare(batch[1])
-        self._game.train()
-        predicted = self._game.generator(source)
-        discriminator_loss = self._game.discriminate(torch.cat([source, target], dim=1), torch.cat([source, predicted], dim=1))
-        deceived = self._game.deceive(torch.cat([source, predicted], dim=1))
+        source, target = self._training(batch[0]), self._evaluation.prepare(batch[1])
+        self._gan.train()
+        predicted = self._gan.generator(source)
+        discriminator_loss = self._gan.train_discriminator(torch.cat([source, target], dim=1), torch.cat([source, predicted], dim=1))
+        generator_loss = self._gan.generator_loss(torch.cat([source, predicted], dim=1))
         mae = absolute_error(predicted, target).mean()
-        loss = deceived + self._mae_weight * mae
-        self._game.generator.minimise(loss)
-        return {
-            "loss": loss.detach(),
-            "mae": mae.detach(),
-            "generator_loss": deceived.detach(),
-            "discriminator_loss": discriminator_loss,
-        }
+        loss = generator_loss + self._mae_weight * mae
+        self._gan.generator.minimise(loss)
+        parts = {"loss": loss, "mae": mae, "generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
+        return {name: value.detach() for name, value in parts.items()}
 
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
-        yield from self._examination.evaluate(self._game.generator, batches)
+        yield from self._evaluation.evaluate(self._gan.generator, batches)
 
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
-        yield from self._examination.show(self._game.generator)
+        yield from self._evaluation.show(self._gan.generator)
 
     def predictor(self) -> nn.Module:
-        return Pipeline(self._examination.prepare, self._game.generator.trained()).eval()
+        return self._evaluation.predictor(self._gan.generator)
 
     def state_dict(self) -> State:
-        return self._game.state_dict()
+        return self._gan.state_dict()
 
     def load_state_dict(self, state: State) -> None:
-        self._game.load_state_dict(state)
+        self._gan.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""A variational autoencoder, with its Kullback-Leibler term or without."""
+"""Training of a variational autoencoder, with or without its Kullback-Leibler term."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -9,35 +9,32 @@ from torch import Tensor, nn
 
 from ddl.devices import Device
 from ddl.learners.autoencoder import reconstruction_strip
-from ddl.learners.learner import Batch, Learner, Pipeline
+from ddl.learners.learner import Batch, Pipeline, SingleNetworkLearner
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.sample_gallery import SampleGallery
 from ddl.metrics.images import squared_error
 from ddl.metrics.means import Means
 from ddl.models.autoencoders import Reconstruction
-from ddl.progress import State
 
 
-class VariationalLearner(Learner):
-    """Loss: `mse` (per pixel) + `kl_weight` x `kl` / pixels, `kl` being in nats an image, of the encoder's distribution from N(0, 1)
-    (Kingma & Welling 2014, appendix B). With a weight of twice the decoder's variance that is the evidence lower bound.
+class VariationalLearner(SingleNetworkLearner):
+    """A `VariationalAutoencoder` trained on `mse` (per pixel) + `kl_weight` x `kl` / pixels.
 
-    Batches are (images as stored, classes int64 [n]). Metrics besides: `latent_mean_square`, of the encoder's means, which N(0, 1) has at 1:
-    far above it, what is drawn from N(0, 1) lies where no image does; and what `Verdict` finds in images decoded from N(0, 1).
+    `kl` (nats per image) is the divergence of the encoder's distribution from N(0, 1) (Kingma & Welling 2014, appendix B). With
+    `kl_weight` twice the decoder's variance, the loss is the negative evidence lower bound up to scale.
+
+    Batches are (images as stored, labels int64 [n]). Further metrics: `latent_mean_square` of the encoder's means, which is 1 for
+    N(0, 1); far above 1, latent vectors sampled from N(0, 1) are unlike those of real images. And the metrics of
+    `GeneratedImageScores` for images decoded from N(0, 1).
     """
 
     def __init__(
-        self,
-        network: OptimisedModule,
-        prepare: nn.Module,
-        kl_weight: float,
-        gallery: SampleGallery,
-        shown: Tensor,
-        device: Device,
+        self, network: OptimisedModule, prepare: nn.Module, kl_weight: float, gallery: SampleGallery, shown: Tensor, device: Device
     ):
-        """`network` is of a `VariationalAutoencoder`. `shown` are the images of the figure of reconstructions."""
-        self._network, self._prepare, self._kl_weight = network, prepare, kl_weight
-        self._gallery, self._shown, self._device = gallery, shown, device
+        """`shown` are the images of the figure of reconstructions."""
+        super().__init__(network)
+        self._prepare, self._kl_weight, self._gallery = prepare, kl_weight, gallery
+        self._shown, self._device = shown, device
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         self._network.train()
@@ -48,16 +45,16 @@ class VariationalLearner(Learner):
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
         model = self._network.trained()
-        verdict, means = self._gallery.verdict(self._through(model.decode)), Means(self._device)
-        for inputs, classes in batches:
+        scores, means = self._gallery.scores(self._through(model.decode)), Means(self._device)
+        for inputs, labels in batches:
             images = self._prepare(inputs)
             means.add(self._parts(self._through(model), images))
-            verdict.real(images, classes)
+            scores.add_real(images, labels)
         yield from means.results()
-        yield from verdict.results()
+        yield from scores.results()
 
     def _parts(self, model: Callable[[Tensor], Any], images: Tensor) -> dict[str, Tensor]:
-        """Each image's loss and what it is made of, [n]."""
+        """Loss and its parts for each image, [n]."""
         reconstructions, mean, log_variance = model(images)
         error = squared_error(reconstructions, images)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
@@ -75,9 +72,3 @@ class VariationalLearner(Learner):
 
     def predictor(self) -> nn.Module:
         return Pipeline(self._prepare, Reconstruction(self._network.trained())).eval()
-
-    def state_dict(self) -> State:
-        return self._network.state_dict()
-
-    def load_state_dict(self, state: State) -> None:
-        self._network.load_state_dict(state)

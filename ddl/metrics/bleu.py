@@ -1,4 +1,4 @@
-"""BLEU of generated texts: how much of their words, in their order, stands in others."""
+"""BLEU of generated texts against passages of a reference text."""
 
 import re
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ WORDS = re.compile(r"\w+|[^\w\s]")
 
 
 def corpus_bleu(texts: Sequence[str], references: Sequence[str]) -> float:
-    """BLEU-4 of all `texts` together, 0..1, each against all `references`, unsmoothed (Papineni et al., BLEU, 2002).
+    """Corpus BLEU-4 of `texts` in 0..1, each against all `references`, unsmoothed (Papineni et al., BLEU, 2002).
 
-    Words and marks count as words, in their own case. 0 where not one run of four words is found.
+    Punctuation marks count as words; case matters. It is 0 if no 4-gram matches.
     """
-    spaced, beside = ([" ".join(WORDS.findall(text)) for text in given] for given in (texts, references))
-    return bleu_score(spaced, [beside] * len(spaced), n_gram=N_GRAM).item()
+    candidates, tokenised = ([" ".join(WORDS.findall(text)) for text in group] for group in (texts, references))
+    return bleu_score(candidates, [tokenised] * len(candidates), n_gram=N_GRAM).item()
 
 
 def passages(text: str, count: int, words: int) -> list[str]:
-    """`count` passages of so many words each, evenly spaced over the text; fewer where it is shorter."""
-    found = list(WORDS.finditer(text))
-    words = min(words, len(found))
-    count = min(count, max(len(found) // max(words, 1), 1))
-    starts = [round(number * (len(found) - words) / max(count - 1, 1)) for number in range(count)]
-    return [text[found[start].start() : found[start + words - 1].end()] for start in starts] if found else []
+    """Take `count` evenly spaced passages of `words` words each from `text`; fewer if the text is too short."""
+    matches = list(WORDS.finditer(text))
+    words = min(words, len(matches))
+    count = min(count, max(len(matches) // max(words, 1), 1))
+    starts = [round(index * (len(matches) - words) / max(count - 1, 1)) for index in range(count)]
+    return [text[matches[start].start() : matches[start + words - 1].end()] for start in starts] if matches else []

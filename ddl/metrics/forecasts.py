@@ -1,4 +1,4 @@
-"""How far forecasts are off, whether they see turns coming, and the forecasts that cost nothing."""
+"""Errors of forecasts, including missed turning points, and naive baseline forecasts."""
 
 import math
 from collections.abc import Iterator
@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 NAIVE = ("last_value", "last_year", "last_year_growth")
-"""The last number; that of the same month last year; that times the growth that last month had over its own last year."""
+"""The last value; the value of the same month last year; the latter times last month's year-over-year growth."""
 
 
 def naive_forecast(values: Tensor, held_out: int, name: str) -> Tensor:
-    """The naive forecast of each of the last `held_out` numbers [n], from those before it. Needs 13 of them."""
+    """Naive forecasts of the last `held_out` of monthly `values` [n], each from earlier values. Needs n >= `held_out` + 13.
+
+    Raises ValueError for an unknown `name`.
+    """
     n = len(values)
 
     def back(months: int) -> Tensor:
@@ -24,30 +27,31 @@ def naive_forecast(values: Tensor, held_out: int, name: str) -> Tensor:
             return back(12)
         case "last_year_growth":
             return back(12) * back(1) / back(13)
-    raise ValueError(f"naive forecast {name!r}: unknown. There are: {', '.join(NAIVE)}.")
+    raise ValueError(f"naive forecast {name!r}: unknown. Use one of: {', '.join(NAIVE)}.")
 
 
 def error_sums(forecasts: Tensor, actual: Tensor, before: Tensor) -> Tensor:
-    """What `errors` are computed from, summed over any number of forecasts [n]: float64 [6].
+    """Sums over forecasts [n] that `errors` needs, float64 [6]. Sums of several batches can be added.
 
-    `before` [n, 2] are the two numbers before each of `actual` [n].
+    `before` [n, 2] has the two values before each of `actual` [n].
     """
     forecasts, actual, before = forecasts.double(), actual.double(), before.double()
     last = before[:, 1]
-    off = forecasts - actual
+    error = forecasts - actual
     turns = (actual - last) * (last - before[:, 0]) < 0
     foreseen = turns & ((forecasts - last) * (actual - last) > 0)
-    return torch.stack([*(x.sum().double() for x in (off.square(), off.abs(), (forecasts - last).square(), turns, foreseen, off == off))])
+    return torch.stack(
+        [*(x.sum().double() for x in (error.square(), error.abs(), (forecasts - last).square(), turns, foreseen, error == error))]
+    )
 
 
-def errors(tally: Tensor) -> Iterator[tuple[str, float]]:
-    """Root mean square and mean absolute error; the former also against the last number, which is small where a forecast only
-    echoes it; and the share of turns foreseen.
+def errors(sums: Tensor) -> Iterator[tuple[str, float]]:
+    """RMSE and MAE; the RMSE to the last value, which is small if forecasts only repeat it; and the fraction of foreseen turns.
 
-    A turn is a number that lies on the other side of the last one than that lay of its predecessor; it is foreseen where the
-    forecast lies on its side, too.
+    At a turn the series changes direction. It is foreseen if the forecast has the right direction from the last value.
+    `sums` [6] are those of `error_sums`.
     """
-    squares, absolute, echo, turns, foreseen, count = tally.tolist()
+    squares, absolute, echo, turns, foreseen, count = sums.tolist()
     yield "rmse_passengers", math.sqrt(squares / count)
     yield "mae_passengers", absolute / count
     yield "rmse_to_last_month_passengers", math.sqrt(echo / count)
@@ -55,6 +59,6 @@ def errors(tally: Tensor) -> Iterator[tuple[str, float]]:
 
 
 def preceding(values: Tensor, held_out: int) -> Tensor:
-    """[held_out, 2]: the two numbers before each of the last `held_out`."""
+    """The two values before each of the last `held_out` values, [held_out, 2]."""
     n = len(values)
     return torch.stack([values[n - held_out - 2 : n - 2], values[n - held_out - 1 : n - 1]], dim=1)

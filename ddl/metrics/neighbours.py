@@ -1,13 +1,13 @@
-"""Which words a model's embeddings put beside each other."""
+"""Nearest neighbours among word embeddings."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def nearest(embeddings: Tensor, of: int, count: int) -> list[int]:
-    """The `count` rows of `embeddings` [v, width] nearest to row `of`, nearest first, without itself.
+    """Indices of the `count` rows of `embeddings` [v, width] nearest to row `of`, nearest first, without `of` itself.
 
-    By the angle between them; in one dimension, where there is none but 0 and 180 degrees, by distance.
+    Cosine similarity; for width 1, where it is always 1 or -1, distance.
     """
     if embeddings.shape[1] == 1:
         closeness = -(embeddings - embeddings[of]).abs().squeeze(1)

@@ -1,4 +1,4 @@
-"""Autoencoders: what squeezes an image into a few numbers, and what makes an image of them again (Karshenas, section 4)."""
+"""Autoencoders of images: dense, convolutional and variational (Karshenas, section 4)."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from ddl.models.downsampling import halved_side
 from ddl.models.initialisation import initialise_glorot
 
 DARKEST = 1e-3
-"""The least that a sigmoid begins at: at a mean of 0 it would have no slope."""
+"""Lowest initial sigmoid output: at a mean of 0 the gradient would vanish."""
 
 
 class Autoencoder(nn.Module):
-    """`encode` takes images [n, c, s, s] in 0..1 to representations [n, latent]; `decode` takes those back to images in 0..1."""
+    """`encode` maps images [n, c, s, s] in 0..1 to representations [n, latent]; `decode` maps representations to images in 0..1."""
 
     def __init__(self, encode: nn.Module, decode: nn.Module):
         super().__init__()
@@ -25,10 +25,10 @@ class Autoencoder(nn.Module):
 
 
 class VariationalAutoencoder(nn.Module):
-    """The same over a distribution of representations (Kingma & Welling 2014, arXiv:1312.6114).
+    """An autoencoder over a normal distribution of representations (Kingma & Welling 2014, arXiv:1312.6114).
 
-    `encode` gives means and log-variances, [n, 2 x latent]. In training the representation is drawn from that normal
-    distribution, from torch's global generator; in evaluation it is the mean.
+    `encode` returns means and log-variances, [n, 2 x latent]. In training, the representation is sampled from that distribution
+    with torch's global generator; in evaluation, it is the mean.
     """
 
     def __init__(self, encode: nn.Module, decode: nn.Module):
@@ -36,17 +36,16 @@ class VariationalAutoencoder(nn.Module):
         self.encode, self.decode = encode, decode
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(reconstructions, means, log-variances)."""
+        """Return (reconstructions, means, log-variances)."""
         mean, log_variance = self.encode(images).float().chunk(2, dim=1)
-        drawn = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
-        return self.decode(drawn), mean, log_variance
+        sampled = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if self.training else mean
+        return self.decode(sampled), mean, log_variance
 
 
 class Reconstruction(nn.Module):
-    """A variational autoencoder as it is used: images to reconstructions."""
+    """The reconstructions alone of a `VariationalAutoencoder`."""
 
     def __init__(self, model: nn.Module):
-        """`model` is a `VariationalAutoencoder`."""
         super().__init__()
         self.model = model
 
@@ -55,11 +54,11 @@ class Reconstruction(nn.Module):
 
 
 def dense_autoencoder(mean: Tensor, down: Sequence[int], latent: int, up: Sequence[int], relu_latent: bool, output: str) -> Autoencoder:
-    """The study's AE: ReLU after each dense layer. The last one, of as many units as there are pixels, is followed by `output`.
+    """The study's AE: dense layers with ReLU, the last with one unit per pixel and the activation `output` (`sigmoid` or `relu`).
 
-    `mean` [c, s, s] in 0..1 is the image that it begins to decode at: the training images' mean. Where it begins at zero, some of the pixels
-    that are mostly black are pushed below ReLU's zero for all images by the first steps, and stay black for good. `relu_latent`: ReLU
-    after the representation too. `output`: `sigmoid` or `relu`.
+    `mean` [c, s, s] in 0..1 is the mean training image, which the decoder returns initially. With a zero start, the first steps
+    push the ReLU of some mostly black pixels below zero for every image, and these pixels stay black. `relu_latent` adds a
+    ReLU after the representation.
     """
     pixels = mean.numel()
     encoder = nn.Sequential(nn.Flatten(), *_dense([pixels, *down]), *_representation(([pixels, *down])[-1], latent, relu_latent))
@@ -69,15 +68,15 @@ def dense_autoencoder(mean: Tensor, down: Sequence[int], latent: int, up: Sequen
 def convolutional_autoencoder(
     mean: Tensor, widths: Sequence[int], latent: int, up: Sequence[int], relu_latent: bool, output: str
 ) -> Autoencoder:
-    """The study's ConvAE: 3x3 convolutions with ReLU, 2x2 max pooling between them, and the dense decoder. The rest as for `dense_autoencoder`.
+    """The study's ConvAE: 3x3 convolutions with ReLU, 2x2 max pooling between them, and the decoder of `dense_autoencoder`.
 
-    Raises ValueError where the pooling cannot halve the images.
+    Raises ValueError if the image size is not divisible by all poolings.
     """
     channels, size = mean.shape[:2]
     side = halved_side(size, len(widths) - 1)
     layers: list[nn.Module] = []
-    for number, (before, width) in enumerate(zip([channels, *widths], widths, strict=False)):
-        if number:
+    for index, (before, width) in enumerate(zip([channels, *widths], widths, strict=False)):
+        if index:
             layers.append(nn.MaxPool2d(2))
         layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
     encoder = nn.Sequential(*layers, nn.Flatten(), *_representation(widths[-1] * side * side, latent, relu_latent))

@@ -1,20 +1,20 @@
-"""The small convolutional network that the classification sweeps vary."""
+"""The small convolutional network of the classification sweeps."""
 
-import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ddl.models.initialisation import initialise_glorot, initialise_zeros
+
 
 class ConvNet(nn.Module):
-    """Blocks of 3x3 convolutions, each block ended by 2x2 max pooling, then one dense layer and the class scores.
+    """Blocks of 3x3 convolutions, each ending in 2x2 max pooling, then one dense layer and the logits.
 
-    Images [n, channels, size, size] to logits [n, classes]. ReLU follows every layer but the last; `dropout` follows
-    every ReLU; batch normalisation stands between convolution and ReLU in the first `batch_norm_layers` convolutions.
-    `initialisation` is `glorot` (uniform, zero biases: what Keras does unasked; Glorot & Bengio 2010) or `zeros`.
+    Maps images [n, channels, size, size] to logits [n, classes]. ReLU follows every layer but the last, and dropout every ReLU.
+    The first `batch_norm_layers` convolutions have batch normalisation before their ReLU. `initialisation` is `glorot`
+    (uniform, zero biases: the Keras default; Glorot & Bengio 2010) or `zeros`.
 
-    The study draws its baseline (figure 7) without naming widths, so `widths`, `convolutions` (per block) and `dense`
-    are free.
+    The study shows its baseline (figure 7) without widths, so `widths`, `convolutions` (per block) and `dense` are arguments.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ConvNet(nn.Module):
         count = 0
         for width in widths:
             for _ in range(convolutions):
-                # A bias before a batch normalisation would be subtracted again.
+                # Batch normalisation subtracts the mean, and with it any bias.
                 normalised = count < batch_norm_layers
                 layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=not normalised))
                 if normalised:
@@ -50,12 +50,8 @@ class ConvNet(nn.Module):
         if dropout:
             head.append(nn.Dropout(dropout))
         self.head = nn.Sequential(*head, nn.Linear(dense, classes))
-        for module in itertools.chain(self.features, self.head):
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                initialise = nn.init.xavier_uniform_ if initialisation == "glorot" else nn.init.zeros_
-                initialise(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise = initialise_glorot if initialisation == "glorot" else initialise_zeros
+        initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))

@@ -1,8 +1,8 @@
-"""The side of an image after repeated 2x downsampling."""
+"""Side length of an image after repeated halving."""
 
 
 def halved_side(size: int, times: int) -> int:
-    """An image's side after so many halvings. Raises ValueError where it does not come out even."""
+    """Side of a `size` x `size` image after `times` halvings. Raises ValueError if `size` is not divisible by 2^`times`."""
     if size % 2**times:
-        raise ValueError(f"an image of {size} x {size} cannot be halved {times} times. Take a multiple of {2**times}, or fewer layers.")
+        raise ValueError(f"an image of {size} x {size} cannot be halved {times} times. Use a multiple of {2**times}, or fewer layers.")
     return size // 2**times

@@ -1,10 +1,10 @@
-"""The recurrent network that forecasts a number from those before it."""
+"""The recurrent network that forecasts the next value of a series."""
 
 from torch import Tensor, nn
 
 
 class Forecaster(nn.Module):
-    """Windows [n, w] to the next number [n]: an LSTM over the window, one number a step, and a linear layer on its last output."""
+    """Maps windows [n, w] to the next value [n]: an LSTM reads one value per step, a linear layer maps its last output."""
 
     def __init__(self, hidden: int, dropout: float):
         super().__init__()

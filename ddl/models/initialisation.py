@@ -1,8 +1,10 @@
-"""How weights begin where PyTorch's own choice is not the one that a paper or the study's framework makes."""
+"""Weight initialisations of papers and of Keras (the study's framework) that differ from PyTorch's defaults."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -10,20 +12,24 @@ LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
 def initialise_glorot(module: Module) -> Module:
-    """Glorot's uniform weights and zero biases in every layer (Glorot & Bengio 2010): what Keras does unasked."""
-    for layer in module.modules():
-        if isinstance(layer, LAYERS):
-            nn.init.xavier_uniform_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-    return module
+    """Set Glorot uniform weights and zero biases, the Keras default (Glorot & Bengio 2010)."""
+    return _initialise(module, nn.init.xavier_uniform_)
 
 
 def initialise_dcgan(module: Module) -> Module:
-    """Normal weights with the standard deviation 0.02 and zero biases (Radford et al. 2016, arXiv:1511.06434, section 4)."""
+    """Set normal weights of standard deviation 0.02 and zero biases (Radford et al. 2016, arXiv:1511.06434, section 4)."""
+    return _initialise(module, partial(nn.init.normal_, std=0.02))
+
+
+def initialise_zeros(module: Module) -> Module:
+    """Set all weights and biases to zero."""
+    return _initialise(module, nn.init.zeros_)
+
+
+def _initialise(module: Module, initialise_weight: Callable[[Tensor], Tensor]) -> Module:
     for layer in module.modules():
         if isinstance(layer, LAYERS):
-            nn.init.normal_(layer.weight, std=0.02)
+            initialise_weight(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return module

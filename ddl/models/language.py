@@ -1,17 +1,18 @@
-"""A recurrent language model, and how texts are drawn from it."""
+"""A recurrent language model, and text generation by sampling from it."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 State = tuple[Tensor, Tensor]
+"""Hidden and cell state of the LSTM, each [layers, n, hidden]."""
 
 
 class LanguageModel(nn.Module):
-    """Token numbers [n, t] to scores of the next token [n, t, vocabulary], and the LSTM's state to go on from.
+    """An LSTM that maps token ids [n, t] to logits of the next token [n, t, vocabulary] and its own state.
 
-    The LSTM's outputs are projected to the embeddings' width and scored by the embeddings themselves (Press and Wolf, Using the Output
-    Embedding to Improve Language Models, 2017): for a vocabulary of words that is most of the work and of the parameters.
+    Input and output embeddings are tied (Press and Wolf, Using the Output Embedding to Improve Language Models, 2017): in a
+    word vocabulary they hold most of the parameters and of the computation.
     """
 
     def __init__(self, vocabulary: int, embedding: int, hidden: int, layers: int, dropout: float):
@@ -29,30 +30,30 @@ class LanguageModel(nn.Module):
 
 
 def tempered(log_probabilities: Tensor, temperature: Tensor | float) -> Tensor:
-    """Probabilities [..., v] at a temperature: exp(log p / T), made to sum to 1 (Karshenas, equation 1).
+    """Probabilities [..., v] at a temperature: exp(log p / T), normalised (Karshenas, equation 1).
 
-    A temperature for each row is [..., 1]. Raises ValueError where one is not above 0.
+    `temperature` is a number or [..., 1], one per row. Raises ValueError if one is not above 0.
     """
     if not torch.as_tensor(temperature > 0).all():
-        raise ValueError(f"temperature: {temperature} is not above 0. Near 0 the likeliest is always taken; give 0.01 for that.")
+        raise ValueError(f"temperature: {temperature} is not above 0. Use 0.01 to always sample the likeliest token.")
     return torch.softmax(log_probabilities / temperature, dim=-1)
 
 
 @torch.no_grad()
 def generate(model: LanguageModel, prompts: Tensor, length: int, temperatures: Tensor, generator: torch.Generator) -> Tensor:
-    """`length` further tokens for each of `prompts` [n, p], each row at its own of `temperatures` [n]: int64 [n, length].
+    """Sample `length` token ids after each of `prompts` [n, p], row i at temperature `temperatures[i]`. Returns int64 [n, length].
 
-    All rows are drawn at once, and a step reads one token: the state stands for what came before. Number 0, the unknown token,
-    is never drawn.
+    All rows form one batch, and each step reads one token, because the LSTM's state holds the context. Token id 0, the unknown
+    token, is never sampled.
     """
     model.eval()
-    scores, state = model(prompts)
-    drawn = torch.empty(len(prompts), length, dtype=torch.int64, device=prompts.device)
+    logits, state = model(prompts)
+    sampled = torch.empty(len(prompts), length, dtype=torch.int64, device=prompts.device)
     temperatures = temperatures.unsqueeze(1)
     for step in range(length):
-        scores = scores[:, -1]
-        scores[:, 0] = -torch.inf
-        drawn[:, step] = torch.multinomial(tempered(scores, temperatures), 1, generator=generator).squeeze(1)
+        logits = logits[:, -1]
+        logits[:, 0] = -torch.inf
+        sampled[:, step] = torch.multinomial(tempered(logits, temperatures), 1, generator=generator).squeeze(1)
         if step < length - 1:
-            scores, state = model(drawn[:, step : step + 1], state)
-    return drawn
+            logits, state = model(sampled[:, step : step + 1], state)
+    return sampled

@@ -1,4 +1,4 @@
-"""Principal component analysis, in closed form."""
+"""Principal component analysis as a linear autoencoder, fitted in closed form."""
 
 import torch
 from torch import Tensor, nn
@@ -6,9 +6,7 @@ from torch import Tensor, nn
 from ddl.models.autoencoders import Autoencoder
 
 
-class Projection(nn.Module):
-    """Images [n, c, h, w] to their coordinates [n, k] on `components` [k, c x h x w] about `mean`."""
-
+class _Basis(nn.Module):
     mean: Tensor
     components: Tensor
 
@@ -17,20 +15,19 @@ class Projection(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("components", components)
 
+
+class Projection(_Basis):
+    """Maps images [n, c, h, w] to coordinates [n, k] on `components` [k, c x h x w] around `mean`."""
+
     def forward(self, images: Tensor) -> Tensor:
         return (images.flatten(1) - self.mean) @ self.components.T
 
 
-class BackProjection(nn.Module):
-    """The way back: coordinates [n, k] to images of `shape` (c, h, w)."""
-
-    mean: Tensor
-    components: Tensor
+class BackProjection(_Basis):
+    """The inverse of `Projection`: maps coordinates [n, k] to images of `shape` (c, h, w)."""
 
     def __init__(self, mean: Tensor, components: Tensor, shape: tuple[int, ...]):
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("components", components)
+        super().__init__(mean, components)
         self.shape = shape
 
     def forward(self, coordinates: Tensor) -> Tensor:
@@ -38,17 +35,20 @@ class BackProjection(nn.Module):
 
 
 def fit_pca(images: Tensor, k: int) -> Autoencoder:
-    """The linear autoencoder with the least mean squared error over `images` [n, c, h, w]: the `k` eigenvectors of their covariance
-    with the greatest eigenvalues (Jolliffe, Principal Component Analysis, 2002), in float64 on their device, kept in fp32."""
+    """The linear autoencoder with the lowest mean squared error over `images` [n, c, h, w].
+
+    Its components are the `k` eigenvectors of the covariance with the largest eigenvalues (Jolliffe, Principal Component
+    Analysis, 2002), computed in float64 on the images' device and returned in fp32.
+    """
     flat = images.flatten(1).double()
     mean = flat.mean(0)
     _, vectors = torch.linalg.eigh(flat.T @ flat / len(flat) - mean.outer(mean))
     components = vectors[:, -k:].flip(1).T
-    # An eigenvector's sign is arbitrary: the largest entry is made positive, so that every machine has the same coordinates.
+    # An eigenvector's sign is arbitrary. With the largest entry positive, every machine computes the same coordinates.
     sign = components.gather(1, components.abs().argmax(1, keepdim=True)).sign()
     return pca_autoencoder(mean.float(), (components * sign).float(), tuple(images.shape[1:]))
 
 
 def pca_autoencoder(mean: Tensor, components: Tensor, shape: tuple[int, ...]) -> Autoencoder:
-    """From what `fit_pca` found."""
+    """Build the autoencoder from the mean and components that `fit_pca` computed."""
     return Autoencoder(Projection(mean, components), BackProjection(mean, components, shape))

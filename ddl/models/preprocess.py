@@ -1,4 +1,4 @@
-"""What stands before a model: from pixels as they are stored to what it takes."""
+"""Preprocessing modules that turn stored pixels into model inputs."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class Normalise(nn.Module):
-    """Images [n, c, h, w], 0..255 of any type, to fp32 with the mean 0 and the standard deviation 1 in each channel.
+    """Maps images [n, c, h, w] in 0..255 of any dtype to fp32 with mean 0 and standard deviation 1 per channel.
 
-    `mean` and `std` are a channel's, of pixels in 0..1. They are buffers that no checkpoint holds.
+    `mean` and `std` are per channel, for pixels in 0..1. They are non-persistent buffers: checkpoints do not contain them.
     """
 
     shift: Tensor
@@ -26,7 +26,7 @@ class Normalise(nn.Module):
 
 
 class Resize(nn.Module):
-    """Images [n, c, h, w] of any type to fp32 [n, c, size, size], bilinear, and without aliasing where they get smaller."""
+    """Resizes images [n, c, h, w] of any dtype to fp32 [n, c, size, size], bilinearly, with antialiasing when shrinking."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -40,7 +40,7 @@ class Resize(nn.Module):
 
 
 class ScaleToUnit(nn.Module):
-    """Images [n, c, h, w], 0..255 of any type, to fp32 [n, c, size, size] in 0..1 (`Resize`)."""
+    """Resizes images [n, c, h, w] in 0..255 of any dtype to fp32 [n, c, size, size] in 0..1 (`Resize`)."""
 
     def __init__(self, size: int):
         super().__init__()

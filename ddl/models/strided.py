@@ -1,5 +1,7 @@
-"""Networks that halve or double an image with every strided convolution, as in DCGAN (Radford et al. 2016, arXiv:1511.06434), with a
-dense layer between convolutions and numbers, as in InfoGAN on MNIST (Chen et al. 2016, arXiv:1606.03657, table 1)."""
+"""DCGAN-style encoder and decoder with strided convolutions (Radford et al. 2016, arXiv:1511.06434).
+
+The optional dense layer follows InfoGAN on MNIST (Chen et al. 2016, arXiv:1606.03657, table 1).
+"""
 
 from collections.abc import Sequence
 
@@ -9,11 +11,11 @@ from ddl.models.downsampling import halved_side
 
 
 class StridedEncoder(nn.Module):
-    """Images [n, channels, size, size] to numbers [n, outputs]: 4x4 convolutions of stride 2, `convolutions` of 3x3 that keep the
-    size, a layer of `dense` units (0: none), the numbers; leaky ReLU between them.
+    """Maps images [n, channels, size, size] to [n, outputs].
 
-    Without batch normalisation: as a discriminator it sees real and generated images in one batch, which would tell them apart
-    by their statistics. Raises ValueError where `size` cannot be halved so often.
+    4x4 convolutions of stride 2, then `convolutions` 3x3 convolutions, a dense layer of `dense` units (0: none) and a linear
+    output; leaky ReLU after each layer but the last. It has no batch normalisation: a discriminator sees real and generated images in
+    one batch, whose statistics would leak between them. Raises ValueError if `size` is not divisible by 2^len(`widths`).
     """
 
     def __init__(self, channels: int, size: int, widths: Sequence[int], dense: int, outputs: int, convolutions: int = 0):
@@ -35,9 +37,11 @@ class StridedEncoder(nn.Module):
 
 
 class StridedDecoder(nn.Module):
-    """The way back, from numbers [n, latent] to images in 0..1: a layer of `dense` units (0: none), `convolutions` of 3x3 at the smallest
-    size, then transposed convolutions, `widths` read from their end; batch normalisation and ReLU after each layer but the last, which a
-    sigmoid follows."""
+    """Maps latent vectors [n, latent] to images [n, channels, size, size] in 0..1, mirroring `StridedEncoder`.
+
+    A dense layer of `dense` units (0: none), a linear layer, `convolutions` 3x3 convolutions at the smallest size, then transposed
+    convolutions with `widths` in reverse; batch normalisation and ReLU after each layer but the last, which has a sigmoid.
+    """
 
     def __init__(self, latent: int, dense: int, channels: int, size: int, widths: Sequence[int], convolutions: int = 0):
         super().__init__()

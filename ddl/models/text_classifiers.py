@@ -1,4 +1,4 @@
-"""Networks that read a text and say of which class it is."""
+"""Networks that classify texts of token ids."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ CLASSES = 2
 
 
 class AveragedEmbeddings(nn.Module):
-    """Word numbers [n, t], 0 where padded, to class scores [n, 2], by the mean of the words' embeddings: in whatever order."""
+    """Maps token ids [n, t], padded with 0, to logits [n, 2] from the mean word embedding; word order has no effect."""
 
     def __init__(self, vocabulary: int, width: int):
         super().__init__()
@@ -17,15 +17,15 @@ class AveragedEmbeddings(nn.Module):
         self.head = nn.Linear(width, CLASSES)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        there = (tokens != 0).unsqueeze(2)
-        return self.head((self.embedding(tokens) * there).sum(1) / there.sum(1))
+        mask = (tokens != 0).unsqueeze(2)
+        return self.head((self.embedding(tokens) * mask).sum(1) / mask.sum(1))
 
 
 class LstmClassifier(nn.Module):
-    """Word numbers [n, t], 0 where padded, to class scores [n, 2], by an LSTM over embeddings that begin as `vectors` [v, width].
+    """Maps token ids [n, t], padded with 0, to logits [n, 2] with an LSTM over embeddings initialised to `vectors` [v, width].
 
-    `trainable`: whether they change. `pooling`: `last` output, or the greatest (`max`) of each unit. `bidirectional`: a second LSTM reads from
-    the end; its last output is the first word's.
+    `trainable` embeddings are updated in training. `pooling` is `last` (the last output) or `max` (over time). `bidirectional`
+    adds an LSTM that reads backwards; its last output is the one at the first word.
     """
 
     def __init__(self, vectors: Tensor, trainable: bool, hidden: int, dropout: float, pooling: str, bidirectional: bool):
@@ -40,11 +40,11 @@ class LstmClassifier(nn.Module):
         lengths = (tokens != 0).sum(1)
         embedded = self.dropout(self.embedding(tokens))
         if self.lstm.bidirectional:
-            # Read from its end, a text must not begin with its padding.
+            # The backward LSTM must not read the padding first.
             packed, _ = self.lstm(pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False))
             outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=tokens.shape[1])
         else:
-            outputs, _ = self.lstm(embedded)  # what comes after a text's end changes nothing before it
+            outputs, _ = self.lstm(embedded)  # padding after a text's end does not change earlier outputs
         if self.pooling == "max":
             pooled = outputs.masked_fill((tokens == 0).unsqueeze(2), -torch.inf).amax(1)
         else:

@@ -1,4 +1,4 @@
-"""Networks made of a body, which may come trained, and a new head."""
+"""Networks for transfer learning: a body that may be pretrained, and a new head."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ from ddl.models import lite0
 from ddl.models.preprocess import Normalise
 
 SMALLEST = 32
-"""Pixels of a side: each of the bodies halves it five times."""
+"""Smallest image side in pixels: each body halves it five times."""
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
-SHOWN = 3
-"""Names in a message, at most."""
+MAX_PROBLEMS = 3
+"""Maximum number of problems that an error message lists."""
 
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """`module` gives `width` features [n, width] of images that `normalise` has prepared, the way its published weights expect."""
+    """A network without its classifier: `module` maps images, normalised by `normalise`, to features [n, `width`]."""
 
     module: nn.Module
     width: int
@@ -30,12 +30,12 @@ class Body:
 
 
 def make_body(name: str, size: int) -> Body:
-    """vgg16, efficientnet_b0 or efficientnet_lite0, with random weights, for square images of `size` pixels."""
+    """Build vgg16, efficientnet_b0 or efficientnet_lite0 with random weights, for `size` x `size` images."""
     match name:
         case "vgg16":
             features = make_layers(cfgs["D"])
             for part in features:
-                if isinstance(part, nn.Conv2d):  # as torchvision does
+                if isinstance(part, nn.Conv2d):  # torchvision's initialisation
                     nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
                     nn.init.zeros_(part.bias)  # type: ignore[arg-type]
             parts = OrderedDict(features=features, flat=nn.Flatten())
@@ -49,7 +49,7 @@ def make_body(name: str, size: int) -> Body:
 
 
 def make_head(width: int, dense: Sequence[int], dropout: float, classes: int) -> nn.Sequential:
-    """Features [n, width] to class scores [n, classes], through dense layers of these sizes, each before a dropout."""
+    """Map features [n, width] to logits [n, classes] through dense layers of `dense` units, with dropout before each layer."""
     layers: list[nn.Module] = []
     for units in dense:
         layers += [nn.Dropout(dropout), nn.Linear(width, units), nn.ReLU()]
@@ -58,8 +58,8 @@ def make_head(width: int, dense: Sequence[int], dropout: float, classes: int) ->
 
 
 class TransferNetwork(nn.Module):
-    """Images [n, 3, size, size] to class scores. A `frozen` body takes no gradient and stays in eval mode: the averages of its
-    BatchNorm are those that it came with, whatever batches pass."""
+    """Maps images [n, 3, size, size] to logits. A `frozen` body gets no gradient and stays in eval mode, so its BatchNorm
+    statistics do not change."""
 
     def __init__(self, body: nn.Module, head: nn.Module, frozen: bool):
         super().__init__()
@@ -72,13 +72,12 @@ class TransferNetwork(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        # Autograd itself sees that no weight of a frozen body needs a gradient: it keeps nothing for a backward pass.
+        # No `no_grad` needed: autograd stores nothing for a body whose parameters need no gradient.
         return self.head(self.body(images))
 
 
 def load_published_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Load a body's published weights; those of a classifier are left out. Raises ValueError, naming what does not fit,
-    where they are another network's."""
+    """Load a body's published weights, without those of the classifier. Raises ValueError if names or shapes do not match."""
     given = lite0.published_names(dict(weights)) if isinstance(module, lite0.EfficientNetLite0) else dict(weights)
     given = {name: value for name, value in given.items() if not name.startswith("classifier.")}
     own = module.state_dict()
@@ -90,6 +89,6 @@ def load_published_weights(module: nn.Module, weights: Mapping[str, Tensor], sou
         if name in given and given[name].shape != value.shape
     ]
     if problems:
-        more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise ValueError(f"{source}: weights of another network: {', '.join(problems[:SHOWN])}{more}. Give those that belong to it.")
+        more = f", and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+        raise ValueError(f"{source}: weights of another network: {', '.join(problems[:MAX_PROBLEMS])}{more}. Use weights of this network.")
     module.load_state_dict(given)

@@ -1,4 +1,4 @@
-"""The U-Net (Ronneberger et al. 2015, arXiv:1505.04597), small: from an image to an image."""
+"""A small U-Net (Ronneberger et al. 2015, arXiv:1505.04597), and the patch discriminator for training it adversarially."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,12 @@ from ddl.models.downsampling import halved_side
 
 
 class UNet(nn.Module):
-    """Images in 0..1, [n, channels, size, size], to the same, [n, outputs, size, size]; `channels` is 1 or `outputs`.
+    """Maps images [n, channels, size, size] in 0..1 to images [n, outputs, size, size]; `channels` is 1 or `outputs`.
 
-    What it computes is added to what it is given (residual learning: Zhang et al. 2017, arXiv:1608.03981), so it begins as a copy
-    and need not learn that first; in evaluation the sum is cut off at 0 and 1.
-
-    Two 3x3 convolutions at each resolution, batch-normalised and with ReLU; 2x2 max pooling between them on the way down, bilinear
-    doubling on the way up, where what had that resolution before is seen again. Convolutions are padded, so sizes are kept, where
-    the paper cuts edges off. Raises ValueError where `size` cannot be halved so often.
+    The output is the input plus a residual (Zhang et al. 2017, arXiv:1608.03981) that is zero initially; in evaluation it is clamped
+    to 0..1. Each resolution has two 3x3 convolutions with batch normalisation and ReLU. Max pooling (2x2) leads down, bilinear
+    upsampling leads up, with skip connections. Unlike the paper's, the convolutions are padded and keep the size. Raises
+    ValueError if `size` is not divisible by 2^(len(`widths`) - 1).
     """
 
     def __init__(self, channels: int, outputs: int, size: int, widths: Sequence[int]):
@@ -31,32 +29,32 @@ class UNet(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, images: Tensor) -> Tensor:
-        kept: list[Tensor] = []
+        skips: list[Tensor] = []
         features = images
-        for number, block in enumerate(self.down):
-            features = block(self.pool(features) if number else features)
-            kept.append(features)
-        kept.pop()
+        for index, block in enumerate(self.down):
+            features = block(self.pool(features) if index else features)
+            skips.append(features)
+        skips.pop()
         for block in self.up:
-            features = block(torch.cat([self.enlarge(features), kept.pop()], dim=1))
-        changed = images + self.last(features)
-        return changed if self.training else changed.clamp(0, 1)
+            features = block(torch.cat([self.enlarge(features), skips.pop()], dim=1))
+        outputs = images + self.last(features)
+        return outputs if self.training else outputs.clamp(0, 1)
 
 
 def _block(before: int, width: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (before, width):
-        # A bias before a batch normalisation would be subtracted again.
+        # Batch normalisation subtracts the mean, and with it any bias.
         layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
 class PatchDiscriminator(nn.Module):
-    """Scores [n, 1, size / 4, size / 4] of overlapping patches of an image (pix2pix: Isola et al. 2017, arXiv:1611.07004, section 3.2.2).
+    """Discriminator logits of overlapping patches (pix2pix: Isola et al. 2017, arXiv:1611.07004, section 3.2.2).
 
-    Given are the condition and the image as one, [n, channels, size, size]. For small images: two convolutions of stride 2 and
-    two of stride 1, so that a score sees 22 x 22 pixels. Without batch normalisation, since real and generated images are in
-    one batch.
+    Maps the condition and the image, concatenated to [n, channels, size, size], to logits [n, 1, size / 4, size / 4]. It suits small
+    images: two convolutions of stride 2 and two of stride 1 give a receptive field of 22 x 22 pixels. It has no batch
+    normalisation, because real and generated images share a batch.
     """
 
     def __init__(self, channels: int, width: int):

@@ -1,4 +1,4 @@
-"""Curves over training: for each metric and configuration the mean over seeds, its interval, and the seeds themselves."""
+"""Curves over training: the mean over seeds of each metric and configuration, its interval, and the single seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ from ddl.reports.metric_kinds import COUNTERS, in_order, is_cost, milestones
 from ddl.reports.statistics import CONFIDENCE
 
 POINTS = 200
-"""The most points a curve keeps; a screen shows no more."""
+"""Most points of a curve; a screen shows no more."""
 
 FEW_SEEDS = 5
 FEW_TRIALS = 30
+"""Single seeds are plotted up to this many seeds per configuration and trials per report."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class SeedCurve:
 class MeanCurve:
     """One configuration's mean curve.
 
-    `x`, `seconds` (trained so far, mean over seeds), `mean`, `low`, `high` and `n` have one entry a point; `low` and `high`
-    are NaN where n < 2. `seeds` is empty where there are too many to be told apart. `positions` has each of the panel's axes:
-    seeds are averaged where they share `x`, so on any other axis a point stands at the mean of where its seeds were.
+    `x`, `seconds` (trained so far, mean over seeds), `mean`, `low`, `high` and `n` have one entry per point; `low` and `high` are NaN
+    if n < 2. `seeds` is empty if there are too many to distinguish. `positions` has the points on each of the panel's axes: seeds are
+    averaged at the same `x`, so on another axis a point is at the mean position of its seeds.
     """
 
     configuration: str
@@ -51,10 +52,10 @@ class MeanCurve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One metric's curves. `span` is the least and greatest value any seed measured.
+    """The curves of one metric. `span` is the lowest and the highest value of any seed.
 
-    `axes` are what they can be drawn over, `x_name` the first of them: "epoch", else "env steps" where trials count them,
-    else "step"; then "seconds", and "episodes" where trials count those.
+    `axes` are the horizontal axes, `x_name` the first of them: "epoch", else "env steps" if the trials count them, else "step"; then
+    "seconds", and "episodes" if the trials count them.
     """
 
     metric: str
@@ -69,9 +70,8 @@ def curve_panels(
 ) -> tuple[Panel, ...]:
     """Curves of every `split/name` metric for the configurations `shown`.
 
-    Costs and milestones are no curves, nor is what is measured once a trial, where anything is measured more often. Bands are
-    Student t intervals at every point, whatever n is: hundreds of bootstraps would slow the report, and nothing is decided
-    from a band.
+    Costs and milestones have no curves. Metrics with one value per trial have none either, if other metrics have more. Bands are Student t
+    intervals at each point for any n: hundreds of bootstraps would slow the report down, and no decision uses a band.
     """
     counted = metrics[metrics["name"].isin(list(COUNTERS))].drop_duplicates(["trial_id", "step", "name"], keep="last")
     counts = counted.pivot(index=["trial_id", "step"], columns="name", values="value").rename(columns=COUNTERS)
@@ -85,8 +85,8 @@ def curve_panels(
     rows["seed"] = rows["trial_id"].map(seed_of)
     rows = rows[rows["configuration"].isin(shown)]
     few = rows["trial_id"].nunique() <= FEW_TRIALS
-    drawn = [_panel(name, rows[rows["name"] == name], shown, few) for name in in_order(list(rows["name"].unique()), first)]
-    return tuple(panel for panel in drawn if panel is not None)
+    panels = [_panel(name, rows[rows["name"] == name], shown, few) for name in in_order(list(rows["name"].unique()), first)]
+    return tuple(panel for panel in panels if panel is not None)
 
 
 def _panel(metric: str, rows: pd.DataFrame, shown: Sequence[str], few: bool) -> Panel | None:
@@ -107,10 +107,10 @@ def _panel(metric: str, rows: pd.DataFrame, shown: Sequence[str], few: bool) -> 
 
 
 def _on_one_grid(rows: pd.DataFrame, counters: Sequence[str]) -> pd.DataFrame:
-    """One row a trial and grid point, so that seeds can be averaged point by point.
+    """One row per trial and grid point, so that seeds can be averaged point by point.
 
-    The grid is the measured x where trials share them and they are few; otherwise (env steps differ from seed to seed)
-    as many bins of equal width as the longest trial has points, at most `POINTS`, each standing at its mean x.
+    The grid is the measured x if the trials share them and they are few. Otherwise (env steps differ between seeds) it has as many bins of
+    equal width as the longest trial has points, at most `POINTS`, each at its mean x.
     """
     xs = np.sort(rows["x"].unique())
     most = min(POINTS, int(rows.groupby("trial_id")["x"].nunique().max()))
@@ -130,8 +130,8 @@ def _series(configuration: str, points: pd.DataFrame, columns: Mapping[str, str]
     seeds = []
     if few and points["trial_id"].nunique() <= FEW_SEEDS:
         for _, rows in points.groupby(["seed", "trial_id"]):
-            there = {axis: _floats(rows[column]) for axis, column in columns.items()}
-            seeds.append(SeedCurve(int(rows["seed"].iloc[0]), _floats(rows["x"]), there["seconds"], _floats(rows["value"]), there))
+            at = {axis: _floats(rows[column]) for axis, column in columns.items()}
+            seeds.append(SeedCurve(int(rows["seed"].iloc[0]), _floats(rows["x"]), at["seconds"], _floats(rows["value"]), at))
     positions = {axis: _floats(groups[column].mean() if column != "x" else mean.index) for axis, column in columns.items()}
     return MeanCurve(
         configuration,

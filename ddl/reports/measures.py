@@ -1,4 +1,4 @@
-"""What a run measured, by configuration: estimates over seeds, comparisons, and how they stand against the reference."""
+"""The measurements of a run by configuration: estimates over seeds, comparisons, and verdicts on the reference values."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,21 @@ import numpy as np
 import pandas as pd
 
 from ddl.ledger import TrialRow
-from ddl.reports import metric_kinds as naming
-from ddl.reports import statistics, verdicts
+from ddl.reports import metric_kinds, statistics, verdicts
 from ddl.reports.statistics import Comparison, Estimate
 from ddl.reports.verdicts import Ordering, Verdict
 from ddl.reports.wording import count
 
 COUNTED = ("finished", "stopped")
-"""A trial that a scheduler stopped counts with what it had reached: leaving it out would flatter its configuration."""
+"""A trial stopped by a scheduler counts with the values it had reached; leaving it out would favour its configuration."""
 
 ALL_PAIRS = 12
-"""Up to so many configurations, every pair is compared; above, each with the best one, and the best are listed first."""
+"""Up to this many configurations, every pair is compared. With more, each is compared with the best one, and the best come first."""
 
 
 @dataclass(frozen=True)
 class DataDescription:
-    """The data a trial said it used; `train` and `val` are numbers of examples."""
+    """The data of a trial as it recorded them. `train` and `val` are numbers of examples, None if unknown."""
 
     name: str
     source: str
@@ -37,18 +36,22 @@ class DataDescription:
 
     @property
     def label(self) -> str:
-        """Name, kind and source in a few words."""
-        kind = f" (stand-in for {self.fallback_for})" if self.fallback_for else "" if self.complete else " (sample)"
+        """Name, kind and source."""
+        kind = f" (fallback data set for {self.fallback_for})" if self.fallback_for else "" if self.complete else " (sample)"
         return f"{self.name}{kind}, {self.source}" if self.source else f"{self.name}{kind}"
 
     @property
     def genuine(self) -> bool:
+        """True for the complete data set that was asked for."""
         return self.complete and not self.fallback_for
 
 
 @dataclass(frozen=True)
 class PublishedValues:
-    """What was published. `measure_run` is None where the reference names one that this run can't give; `absent` not run here."""
+    """The published values of a sweep by configuration.
+
+    `measure` is None if this run did not measure it; `absent` names the configurations that this run does not have.
+    """
 
     source: str
     metric: str
@@ -63,8 +66,8 @@ class PublishedValues:
 class Configuration:
     """One configuration over its seeds. `estimates` and `values` (by seed) are keyed by measure.
 
-    `costs` are means, `cost_estimates` the same with their intervals; `milestones` are over those trials alone that came to
-    theirs, and lack those to which none did. `swept` maps each swept key to its value here.
+    `costs` are means, `cost_estimates` the same with intervals. `milestones` are over the trials that reached them, and lack those
+    that no trial reached. `swept` maps each swept key to its value.
     """
 
     name: str
@@ -81,13 +84,17 @@ class Configuration:
 
     @property
     def counted(self) -> int:
-        """Trials that count."""
+        """Number of trials that count."""
         return sum(self.statuses.get(status, 0) for status in COUNTED)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A whole run, measured. The fields are those of `model.Run` under the same names."""
+    """The measurements of a whole run.
+
+    Each of `measures` is named "best <metric>" (over epochs) or "last <metric>"; the report leads with `primary`. `comparisons` are
+    by measure.
+    """
 
     measures: tuple[str, ...]
     primary: str
@@ -101,20 +108,20 @@ class Measured:
     ordering: Ordering | None
 
     def ranked(self, measure: str, mode: str) -> list[Configuration]:
-        """Best mean first; those without a value are left out."""
+        """The configurations that have a value, best mean first."""
         return ranked(self.configurations, measure, mode)
 
 
 def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.DataFrame) -> Measured:
-    """`run` and `trials` as the ledger gives them, `frame` as `results.of` makes it from them."""
+    """Measure a run. `run` and `trials` are as in the ledger, `frame` is their `results_frame`."""
     sweep = run["sweep"]
     metric, mode = sweep["metric"]["name"], sweep["metric"]["mode"]
     names = list(dict.fromkeys(t.configuration for t in trials))
     reference = _reference(sweep, names, frame)
     primary = reference.measure if reference is not None and reference.measure else f"best {metric}"
     measures = tuple(dict.fromkeys([f"best {metric}", f"last {metric}", primary]))
-    milestones = tuple(naming.milestones(list(frame.columns)))
-    measured = [name for name in frame.columns if naming.is_cost(name) and name not in milestones]
+    milestones = tuple(metric_kinds.milestones(list(frame.columns)))
+    measured = [name for name in frame.columns if metric_kinds.is_cost(name) and name not in milestones]
     costs = ("parameters", "elapsed_s", *(name for name in measured if "p90_" not in name and "p99_" not in name))
     rows = {name: frame[frame["configuration"] == name] for name in names}
     members = {name: [t for t in trials if t.configuration == name] for name in names}
@@ -131,28 +138,28 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
     ordering = None
     if reference is not None and reference.measure:
         ours = {c.name: c.estimates[reference.measure] for c in configurations}
-        here = {name: value for name, value in reference.values.items() if name in ours}
-        ordering = verdicts.compare_order(here, mode, ours, comparisons[reference.measure])
+        expected = {name: value for name, value in reference.values.items() if name in ours}
+        ordering = verdicts.compare_order(expected, mode, ours, comparisons[reference.measure])
     data = tuple(dict.fromkeys(d for d in map(describe_data, trials) if d is not None))
     return Measured(measures, primary, data, reference, configurations, costs, milestones, comparisons, note, ordering)
 
 
 def ranked(configurations: Sequence[Configuration], by: str, mode: str) -> list[Configuration]:
-    """Best mean first; those without a value are left out."""
+    """The configurations that have a value of the measure `by`, best mean first."""
     sign = -1 if mode == "max" else 1
     measured = [(c.estimates[by].mean, c) for c in configurations]
     return [c for mean, c in sorted(((m, c) for m, c in measured if m is not None), key=lambda pair: sign * pair[0])]
 
 
 def describe_data(trial: TrialRow) -> DataDescription | None:
-    """None before the trial has said what it reads, or where its task reads no data set."""
+    """The data of a trial; None if it has not recorded them yet or reads no data set."""
     data = (trial.metadata or {}).get("data")
     if not data:
         return None
     return DataDescription(
         name=data.get("name", ""),
         source=data.get("source", ""),
-        complete=bool(data.get("complete", False)),  # what does not say that it is whole is not taken to be
+        complete=bool(data.get("complete", False)),  # unless recorded as complete, data count as a sample
         fallback_for=data.get("fallback_for", ""),
         sha256=data.get("sha256", ""),
         train=data.get("train"),
@@ -161,7 +168,7 @@ def describe_data(trial: TrialRow) -> DataDescription | None:
 
 
 def column(measure: str) -> str:
-    """The column of `results.frame` that holds a measure."""
+    """The column of a `results_frame` that has the values of a measure."""
     return measure.removeprefix("last ")
 
 
@@ -183,12 +190,12 @@ def _reference(sweep: Mapping[str, Any], names: Sequence[str], frame: pd.DataFra
 
 
 def _obstacles(run: Mapping[str, Any], trials: Sequence[TrialRow]) -> list[str]:
-    """Why this configuration's figures must not be held against the reference."""
+    """Reasons why this configuration must not be compared with the reference."""
     reasons = []
     if run.get("scale") != "paper":
-        reasons.append(f"at {run.get('scale', 'unknown')} scale, not at the reference's")
+        reasons.append(f"at {run.get('scale', 'unknown')} scale, unlike the reference")
     data = list(dict.fromkeys(d for d in map(describe_data, trials) if d is not None))
-    reasons += [f"on {d.name}, which only stands in for {d.fallback_for}" for d in data if d.fallback_for]
+    reasons += [f"on {d.name}, a fallback data set for {d.fallback_for}" for d in data if d.fallback_for]
     reasons += [f"on a sample of {d.name} ({d.source})" for d in data if not d.fallback_for and not d.complete]
     swept = run["sweep"].get("keys", [])
     given = [o.lstrip("+~") for o in run.get("overrides", [])]
@@ -213,14 +220,15 @@ def _configuration(
     values = {m: _finite(counted, column(m)) for m in measures}
     estimates = {m: statistics.estimate(values[m].values()) for m in measures}
     costly, reached = (
-        {name: statistics.estimate(found) for name in names if (found := _finite(counted, name).values())} for names in (costs, milestones)
+        {name: statistics.estimate(finite) for name in names if (finite := _finite(counted, name).values())}
+        for names in (costs, milestones)
     )
     means = {cost: e.mean for cost, e in costly.items() if e.mean is not None}
     value = None if reference is None else reference.values.get(name)
     verdict = None
     if reference is not None and value is not None:
         ours = estimates[reference.measure] if reference.measure else Estimate(0, None)
-        gaps = [f"{number_of} of {len(rows)} {status}" for status, number_of in statuses.items() if status != "finished"]
+        gaps = [f"{n} of {len(rows)} {status}" for status, n in statuses.items() if status != "finished"]
         if reference.measure is None:
             gaps.append(f"“{reference.metric}” was not measured")
         elif ours.n < len(counted):
@@ -239,7 +247,7 @@ def _finite(rows: pd.DataFrame, name: str) -> dict[int, float]:
 def _pairs(
     configurations: Sequence[Configuration], primary: str, mode: str, reference: PublishedValues | None
 ) -> tuple[list[tuple[str, str]], str]:
-    """The pairs to compare, and what to say of the choice."""
+    """The pairs to compare, and a note if not every pair is compared."""
     names = [c.name for c in configurations]
     if len(names) <= ALL_PAIRS:
         return list(combinations(names, 2)), ""
@@ -248,6 +256,6 @@ def _pairs(
     known = [name for name in names if reference is not None and name in reference.values]
     pairs += [pair for pair in combinations(known, 2) if pair not in pairs and pair[::-1] not in pairs]
     return pairs, (
-        f"With {len(names)} configurations, each is compared with the best one only. The best was picked on these very "
-        "seeds, which flatters its lead."
+        f"With {len(names)} configurations, each is compared with the best one only. The best one was selected on "
+        "the same seeds, so its lead is optimistic."
     )

@@ -1,113 +1,129 @@
-"""The report as plain data: what any renderer needs, without a mark of HTML.
+"""The report as plain data: what one or several runs recorded and measured. `sections` says how a run is shown.
 
-`build_report` reads ledgers, lists the files that trials left, and works at any moment of a run: before the first trial, amid them, after failures.
+`build_report` works at any moment of a run: before the first trial, during the trials and after failures.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ddl.ledger import ENDED, STATUSES, LedgerReader, TrialRow
-from ddl.reports import artefacts, curves, measures, metric_kinds, narrative, parallel, results, tradeoffs
-from ddl.reports.artefacts import Image, Text
-from ddl.reports.curves import Panel
-from ddl.reports.measures import Configuration, DataDescription, Measured, PublishedValues
-from ddl.reports.narrative import PlanSummary
-from ddl.reports.parallel import ParallelCoordinates
-from ddl.reports.statistics import Comparison, Estimate
-from ddl.reports.tradeoffs import Tradeoff
-from ddl.reports.verdicts import NOT_REPRODUCED, Ordering
+from ddl.reports import narrative
+from ddl.reports.measures import Measured, measure_run
+from ddl.reports.results import results_frame
+from ddl.reports.statistics import Estimate
+from ddl.reports.verdicts import NOT_REPRODUCED
 
-CURVES = 12
-"""The most configurations drawn together; more could not be told apart."""
+MAX_CURVES = 12
+"""Most configurations in one plot; more cannot be distinguished."""
 
 
 @dataclass(frozen=True)
-class TrialSummary:
-    """One row of the trial table. `values` maps a column of `Run.trial_columns` to its last value, None where unmeasured."""
+class RunReport(Measured):
+    """One run: its measurements, and the records they come from.
 
-    trial_id: str
-    configuration: str
-    seed: int
-    status: str
-    reason: str
-    epoch: int | None
-    seconds: float | None
-    values: Mapping[str, float | None]
-    data: str
-    place: str
-    attempts: int
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """One run folder. Every measure is named "best <metric>" (over epochs) or "last <metric>"; `primary` is the one to lead with.
-
-    `notice` is loud: what the data are where they are a sample or a stand-in, "" otherwise; `caption` is the same for
-    under a table or figure. Curves are drawn of the configurations `shown`; `curves_note` says which those are where not all are.
-    `answer` leads with the finding; `leader` is the best configuration's name, or "". `parallel` is there where three
-    hyperparameters vary.
+    `record` is the ledger's record of the run, `metrics` its metric rows, `frame` one row per trial as in `results.csv`.
     """
 
-    name: str
-    sweep: str
-    title: str
-    scale: str
-    ended: bool
-    statuses: Mapping[str, int]
-    metric: str
-    mode: str
-    measures: tuple[str, ...]
-    primary: str
-    data: tuple[DataDescription, ...]
-    notice: str
-    caption: str
-    answer: str
-    leader: str
-    setting: str
-    judgement: str
-    method: str
-    reference: PublishedValues | None
-    configurations: tuple[Configuration, ...]
-    costs: tuple[str, ...]
-    milestones: tuple[str, ...]
-    tradeoffs: tuple[Tradeoff, ...]
-    parallel: ParallelCoordinates | None
-    ordering: Ordering | None
-    shown: tuple[str, ...]
-    panels: tuple[Panel, ...]
-    curves_note: str
-    comparisons: Mapping[str, tuple[Comparison, ...]]
-    comparisons_note: str
-    trial_columns: tuple[str, ...]
-    trials: tuple[TrialSummary, ...]
-    images: tuple[Image, ...]
-    texts: tuple[Text, ...]
-    plan: PlanSummary
-    reproduce: tuple[tuple[str, str], ...]
+    folder: Path
+    record: Mapping[str, Any]
+    trials: tuple[TrialRow, ...]
+    metrics: pd.DataFrame
+    frame: pd.DataFrame
 
     @property
-    def failures(self) -> tuple[TrialSummary, ...]:
-        return tuple(trial for trial in self.trials if trial.status in ("failed", "diverged"))
+    def name(self) -> str:
+        """Name of the run folder."""
+        return self.folder.resolve().name
+
+    @property
+    def sweep(self) -> str:
+        """Name of the sweep."""
+        return self.record["sweep"]["name"]
+
+    @property
+    def title(self) -> str:
+        """Title of the sweep, or its name if it has none."""
+        return self.record["sweep"].get("title") or self.sweep
+
+    @property
+    def scale(self) -> str:
+        """Scale of the run, such as "paper" or "sample"; "" if none was recorded."""
+        return self.record.get("scale", "")
+
+    @property
+    def metric(self) -> str:
+        """Metric of the sweep."""
+        return self.record["sweep"]["metric"]["name"]
+
+    @property
+    def mode(self) -> str:
+        """Direction of the metric: "max" if higher is better, else "min"."""
+        return self.record["sweep"]["metric"]["mode"]
+
+    @property
+    def statuses(self) -> Mapping[str, int]:
+        """Number of trials by status, zeros included."""
+        return {status: sum(trial.status == status for trial in self.trials) for status in STATUSES}
 
     @property
     def trials_ended(self) -> int:
+        """Number of trials that will not run any further."""
         return sum(self.statuses[status] for status in ENDED)
 
     @property
+    def ended(self) -> bool:
+        """True if every trial has ended."""
+        return self.trials_ended == len(self.trials)
+
+    @property
+    def failures(self) -> tuple[TrialRow, ...]:
+        """Failed and diverged trials."""
+        return tuple(trial for trial in self.trials if trial.status in ("failed", "diverged"))
+
+    @property
+    def notice(self) -> str:
+        """Warning if the data are a sample or a fallback data set, else ""."""
+        return narrative.data_notice(self.data)
+
+    @cached_property
+    def caption(self) -> str:
+        """Short form of `notice` for every table and figure."""
+        return narrative.data_caption(self.data)
+
+    @property
+    def answer(self) -> str:
+        """The main finding in one or two sentences."""
+        return narrative.answer(self, self.mode)
+
+    @property
+    def leader(self) -> str:
+        """Name of the configuration with the best mean, or ""."""
+        return next((configuration.name for configuration in self.ranked(self.primary, self.mode)), "")
+
+    @cached_property
+    def shown(self) -> tuple[str, ...]:
+        """Configurations in the plots: all in the order of the plan, or the best `MAX_CURVES`. The index of each chooses its colour."""
+        names = [configuration.name for configuration in self.configurations]
+        if len(names) > MAX_CURVES:
+            names = [configuration.name for configuration in self.ranked(self.primary, self.mode)] or names
+        return tuple(names[:MAX_CURVES])
+
+    @property
     def verdicts(self) -> Mapping[str, int]:
-        """How many configurations have each verdict, of those with a reference."""
+        """Number of configurations by verdict, without those that have no reference value."""
         return Counter(c.verdict.word for c in self.configurations if c.verdict is not None)
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Runs of the same sweep: for each configuration the estimates of `measure`, one a run, None where a run lacks it."""
+    """Runs of the same sweep. `rows` maps a configuration to its estimates of `measure`, one per run, None if the run lacks it."""
 
     sweep: str
     measure: str
@@ -117,7 +133,7 @@ class SideBySide:
 
 @dataclass(frozen=True)
 class Report:
-    """One or several runs. `written` is an ISO time; `side_by_side` has an entry for each sweep that several runs share."""
+    """The report on one or several runs. `written` is an ISO time; `side_by_side` has one entry per sweep that several runs share."""
 
     title: str
     written: str
@@ -125,7 +141,7 @@ class Report:
     side_by_side: tuple[SideBySide, ...]
 
     def not_reproduced(self) -> list[str]:
-        """A line for each reference value that was not reproduced; empty where there is none."""
+        """One line per reference value that was not reproduced."""
         return [
             f"{run.sweep} / {configuration.name}: {narrative.against_reference(configuration, run.reference)}"
             for run in self.runs
@@ -138,7 +154,7 @@ class Report:
 def build_report(folders: Sequence[Path]) -> Report:
     """The report on the runs in `folders`. Raises ValueError for a folder without a readable ledger."""
     assert folders, "at least one run folder"
-    runs = tuple(_run(Path(folder)) for folder in folders)
+    runs = tuple(_read_run(Path(folder)) for folder in folders)
     titles = list(dict.fromkeys(run.title for run in runs))
     title = titles[0] if len(titles) == 1 else f"{len(runs)} runs: {', '.join(dict.fromkeys(run.sweep for run in runs))}"
     return Report(title, datetime.now(UTC).isoformat(timespec="seconds"), runs, _side_by_side(runs))
@@ -155,85 +171,9 @@ def _side_by_side(runs: Sequence[RunReport]) -> tuple[SideBySide, ...]:
     return tuple(shared)
 
 
-def _run(folder: Path) -> RunReport:
+def _read_run(folder: Path) -> RunReport:
     reader = LedgerReader(folder)
-    run, trials, metrics = reader.run(), reader.trials(), reader.metrics()
-    frame = results.results_frame(run, trials, metrics)
-    sweep = run["sweep"]
-    mode = sweep["metric"]["mode"]
-    measured = measures.measure_run(run, trials, frame)
-    best_first = measured.ranked(measured.primary, mode)
-    shown = _shown(measured, mode)
-    statuses = {status: sum(t.status == status for t in trials) for status in STATUSES}
-    ended = all(t.status in ENDED for t in trials)
-    trial_columns = (f"best {sweep['metric']['name']}", *metric_kinds.in_order(_curve_names(metrics), sweep["metric"]["name"]))
-    return RunReport(
-        name=folder.resolve().name,
-        sweep=sweep["name"],
-        title=sweep.get("title") or sweep["name"],
-        scale=run.get("scale", ""),
-        ended=ended,
-        statuses=statuses,
-        metric=sweep["metric"]["name"],
-        mode=mode,
-        measures=measured.measures,
-        primary=measured.primary,
-        data=measured.data,
-        notice=narrative.data_notice(measured.data),
-        caption=narrative.caption(measured.data),
-        answer=narrative.answer(measured, mode),
-        leader=best_first[0].name if best_first else "",
-        setting=narrative.setting(measured, statuses, run.get("scale", "")),
-        judgement=narrative.judgement(measured),
-        method=narrative.method(measured),
-        reference=measured.reference,
-        configurations=measured.configurations,
-        costs=measured.costs,
-        milestones=measured.milestones,
-        tradeoffs=tradeoffs.find_tradeoffs(measured.configurations, measured.costs, measured.primary, mode),
-        parallel=parallel.parallel_coordinates(measured.configurations, measured.primary, mode),
-        ordering=measured.ordering,
-        shown=tuple(shown),
-        panels=curves.curve_panels(
-            metrics, {t.trial_id: t.configuration for t in trials}, {t.trial_id: t.seed for t in trials}, shown,
-            sweep["metric"]["name"],
-        ),
-        curves_note=narrative.curves_note(measured, shown),
-        comparisons=measured.comparisons,
-        comparisons_note=measured.comparisons_note,
-        trial_columns=trial_columns,
-        trials=tuple(_trial(t, row, trial_columns) for t, row in zip(trials, frame.to_dict("records"), strict=True)),
-        images=artefacts.find_images(folder, trials),
-        texts=artefacts.find_texts(folder, trials),
-        plan=narrative.plan_summary(run, trials, ended),
-        reproduce=narrative.reproduction_record(run, folder.resolve().name, trials, measured.data, ended),
-    )  # fmt: skip
-
-
-def _curve_names(metrics: pd.DataFrame) -> list[str]:
-    return [name for name in metrics["name"].unique() if not metric_kinds.is_cost(name) and name not in metric_kinds.COUNTERS]
-
-
-def _shown(measured: Measured, mode: str) -> list[str]:
-    """The configurations whose curves are drawn: all in the order of the plan, or the best where they are too many."""
-    names = [configuration.name for configuration in measured.configurations]
-    if len(names) <= CURVES:
-        return names
-    return [configuration.name for configuration in measured.ranked(measured.primary, mode)][:CURVES] or names[:CURVES]
-
-
-def _trial(trial: TrialRow, row: Mapping[Hashable, Any], columns: Sequence[str]) -> TrialSummary:
-    data = measures.describe_data(trial)
-    return TrialSummary(
-        trial_id=trial.trial_id,
-        configuration=trial.configuration,
-        seed=trial.seed,
-        status=trial.status,
-        reason=trial.reason,
-        epoch=None if pd.isna(row["epoch"]) else int(row["epoch"]),
-        seconds=None if pd.isna(row["elapsed_s"]) else float(row["elapsed_s"]),
-        values={name: None if pd.isna(row[name]) else float(row[name]) for name in columns},
-        data="" if data is None else data.label,
-        place=trial.place,
-        attempts=trial.attempts,
-    )
+    record, trials, metrics = reader.run(), reader.trials(), reader.metrics()
+    frame = results_frame(record, trials, metrics)
+    measured = measure_run(record, trials, frame)
+    return RunReport(**vars(measured), folder=folder, record=record, trials=tuple(trials), metrics=metrics, frame=frame)

@@ -1,4 +1,4 @@
-"""results.csv and results.parquet: one row a trial, in the order of the plan, from the ledger alone."""
+"""results.csv and results.parquet: one row per trial in the order of the plan, from the ledger alone."""
 
 import io
 import json
@@ -14,19 +14,19 @@ from ddl.reports import metric_kinds
 
 
 def read_results(folder: Path) -> pd.DataFrame:
-    """One row a trial: what it was, how it ended, and its final figures (NaN where it measured none).
+    """One row per trial: its configuration, how it ended, and its final values (NaN if it measured none).
 
-    Columns: trial_id, configuration, status, reason, seed; one a swept key (`task.augmentation`); epoch and elapsed_s
-    (seconds trained) at the last measurement; the last value of each metric, under the metric's name; `best <metric>`, the
-    best epoch of the sweep's own metric; the last value of each cost (`time/...`, `device/...`, `latency/...`); parameters, precision, data,
-    data_source, data_complete, fallback_for ("" where the data are the real thing).
+    Columns: trial_id, configuration, status, reason, seed; one per swept key (`task.augmentation`); epoch and elapsed_s (seconds
+    trained) at the last measurement; the last value of each metric under its name; `best <metric>`, the best epoch of the sweep's metric;
+    the last value of each cost (`time/...`, `device/...`, `latency/...`); parameters, precision, data, data_source, data_complete,
+    fallback_for ("" unless the data are a fallback data set).
     """
     reader = LedgerReader(folder)
     return results_frame(reader.run(), reader.trials(), reader.metrics())
 
 
 def results_frame(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.DataFrame) -> pd.DataFrame:
-    """`read_results` of what a ledger's reader gave."""
+    """`read_results` of records that have been read from a ledger already."""
     rows = pd.DataFrame(
         {
             "trial_id": [t.trial_id for t in trials],
@@ -52,7 +52,7 @@ def results_frame(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.Da
 
 
 def write_results(folder: Path) -> None:
-    """Write results.csv and results.parquet into the run's folder."""
+    """Write results.csv and results.parquet to the run folder."""
     folder = Path(folder)
     rows = read_results(folder)
     durable.replace_file(folder / "results.csv", rows.to_csv(index=False).encode())
@@ -62,8 +62,8 @@ def write_results(folder: Path) -> None:
 
 
 def _finals(metrics: pd.DataFrame, metric: Mapping[str, str]) -> pd.DataFrame:
-    """Final figures by trial id: metrics by name, the sweep's best value, then costs."""
-    # Not groupby().last(), which passes over a last value that is not a number.
+    """Final values by trial id: metrics by name, the sweep's best value, then costs."""
+    # Not groupby().last(), which skips a last value that is NaN.
     last = metrics.drop_duplicates(["trial_id", "name"], keep="last")
     values = last.pivot(index="trial_id", columns="name", values="value")
     costs = [name for kind in metric_kinds.COSTS for name in values if str(name).startswith(kind)]
@@ -76,7 +76,7 @@ def _finals(metrics: pd.DataFrame, metric: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _one_type(values: list[Any]) -> list[Any]:
-    """The values as they are where a typed column can hold them, otherwise as JSON text: Parquet knows no mixed columns."""
+    """The values unchanged if one column type holds them all, else as JSON text: Parquet has no mixed columns."""
     kinds = {type(value) for value in values if value is not None}
     if (len(kinds) <= 1 and kinds <= {str, bool, int, float}) or kinds == {int, float}:
         return values

@@ -1,11 +1,10 @@
-"""What may be said about a configuration from a few seeds: an interval of its mean, and paired differences.
+"""Statistics over few seeds: intervals of means, and paired differences.
 
-The bootstrap under-covers on a handful of values (resampling two or three of them cannot show what a fourth would do), so
-up to seven values get Student's t interval and eight or more the bias-corrected and accelerated (BCa) bootstrap of
-Efron, "Better Bootstrap Confidence Intervals", JASA 82 (1987). Differences are paired by seed, because a seed fixes the
-initial weights and the order of the data for every configuration, and tested with the paired t test; Holm's correction
-("A Simple Sequentially Rejective Multiple Test Procedure", Scand. J. Statist. 6, 1979) keeps the chance of any false
-"significant" in one family of comparisons below 5%.
+With few values the bootstrap covers less than 95% (resampling two or three values cannot show where a fourth would be). Up to seven
+values therefore get Student's t interval, and eight or more the bias-corrected and accelerated (BCa) bootstrap of Efron, "Better
+Bootstrap Confidence Intervals", JASA 82 (1987). Differences are paired by seed, because a seed fixes the initial weights and the order
+of the data for every configuration, and tested with the paired t test. Holm's correction ("A Simple Sequentially Rejective Multiple
+Test Procedure", Scand. J. Statist. 6, 1979) keeps the probability of any false positive in one family of comparisons below 5%.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,9 +21,9 @@ RESAMPLES = 9999
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean of `n` values and its 95% interval; `low` and `high` are None where n < 2, `mean` where n is 0.
+    """The mean of `n` values and its 95% interval; `low` and `high` are None if n < 2, `mean` if n is 0.
 
-    `method` names what gave the interval: "Student t", "BCa bootstrap", or "" without one.
+    `method` is "Student t", "BCa bootstrap", or "" without an interval.
     """
 
     n: int
@@ -36,10 +35,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`first` minus `second` over the `difference.n` seeds both have.
+    """`first` minus `second` over the `difference.n` seeds that both have.
 
-    `p` is the paired t test's, two-sided; `p_holm` the same after Holm's correction over the family. Both are None where
-    nothing can be tested, and `untested` then says why.
+    `p` is the two-sided p-value of the paired t test, `p_holm` the same after Holm's correction over the family. Both are None if no
+    test is possible; `untested` then has the reason.
     """
 
     first: str
@@ -51,13 +50,14 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
+        """True if the corrected p-value is below `ALPHA`."""
         return self.p_holm is not None and self.p_holm < ALPHA
 
 
 def estimate(values: Iterable[float]) -> Estimate:
-    """Mean and 95% interval of finite `values`, by the rule in this module's head."""
+    """Mean and 95% interval of finite `values`, by the rule in the module docstring."""
     x = np.asarray(list(values), dtype=np.float64)
-    assert np.isfinite(x).all(), "leave out, and count, what is not a number before"
+    assert np.isfinite(x).all(), "values must be finite: remove and count the others first"
     if x.size == 0:
         return Estimate(0, None)
     mean = float(x.mean())
@@ -75,7 +75,7 @@ def estimate(values: Iterable[float]) -> Estimate:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given: step down from the smallest, never falling, never above 1."""
+    """Holm's adjusted p-values in the given order: step down from the smallest, non-decreasing, at most 1."""
     adjusted = [0.0] * len(p_values)
     highest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
@@ -85,7 +85,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def compare(values: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
-    """Paired differences for each of `pairs`, as one family. `values` maps configuration -> seed -> finite value."""
+    """Paired differences of `pairs`, corrected as one family. `values` maps configuration -> seed -> finite value."""
     tested = [_paired(values[first], values[second]) for first, second in pairs]
     family = [p for _, p, _ in tested if p is not None]
     adjusted = iter(holm(family))
@@ -103,7 +103,7 @@ def _paired(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[Es
         return difference, None, "fewer than 2 common seeds"
     scale = max(abs(value) for seed in seeds for value in (first[seed], second[seed]))
     if np.ptp(differences) <= 1e-12 * scale:
-        # Without spread t is infinite (or 0/0), which says more about rounding than about the configurations.
+        # Without spread t is infinite or 0/0: an effect of rounding, not of the configurations.
         if np.abs(differences).max() <= 1e-12 * scale:
             return difference, 1.0, ""
         return difference, None, "the difference is the same for every seed, so its spread is unknown"

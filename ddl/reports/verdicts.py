@@ -1,7 +1,7 @@
-"""Ours against the reference: a verdict on each value, and on the order of the configurations.
+"""Verdicts on the reference values, and on the order of the configurations.
 
-The verdict is by equivalence: failing to find a difference shows nothing with a few seeds, so "reproduced" is said only
-where the whole 95% interval of our mean lies within the stated tolerance of the reference value.
+A verdict is an equivalence test: with few seeds, finding no difference is no evidence of equality. A value is therefore "reproduced" only
+if the whole 95% interval of our mean is within the stated tolerance of the reference value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ NOT_COMPARABLE = "not comparable"
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of the four words, and why."""
+    """One of the four verdicts, and the reason."""
 
     word: str
     why: str
@@ -27,10 +27,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Ordering:
-    """How many of the reference's `pairs` of configurations stand in the same order here.
+    """The order of the configurations compared with the reference's.
 
-    `same` of them do, `significant` of those significantly; `reversed` names those that do not, `unmeasured` counts the
-    pairs of which one side has no value here.
+    Of the reference's `pairs`, `same` have the same order in this run, `significant` of these significantly. `reversed` have the
+    opposite order or are equal; `unmeasured` counts the pairs in which a configuration has no value.
     """
 
     expected: tuple[str, ...]
@@ -43,9 +43,9 @@ class Ordering:
 
 
 def verdict_on(ours: Estimate, value: float, tolerance: float, obstacles: Sequence[str], gaps: Sequence[str]) -> Verdict:
-    """Ours against the reference `value` +- `tolerance` (absolute).
+    """The verdict on our estimate, given the reference `value` +- `tolerance` (absolute).
 
-    `obstacles` say why the two must not be compared at all; `gaps` what is missing on our side.
+    `obstacles` are reasons why the two must not be compared; `gaps` say what is missing in this run.
     """
     if obstacles:
         return Verdict(NOT_COMPARABLE, "; ".join(obstacles))
@@ -56,27 +56,27 @@ def verdict_on(ours: Estimate, value: float, tolerance: float, obstacles: Sequen
     low, high = value - tolerance, value + tolerance
     allowed = f"{number(value)} ± {tolerance:g}"
     if low <= ours.low and ours.high <= high:
-        return Verdict(REPRODUCED, f"the 95% interval lies within {allowed}")
+        return Verdict(REPRODUCED, f"the 95% interval is within {allowed}")
     if ours.low > high:
-        return Verdict(NOT_REPRODUCED, f"higher: the 95% interval lies above {allowed}")
+        return Verdict(NOT_REPRODUCED, f"higher: the 95% interval is above {allowed}")
     if ours.high < low:
-        return Verdict(NOT_REPRODUCED, f"lower: the 95% interval lies below {allowed}")
+        return Verdict(NOT_REPRODUCED, f"lower: the 95% interval is below {allowed}")
     return Verdict(INCONCLUSIVE, f"the 95% interval is partly within {allowed}, partly outside")
 
 
 def compare_order(
     reference: Mapping[str, float], mode: str, ours: Mapping[str, Estimate], comparisons: Sequence[Comparison]
 ) -> Ordering | None:
-    """The reference's order against ours; None where it orders nothing. `mode` (max, min) only says which end comes first.
+    """Compare the order of the configurations with the reference's; None if all reference values are equal.
 
-    `comparisons` hold the tested pairs, in either direction.
+    `mode` (max, min) says which end comes first. `comparisons` are the tested pairs, in either direction.
     """
     expected = tuple(sorted(reference, key=lambda name: reference[name], reverse=mode == "max"))
     pairs = [(a, b) for a, b in combinations(expected, 2) if reference[a] != reference[b]]
     if not pairs:
         return None
     tested = {frozenset((c.first, c.second)): c for c in comparisons}
-    same, significant, unmeasured, against = 0, 0, 0, []
+    same, significant, unmeasured, swapped = 0, 0, 0, []
     for a, b in pairs:
         mean_a = ours[a].mean if a in ours else None
         mean_b = ours[b].mean if b in ours else None
@@ -86,21 +86,21 @@ def compare_order(
             same += 1
             significant += tested[frozenset((a, b))].significant
         else:
-            against.append(tested[frozenset((a, b))])
-    sentence = _sentence(expected, len(pairs), same, significant, against, unmeasured)
-    return Ordering(expected, len(pairs), same, significant, tuple(against), unmeasured, sentence)
+            swapped.append(tested[frozenset((a, b))])
+    sentence = _sentence(expected, len(pairs), same, significant, swapped, unmeasured)
+    return Ordering(expected, len(pairs), same, significant, tuple(swapped), unmeasured, sentence)
 
 
-def _sentence(expected: Sequence[str], pairs: int, same: int, significant: int, against: Sequence[Comparison], unmeasured: int) -> str:
+def _sentence(expected: Sequence[str], pairs: int, same: int, significant: int, swapped: Sequence[Comparison], unmeasured: int) -> str:
     measured = pairs - unmeasured
-    text = f"The reference's order, best first, is {', '.join(expected)}. "
+    text = f"Reference order, best first: {', '.join(expected)}. "
     if measured == 0:
-        return text + "No pair of them has been measured here yet."
-    text += f"Here {same} of {count(measured, 'pair')} {'stands' if same == 1 else 'stand'} in the same order"
+        return text + "No pair has been measured yet."
+    text += f"{same} of {count(measured, 'pair')} {'has' if same == 1 else 'have'} the same order in this run"
     text += f", {significant} of them significantly." if same else "."
-    if against:
-        names = [f"{c.first} / {c.second} ({'' if c.significant else 'not '}significant)" for c in against]
-        text += f" Not in that order: {', '.join(names)}."
+    if swapped:
+        names = [f"{c.first} / {c.second} ({'' if c.significant else 'not '}significant)" for c in swapped]
+        text += f" Reversed: {', '.join(names)}."
     if unmeasured:
         text += f" {count(unmeasured, 'pair')} not measured yet."
     return text

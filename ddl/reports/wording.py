@@ -1,4 +1,4 @@
-"""Numbers, durations, sizes and the names of what was measured as text, the same in every renderer."""
+"""Numbers, intervals and names of metrics as text, the same in every renderer."""
 
 import math
 import re
@@ -19,7 +19,7 @@ _INITIALS = {"cpu", "gpu", "sm", "td", "kl", "fid", "psnr", "ssim", "auc", "elbo
 
 
 def number(value: float | None) -> str:
-    """Four decimals for fractions, fewer for larger numbers; a dash for nothing measured, "NaN" for not a number."""
+    """Four decimals below 10, one below 1,000, else none; scientific notation below 0.001; a dash for None."""
     if value is None:
         return ABSENT
     if not math.isfinite(value):
@@ -37,25 +37,31 @@ def number(value: float | None) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """The 95% interval in brackets, "" where there is none."""
+    """The 95% interval in brackets, "" if there is none."""
     return "" if estimate.low is None else f"[{number(estimate.low)}, {number(estimate.high)}]"
 
 
-def count(number_of: int, noun: str) -> str:
-    return f"{number_of:,} {noun}{'' if number_of == 1 else 's'}"
+def estimate_text(estimate: Estimate) -> str:
+    """The mean and its 95% interval."""
+    return f"{number(estimate.mean)} {interval(estimate)}".strip()
+
+
+def count(n: int, noun: str) -> str:
+    """The number with its noun, such as "1 seed" or "3 seeds"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def metric(name: str) -> str:
-    """A metric, measure or cost as a reader says it, its unit in brackets.
+    """A metric, measure or cost in words, with its unit in brackets.
 
     "best val/accuracy" is "best validation accuracy", "latency/p50_ms_batch1" is "latency p50, batch 1 (ms)".
     """
     if name == "elapsed_s":
-        return "trained for"
+        return "training time"
     which, _, plain = name.rpartition(" ") if name.startswith(("best ", "last ")) else ("", "", name)
-    room, slash, rest = plain.partition("/")
+    split, slash, rest = plain.partition("/")
     if not slash:
-        room, rest = "", plain
+        split, rest = "", plain
     before, _, per = rest.partition("_per_")
     words = before.split("_")
     unit = next((word for word in reversed(words[1:]) if word in _UNITS), "")
@@ -65,22 +71,22 @@ def metric(name: str) -> str:
         words.reverse()
     text = " ".join(word.upper() if word in _INITIALS else word for word in words)
     text = re.sub(r" batch ?(\d+)", r", batch \1", text)
-    if room == "time" and unit == "s":
+    if split == "time" and unit == "s":
         text += " time"
-    elif room not in ("", "time", "device") and "_to_" not in rest:
-        text = f"{_SPLITS.get(room, room.replace('_', ' ').replace('/', ' '))} {text}"
+    elif split not in ("", "time", "device") and "_to_" not in rest:
+        text = f"{_SPLITS.get(split, split.replace('_', ' ').replace('/', ' '))} {text}"
     text += f" / {_UNITS.get(per, per.replace('_', ' '))}" if per else ""
     text += f" ({_UNITS[unit]})" if unit else ""
     return f"{which} {text}" if which else text
 
 
 def milestone(name: str) -> str:
-    """`train/episodes_to_solved` is "episodes to solved", `time/solved_s` "time to solved (s)"."""
+    """A milestone in words: `train/episodes_to_solved` is "episodes to solved", `time/solved_s` is "time to solved (s)"."""
     return metric(name.replace("time/", "time to ", 1) if name.startswith("time/") else name)
 
 
 def cost(value: float | None, name: str) -> str:
-    """A cost's value: seconds trained as a duration, parameters whole."""
+    """The value of a cost: training time as a duration, parameters as a whole number."""
     if value is None:
         return ABSENT
     if name == "elapsed_s":
@@ -89,16 +95,16 @@ def cost(value: float | None, name: str) -> str:
 
 
 def key(name: str) -> str:
-    """A hyperparameter's name: "task.weight_decay" is "weight decay"."""
+    """A hyperparameter in words: "task.weight_decay" is "weight decay"."""
     return name.removeprefix("task.").replace("_", " ")
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers, runs of three and more shortened, with a dash from first to last."""
+    """Ascending numbers as text, with three or more consecutive ones shortened to a range."""
     runs: list[list[int]] = []
-    for number_ in numbers:
-        if runs and number_ == runs[-1][-1] + 1:
-            runs[-1].append(number_)
+    for n in numbers:
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
         else:
-            runs.append([number_])
+            runs.append([n])
     return ", ".join(f"{run[0]}\N{EN DASH}{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)

@@ -1,7 +1,6 @@
-"""Who steps the environments: this process, or env runners in processes of their own.
+"""Env runners: sampling in this process, or in several Ray actors that divide every agent's environments among them.
 
-`num_env_runners` is RLlib's: 0 samples in this process, N makes N Ray actors, which share every member's environments
-between them. Both give the same numbers.
+`num_env_runners` has RLlib's meaning: 0 samples in this process, N starts N Ray actors. All give the same numbers.
 """
 
 import contextlib
@@ -13,21 +12,21 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from ddl.rl.environments import EnvState, VectorisedCartPole, find_environment
+from ddl.rl.environments import EnvState, VectorisedCartPole
 from ddl.rl.networks import VectorisedQNetwork
 from ddl.rl.rollouts import Rollout, RolloutSampler, join_rollouts
 from ddl.rl.vectorised_agents import AgentSettings, TrainingSettings, VectorisedAgents
 
 TIMEOUT_S = 60.0
-"""After which a runner that has not answered is taken for dead, where the settings say nothing."""
+"""Default time after which a runner that has not answered is replaced."""
 
 ATTEMPTS = 5
-"""Runners tried in turn for one rollout before it is given up: something kills every one of them."""
+"""Runners tried for one rollout before it fails."""
 
 
 @contextlib.contextmanager
 def private_ray(cpus: int) -> Iterator[None]:
-    """Ray on this machine alone, for as long as it is needed, unless this process has one already."""
+    """Start Ray for the duration of the context, reachable from this machine only. Does nothing if Ray is already running."""
     for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_AUTH_MODE": "token"}.items():
         os.environ.setdefault(name, value)
     import ray
@@ -44,43 +43,23 @@ def private_ray(cpus: int) -> Iterator[None]:
         ray.shutdown()
 
 
-class EnvRunners(Protocol):
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
-
-    def start(self) -> EnvState: ...
+class Sampler(Protocol):
+    """Samples rollouts; a `RolloutSampler` or `RayRunners`."""
 
     def sample(self, parameters: Tensor, state: EnvState, step: int, steps: int) -> Rollout:
-        """`Sampler.sample` over all environments."""
+        """See `RolloutSampler.sample`."""
         ...
 
 
-class LocalRunner(contextlib.AbstractContextManager["LocalRunner"]):
-    """Samples in this process."""
-
-    def __init__(self, sampler: RolloutSampler):
-        self._sampler = sampler
-
-    def start(self) -> EnvState:
-        return self._sampler.start()
-
-    def sample(self, parameters: Tensor, state: EnvState, step: int, steps: int) -> Rollout:
-        return self._sampler.sample(parameters, state, step, steps)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
-
-
 class RayRunners:
-    """N Ray actors, each with a part of every member's environments.
+    """N Ray actors, each with a part of every agent's environments. A context manager: actors run between enter and exit.
 
-    The state of the environments comes back with every rollout, so a runner that dies, or does not answer in time, takes
-    nothing with it: another is started in its place and asked for the same rollout, which gives the same numbers.
+    Every rollout returns the state of the environments. So a runner that dies or misses the timeout is replaced, and its
+    replacement samples the same rollout with the same numbers. `replaced` counts these runners.
     """
 
-    def __init__(self, stack: VectorisedAgents, settings: TrainingSettings):
-        self._stack, self._settings = stack, settings
+    def __init__(self, agents: VectorisedAgents, settings: TrainingSettings, environment: VectorisedCartPole):
+        self._agents, self._settings, self._environment = agents, settings, environment
         self._timeout_s = settings.runner_timeout_s or TIMEOUT_S
         n, envs = settings.num_env_runners, settings.envs
         self._parts = [(envs * index // n, envs * (index + 1) // n) for index in range(n)]
@@ -100,17 +79,16 @@ class RayRunners:
             ray.kill(actor)
         self._ray.close()
 
-    def start(self) -> EnvState:
-        return local_sampler(self._stack, self._settings, 0, self._settings.envs).start()
-
     def sample(self, parameters: Tensor, state: EnvState, step: int, steps: int) -> Rollout:
-        asked = [(parameters.cpu(), _cpu(state.part(*part)), step, steps) for part in self._parts]
-        pending = [actor.sample.remote(*question) for actor, question in zip(self._actors, asked, strict=True)]
-        found = [self._wait(index, asked[index], reference) for index, reference in enumerate(pending)]
-        return _to(join_rollouts(found), self._stack.device)
+        """See `RolloutSampler.sample`. Raises RuntimeError if `ATTEMPTS` runners in a row die or miss the timeout."""
+        cpu = torch.device("cpu")
+        requests = [(parameters.to(cpu), state.part(*part).to(cpu), step, steps) for part in self._parts]
+        pending = [actor.sample.remote(*request) for actor, request in zip(self._actors, requests, strict=True)]
+        rollouts = [self._wait(index, requests[index], reference) for index, reference in enumerate(pending)]
+        return join_rollouts(rollouts).to(self._agents.device)
 
-    def _wait(self, index: int, question: tuple, reference: Any) -> Rollout:
-        """The runner's answer, or its replacement's."""
+    def _wait(self, index: int, request: tuple, reference: Any) -> Rollout:
+        """Rollout of runner `index`, or of its replacement."""
         import ray
 
         for _ in range(ATTEMPTS):
@@ -120,23 +98,23 @@ class RayRunners:
                 ray.kill(self._actors[index])
                 self._actors[index] = self._launch(self._parts[index])
                 self.replaced += 1
-                reference = self._actors[index].sample.remote(*question)
+                reference = self._actors[index].sample.remote(*request)
         raise RuntimeError(f"env runner {index}: {ATTEMPTS} in a row died or did not answer within {self._timeout_s:g} s")
 
     def _launch(self, part: tuple[int, int]) -> Any:
         import ray
 
-        # No CPU of its own: a trial's processes share what the trial was given.
+        # Actors request no CPU from Ray: they use the trial's allocation.
         remote = ray.remote(num_cpus=0, max_restarts=0)(_Runner)
-        return remote.remote(self._stack.members, self._settings, part)
+        return remote.remote(self._agents.settings, self._settings, self._environment, part)
 
 
 class _Runner:
-    """Lives in a Ray actor."""
+    """The class of the Ray actors."""
 
-    def __init__(self, members: Sequence[AgentSettings], settings: TrainingSettings, part: tuple[int, int]):
+    def __init__(self, agents: Sequence[AgentSettings], settings: TrainingSettings, environment: VectorisedCartPole, part: tuple[int, int]):
         torch.set_num_threads(1)
-        self._sampler = local_sampler(VectorisedAgents(members, torch.device("cpu")), settings, *part)
+        self._sampler = make_sampler(VectorisedAgents(agents, torch.device("cpu")), settings, environment, part)
 
     def process_id(self) -> int:
         return os.getpid()
@@ -145,25 +123,24 @@ class _Runner:
         return self._sampler.sample(parameters, state, step, steps)
 
 
-def local_sampler(stack: VectorisedAgents, settings: TrainingSettings, first: int, last: int) -> RolloutSampler:
-    return RolloutSampler(stack, network_of(stack, settings), find_environment(settings.environment), settings.envs, first, last)
-
-
-def network_of(stack: VectorisedAgents, settings: TrainingSettings) -> VectorisedQNetwork:
+def make_network(agents: VectorisedAgents, settings: TrainingSettings) -> VectorisedQNetwork:
+    """The network of these agents."""
     inputs, actions = VectorisedCartPole.observation_size, VectorisedCartPole.actions
-    return VectorisedQNetwork(inputs, settings.hidden, actions, stack.value_scale, settings.optimistic)
+    return VectorisedQNetwork(inputs, settings.hidden, actions, agents.value_scale, settings.optimistic)
 
 
-def make_env_runners(stack: VectorisedAgents, settings: TrainingSettings) -> EnvRunners:
+def make_sampler(
+    agents: VectorisedAgents, settings: TrainingSettings, environment: VectorisedCartPole, part: tuple[int, int] | None = None
+) -> RolloutSampler:
+    """A sampler in this process for the environments from `part[0]` to `part[1] - 1`, all of them by default."""
+    first, last = part or (0, settings.envs)
+    return RolloutSampler(agents, make_network(agents, settings), environment, settings.envs, first, last)
+
+
+def make_env_runners(
+    agents: VectorisedAgents, settings: TrainingSettings, environment: VectorisedCartPole
+) -> contextlib.AbstractContextManager[Sampler]:
+    """A context with the sampler for `num_env_runners`."""
     if settings.num_env_runners == 0:
-        return LocalRunner(local_sampler(stack, settings, 0, settings.envs))
-    return RayRunners(stack, settings)
-
-
-def _cpu(state: EnvState) -> EnvState:
-    return EnvState(state.physics.cpu().contiguous(), state.steps.cpu().contiguous())
-
-
-def _to(rollout: Rollout, device: torch.device) -> Rollout:
-    state = EnvState(rollout.state.physics.to(device), rollout.state.steps.to(device))
-    return Rollout(rollout.rows.to(device), rollout.ended, state)
+        return contextlib.nullcontext(make_sampler(agents, settings, environment))
+    return RayRunners(agents, settings, environment)

@@ -1,16 +1,18 @@
-"""CartPole, a whole stack of members' environments in one step.
+"""Batched CartPole: one call steps all environments of all agents.
 
-The equations are those of gymnasium's CartPole (Barto, Sutton and Anderson 1983; Florian 2007), in fp64 as there, and the
-tests hold them to it step for step. Ours differs in what surrounds them: every environment starts its episodes from numbers
-it is handed, so that a member's episodes do not depend on its neighbours', and its state is a plain tensor that can be
-stored and sent.
+The equations are those of gymnasium's CartPole (Barto, Sutton and Anderson 1983; Florian 2007), also in fp64; tests compare
+both step by step. Two things differ. The random numbers of every episode are passed in, so that an agent's episodes do not
+depend on the other agents. The state is a plain tensor that can be stored and sent to another process.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ddl.rl.draws import UniformDraws
 
 GRAVITY, CART_MASS, POLE_MASS, HALF_POLE, FORCE, TAU = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
 """m/s^2, kg, kg, m, N, s."""
@@ -22,24 +24,32 @@ START = 0.05
 """Episodes start with all four state variables uniform in -0.05..0.05."""
 
 ORDER_ONE = (1 / 2.4, 0.5, 5.0, 0.5)
-"""Position, velocity, angle, angular velocity are multiplied by these, so that what a network sees is of order one."""
+"""Factors for position, velocity, angle and angular velocity that give a network inputs of order one."""
 
 
 @dataclass(frozen=True)
 class EnvState:
-    """`physics` [4, members, envs] fp64: m, m/s, rad, rad/s. `steps` [members, envs] int64: of the running episode."""
+    """State of a batch of environments.
+
+    `physics` [4, agents, envs] fp64: position in m, velocity in m/s, angle in rad, angular velocity in rad/s.
+    `steps` [agents, envs] int64: steps taken in the running episode.
+    """
 
     physics: Tensor
     steps: Tensor
 
     def part(self, first: int, last: int) -> "EnvState":
-        """Of the environments `first` to `last - 1` of every member."""
+        """State of the environments `first` to `last - 1` of every agent."""
         return EnvState(self.physics[..., first:last], self.steps[:, first:last])
+
+    def to(self, device: torch.device) -> "EnvState":
+        """The same state on `device`, in contiguous memory."""
+        return EnvState(self.physics.to(device).contiguous(), self.steps.to(device).contiguous())
 
 
 @dataclass(frozen=True)
 class VectorisedCartPole:
-    """Reward 1 a step. `step_limit`: an episode is truncated there; `solved_return`: the mean return that counts as solved."""
+    """CartPole with a reward of 1 per step, truncated after `step_limit` steps and solved at a mean return of `solved_return`."""
 
     name: str
     step_limit: int
@@ -48,23 +58,23 @@ class VectorisedCartPole:
     observation_size = 4
     actions = 2
     start_numbers = 4
-    """How many uniform numbers start an episode."""
+    """Uniform numbers that one episode needs to start."""
 
-    def start(self, uniforms: Tensor) -> EnvState:
-        """Fresh episodes from numbers in [0, 1), [members, envs * 4]."""
-        physics = self._physics(uniforms)
-        return EnvState(physics, torch.zeros(physics.shape[1:], dtype=torch.int64, device=physics.device))
+    def start(self, seeds: Sequence[int], purpose: str, envs: int, device: torch.device) -> EnvState:
+        """New episodes in `envs` environments for each agent; the start states depend on its seed and `purpose`."""
+        physics = self._physics(UniformDraws(seeds, purpose, envs * self.start_numbers, device).at(0))
+        return EnvState(physics, torch.zeros(physics.shape[1:], dtype=torch.int64, device=device))
 
     def observe(self, state: EnvState) -> Tensor:
-        """[members, 4, envs] fp32, of order one."""
+        """Observations [agents, 4, envs] fp32, of order one."""
         scale = torch.tensor(ORDER_ONE, dtype=torch.float64, device=state.physics.device).view(4, 1, 1)
         return (state.physics * scale).float().transpose(0, 1)
 
     def step(self, state: EnvState, actions: Tensor) -> tuple[EnvState, Tensor, Tensor]:
-        """(state after `actions` [members, envs] of 0 left or 1 right, terminated, truncated), not yet restarted.
+        """State after `actions` [agents, envs] (0 left, 1 right), terminated and truncated [agents, envs]. Restarts nothing.
 
-        Terminated: the pole or the cart is out of bounds, and nothing comes after. Truncated: only the time is up, so the
-        value of what would have come after still counts.
+        Terminated: the pole or the cart is out of bounds, so the next state has no value. Truncated: the time limit is
+        reached, so the next state still has its value.
         """
         position, velocity, angle, spin = state.physics
         force = actions.to(position.dtype).mul(2 * FORCE).sub_(FORCE)
@@ -78,7 +88,7 @@ class VectorisedCartPole:
         return EnvState(physics, steps), terminated, steps >= self.step_limit
 
     def restart(self, state: EnvState, ended: Tensor, uniforms: Tensor) -> EnvState:
-        """The same with a fresh episode where one has `ended` [members, envs]."""
+        """State with a new episode in every environment that `ended` [agents, envs], from `uniforms` [agents, envs * 4] in [0, 1)."""
         return EnvState(torch.where(ended, self._physics(uniforms), state.physics), state.steps.masked_fill(ended, 0))
 
     def _physics(self, uniforms: Tensor) -> Tensor:
@@ -86,22 +96,22 @@ class VectorisedCartPole:
 
 
 ENVIRONMENTS = {item.name: item for item in (VectorisedCartPole("CartPole-v0", 200, 195.0), VectorisedCartPole("CartPole-v1", 500, 475.0))}
-"""Limits and thresholds as gymnasium registers them."""
+"""Step limits and thresholds as registered by gymnasium."""
 
 
 def find_environment(name: str) -> VectorisedCartPole:
-    """The batched environment of gymnasium's name. Raises ValueError for any other, with the reason."""
+    """The batched environment with gymnasium's `name`. Raises ValueError with the reason if there is none."""
     if name in ENVIRONMENTS:
         return ENVIRONMENTS[name]
     import gymnasium
 
-    there = " or ".join(ENVIRONMENTS)
+    supported = " or ".join(ENVIRONMENTS)
     try:
-        made = gymnasium.make(name)
+        environment = gymnasium.make(name)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise ValueError(f"environment: {name!r} is not one that gymnasium can make ({error}). Use {there}.") from error
-    space = made.action_space
-    made.close()
+        raise ValueError(f"gymnasium cannot make {name!r} ({error}). Use {supported}.") from error
+    space = environment.action_space
+    environment.close()
     if not isinstance(space, gymnasium.spaces.Discrete):
-        raise ValueError(f"environment: {name} has continuous actions ({space}), and these agents choose among a few. Use {there}.")
-    raise ValueError(f"environment: {name} is not batched here. Use {there}.")
+        raise ValueError(f"{name} has continuous actions ({space}), but these agents need discrete ones. Use {supported}.")
+    raise ValueError(f"{name} has no batched implementation. Use {supported}.")

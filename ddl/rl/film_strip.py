@@ -1,4 +1,4 @@
-"""A film strip of an episode: the cart and its pole at moments from the first step to the last."""
+"""Film strip of an episode: frames of the cart and its pole from the first step to the last."""
 
 import io
 import math
@@ -8,30 +8,29 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ddl.rl.draws import UniformDraws
 from ddl.rl.environments import HALF_POLE, MAX_POSITION, EnvState, VectorisedCartPole
 from ddl.rl.policies import greedy
 
 FRAMES = 12
 WIDTH, HEIGHT = 150, 90
-"""Of a frame, in pixels."""
+"""Size of a frame in pixels."""
 
 INK, CART, POLE, RAIL = "#222222", "#33557a", "#c8793a", "#999999"
 
 
 def film_strip(values: Callable[[EnvState], Tensor], environment: VectorisedCartPole, seed: int, device: torch.device) -> bytes:
-    """A PNG of one greedy episode of the first member that `values` (states -> action values) knows."""
-    state = environment.start(UniformDraws([seed], "film", environment.start_numbers, device).at(0))
+    """PNG with frames of one greedy episode of the first agent of `values`, which maps states to action values [1, actions, 1]."""
+    state = environment.start([seed], "film", 1, device)
     track = [state.physics[:, 0, 0].tolist()]
-    over = False
-    while not over:
+    ended = False
+    while not ended:
         state, terminated, truncated = environment.step(state, greedy(values(state)))
         track.append(state.physics[:, 0, 0].tolist())
-        over = bool((terminated | truncated).any())
-    chosen = sorted({round(index * (len(track) - 1) / (FRAMES - 1)) for index in range(FRAMES)})
+        ended = bool((terminated | truncated).any())
+    shown = sorted({round(index * (len(track) - 1) / (FRAMES - 1)) for index in range(FRAMES)})
     columns = math.ceil(FRAMES / 2)
-    sheet = Image.new("RGB", (columns * WIDTH, math.ceil(len(chosen) / columns) * HEIGHT), "white")
-    for place, step in enumerate(chosen):
+    sheet = Image.new("RGB", (columns * WIDTH, math.ceil(len(shown) / columns) * HEIGHT), "white")
+    for place, step in enumerate(shown):
         sheet.paste(_frame(track[step], step), (place % columns * WIDTH, place // columns * HEIGHT))
     file = io.BytesIO()
     sheet.save(file, "PNG")

@@ -1,9 +1,9 @@
-"""Action-value networks of stacked members: one multi-layer perceptron each, all in one batched product a layer.
+"""Action-value networks of vectorised agents: one multi-layer perceptron per agent, one batched product per layer.
 
-A stack's parameters are one tensor [members, n], so an optimiser touches each member's with a few elementwise operations, and
-K = 1 is the same code. A batched product gives every member the bits it would get alone.
+The parameters of all agents are one tensor [agents, n], so that the optimiser needs a few elementwise operations for all of
+them; one agent runs the same code. A batched product gives every agent bit for bit the result that it would get alone.
 
-The gradient is written out. For networks this small autograd takes longer to keep its books than the arithmetic does.
+The gradient is written out: for networks this small the overhead of autograd exceeds the arithmetic.
 """
 
 import math
@@ -17,71 +17,71 @@ from ddl.devices import derive_seed
 
 
 class VectorisedQNetwork:
-    """From observations [members, inputs, items] to action values [members, actions, items], ReLU between layers.
+    """Maps observations [agents, inputs, items] to action values [agents, actions, items], with ReLU between layers.
 
-    Q = value_scale * (offset + f), where f is what the layers give and starts at 0 (its last layer starts at 0).
-    `value_scale` [members, 1, 1] is the greatest value there can be, 1 / (1 - gamma) where rewards are at most 1. So
-    targets are of order one whatever gamma is. With `optimistic` the offset is 1: every action is
-    worth the most until it has failed (Sutton and Barto 2018, 2.6), and what is learnt is failure, not the long climb to
-    that value. Otherwise the offset is 0.
+    Q = value_scale * (offset + f): f is the output of the layers and starts at 0, because the last layer starts at 0.
+    `value_scale` [agents, 1, 1] is the highest possible value, 1 / (1 - gamma) for rewards of at most 1, so targets are of
+    order one for every gamma. With `optimistic` the offset is 1: every action starts at the highest value (Sutton and Barto
+    2018, 2.6), and an agent learns from failures only instead of raising its values step by step. Otherwise the offset is 0.
     """
 
     def __init__(self, inputs: int, hidden: Sequence[int], actions: int, value_scale: Tensor, optimistic: bool):
         sizes = [inputs, *hidden, actions]
         self._shapes = [shape for a, b in pairwise(sizes) for shape in ((b, a), (b, 1))]
-        self.parameters_per_member = sum(a * b for a, b in self._shapes)
+        self.parameters_per_agent = sum(a * b for a, b in self._shapes)
         self.value_scale = value_scale
         self._offset = 1.0 if optimistic else 0.0
 
     def initial(self, seeds: Sequence[int]) -> Tensor:
-        """Parameters [members, n], each member's from its own seed: uniform in +-1/sqrt(inputs) a layer, the last one 0."""
-        flat = torch.zeros(len(seeds), self.parameters_per_member)
-        for member, seed in enumerate(seeds):
+        """Initial parameters [agents, n], each agent's from its own seed: uniform in +-1/sqrt(inputs) per layer, 0 in the last."""
+        flat = torch.zeros(len(seeds), self.parameters_per_agent)
+        for agent, seed in enumerate(seeds):
             generator = torch.Generator().manual_seed(derive_seed(seed, "weights", 0))
-            for index, layer in enumerate(self.layers(flat[member : member + 1])[:-2]):
+            for index, layer in enumerate(self.layers(flat[agent : agent + 1])[:-2]):
                 bound = 1 / math.sqrt(self._shapes[index - index % 2][1])
                 layer.uniform_(-bound, bound, generator=generator)
         return flat
 
     def layers(self, flat: Tensor) -> list[Tensor]:
-        """Views of `flat`: weights [members, outputs, inputs] and biases [members, outputs, 1], layer by layer."""
-        views, at = [], 0
+        """Views of `flat` [agents, n]: weights [agents, outputs, inputs] and biases [agents, outputs, 1], layer by layer."""
+        views, start = [], 0
         for a, b in self._shapes:
-            views.append(flat[:, at : at + a * b].view(-1, a, b))
-            at += a * b
+            views.append(flat[:, start : start + a * b].view(-1, a, b))
+            start += a * b
         return views
 
     def values(self, layers: Sequence[Tensor], observations: Tensor) -> Tensor:
+        """Action values [agents, actions, items] of `observations` [agents, inputs, items]."""
         return self.to_values(self.activations(layers, observations)[-1])
 
     def to_values(self, outputs: Tensor) -> Tensor:
+        """Action values of the outputs f [agents, actions, items]."""
         return (outputs + self._offset) * self.value_scale
 
     def to_outputs(self, values: Tensor) -> Tensor:
-        """What the layers must give for these values [members, items]."""
+        """Outputs f that give these `values` [agents, items]."""
         return values / self.value_scale.squeeze(-1) - self._offset
 
     @staticmethod
     def activations(layers: Sequence[Tensor], observations: Tensor) -> list[Tensor]:
-        """The inputs of every layer, and f last."""
-        found = [observations]
+        """Inputs of every layer, then the outputs f."""
+        activations = [observations]
         last = len(layers) // 2 - 1
         for index in range(last + 1):
-            sums = torch.baddbmm(layers[2 * index + 1], layers[2 * index], found[-1])
-            found.append(sums.relu_() if index < last else sums)
-        return found
+            sums = torch.baddbmm(layers[2 * index + 1], layers[2 * index], activations[-1])
+            activations.append(sums.relu_() if index < last else sums)
+        return activations
 
     @staticmethod
-    def gradient(layers: Sequence[Tensor], activations: Sequence[Tensor], slope: Tensor, into: Sequence[Tensor]) -> None:
-        """Write the gradient of each parameter into the views `into`, where `slope` is the loss's by f.
+    def gradient(layers: Sequence[Tensor], activations: Sequence[Tensor], output_gradient: Tensor, into: Sequence[Tensor]) -> None:
+        """Write the gradient of each parameter into the views `into`, given the loss's gradient with respect to f.
 
-        The chain rule, layer by layer from the last. Only the layers' own arithmetic is differentiated, so no other
-        member's loss ever mixes in.
+        This is the chain rule, from the last layer to the first. No agent's loss affects another agent's gradient.
         """
         for index in range(len(layers) // 2 - 1, -1, -1):
             inputs = activations[index]
-            into[2 * index].copy_(torch.bmm(slope, inputs.transpose(1, 2)))
-            into[2 * index + 1].copy_(slope.sum(2, keepdim=True))
+            into[2 * index].copy_(torch.bmm(output_gradient, inputs.transpose(1, 2)))
+            into[2 * index + 1].copy_(output_gradient.sum(2, keepdim=True))
             if index:
-                back = torch.bmm(layers[2 * index].transpose(1, 2), slope)
-                slope = torch.ops.aten.threshold_backward(back, inputs, 0)
+                input_gradient = torch.bmm(layers[2 * index].transpose(1, 2), output_gradient)
+                output_gradient = torch.ops.aten.threshold_backward(input_gradient, inputs, 0)

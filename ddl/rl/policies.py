@@ -1,6 +1,6 @@
-"""How an action follows from action values: epsilon-greedy and softmax, each with parameters that may differ by member.
+"""Policies: epsilon-greedy and softmax over action values, with parameters that may differ between agents.
 
-Values and probabilities are [members, actions, items]; parameters are numbers, or [members, 1, 1] for a stack.
+Values and probabilities are [agents, actions, items]; parameters are numbers, or [agents, 1, 1] for vectorised agents.
 """
 
 import functools
@@ -13,16 +13,18 @@ from torch import Tensor
 
 
 class Policy(ABC):
+    """Maps action values to the probabilities of the actions."""
+
     @abstractmethod
     def probabilities(self, values: Tensor, env_steps: int) -> Tensor:
-        """Of each action, after a member's first `env_steps` steps."""
+        """Probability of each action once an agent has taken `env_steps` steps."""
 
 
 @dataclass(frozen=True)
 class EpsilonGreedy(Policy):
-    """With probability epsilon any action, else the best one (one of the best, where several are). Epsilon falls linearly from `start` to `end`.
+    """Takes a uniformly random action with probability epsilon, else one of the best actions.
 
-    The fall takes the first `decay_steps` env steps.
+    Epsilon decays linearly from `start` to `end` over the first `decay_steps` env steps.
     """
 
     start: float | Tensor
@@ -35,6 +37,7 @@ class EpsilonGreedy(Policy):
         _require("decay_steps", self.decay_steps, "at least 1", lambda value: value >= 1)
 
     def epsilon(self, env_steps: int) -> Tensor:
+        """Epsilon after `env_steps` steps."""
         start, end, steps = (torch.as_tensor(value) for value in (self.start, self.end, self.decay_steps))
         return start + (end - start) * (env_steps / steps).clamp(max=1)
 
@@ -59,42 +62,42 @@ class Softmax(Policy):
 
 @dataclass(frozen=True)
 class MixedPolicy(Policy):
-    """A policy for each member of a stack: `first` where `which` [members, 1, 1] is true, else `second`."""
+    """A policy for each agent: `first` if its entry of `use_first` [agents, 1, 1] is true, else `second`."""
 
-    which: Tensor
+    use_first: Tensor
     first: Policy
     second: Policy
 
     def probabilities(self, values: Tensor, env_steps: int) -> Tensor:
-        return torch.where(self.which, self.first.probabilities(values, env_steps), self.second.probabilities(values, env_steps))
+        return torch.where(self.use_first, self.first.probabilities(values, env_steps), self.second.probabilities(values, env_steps))
 
 
 def choose(probabilities: Tensor, uniforms: Tensor) -> Tensor:
-    """Actions [members, items], drawn by inverting the cumulative probabilities at `uniforms` [members, items].
+    """Actions [agents, items], sampled by inverting the cumulative probabilities at `uniforms` [agents, items].
 
-    Where probabilities are not numbers, action 0: a diverged member must not stop its neighbours.
+    The action is 0 if probabilities are NaN: a diverged agent must not stop the other agents.
     """
-    bounds = probabilities[:, :-1].cumsum(1)  # the last action takes what is left, whatever rounding did to the sum
+    bounds = probabilities[:, :-1].cumsum(1)  # the last action gets the rest, so rounding of the sum does not matter
     return (uniforms.unsqueeze(1) >= bounds).sum(1)
 
 
 def largest(values: Tensor) -> Tensor:
-    """The best action's value [members, items]. As amax(1), which takes many times as long over so short an axis."""
+    """Value of the best action [agents, items]. Equals amax(1), which is many times slower on an axis this short."""
     return functools.reduce(torch.maximum, values.unbind(1))
 
 
 def greedy(values: Tensor) -> Tensor:
-    """The best action [members, items], the first of several. As argmax(1), and faster for the same reason."""
-    first, *others = values.unbind(1)
-    best = torch.zeros_like(first, dtype=torch.int64)
+    """Best action [agents, items], the first of several. Equals argmax(1), which is slower for the same reason."""
+    maximum, *others = values.unbind(1)
+    best = torch.zeros_like(maximum, dtype=torch.int64)
     for action, value in enumerate(others, start=1):
-        best = torch.where(value > first, action, best)
-        first = torch.maximum(first, value)
+        best = torch.where(value > maximum, action, best)
+        maximum = torch.maximum(maximum, value)
     return best
 
 
 def policy_for_agents(names: Sequence[str], epsilon: EpsilonGreedy, softmax: Softmax, device: torch.device) -> Policy:
-    """One policy for the stack whose members' policies have these names, `epsilon_greedy` or `softmax`."""
+    """One policy for agents whose policies have these names. Raises ValueError if a name is not `epsilon_greedy` or `softmax`."""
     if unknown := set(names) - {"epsilon_greedy", "softmax"}:
         raise ValueError(f"policy: {min(unknown)!r} is unknown. Use epsilon_greedy or softmax.")
     soft = [name == "softmax" for name in names]
@@ -104,6 +107,5 @@ def policy_for_agents(names: Sequence[str], epsilon: EpsilonGreedy, softmax: Sof
 
 
 def _require(name: str, value: "float | Tensor", range_: str, holds) -> None:  # type: ignore[no-untyped-def]
-    given = torch.as_tensor(value)
-    if not bool(holds(given).all()):
+    if not bool(holds(torch.as_tensor(value)).all()):
         raise ValueError(f"{name}: must be {range_}, not {value if isinstance(value, int | float) else value.flatten().tolist()}.")

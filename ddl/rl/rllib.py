@@ -1,7 +1,8 @@
-"""RLlib's own DQN and PPO on its new API stack, measured as our agents are: greedy, on the same environments.
+"""RLlib's DQN and PPO on its new API stack, evaluated like ddl's agents: greedy, in the same environments.
 
 The settings are those of RLlib's CartPole examples (ray-project/ray, rllib/examples/algorithms/{dqn/cartpole_dqn,
-ppo/cartpole_ppo}.py). Theirs sample PPO's episodes in 4 processes; how many here is asked for, and 0 samples in this one.
+ppo/cartpole_ppo}.py). One difference: RLlib's PPO example samples in 4 processes; here `num_env_runners` is an argument, and
+0 samples in this process.
 """
 
 import logging
@@ -18,26 +19,26 @@ from ddl.progress import State
 from ddl.rl.env_runners import private_ray
 from ddl.rl.environments import EnvState, VectorisedCartPole
 from ddl.rl.evaluation import greedy_returns
-from ddl.rl.scores import RECENT
+from ddl.rl.scores import RECENT, solved_metrics
 from ddl.rl.training import TrainingStep
 
 DQN_EPSILON = (1.0, 0.02, 25_000)
-"""From, to, over so many env steps."""
+"""Start and end of epsilon, and the env steps of its decay."""
 
 DQN_STEPS = 200
-"""Env steps between two yields; RLlib's default of 1,000 are seconds."""
+"""Env steps between two yields; RLlib's default of 1,000 takes seconds."""
 
 ALGORITHMS = ("dqn", "ppo")
 
 _MODULE = "default_policy"
-"""RLlib's name for the one network there is."""
+"""RLlib's name for the only network."""
 
 
 class RLlibAgent:
-    """One RLlib algorithm. Iterating `run` trains it, in steps like those of `training.Training` with one member.
+    """One RLlib algorithm, with the interface of `training.Training` for one agent.
 
-    Its numbers depend on RLlib's own random streams: they repeat from the start, but a resumed run, which goes on from the
-    weights with a fresh optimiser and an empty replay, is another one.
+    RLlib has its own random streams: a run from the start repeats, but a resumed run continues from the weights with a new
+    optimiser and an empty replay buffer, so it differs from an uninterrupted one.
     """
 
     def __init__(
@@ -50,9 +51,10 @@ class RLlibAgent:
         episodes: int,
         num_env_runners: int,
     ):
+        """Raises ValueError if `algorithm` is not one of `ALGORITHMS`."""
         if algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm: {algorithm!r} is unknown. Use {' or '.join(ALGORITHMS)}.")
-        self._name, self.environment, self._seed = algorithm, environment, seed
+        self._name, self.environment, self._seed, self.device = algorithm, environment, seed, torch.device("cpu")
         self._env_steps, self._every, self._episodes, self._num_env_runners = env_steps, evaluate_every, episodes, num_env_runners
         self._done, self._seconds, self._ended = 0, 0.0, 0
         self._recent: float | None = None
@@ -61,13 +63,14 @@ class RLlibAgent:
         self._algorithm: Any = None
 
     @property
-    def parameters(self) -> int:
-        """Of the network that acts, once it is built."""
+    def parameters_per_agent(self) -> int:
+        """Number of parameters of the network that acts. Available while `run` is iterated."""
         return sum(weight.numel() for weight in self._algorithm.get_module().parameters())
 
     def run(self) -> Iterator[TrainingStep]:
+        """Train up to the last env step and yield after every iteration. A new training also yields a first evaluation."""
         with private_ray(max(self._num_env_runners, 1)), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its deprecations are not ours to mend
+            warnings.simplefilter("ignore")  # RLlib's own deprecations
             logging.getLogger("ray").setLevel(logging.ERROR)
             self._algorithm = algorithm = self._config().build_algo()
             try:
@@ -128,27 +131,26 @@ class RLlibAgent:
     def _measure(self) -> dict[int, dict[str, float]]:
         started = time.perf_counter()
         mean = self.greedy(f"val {self._done}")
-        enough = self.environment.solved_return
-        if mean >= enough and self._solved is None and self.greedy(f"confirm {self._done}") >= enough:
-            self._solved = {
-                "train/env_steps_to_solved": float(self._done),
-                "train/episodes_to_solved": float(self._ended),
-                "time/solved_s": self._seconds + time.perf_counter() - started,
-            }
-        took = time.perf_counter() - started
-        self._seconds += took
-        metrics = {"train/env_steps": float(self._done), "train/episodes": float(self._ended), "time/evaluate_s": took}
+        threshold = self.environment.solved_return
+        if mean >= threshold and self._solved is None and self.greedy(f"confirm {self._done}") >= threshold:
+            self._solved = solved_metrics(self._done, self._ended, self._seconds + time.perf_counter() - started)
+        evaluate_s = time.perf_counter() - started
+        self._seconds += evaluate_s
+        metrics = {"train/env_steps": float(self._done), "train/episodes": float(self._ended), "time/evaluate_s": evaluate_s}
         metrics |= {"val/episode_return": mean, "val/solved": float(self._solved is not None)}
         if self._recent is not None:
             metrics |= {"train/episode_return": float(self._recent), "time/env_steps_per_s": self._done / self._seconds}
         return {0: metrics | (self._solved or {})}
 
     def greedy(self, purpose: str) -> float:
-        """Mean return of the greedy policy over fresh episodes."""
-        return greedy_returns(self.values(), self.environment, [self._seed], purpose, self._episodes, torch.device("cpu")).mean().item()
+        """Mean greedy return; use a new `purpose` for new episodes."""
+        return greedy_returns(self.best_values(), self.environment, [self._seed], purpose, self._episodes, self.device).mean().item()
 
-    def values(self) -> Callable[[EnvState], Tensor]:
-        """States -> something that the best action has most of, [1, actions, items]."""
+    def best_values(self) -> Callable[[EnvState], Tensor]:
+        """Function from states to numbers [1, actions, envs] that are highest for the greedy action, of the last weights.
+
+        RLlib does not keep the best weights.
+        """
         module = self._algorithm.get_module()
 
         def values(state: EnvState) -> Tensor:
@@ -164,10 +166,10 @@ class RLlibAgent:
         return TrainingStep(self._done, measured, {}, None, self.state)
 
     def state(self) -> State:
-        known = self._algorithm.learner_group.get_weights()[_MODULE]
-        weights = {name: torch.from_numpy(np.array(value)) for name, value in known.items()}
+        """State for a checkpoint: weights and counters."""
+        weights = self._algorithm.learner_group.get_weights()[_MODULE]
         return {
-            "weights": weights,
+            "weights": {name: torch.from_numpy(np.array(value)) for name, value in weights.items()},
             "env_steps": self._done,
             "seconds": self._seconds,
             "episodes": self._ended,
@@ -176,6 +178,7 @@ class RLlibAgent:
         }
 
     def load(self, state: State) -> None:
+        """Restore a `state`."""
         self._weights, self._done, self._seconds = state["weights"], state["env_steps"], state["seconds"]
         self._ended, self._recent, self._solved = state["episodes"], state["recent"], state["solved"]
 

@@ -1,4 +1,4 @@
-"""Stepping a stack's environments with its policies."""
+"""Rollouts: steps of all environments with the policies of vectorised agents."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,19 +16,23 @@ from ddl.rl.vectorised_agents import VectorisedAgents
 
 @dataclass(frozen=True)
 class Rollout:
-    """What came of some steps. `rows` [members, steps, envs, width] are transitions, `state` where it ended.
+    """Transitions `rows` [agents, steps, envs, width], and the `state` after the last step.
 
-    `ended` [n, 4] int64 are the episodes that ended, in that order: step, member, environment, length. The return of an
-    episode is its length, for the reward is 1 a step.
+    `ended` [n, 4] int64 lists the episodes that ended, in this order: step, agent, environment, length. An episode's return
+    equals its length, because the reward is 1 per step.
     """
 
     rows: Tensor
     ended: Tensor
     state: EnvState
 
+    def to(self, device: torch.device) -> "Rollout":
+        """The same rollout with rows and state on `device`."""
+        return Rollout(self.rows.to(device), self.ended, self.state.to(device))
+
 
 def join_rollouts(parts: Sequence[Rollout]) -> Rollout:
-    """One rollout from those of neighbouring environments."""
+    """One rollout from rollouts of neighbouring ranges of environments."""
     if len(parts) == 1:
         return parts[0]
     ended = torch.cat([part.ended for part in parts])
@@ -39,48 +43,43 @@ def join_rollouts(parts: Sequence[Rollout]) -> Rollout:
 
 
 class RolloutSampler:
-    """Steps the environments `first` to `last - 1` of every member.
+    """Steps the environments `first` to `last - 1` of every agent's `envs`.
 
-    It keeps nothing between calls that matters: state, parameters and the step's number come in, so any process can go on
-    where another stopped, and the numbers are the same however the environments are shared out.
+    A sample depends on its arguments only: state, parameters and step number. So any process can continue from another
+    one's state, and the numbers are the same for every division of the environments.
     """
 
     def __init__(
-        self, stack: VectorisedAgents, network: VectorisedQNetwork, environment: VectorisedCartPole, envs: int, first: int, last: int
+        self, agents: VectorisedAgents, network: VectorisedQNetwork, environment: VectorisedCartPole, envs: int, first: int, last: int
     ):
-        self._stack, self._network, self._environment = stack, network, environment
-        self._first, self._last = first, last
+        self._agents, self._network, self._environment = agents, network, environment
+        self._envs, self._first = envs, first
         starts = environment.start_numbers
-        self._draws = UniformDraws(stack.seeds, "environments", envs * (1 + starts), stack.device)
+        self._draws = UniformDraws(agents.seeds, "environments", envs * (1 + starts), agents.device)
         self._acting, self._starting = slice(first, last), slice(envs + first * starts, envs + last * starts)
-        self._envs = envs
-
-    def start(self) -> EnvState:
-        starts = UniformDraws(self._stack.seeds, "first episodes", self._envs * self._environment.start_numbers, self._stack.device)
-        return self._environment.start(starts.at(0)).part(self._first, self._last)
 
     def sample(self, parameters: Tensor, state: EnvState, step: int, steps: int) -> Rollout:
-        """Take `steps` steps in each environment from `state`, the member's `step`-th of each environment and following.
+        """Take `steps` steps in each environment from `state`, which is the state before step number `step`.
 
-        `parameters` [members, n] stay as they are meanwhile.
+        `parameters` [agents, n] are constant during the rollout.
         """
         environment, layers = self._environment, self._network.layers(parameters)
-        taken, ended = [], []
+        rows, ended = [], []
         observations = environment.observe(state)
         for number in range(steps):
-            drawn = self._draws.at(step + number)
+            uniforms = self._draws.at(step + number)
             values = self._network.values(layers, observations)
-            actions = choose(self._stack.policy.probabilities(values, (step + number) * self._envs), drawn[:, self._acting])
+            actions = choose(self._agents.policy.probabilities(values, (step + number) * self._envs), uniforms[:, self._acting])
             after, terminated, truncated = environment.step(state, actions)
-            following = environment.observe(after)
-            taken.append(replay.transition_rows(observations, following, actions, terminated))
+            next_observations = environment.observe(after)
+            rows.append(replay.transition_rows(observations, next_observations, actions, terminated))
             over = terminated | truncated
             if over.any():
                 places = over.nonzero()
                 columns = (torch.full_like(places[:, :1], number), places + places.new_tensor([0, self._first]))
                 ended.append(torch.cat((*columns, after.steps[over].unsqueeze(1)), dim=1))
-                after = environment.restart(after, over, drawn[:, self._starting])
-                following = environment.observe(after)
-            state, observations = after, following
-        lengths = torch.cat(ended) if ended else torch.zeros(0, 4, dtype=torch.int64, device=observations.device)
-        return Rollout(torch.stack(taken, dim=1), lengths, state)
+                after = environment.restart(after, over, uniforms[:, self._starting])
+                next_observations = environment.observe(after)
+            state, observations = after, next_observations
+        episodes = torch.cat(ended) if ended else torch.zeros(0, 4, dtype=torch.int64, device=observations.device)
+        return Rollout(torch.stack(rows, dim=1), episodes, state)

@@ -1,4 +1,4 @@
-"""What is known of each member of a stack while it trains: its episodes, its best weights, whether it has solved the task."""
+"""Score of an agent during training: its episodes, its best parameters, and if and when it solved the environment."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -9,15 +9,16 @@ from torch import Tensor
 from ddl.progress import State
 
 RECENT = 50
-"""Episodes in the mean return (the study's figure 6)."""
+"""Episodes in the mean training return, as in the study's figure 6."""
 
 
 @dataclass
 class AgentScore:
-    """One member's. `best` is the highest mean greedy return so far (0 before any), `best_parameters` [n] the weights that reached it.
+    """Score of one agent.
 
-    `solved`: None, or when: the metrics `train/env_steps_to_solved`, `train/episodes_to_solved` and `time/solved_s`.
-    `diverged`: why, or "".
+    `best` is the highest mean greedy return so far (0 before the first evaluation); `best_parameters` reached it. `solved` is
+    None until the agent solves its environment, then `train/env_steps_to_solved`, `train/episodes_to_solved` and
+    `time/solved_s`. `diverged` is the reason why the agent diverged, or "".
     """
 
     best_parameters: Tensor
@@ -29,36 +30,40 @@ class AgentScore:
 
     @property
     def recent_return(self) -> float:
-        """Mean return of the last `RECENT` training episodes; 0 before the first has ended."""
+        """Mean return of the last `RECENT` training episodes; 0 before the first one has ended."""
         return sum(self.recent) / len(self.recent) if self.recent else 0.0
 
     def add(self, episode_return: int) -> None:
+        """Count a training episode."""
         self.episodes += 1
         self.recent.append(episode_return)
 
     def solve(self, env_steps: int, seconds: float) -> None:
-        self.solved = {
-            "train/env_steps_to_solved": float(env_steps),
-            "train/episodes_to_solved": float(self.episodes),
-            "time/solved_s": seconds,
-        }
+        """Record that the agent solved the environment after this many env steps and seconds."""
+        self.solved = solved_metrics(env_steps, self.episodes, seconds)
 
     def metrics(self, env_steps: int, mean: float | None) -> dict[str, float]:
-        """As the ledger names them; `mean` is the greedy return just measured, if it was."""
-        found = {"train/env_steps": float(env_steps), "train/episodes": float(self.episodes)}
+        """Metrics after `env_steps`; `mean` is the greedy return, None if it was not measured."""
+        metrics = {"train/env_steps": float(env_steps), "train/episodes": float(self.episodes)}
         if self.recent:
-            found["train/episode_return"] = self.recent_return
+            metrics["train/episode_return"] = self.recent_return
         if mean is not None:
-            found |= {"val/episode_return": mean, "val/solved": float(self.solved is not None)}
-        return found | (self.solved or {})
+            metrics |= {"val/episode_return": mean, "val/solved": float(self.solved is not None)}
+        return metrics | (self.solved or {})
 
     def state(self) -> State:
-        return {name: getattr(self, name) for name in _KEPT} | {"recent": list(self.recent)}
+        """State for a checkpoint."""
+        return {name: getattr(self, name) for name in _STORED} | {"recent": list(self.recent)}
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> "AgentScore":
-        kept = {name: state[name] for name in _KEPT}
-        return cls(**kept, recent=deque(state["recent"], maxlen=RECENT))
+        """The score with this `state`."""
+        return cls(**{name: state[name] for name in _STORED}, recent=deque(state["recent"], maxlen=RECENT))
 
 
-_KEPT = ("best_parameters", "best", "episodes", "solved", "diverged")
+_STORED = ("best_parameters", "best", "episodes", "solved", "diverged")
+
+
+def solved_metrics(env_steps: int, episodes: int, seconds: float) -> dict[str, float]:
+    """Metrics of the moment at which an agent solved the environment."""
+    return {"train/env_steps_to_solved": float(env_steps), "train/episodes_to_solved": float(episodes), "time/solved_s": seconds}

@@ -1,6 +1,7 @@
-"""Training of a stack of agents, from members in to measurements out."""
+"""Training loop of vectorised agents: rollouts, updates, greedy evaluations, best parameters and checkpoints."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -9,24 +10,25 @@ from torch import Tensor
 
 from ddl.progress import State
 from ddl.rl.draws import UniformDraws
-from ddl.rl.env_runners import EnvRunners, make_env_runners, network_of
+from ddl.rl.env_runners import Sampler, make_env_runners, make_network
 from ddl.rl.environments import EnvState, find_environment
 from ddl.rl.evaluation import greedy_returns
 from ddl.rl.learner import QLearner
 from ddl.rl.replay import ReplayBuffer
 from ddl.rl.scores import AgentScore
-from ddl.rl.vectorised_agents import AgentSettings, TrainingSettings, VectorisedAgents
+from ddl.rl.vectorised_agents import AgentSettings, SharedSettings, TrainingSettings, VectorisedAgents
 
-LOOK_EVERY = 100
-"""Updates between looks for members that are not a number any more."""
+CHECK_EVERY = 100
+"""Updates between checks for agents with NaN or infinite parameters: reading the result synchronises the device."""
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """A rollout and its updates are done. `env_steps` is each member's count.
+    """A finished rollout and its updates. `env_steps` counts the steps of each agent.
 
-    `measured` maps a member's index to its metrics, and is empty between evaluations; `diverged` maps the index of every
-    member that has diverged to the reason. `td_error` [members] is the mean distance to the target, in returns.
+    `measured` maps the index of an agent to its metrics, and is empty between evaluations. `diverged` maps the index of every
+    diverged agent to the reason. `td_error` [agents] is the mean absolute TD error in units of the return, None without an
+    update. `state` returns the state for a checkpoint.
     """
 
     env_steps: int
@@ -38,150 +40,204 @@ class TrainingStep:
 
 @dataclass
 class Clock:
-    """Seconds trained: what the consumer of the steps does meanwhile is not counted."""
+    """Training time in seconds, without the time that the consumer of the steps takes."""
 
     before_s: float = 0.0
     _began: float = field(default_factory=time.perf_counter)
 
     @property
     def seconds(self) -> float:
+        """Seconds up to now; only valid while the clock is running."""
         return self.before_s + time.perf_counter() - self._began
 
     def pause(self) -> None:
+        """Stop the clock."""
         self.before_s = self.seconds
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
+        """Start the clock again."""
         self._began = time.perf_counter()
 
 
-class VectorisedTraining:
-    """A stack of agents on the way. Iterating trains; afterwards, or any time, `best` gives each member's best weights."""
+class Training(ABC):
+    """Training of vectorised agents whose action values follow from parameters [agents, ...].
 
-    def __init__(self, members: Sequence[AgentSettings], settings: TrainingSettings, device: torch.device, stop_when_solved: bool = False):
-        """`stop_when_solved`: end as soon as every member that has not diverged has solved the environment."""
-        self.stack, self.settings = VectorisedAgents(members, device), settings
+    Iterate `run` to train. `best_values` can be called at any time.
+    """
+
+    settings: SharedSettings
+    scores: list[AgentScore]
+
+    def __init__(self, agents: Sequence[AgentSettings], settings: SharedSettings, device: torch.device, stop_when_solved: bool = False):
+        """`stop_when_solved`: end as soon as every agent that has not diverged has solved the environment."""
+        self.agents, self.settings, self.device = VectorisedAgents(agents, device), settings, device
         self.environment = find_environment(settings.environment)
-        self.network = network_of(self.stack, settings)
-        self.learner = QLearner(self.stack, self.network, settings)
-        self.scores = [AgentScore(parameters.clone()) for parameters in self.learner.average]
-        self._replay = ReplayBuffer(len(members), settings.replay_size, self.environment.observation_size, device)
-        self._draws = UniformDraws(self.stack.seeds, "replay", 2 * settings.batch_size, device)
         self._stop_when_solved = stop_when_solved
-        self._env_steps = 0
-        self._clock = Clock()
-        self._env_state: EnvState | None = None
+        self._env_steps, self._clock, self._started = 0, Clock(), False
+        self._env_state = self.environment.start(self.agents.seeds, "first episodes", settings.envs, device)
+
+    @property
+    @abstractmethod
+    def parameters_per_agent(self) -> int:
+        """Number of parameters of one agent."""
+
+    @abstractmethod
+    def values(self, parameters: Tensor) -> Callable[[EnvState], Tensor]:
+        """Function from states to action values [agents, actions, envs], or to numbers in the same order."""
+
+    @abstractmethod
+    def _evaluated(self) -> Tensor:
+        """Parameters [agents, ...] that are evaluated."""
+
+    @abstractmethod
+    def _advance(self) -> Tensor | None:
+        """Step the environments and learn; returns the mean absolute TD error [agents], None without an update."""
 
     def run(self) -> Iterator[TrainingStep]:
-        """Train from wherever it stands to the last env step, yielding after every rollout; before the first too, if fresh."""
-        settings = self.settings
-        with make_env_runners(self.stack, settings) as sampling:
-            if self._env_state is None:
-                self._env_state = sampling.start()
-                yield from self._hand_over(None, self._evaluate())
-            while self._env_steps < settings.env_steps and not self._finished():
-                td_error = self._rollout(sampling)
-                due = self._env_steps % settings.evaluate_every < settings.rollout or self._env_steps >= settings.env_steps
-                yield from self._hand_over(td_error, self._evaluate(td_error) if due else {})
+        """Train up to the last env step and yield after every step. A new training also yields a first evaluation."""
+        total, every = self.settings.env_steps, self.settings.evaluate_every
+        if not self._started:
+            self._started = True
+            yield from self._yield_step(None, self._evaluate(None))
+        while self._env_steps < total and not self._finished():
+            before = self._env_steps
+            td_error = self._advance()
+            due = self._env_steps // every > before // every or self._env_steps >= total
+            yield from self._yield_step(td_error, self._evaluate(td_error) if due else {})
 
-    def _hand_over(self, td_error: Tensor | None, measured: dict[int, dict[str, float]]) -> Iterator[TrainingStep]:
+    def _yield_step(self, td_error: Tensor | None, measured: dict[int, dict[str, float]]) -> Iterator[TrainingStep]:
         diverged = {index: score.diverged for index, score in enumerate(self.scores) if score.diverged}
         self._clock.pause()
         yield TrainingStep(self._env_steps, measured, diverged, td_error, self.state)
-        self._clock.go_on()
+        self._clock.resume()
 
     def _finished(self) -> bool:
         running = [score for score in self.scores if not score.diverged]
         return not running or (self._stop_when_solved and all(score.solved for score in running))
 
-    def _rollout(self, sampling: EnvRunners) -> Tensor | None:
-        """Step the environments, then learn; each member's distance to its target where something was learnt."""
-        settings, learner = self.settings, self.learner
-        assert self._env_state is not None
-        rollout = sampling.sample(learner.newest, self._env_state, self._env_steps // settings.envs, settings.rollout_steps)
-        self._env_state = rollout.state
-        self._replay.add(rollout.rows.flatten(1, 2))
-        for _, member, _, length in rollout.ended.tolist():
-            self.scores[member].add(length)
-        self._env_steps += settings.rollout
-        if self._env_steps < settings.learning_starts:
-            return None
-        for _ in range(settings.updates):
-            drawn = self._draws.at(learner.updates)
-            batch = self._replay.sample(drawn[:, : settings.batch_size])
-            td_error = learner.step(batch, drawn[:, settings.batch_size :], self._env_steps)
-            if learner.updates % LOOK_EVERY == 0:
-                self._look()
-        return td_error
-
-    def _look(self) -> None:
-        for index, finite in enumerate(self.learner.finite().tolist()):
-            score = self.scores[index]
-            if not finite and not score.diverged:
-                score.diverged = f"Q values are not numbers after {self.learner.updates} updates ({self._env_steps} env steps)"
-
-    def _evaluate(self, td_error: Tensor | None = None) -> dict[int, dict[str, float]]:
-        """Greedy episodes of the average weights, and what else there is to say of each member that has not diverged."""
-        self._look()
-        settings = self.settings
-        alive = [index for index, score in enumerate(self.scores) if not score.diverged]
-        chosen = [index for index in alive if self.scores[index].recent_return >= settings.evaluate_from]
+    def _evaluate(self, td_error: Tensor | None) -> dict[int, dict[str, float]]:
+        """Metrics of every agent that has not diverged; its score and, if it is newly solved, its learner are updated."""
+        running = [index for index, score in enumerate(self.scores) if not score.diverged]
+        chosen = [index for index in running if self.scores[index].recent_return >= self.settings.evaluate_from]
         if self._stop_when_solved:
             chosen = [index for index in chosen if not self.scores[index].solved]
-        began = time.perf_counter()
-        means = self.greedy(chosen, self.learner.average, f"val {self._env_steps}")
-        again = [i for i in chosen if means[i] >= self.environment.solved_return and not self.scores[i].solved]
-        confirmed = self.greedy(again, self.learner.average, f"confirm {self._env_steps}")
-        took = time.perf_counter() - began
+        parameters, threshold = self._evaluated(), self.environment.solved_return
+        means = self.greedy(chosen, parameters, f"val {self._env_steps}")
+        candidates = [index for index in chosen if means[index] >= threshold and not self.scores[index].solved]
+        confirmed = self.greedy(candidates, parameters, f"confirm {self._env_steps}")
         for index in chosen:
             score = self.scores[index]
             if means[index] > score.best:
-                score.best, score.best_parameters = means[index], self.learner.average[index].clone()
-            if confirmed.get(index, 0.0) >= self.environment.solved_return:
+                score.best, score.best_parameters = means[index], parameters[index].clone()
+            if confirmed.get(index, 0.0) >= threshold:
                 score.solve(self._env_steps, self._clock.seconds)
-                self.learner.slow(index)
-        return {index: self._metrics(index, means.get(index), td_error, took) for index in alive}
-
-    def _metrics(self, index: int, mean: float | None, td_error: Tensor | None, evaluate_s: float) -> dict[str, float]:
-        metrics = self.scores[index].metrics(self._env_steps, mean) | {"time/evaluate_s": evaluate_s}
-        if td_error is not None:
-            metrics |= {"train/td_error": td_error[index].item(), "time/env_steps_per_s": self._env_steps / self._clock.seconds}
-        return metrics
+        return {index: self.scores[index].metrics(self._env_steps, means.get(index)) for index in running}
 
     def greedy(self, indices: Sequence[int], parameters: Tensor, purpose: str) -> dict[int, float]:
-        """Mean greedy return of these members' `parameters` [members, n], by index; fresh episodes for every purpose."""
+        """Mean greedy return of the agents `indices` with `parameters` [agents, ...]; use a new `purpose` for new episodes."""
         if not indices:
             return {}
-        values = self.values(parameters[list(indices)])
-        seeds = [self.stack.seeds[index] for index in indices]
-        found = greedy_returns(values, self.environment, seeds, purpose, self.settings.evaluation_episodes, self.stack.device)
-        return dict(zip(indices, found.mean(1).tolist(), strict=True))
-
-    def values(self, parameters: Tensor) -> Callable[[EnvState], Tensor]:
-        """States -> what orders actions as Q does, [members, actions, items]."""
-        layers = self.network.layers(parameters)
-        return lambda state: self.network.activations(layers, self.environment.observe(state))[-1]
+        seeds = [self.agents.seeds[index] for index in indices]
+        values, episodes = self.values(parameters[list(indices)]), self.settings.evaluation_episodes
+        returns = greedy_returns(values, self.environment, seeds, purpose, episodes, self.device)
+        return dict(zip(indices, returns.mean(1).tolist(), strict=True))
 
     def best(self) -> Tensor:
-        """Each member's best weights [members, n], chosen by validation."""
-        return torch.stack([score.best_parameters.to(self.stack.device) for score in self.scores])
+        """Each agent's best parameters [agents, ...], chosen by validation."""
+        return torch.stack([score.best_parameters.to(self.device) for score in self.scores])
+
+    def best_values(self) -> Callable[[EnvState], Tensor]:
+        """The `values` of the best parameters."""
+        return self.values(self.best())
 
     def state(self) -> State:
-        assert self._env_state is not None
+        """State for a checkpoint. Call it before the next step."""
         return {
             "env_steps": self._env_steps,
             "seconds": self._clock.before_s,
-            "learner": self.learner.state(),
-            "replay": self._replay.state(),
             "physics": self._env_state.physics,
             "episode_steps": self._env_state.steps,
             "scores": [score.state() for score in self.scores],
         }
 
     def load(self, state: State) -> None:
-        self._env_steps = state["env_steps"]
-        self._clock = Clock(state["seconds"])
+        """Restore a `state`, so that `run` continues after the step that it was taken at."""
+        self._env_steps, self._clock, self._started = state["env_steps"], Clock(state["seconds"]), True
+        self._env_state = EnvState(state["physics"], state["episode_steps"]).to(self.device)
+        self.scores = [AgentScore.of(score) for score in state["scores"]]
+
+
+class VectorisedTraining(Training):
+    """Training of agents whose action values are a network's, from replayed transitions. The average weights are evaluated."""
+
+    settings: TrainingSettings
+
+    def __init__(self, agents: Sequence[AgentSettings], settings: TrainingSettings, device: torch.device, stop_when_solved: bool = False):
+        super().__init__(agents, settings, device, stop_when_solved)
+        self.network = make_network(self.agents, settings)
+        self.learner = QLearner(self.agents, self.network, settings)
+        self.scores = [AgentScore(parameters.clone()) for parameters in self.learner.average]
+        self._replay = ReplayBuffer(len(agents), settings.replay_size, self.environment.observation_size, device)
+        self._draws = UniformDraws(self.agents.seeds, "replay", 2 * settings.batch_size, device)
+        self._sampler: Sampler
+
+    @property
+    def parameters_per_agent(self) -> int:
+        return self.network.parameters_per_agent
+
+    def values(self, parameters: Tensor) -> Callable[[EnvState], Tensor]:
+        layers = self.network.layers(parameters)
+        return lambda state: self.network.activations(layers, self.environment.observe(state))[-1]
+
+    def _evaluated(self) -> Tensor:
+        return self.learner.average
+
+    def run(self) -> Iterator[TrainingStep]:
+        with make_env_runners(self.agents, self.settings, self.environment) as self._sampler:
+            yield from super().run()
+
+    def _advance(self) -> Tensor | None:
+        settings, learner = self.settings, self.learner
+        rollout = self._sampler.sample(learner.newest, self._env_state, self._env_steps // settings.envs, settings.rollout_steps)
+        self._env_state = rollout.state
+        self._replay.add(rollout.rows.flatten(1, 2))
+        for _, agent, _, length in rollout.ended.tolist():
+            self.scores[agent].add(length)
+        self._env_steps += settings.envs * settings.rollout_steps
+        if self._env_steps < settings.learning_starts:
+            return None
+        for _ in range(settings.updates):
+            uniforms = self._draws.at(learner.updates)
+            batch = self._replay.sample(uniforms[:, : settings.batch_size])
+            td_error = learner.step(batch, uniforms[:, settings.batch_size :], self._env_steps)
+            if learner.updates % CHECK_EVERY == 0:
+                self._find_diverged()
+        return td_error
+
+    def _find_diverged(self) -> None:
+        for score, finite in zip(self.scores, self.learner.finite().tolist(), strict=True):
+            if not finite and not score.diverged:
+                score.diverged = f"Q values are not finite after {self.learner.updates} updates ({self._env_steps} env steps)"
+
+    def _evaluate(self, td_error: Tensor | None) -> dict[int, dict[str, float]]:
+        self._find_diverged()
+        unsolved = [index for index, score in enumerate(self.scores) if not score.solved]
+        began = time.perf_counter()
+        measured = super()._evaluate(td_error)
+        evaluate_s = time.perf_counter() - began
+        for index in unsolved:
+            if self.scores[index].solved:
+                self.learner.continue_from_average(index)
+        for index, metrics in measured.items():
+            metrics["time/evaluate_s"] = evaluate_s
+            if td_error is not None:
+                metrics |= {"train/td_error": td_error[index].item(), "time/env_steps_per_s": self._env_steps / self._clock.seconds}
+        return measured
+
+    def state(self) -> State:
+        return super().state() | {"learner": self.learner.state(), "replay": self._replay.state()}
+
+    def load(self, state: State) -> None:
+        super().load(state)
         self.learner.load(state["learner"])
         self._replay.load(state["replay"])
-        device = self.stack.device
-        self._env_state = EnvState(state["physics"].to(device), state["episode_steps"].to(device))
-        self.scores = [AgentScore.of(score) for score in state["scores"]]

@@ -1,4 +1,4 @@
-"""Q-learning and SARSA. Their updates are the same but for one term: the value they bootstrap from the next state."""
+"""Update rules of Q-learning and SARSA. They differ in one term only: the value of the next state."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,11 +11,14 @@ from ddl.rl.policies import choose, largest
 
 
 class UpdateRule(ABC):
+    """Estimates the value of the next state, from which the TD target bootstraps."""
+
     @abstractmethod
     def bootstrap(self, values: Tensor, probabilities: Tensor, uniforms: Tensor) -> Tensor:
-        """The next state's value [members, items].
+        """Value of the next state [agents, items].
 
-        From its action values and the policy's probabilities [members, actions, items], and a number in [0, 1) an item.
+        `values` and `probabilities` [agents, actions, items] are the next state's action values and the policy's
+        probabilities; `uniforms` [agents, items] are random numbers in [0, 1).
         """
 
 
@@ -29,7 +32,7 @@ class QLearning(UpdateRule):
 class Sarsa(UpdateRule):
     """On-policy: the value of an action a' sampled from the policy, Q(s', a') (equations 2 and 4).
 
-    As the study does it (7.6.1): a' is sampled when the update is made, from the values of that moment.
+    As in the study (7.6.1), a' is sampled at the time of the update, from the action values at that time.
     """
 
     def bootstrap(self, values: Tensor, probabilities: Tensor, uniforms: Tensor) -> Tensor:
@@ -38,29 +41,29 @@ class Sarsa(UpdateRule):
 
 @dataclass(frozen=True)
 class MixedRule(UpdateRule):
-    """An agent for each member of a stack: SARSA where `which` [members, 1] is true, else Q-learning."""
+    """An update rule for each agent: SARSA if its entry of `is_sarsa` [agents, 1] is true, else Q-learning."""
 
-    which: Tensor
+    is_sarsa: Tensor
 
     def bootstrap(self, values: Tensor, probabilities: Tensor, uniforms: Tensor) -> Tensor:
-        off = QLearning().bootstrap(values, probabilities, uniforms)
-        return torch.where(self.which, Sarsa().bootstrap(values, probabilities, uniforms), off)
+        off_policy = QLearning().bootstrap(values, probabilities, uniforms)
+        return torch.where(self.is_sarsa, Sarsa().bootstrap(values, probabilities, uniforms), off_policy)
 
 
 def td_target(
     rewards: Tensor, terminated: Tensor, bootstrap: Tensor, gamma: "float | Tensor", old: Tensor, alpha: "float | Tensor"
 ) -> Tensor:
-    """What Q(s, a) is moved to: Q + alpha (r + gamma bootstrap - Q) (equations 2 and 3), with alpha = 1 equations 4 and 5.
+    """Target of Q(s, a): Q + alpha (r + gamma bootstrap - Q) (equations 2 and 3); with alpha = 1, equations 4 and 5.
 
-    All [members, items]; `old` is Q(s, a). Nothing follows a terminated step. One that is merely truncated bootstraps
-    like any other: running out of time is no failure.
+    All tensors are [agents, items]; `old` is Q(s, a). A terminated step does not bootstrap; a truncated step does, because
+    reaching the time limit is no failure.
     """
-    aim = rewards + gamma * (1 - terminated) * bootstrap
-    return old + alpha * (aim - old)
+    one_step_return = rewards + gamma * (1 - terminated) * bootstrap
+    return old + alpha * (one_step_return - old)
 
 
 def rule_for_agents(names: Sequence[str], device: torch.device) -> UpdateRule:
-    """One agent for the stack whose members' agents have these names, `q_learning` or `sarsa`."""
+    """One update rule for agents with these names. Raises ValueError if a name is not `q_learning` or `sarsa`."""
     if unknown := set(names) - {"q_learning", "sarsa"}:
         raise ValueError(f"agent: {min(unknown)!r} is unknown. Use q_learning or sarsa.")
     sarsa = [name == "sarsa" for name in names]

@@ -1,7 +1,8 @@
-"""What stacked agents may differ in, and what they share."""
+"""Vectorised agents: the settings of each agent, the settings they share, and the agents as tensors."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -12,10 +13,18 @@ from ddl.rl.update_rules import UpdateRule
 
 
 @dataclass(frozen=True)
-class AgentSettings:
-    """One agent of a stack. Only the parameters of its own policy matter to it.
+class _OfTask:
+    @classmethod
+    def of(cls, task: Any, **others: Any) -> Self:
+        """Settings from the hyperparameters of `task` with the same names, and from `others`."""
+        return cls(**{field.name: getattr(task, field.name) for field in fields(cls) if hasattr(task, field.name)} | others)
 
-    `epsilon_*`: see EpsilonGreedy; `temperature`: see Softmax; `alpha`: the step size of equations 2 and 3; `lr`: of Adam.
+
+@dataclass(frozen=True)
+class AgentSettings(_OfTask):
+    """Settings of one agent; those of the other policy are ignored. Raises ValueError if gamma, alpha or lr is out of range.
+
+    `epsilon_*`: see EpsilonGreedy. `temperature`: see Softmax. `alpha`: step size of equations 2 and 3. `lr`: Adam's.
     """
 
     seed: int
@@ -38,69 +47,98 @@ class AgentSettings:
             raise ValueError(f"lr: must be above 0, not {self.lr}.")
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """What all members of a stack share.
+@dataclass(frozen=True, kw_only=True)
+class SharedSettings(_OfTask):
+    """Settings that all agents share, for values in networks and in tables. All counts are per agent.
 
-    `envs`: environments a member; each has `rollout_steps` steps taken in it, then `updates` updates are made of
-    `batch_size` replayed transitions each, from the first `learning_starts` env steps on. `env_steps`: a member's, in all.
-    `lr_end`: learning rates fall linearly to this share of themselves; `lr_solved`: and
-    by this factor once a member has solved its environment. `target_rate` and `average_rate`: how far the target
-    network, and the weights that are evaluated, move towards the newest weights at each update; 1 for the newest
-    themselves. `evaluate_every`: env steps between greedy evaluations of `evaluation_episodes` fresh episodes.
-    `evaluate_from`: the mean return of the last 50 training episodes from which a member is worth evaluating.
+    `optimistic`: action values start at 1 / (1 - gamma) instead of 0. `envs`: environments. `env_steps`: length of training.
+    `evaluate_every`: env steps between greedy evaluations of `evaluation_episodes` new episodes each. `evaluate_from`: mean
+    return of the last 50 training episodes below which an agent is not evaluated.
     """
 
     environment: str
-    hidden: tuple[int, ...]
     optimistic: bool
     envs: int
+    env_steps: int
+    evaluate_every: int
+    evaluation_episodes: int
+    evaluate_from: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSettings(SharedSettings):
+    """Settings for values in tables. `alpha_end`: factor to which alpha decays linearly."""
+
+    alpha_end: float
+
+
+CHECKED = ("num_env_runners", "runner_timeout_s", "replay_size")
+"""Settings that `check_setting` compares with others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(SharedSettings):
+    """Settings for values in networks. Raises ValueError if they contradict each other.
+
+    `rollout_steps` steps in each environment are followed by `updates` updates with `batch_size` replayed transitions each,
+    once `learning_starts` env steps are done. `lr_end`: factor to which learning rates decay linearly. `lr_solved`: another
+    factor for an agent that has solved its environment. `target_rate` and `average_rate`: fraction of the distance to the
+    newest weights that the target network and the evaluated average move per update (1: they equal the newest weights).
+    """
+
+    hidden: Sequence[int]
     rollout_steps: int
     updates: int
     batch_size: int
     replay_size: int
     learning_starts: int
-    env_steps: int
     lr_end: float
     lr_solved: float
     target_rate: float
     average_rate: float
-    evaluate_every: int
-    evaluation_episodes: int
-    evaluate_from: float
     num_env_runners: int
     runner_timeout_s: float | None
 
     def __post_init__(self) -> None:
-        if self.num_env_runners < 0 or self.num_env_runners > self.envs:
-            raise ValueError(f"num_env_runners: must be from 0 to the {self.envs} environments there are, not {self.num_env_runners}.")
-        if self.num_env_runners == 0 and self.runner_timeout_s is not None:
-            raise ValueError("runner_timeout_s: is for runners that are processes, and num_env_runners is 0. Set it to null.")
-        if self.envs * self.rollout_steps > self.replay_size:
-            raise ValueError(f"replay_size: must hold one rollout, {self.envs * self.rollout_steps} transitions, not {self.replay_size}.")
+        for name in CHECKED:
+            try:
+                check_setting(name, vars(self))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
 
-    @property
-    def rollout(self) -> int:
-        """A member's env steps between updates."""
-        return self.envs * self.rollout_steps
+
+def check_setting(name: str, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError if the setting `name`, one of `CHECKED`, contradicts other `settings`. Missing settings are not compared."""
+    value, envs = settings[name], settings.get("envs")
+    if name == "num_env_runners" and envs is not None and not 0 <= value <= envs:
+        raise ValueError(f"{value} runners cannot share {envs} environments. Use 0 to {envs} runners, or raise envs.")
+    if name == "runner_timeout_s" and value is not None and settings.get("num_env_runners") == 0:
+        raise ValueError("there are no runners to time: num_env_runners is 0. Raise num_env_runners, or use null here.")
+    if name == "replay_size" and value < (rollout := (envs or 0) * settings.get("rollout_steps", 0)):
+        raise ValueError(f"must hold one rollout, {rollout} transitions (envs times rollout_steps), not {value}.")
 
 
 class VectorisedAgents:
-    """Members as tensors: one policy, one agent, and a column of each number."""
+    """Agents as tensors: one policy and one update rule for all, and a column for each number.
 
-    def __init__(self, members: Sequence[AgentSettings], device: torch.device):
-        if not members:
-            raise ValueError("members: none. Give at least one.")
-        self.members, self.device = tuple(members), device
-        self.seeds = [member.seed for member in members]
+    `gamma`, `alpha` and `lr` are [agents, 1]; `value_scale` [agents, 1, 1] is the highest possible value, 1 / (1 - gamma).
+    """
+
+    def __init__(self, settings: Sequence[AgentSettings], device: torch.device):
+        """Raises ValueError if `settings` is empty, or has an unknown agent or policy."""
+        if not settings:
+            raise ValueError("agents: the list is empty. Give at least one agent.")
+        self.settings, self.device = tuple(settings), device
+        self.seeds = [agent.seed for agent in settings]
         self.gamma, self.alpha, self.lr = (self._column(name).view(-1, 1) for name in ("gamma", "alpha", "lr"))
         self.value_scale = (1 / (1 - self._column("gamma").double())).float().view(-1, 1, 1)
         epsilon = EpsilonGreedy(*(self._column(name) for name in ("epsilon_start", "epsilon_end", "epsilon_decay_steps")))
-        self.policy: Policy = policies.policy_for_agents([m.policy for m in members], epsilon, Softmax(self._column("temperature")), device)
-        self.agent: UpdateRule = update_rules.rule_for_agents([member.agent for member in members], device)
+        softmax = Softmax(self._column("temperature"))
+        self.policy: Policy = policies.policy_for_agents([agent.policy for agent in settings], epsilon, softmax, device)
+        self.update_rule: UpdateRule = update_rules.rule_for_agents([agent.agent for agent in settings], device)
 
     def __len__(self) -> int:
-        return len(self.members)
+        return len(self.settings)
 
     def _column(self, name: str) -> Tensor:
-        return torch.tensor([getattr(m, name) for m in self.members], dtype=torch.float32, device=self.device).view(-1, 1, 1)
+        return torch.tensor([getattr(agent, name) for agent in self.settings], dtype=torch.float32, device=self.device).view(-1, 1, 1)

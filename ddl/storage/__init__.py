@@ -1,6 +1,7 @@
-"""Runs kept at a URL (`s3://bucket/runs`, `file:///mnt/runs`, whatever fsspec knows), beside the local folders they are made in.
+"""Copies of runs at a URL (`s3://bucket/runs`, `file:///mnt/runs`, any scheme of fsspec).
 
-Below the URL stands what stands below `runs/`: `<sweep>/<date-time>/` with the ledger, results and report, and
-`trials/<trial id>/checkpoints/`. Everything is written locally first and copied in the background, so a store that is slow or
-away slows nobody; what it lacks in the end is named. Credentials come from the environment, never from the URL.
+The URL has the same layout as `runs/`: `<sweep>/<date-time>/` with the ledger, results and report, and
+`trials/<trial id>/checkpoints/`. Every file is written to a local folder first and uploaded in the background, so a slow or
+unreachable store never slows training; what it lacks at the end is reported. Credentials come from the environment, never
+from the URL.
 """

@@ -14,18 +14,18 @@ from ddl.storage import urls
 
 
 class Unreachable(Exception):
-    """The store did not do what it was asked for; the message is its client's."""
+    """A request to a store failed; the message has the URL and the error of the store's client."""
 
 
 @dataclass(frozen=True)
 class RemoteFolder:
-    """A folder at a URL. Its methods raise Unreachable, and give or take paths relative to it."""
+    """A folder at a URL. File names are relative to it. Every method raises Unreachable if the store fails."""
 
     url: str
 
-    def put(self, source: Path, name: str) -> None:
-        """Copy a file there, whole or not at all."""
-        with self._asked() as (filesystem, root):
+    def upload(self, source: Path, name: str) -> None:
+        """Upload a local file; the remote file never has partial content."""
+        with self._filesystem() as (filesystem, root):
             target = f"{root}/{name}"
             if isinstance(filesystem, LocalFileSystem):
                 filesystem.makedirs(os.path.dirname(target), exist_ok=True)
@@ -34,42 +34,43 @@ class RemoteFolder:
             else:
                 filesystem.put_file(str(source), target)
 
-    def get(self, name: str, target: Path) -> None:
-        with self._asked() as (filesystem, root):
+    def download(self, name: str, target: Path) -> None:
+        """Download a file to `target`."""
+        with self._filesystem() as (filesystem, root):
             filesystem.get_file(f"{root}/{name}", str(target))
 
     def read(self, name: str) -> bytes | None:
-        """A small file's content, None where there is none."""
-        with self._asked() as (filesystem, root):
+        """Content of a small file, or None if it does not exist."""
+        with self._filesystem() as (filesystem, root):
             try:
                 return bytes(filesystem.cat_file(f"{root}/{name}"))
             except FileNotFoundError:
                 return None
 
     def write(self, name: str, content: bytes) -> None:
+        """Create or replace a small file."""
         with tempfile.NamedTemporaryFile() as draft:
             draft.write(content)
             draft.flush()
-            self.put(Path(draft.name), name)
+            self.upload(Path(draft.name), name)
 
     def names(self) -> list[str]:
-        """Every file below it."""
-        with self._asked() as (filesystem, root):
+        """Names of all files below the folder."""
+        with self._filesystem() as (filesystem, root):
             try:
-                found = filesystem.find(root)
+                return [name.removeprefix(root).lstrip("/") for name in filesystem.find(root)]
             except FileNotFoundError:
                 return []
-            return [name.removeprefix(root).lstrip("/") for name in found]
 
     def remove(self, name: str) -> None:
-        """A file or a folder, where there is one."""
-        with self._asked() as (filesystem, root), contextlib.suppress(FileNotFoundError):
+        """Remove a file or a folder if it exists."""
+        with self._filesystem() as (filesystem, root), contextlib.suppress(FileNotFoundError):
             filesystem.rm(f"{root}/{name}", recursive=True)
 
     @contextlib.contextmanager
-    def _asked(self) -> Iterator[tuple[Any, str]]:
+    def _filesystem(self) -> Iterator[tuple[Any, str]]:
         try:
             yield urls.filesystem(self.url)
         except Exception as error:
-            # Each store's client has errors of its own, and there is nothing a store could do that should end a trial.
+            # Each store's client raises its own errors, and none of them may end a trial.
             raise Unreachable(f"{self.url}: {type(error).__name__}: {error}") from error

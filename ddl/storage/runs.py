@@ -1,4 +1,4 @@
-"""A run's ledger and report, here and at a URL, and who may write them."""
+"""A run's ledger and report, in its local folder and at a URL, and the lease that allows one driver to write them."""
 
 import contextlib
 import json
@@ -13,53 +13,50 @@ from pathlib import Path
 from typing import Self
 
 from ddl.storage.remote_folder import RemoteFolder, Unreachable
-from ddl.storage.trials import SHOWN
+from ddl.storage.trials import REPORT_FOLDERS
 
-PUSH_EVERY_S = 30.0
-"""Between copies of a run's ledger and report."""
+UPLOAD_EVERY_S = 30.0  # seconds between uploads of a run's ledger and report
+LEASE_S = 4 * UPLOAD_EVERY_S
+"""Seconds after which a lease that was not renewed expires. The clocks of two machines must agree better than this."""
 
-LEASE_S = 4 * PUSH_EVERY_S
-"""A driver that has not renewed its lease for so long is taken to be gone. Two machines' clocks have to agree better than this."""
-
-SETTLE_S = 1.0
-"""Between writing a lease and believing it: of two that start at once, the later writer has it."""
-
-FINAL_S = 60.0
-"""How long a run that has ended waits for its last copy."""
-
+SETTLE_S = 1.0  # pause between writing a lease and checking it: if two drivers start at once, the later writer owns the run
+FINAL_UPLOAD_S = 60.0  # seconds that an ended run waits for its last upload
 LEDGER, LEASE = "ledger.sqlite", "lease.json"
 RESULTS = ("results.csv", "results.parquet", "report.html", "launch.log")
 
 
 class RunStore:
-    """A run's folder, `local` and at `url`, of which one driver at a time is the owner.
+    """Uploads a run's folder `local` to `url`. One driver at a time owns the run.
 
-    A context manager for a run that was claimed: it copies ledger, results and report every `PUSH_EVERY_S` and at the end, and
-    releases the run. A run of several sweeps has a folder a sweep, each with a ledger of its own. Ownership is a
-    file with a name and a time in it, and no more than that: a driver that was cut off from the store for longer than
-    `LEASE_S` may find that another has taken the run over; it then copies nothing any more and says so in `behind`.
+    A context manager for a claimed run: it uploads ledger, results and report every UPLOAD_EVERY_S and at the end, and then
+    releases the run. A run of several sweeps has one folder per sweep, each with a ledger. `not_uploaded` is the last error,
+    or "" if everything was uploaded.
+
+    Ownership is a lease: a file with an owner and a time. It is not a lock: a driver that loses the store for longer than
+    LEASE_S may find that another driver owns the run; it then stops uploading and reports that in `not_uploaded`.
     """
 
     def __init__(self, local: Path, url: str):
-        self._local, self._place = local, RemoteFolder(url.rstrip("/"))
+        self._local, self._remote = local, RemoteFolder(url.rstrip("/"))
         self._owner = uuid.uuid4().hex
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="storage", daemon=True)
-        self._sent: dict[str, tuple[int, int]] = {}
-        self.behind = ""
+        self._thread = threading.Thread(target=self._upload_until_end, name="storage", daemon=True)
+        self._uploaded: dict[str, tuple[int, int]] = {}
+        self.not_uploaded = ""
 
     @property
     def url(self) -> str:
-        return self._place.url
+        """URL of the run's folder."""
+        return self._remote.url
 
     def claim(self) -> None:
-        """Take the run. Raises ValueError where another driver has it, or the store cannot be used."""
+        """Become the run's owner. Raises ValueError if another driver owns it, or if the store is unreachable."""
         try:
             self._claim()
             time.sleep(SETTLE_S)
             self._claim()
         except Unreachable as error:
-            raise ValueError(f"{error}. Nothing can be kept there: check the URL, and the credentials in the environment.") from error
+            raise ValueError(f"{error}. The run cannot be uploaded there: check the URL and the credentials in the environment.") from error
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -67,106 +64,106 @@ class RunStore:
 
     def __exit__(self, *exception: object) -> None:
         self._ended.set()
-        self._thread.join(FINAL_S)
+        self._thread.join(FINAL_UPLOAD_S)
         if self._thread.is_alive():
-            self.behind = f"{self._place.url}: not copied within {FINAL_S:g} s"
+            self.not_uploaded = f"{self._remote.url}: not uploaded within {FINAL_UPLOAD_S:g} s"
 
-    def pull(self) -> None:
-        """Bring each ledger here, where that at the URL is further than a local one, which is then set aside.
+    def download_ledgers(self) -> None:
+        """Download each ledger that has more events than the local one, which is renamed to `.aside`.
 
-        Raises ValueError where no run is there. Who goes on with the run has to claim it before.
+        Claim the run before resuming it. Raises ValueError if the URL has no run, or if the store is unreachable.
         """
         try:
-            names = [name for name in self._place.names() if Path(name).name == LEDGER and name.count("/") <= 1]
+            names = [name for name in self._remote.names() if Path(name).name == LEDGER and name.count("/") <= 1]
             if not names and not self._ledgers():
-                raise ValueError(f"{self.url}: no {LEDGER} in it, so it is no run. Name one below the URL given to --out.")
+                raise ValueError(f"{self.url}: no {LEDGER} in it, so it is not a run. Name a folder below the URL given to --out.")
             for name in names:
-                mine, draft = self._local / name, self._local / f"{name}.pulled"
-                mine.parent.mkdir(parents=True, exist_ok=True)
-                self._place.get(name, draft)
-                if _events(mine) >= _events(draft):
+                local, draft = self._local / name, self._local / f"{name}.download"
+                local.parent.mkdir(parents=True, exist_ok=True)
+                self._remote.download(name, draft)
+                if _last_event(local) >= _last_event(draft):
                     draft.unlink()
                     continue
-                if mine.exists():
-                    os.replace(mine, f"{mine}.aside")
-                os.replace(draft, mine)
+                if local.exists():
+                    os.replace(local, f"{local}.aside")
+                os.replace(draft, local)
         except Unreachable as error:
-            raise ValueError(f"{error}. The run cannot be had from there now.") from error
+            raise ValueError(f"{error}. The run cannot be downloaded now.") from error
 
-    def collect(self) -> None:
-        """Bring what the trials show (figures, samples) here, for the report."""
+    def download_figures(self) -> None:
+        """Download the trials' figures and samples that are not local yet, for the report. An error sets `not_uploaded`."""
         try:
-            for name in self._place.names():
+            for name in self._remote.names():
                 part = Path(name).parts
-                if part[-4:-3] == ("trials",) and part[-2] in SHOWN and not (self._local / name).exists():
+                if part[-4:-3] == ("trials",) and part[-2] in REPORT_FOLDERS and not (self._local / name).exists():
                     (self._local / name).parent.mkdir(parents=True, exist_ok=True)
-                    self._place.get(name, self._local / name)
+                    self._remote.download(name, self._local / name)
         except Unreachable as error:
-            self.behind = str(error)
+            self.not_uploaded = str(error)
 
-    def _follow(self) -> None:
+    def _upload_until_end(self) -> None:
         while True:
-            last = self._ended.wait(PUSH_EVERY_S)
+            last = self._ended.wait(UPLOAD_EVERY_S)
             try:
                 self._claim()
-                self._push()
+                self._upload()
                 if last:
-                    self._place.remove(LEASE)
-                self.behind = ""
+                    self._remote.remove(LEASE)
+                self.not_uploaded = ""
             except (Unreachable, ValueError) as error:
-                self.behind = str(error)
+                self.not_uploaded = str(error)
             if last:
                 return
 
     def _claim(self) -> None:
-        """Take or renew the lease. Raises ValueError where another has it."""
-        found = self._place.read(LEASE)
-        if found is not None:
+        """Take or renew the lease. Raises ValueError if another driver has it."""
+        content = self._remote.read(LEASE)
+        if content is not None:
             try:
-                lease = json.loads(found)
+                lease = json.loads(content)
                 owner, host, age = lease["owner"], lease["host"], time.time() - float(lease["at"])
-            except (ValueError, KeyError, TypeError):  # half a file of a driver that was killed
+            except (ValueError, KeyError, TypeError):  # partial file of a driver that was killed
                 owner, host, age = "", "", LEASE_S
             if owner != self._owner and age < LEASE_S:
                 raise ValueError(
-                    f"{self._place.url}: another driver, on {host}, has this run ({max(age, 0):.0f} s ago). Wait for it, or stop it first."
+                    f"{self._remote.url}: another driver, on {host}, owns this run (lease renewed {max(age, 0):.0f} s ago). Wait for it, or stop it first."
                 )
         lease = {"owner": self._owner, "host": socket.gethostname(), "at": time.time()}
-        self._place.write(LEASE, json.dumps(lease).encode())
+        self._remote.write(LEASE, json.dumps(lease).encode())
 
-    def _push(self) -> None:
-        """Copy what has changed."""
+    def _upload(self) -> None:
+        """Upload the ledgers and results that have changed."""
         results = [path for name in RESULTS for path in (self._local / name, *self._local.glob(f"*/{name}")) if path.is_file()]
         with tempfile.TemporaryDirectory() as scratch:
             for path in [*self._ledgers(), *results]:
-                name, looked = path.relative_to(self._local).as_posix(), path.stat()
-                now = (looked.st_mtime_ns, looked.st_size)
-                if self._sent.get(name) == now:
+                name, status = path.relative_to(self._local).as_posix(), path.stat()
+                version = (status.st_mtime_ns, status.st_size)
+                if self._uploaded.get(name) == version:
                     continue
                 if path.name == LEDGER:
                     copy = Path(scratch) / LEDGER
-                    # The file itself may be half a transaction.
-                    with contextlib.closing(_opened(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+                    # A plain copy of the file could contain half a transaction.
+                    with contextlib.closing(_connect(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
                         source.backup(target)
                     path = copy
-                self._place.put(path, name)
-                self._sent[name] = now
+                self._remote.upload(path, name)
+                self._uploaded[name] = version
 
     def _ledgers(self) -> list[Path]:
-        """The run's, or one a sweep."""
+        """The run's ledger, or one per sweep."""
         return [path for path in (self._local / LEDGER, *self._local.glob(f"*/{LEDGER}")) if path.is_file()]
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=30)
 
 
-def _events(path: Path) -> int:
-    """How far a ledger is; -1 for one that is not there or cannot be read."""
+def _last_event(path: Path) -> int:
+    """Sequence number of a ledger's last event; -1 for a missing or unreadable ledger."""
     if not path.is_file():
         return -1
     try:
-        with contextlib.closing(_opened(path)) as ledger:
+        with contextlib.closing(_connect(path)) as ledger:
             return int(ledger.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
     except sqlite3.DatabaseError:
         return -1

@@ -1,4 +1,4 @@
-"""A trial's checkpoints, here and at a URL."""
+"""A trial's checkpoints, in its local folder and at a URL."""
 
 import os
 import re
@@ -12,126 +12,122 @@ from ddl import checkpoints
 from ddl.progress import State
 from ddl.storage.remote_folder import RemoteFolder, Unreachable
 
-FINAL_S = 60.0
-"""How long a trial that has ended waits for its last copy."""
-
+FINAL_UPLOAD_S = 60.0  # seconds that an ended trial waits for its last upload
 FILES = ("state.safetensors", "manifest.json")
-SHOWN = ("figures", "samples")
-"""Of a trial: what reports show of it."""
-
-_WHOLE = re.compile(r"checkpoints/(step-\d+)/manifest\.json")
+REPORT_FOLDERS = ("figures", "samples")  # folders of a trial that reports show
+_MANIFEST = re.compile(r"checkpoints/(step-\d+)/manifest\.json")
 
 
 class TrialStore:
-    """A trial's checkpoints: in its folder, and at a URL where there is one.
+    """Stores a trial's checkpoints in its folder and, if there is a URL, uploads them in the background while the trial trains.
 
-    A context manager. A thread of its own copies while the trial trains; `behind` says what the URL lacks, and why.
+    A context manager. `not_uploaded` names the files that the URL lacks.
     """
 
     def __init__(self, local: Path, identity: str, url: str):
-        """`local` and `url` are the trial's own folders; `identity` is its id. An empty URL: there is none."""
+        """`local` and `url` are the trial's own folders, `identity` is its id. An empty `url` uploads nothing."""
         self._local, self._identity = local, identity
-        self._place = RemoteFolder(url) if url else None
-        self._wanted, self._ended = threading.Event(), threading.Event()
-        self._copied, self._error = "", ""
-        self._thread = threading.Thread(target=self._follow, name="storage", daemon=True)
+        self._remote = RemoteFolder(url) if url else None
+        self._changed, self._ended = threading.Event(), threading.Event()
+        self._uploaded, self._error = "", ""
+        self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
 
     def newest(self) -> tuple[int, State] | None:
-        """The newest good checkpoint of both (`checkpoints.newest`); the local one where the store is away."""
-        here = self._local / "checkpoints"
-        best = checkpoints.newest(here, self._identity)
+        """The newest valid checkpoint, local or remote (`checkpoints.newest`); the newest local one if the store is unreachable."""
+        folder = self._local / "checkpoints"
+        local = checkpoints.newest(folder, self._identity)
         try:
-            for name in self._there():
+            for name in self._remote_checkpoints():
                 step = int(name.removeprefix("step-"))
-                if best is not None and step <= best[0]:
+                if local is not None and step <= local[0]:
                     break
-                self._pull(name)
-                found = checkpoints.newest(here, self._identity)
-                if found is not None and found[0] == step:
-                    self._copied = name
-                    return found
+                self._download(name)
+                downloaded = checkpoints.newest(folder, self._identity)
+                if downloaded is not None and downloaded[0] == step:
+                    self._uploaded = name
+                    return downloaded
         except Unreachable as error:
-            self._say(str(error))
-        return best
+            self._report(error)
+        return local
 
     def store(self, step: int, state: State) -> None:
-        """`checkpoints.store`; the copy follows in the background, of the newest alone where it cannot keep up."""
+        """Write a checkpoint (`checkpoints.store`) and upload it in the background. A slow upload skips to the newest checkpoint."""
         checkpoints.store(self._local / "checkpoints", self._identity, step, state)
-        self._wanted.set()
+        self._changed.set()
 
     def finish(self) -> None:
-        """Copy what is left, for at most `FINAL_S`."""
-        if self._place is None:
+        """Upload the rest; waits at most FINAL_UPLOAD_S."""
+        if self._remote is None:
             return
         self._ended.set()
-        self._wanted.set()
-        self._thread.join(FINAL_S)
+        self._changed.set()
+        self._thread.join(FINAL_UPLOAD_S)
         if self._thread.is_alive():
-            self._error = self._error or f"not copied within {FINAL_S:g} s"
+            self._error = self._error or f"not uploaded within {FINAL_UPLOAD_S:g} s"
 
     @property
-    def behind(self) -> str:
-        """Empty where nothing is lacking."""
+    def not_uploaded(self) -> str:
+        """The machine and folder with files that the URL lacks, and the error; "" if everything was uploaded."""
         return f"only in {socket.gethostname()}:{self._local} ({self._error})" if self._error else ""
 
     def __enter__(self) -> Self:
-        if self._place is not None:
+        if self._remote is not None:
             self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._ended.set()
-        self._wanted.set()
+        self._changed.set()
 
-    def _follow(self) -> None:
+    def _run(self) -> None:
         while True:
-            self._wanted.wait()
-            self._wanted.clear()
+            self._changed.wait()
+            self._changed.clear()
             last = self._ended.is_set()
             try:
-                self._push(last)
+                self._upload(last)
                 self._error = ""
             except Unreachable as error:
-                self._say(str(error))
+                self._report(error)
             if last:
                 return
 
-    def _there(self) -> list[str]:
-        """The whole checkpoints at the URL, newest first."""
-        files = self._place.names() if self._place is not None else []
-        return sorted((match[1] for name in files if (match := _WHOLE.fullmatch(name))), reverse=True)
+    def _remote_checkpoints(self) -> list[str]:
+        """Names of the complete checkpoints at the URL, newest first."""
+        files = self._remote.names() if self._remote is not None else []
+        return sorted((match[1] for name in files if (match := _MANIFEST.fullmatch(name))), reverse=True)
 
-    def _push(self, last: bool) -> None:
-        """Copy the newest local checkpoint, its manifest last: without one it is none. Then remove older ones."""
-        assert self._place is not None
+    def _upload(self, last: bool) -> None:
+        """Upload the newest local checkpoint, its manifest last: without a manifest it is incomplete. Then remove older ones."""
+        assert self._remote is not None
         name = max((path.name for path in (self._local / "checkpoints").glob("step-?????????")), default="")
         source, target = self._local / "checkpoints" / name, f"checkpoints/{name}"
-        if name and name != self._copied:
-            self._place.remove(f"{target}/manifest.json")  # of another attempt at the same step
+        if name and name != self._uploaded:
+            self._remote.remove(f"{target}/manifest.json")  # of another attempt at the same step
             try:
                 for file in FILES:
-                    self._place.put(source / file, f"{target}/{file}")
+                    self._remote.upload(source / file, f"{target}/{file}")
             except Unreachable:
                 if source.exists():
                     raise
-                return  # it was overtaken meanwhile, and the next look takes the newest
-            self._copied = name
-            whole = self._there()[: checkpoints.KEEP]
-            for old in {file.split("/")[1] for file in self._place.names() if file.startswith("checkpoints/")}.difference(whole):
-                self._place.remove(f"checkpoints/{old}")
-        for kind in SHOWN if last else ():
+                return  # deleted meanwhile; the next upload takes the newest checkpoint
+            self._uploaded = name
+            complete = self._remote_checkpoints()[: checkpoints.KEEP]
+            for old in {file.split("/")[1] for file in self._remote.names() if file.startswith("checkpoints/")}.difference(complete):
+                self._remote.remove(f"checkpoints/{old}")
+        for kind in REPORT_FOLDERS if last else ():
             for path in sorted((self._local / kind).glob("*")):
-                self._place.put(path, f"{kind}/{path.name}")
+                self._remote.upload(path, f"{kind}/{path.name}")
 
-    def _pull(self, name: str) -> None:
-        assert self._place is not None
+    def _download(self, name: str) -> None:
+        assert self._remote is not None
         draft = self._local / "checkpoints" / f"{name}.partial"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         for file in FILES:
-            self._place.get(f"checkpoints/{name}/{file}", draft / file)
+            self._remote.download(f"checkpoints/{name}/{file}", draft / file)
         os.rename(draft, draft.with_suffix(""))
 
-    def _say(self, error: str) -> None:
-        self._error = error
-        print(f"storage: {error}. Training goes on.", flush=True)
+    def _report(self, error: Unreachable) -> None:
+        self._error = str(error)
+        print(f"storage: {error}. Training continues.", flush=True)

@@ -1,4 +1,4 @@
-"""URLs of stores, and the local folders in which their runs are made."""
+"""URLs of object stores, and the local folders of the runs that are uploaded there."""
 
 import hashlib
 from pathlib import Path
@@ -11,34 +11,36 @@ from ddl.data import store
 
 
 def is_url(text: str) -> bool:
+    """True for a URL, false for a path."""
     return "://" in text
 
 
 def url_problem(url: str) -> str:
-    """What is wrong with a URL as a place for runs, and how to mend it; empty where nothing is. Asks nobody."""
+    """Error message for a URL that cannot hold runs, or "" for a valid one. Makes no request."""
     parts = urlsplit(url)
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment or "::" in url:
-        return f"{shown}: a URL of a store holds no user, password or options. Give credentials by the environment, as AWS_ACCESS_KEY_ID."
+        return f"{shown}: must not contain a user, a password or options. Set credentials in the environment (AWS_ACCESS_KEY_ID, ...)."
     try:
         filesystem(url)
     except (ImportError, ValueError) as error:
-        return f"{shown}: no store that can be used ({str(error).rstrip('.')})."
+        return f"{shown}: not a usable store ({str(error).rstrip('.')})."
     return ""
 
 
 def local_folder(url: str) -> Path:
-    """The local folder in which the runs kept at `url` are made."""
+    """Local folder of the runs that are uploaded to `url`."""
     return store.cache_folder("runs") / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:12]
 
 
 def local_run(url: str) -> Path:
-    """The local folder of the one run at `url`."""
+    """Local folder of the run at `url`."""
     base, sweep, stamp = url.rstrip("/").rsplit("/", 2)
     return local_folder(base) / sweep / stamp
 
 
 def filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the URL's path in it. Raises ImportError or ValueError for an unsupported scheme."""
     options: dict[str, Any] = {"use_listings_cache": False}
     if url.startswith(("s3://", "s3a://")):
         options["config_kwargs"] = {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 2}}

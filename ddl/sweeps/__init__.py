@@ -1,4 +1,4 @@
-"""Sweeps on their way through trials. What Ray reads when it is imported is set here, before any of its owners can."""
+"""Sweeps: expand them into trials, plan and run the trials. Sets the environment variables that Ray reads when it is imported."""
 
 import os
 
@@ -8,10 +8,10 @@ RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Tune starts one process after another where only one trial may wait: a large cluster then fills slowly, and never quite.
+    # With the default of one pending trial, Tune starts processes one by one: a large cluster fills slowly and never fully.
     "TUNE_MAX_PENDING_TRIALS_PG": "16",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # signs of life carry no metric
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # not every report has the metric
 }
 os.environ |= RAY_SETTINGS
-# A cluster that others started may do without tokens; ours does not.
+# A private cluster requires a token; a running cluster may have been started without.
 os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -1,4 +1,4 @@
-"""Where trials run: what an executor is, and the one that needs nothing (the other is in ray_tune.py).
+"""Executors run trials. This module has their protocol and the inline executor; the other one is in ray_tune.py.
 
 Both run `worker.run_trial`, so both give the same numbers.
 """
@@ -6,8 +6,7 @@ Both run `worker.run_trial`, so both give the same numbers.
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import psutil
 import torch
@@ -19,7 +18,7 @@ from ddl.trial_report import TrialReport
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a trial can be given: the most that one node has (`node_...`), and what all have together."""
+    """CPU cores and GPUs of all nodes together, and of the largest node (`node_...`)."""
 
     nodes: int
     cpus: int
@@ -29,36 +28,37 @@ class Capacity:
 
 
 class Executor(Protocol):
+    """Runs trials. A context manager: trials run only inside the `with` block."""
+
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(self, *exception: Any) -> None: ...
 
-    def capacity(self) -> Capacity: ...
+    def capacity(self) -> Capacity:
+        """The resources that trials can use."""
 
     def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[TimingProbe]]:
-        """`worker.probe_trial` of each, all at once where there is room, so that they are timed under a sweep's load."""
-        ...
+        """`worker.time_trial` of each assignment, in parallel if possible, so that they are timed under the load of a sweep."""
 
     def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[TrialReport]:
-        """Run all, at most `concurrent` at a time (None: as many as there is room for); each report is taken to be recorded when
-        the next is asked for.
+        """Run all trials, at most `concurrent` at a time (None: as many as fit), and yield their reports.
 
-        An assignment is taken when there is room for it, by the thread that takes the reports: so it may depend on all that
-        was reported before. Closing the iterator stops the trials.
+        Asking for the next report confirms that the last one is recorded. The iterable of assignments is advanced when there is
+        room for a trial, in the thread that consumes the reports, so it may depend on all earlier reports. Closing the iterator
+        stops the trials.
         """
-        ...
 
 
 def local_capacity() -> Capacity:
-    """Of this machine: the cores this process may use, and its CUDA devices."""
+    """Capacity of this machine: the cores that this process may use, and its CUDA devices."""
     affinity = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else None
     cpus = len(affinity) if affinity else os.cpu_count() or 1
     gpus = torch.cuda.device_count()
-    return Capacity(1, cpus, gpus, cpus, gpus)
+    return Capacity(nodes=1, cpus=cpus, gpus=gpus, node_cpus=cpus, node_gpus=gpus)
 
 
 class InlineExecutor:
-    """One trial after the other, in this process."""
+    """Runs one trial after another in this process, on one GPU at most. Restores the process's torch state on exit."""
 
     def __enter__(self) -> Self:
         self._threads = torch.get_num_threads()
@@ -66,7 +66,7 @@ class InlineExecutor:
         self._random = torch.get_rng_state()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: Any) -> None:
         torch.set_num_threads(self._threads)
         torch.set_rng_state(self._random)
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
@@ -74,12 +74,16 @@ class InlineExecutor:
             os.environ["CUDA_VISIBLE_DEVICES"] = self._visible
 
     def capacity(self) -> Capacity:
-        here = local_capacity()
-        return Capacity(1, here.cpus, min(here.gpus, 1), here.cpus, min(here.gpus, 1))
+        """All cores of this machine, and one GPU if it has any."""
+        machine = local_capacity()
+        gpus = min(machine.gpus, 1)
+        return Capacity(nodes=1, cpus=machine.cpus, gpus=gpus, node_cpus=machine.cpus, node_gpus=gpus)
 
     def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[TimingProbe]]:
+        """`worker.time_trial` of each assignment, one after another."""
         return [time_trial(assignment, precisions) for assignment in assignments]
 
     def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[TrialReport]:
+        """See `Executor.run`. `concurrent` has no effect."""
         for assignment in assignments:
             yield from run_trial(assignment, device_of(assignment))

@@ -1,4 +1,4 @@
-"""What a trial's first steps came to, to the bit: kept in its record, so that another run of it can be held against them."""
+"""Exact record of a trial's first steps, stored in its metadata. `ddl.reproduce` compares another training with it."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from torch import Tensor
 from ddl.progress import Progress
 
 STEPS = 20
-"""Each waits for the device once, so not more."""
+"""Number of recorded steps. Small, because reading the loss synchronises the device."""
 
 METADATA_KEY = "first_steps"
-"""The name in a trial's metadata."""
+"""Key in a trial's metadata."""
 
 
 class FirstSteps:
-    """Takes each `Progress` of a trial that begins at its beginning, until it has `steps` of them or there are no more."""
+    """Records the first `steps` steps of a trial, or all if there are fewer."""
 
     def __init__(self, steps: int = STEPS) -> None:
         self._left = steps
@@ -26,12 +26,12 @@ class FirstSteps:
         self._state = ""
 
     def take(self, progress: Progress) -> dict[str, Any]:
-        """The fact, once it is whole; until then, and after, nothing.
+        """Record a step. Returns the metadata after the last recorded step, and {} at every other step.
 
-        The losses as hexadecimal floats, which are exact (None where a step has none), and the digest of the state after
-        the last of these steps. Where several processes train a trial, every one takes part: its state is all theirs.
+        Losses are hexadecimal floats, which are exact; None for a step without a loss. The digest is of the state after the last
+        recorded step. Collective: if several processes train a trial, each has to call it, because gathering the state needs all.
         """
-        if self._left == 0 or progress.step == 0:  # before the first step nothing was done
+        if self._left == 0 or progress.step == 0:  # step 0 is before any training
             return {}
         self._steps.append(progress.step)
         self._losses.append(None if progress.loss is None else float(progress.loss.item()).hex())
@@ -42,29 +42,29 @@ class FirstSteps:
         return self.so_far()
 
     def so_far(self) -> dict[str, Any]:
-        """The fact with what was taken, which for a trial that ended within its first steps is all there is."""
+        """The metadata of the steps recorded so far, for a trial that ends within its first steps."""
         return {METADATA_KEY: {"steps": self._steps, "losses": self._losses, "state": self._state, "threads": torch.get_num_threads()}}
 
     @property
     def unfinished(self) -> bool:
-        """Some steps were taken, and not yet told of."""
+        """True if some steps are recorded, but `take` has not returned them yet."""
         return bool(self._steps) and self._left > 0
 
 
 def state_digest(state: Mapping[str, Any]) -> str:
-    """The sha256 of a state's tensors: weights, an optimiser's moments. Its plain numbers may be a clock's, so they are left out."""
-    found = hashlib.sha256()
+    """SHA-256 of all tensors in a state: weights and optimiser moments. Plain numbers are left out: some are times."""
+    digest = hashlib.sha256()
     for name, tensor in _tensors(state, ""):
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _tensors(value: Any, name: str) -> list[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
         return [(name, value)]
     if isinstance(value, Mapping):
-        return [found for key in sorted(value) for found in _tensors(value[key], f"{name}/{key}")]
+        return [item for key in sorted(value) for item in _tensors(value[key], f"{name}/{key}")]
     if isinstance(value, list | tuple):
-        return [found for index, item in enumerate(value) for found in _tensors(item, f"{name}/{index}")]
+        return [item for index, element in enumerate(value) for item in _tensors(element, f"{name}/{index}")]
     return []

@@ -1,4 +1,4 @@
-"""What will run, on what, for how long: worked out before anything starts."""
+"""Plans a sweep: times the first steps of its configurations, chooses the precision, and estimates duration and disk use."""
 
 import heapq
 import math
@@ -9,59 +9,32 @@ from pathlib import Path
 from typing import Any
 
 from ddl import checkpoints
-from ddl.devices import Strategy
 from ddl.precision import TimingProbe
 from ddl.schema import Launch
+from ddl.sweeps.allocation import Allocation, allocate
 from ddl.sweeps.executors import Capacity, Executor
 from ddl.sweeps.space import Trial
-from ddl.sweeps.worker import Assignment
 
 MAX_PROBED = 8
-"""Configurations timed at most; the others are taken to last as long as these on average."""
+"""Largest number of configurations that are timed. The others are expected to take the mean of these."""
 
 MAX_ON_A_GPU = 8
+"""Largest number of trials that share a GPU."""
 
 MEMORY_SPARE = 0.1
-"""Of a GPU's memory, which no plan gives away: a probe's few steps are not a trial's worst moment."""
+"""Fraction of a GPU's memory that no plan uses: the few steps of a timing probe may miss a trial's peak."""
 
 BYTES_PER_PARAMETER = 12
-"""Of a checkpoint: fp32 weights and Adam's two moments."""
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """What one trial gets (`cpus` and `gpus` for each of its `num_workers`), and how many trials run at once.
-
-    From `min_workers` to `num_workers`, as many as there is room for when it starts or starts again.
-    """
-
-    num_workers: int
-    cpus: int
-    gpus: float
-    concurrent: int
-    min_workers: int
-    strategy: Strategy
-
-    def assignment(self, trial: Trial, folder: Path, checkpoint_every_s: float, latency: str = "none") -> Assignment:
-        """The trial with its share, its files in `folder`."""
-        return Assignment(
-            trial.trial_id,
-            trial.task,
-            self.num_workers,
-            self.cpus,
-            self.gpus,
-            folder,
-            checkpoint_every_s,
-            self.min_workers,
-            self.strategy,
-            latency=latency,
-        )
+"""Checkpoint size per parameter: fp32 weights and Adam's two moments."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`eta_s`: seconds from the first trial's start to the last one's end. `probes`: by configuration, in the chosen precision;
-    `mean_s` is a trial's mean over them."""
+    """Allocation, precision and expected duration of a sweep.
+
+    `probes` maps configurations to their timing probe in the chosen precision; `mean_s` is their mean duration of a trial in
+    seconds. `eta_s` is the time in seconds from the start of the first trial to the end of the last one; NaN if unknown.
+    """
 
     allocation: Allocation
     capacity: Capacity
@@ -73,12 +46,12 @@ class Plan:
     free_bytes: int
 
     def seconds(self, trial: Trial) -> float:
-        """How long it is expected to last."""
+        """Expected duration of a trial in seconds."""
         probe = self.probes.get(trial.configuration)
         return self.mean_s if probe is None else probe.trial_s
 
     def record(self, executor: str, trials: int) -> dict[str, Any]:
-        """As the ledger keeps it."""
+        """The plan as the ledger stores it."""
         return {
             "executor": executor,
             "trials": trials,
@@ -107,62 +80,6 @@ class Plan:
         }
 
 
-def recorded_allocation(plan: Mapping[str, Any]) -> Allocation:
-    """The share of a plan that the ledger kept (`Plan.record`)."""
-    return Allocation(
-        plan["num_workers"],
-        plan["cpus_per_trial"],
-        plan["gpus_per_trial"],
-        plan["concurrent"],
-        plan["min_workers"],
-        plan["strategy"],
-    )
-
-
-def allocate(launch: Launch, capacity: Capacity, trials: int, inline: bool, problems: list[str]) -> Allocation:
-    """Each trial's allocation of `capacity`. A request that no node can ever fulfil goes into `problems`: Ray would wait for ever."""
-    asked = launch.resources
-    fewest, most = asked.workers if not inline else (1, 1)
-    check_inline(launch, inline, problems)
-    gpus = asked.gpus if asked.gpus != "auto" else float(min(capacity.node_gpus, 1))
-    if gpus > capacity.node_gpus:
-        problems.append(f"resources.gpus: {gpus:g} asked for a worker, but no node has more than {capacity.node_gpus}. Ask for less.")
-    elif gpus and (room := _room(capacity.gpus, capacity.node_gpus, capacity.nodes, gpus)) < fewest:
-        problems.append(f"resources: {fewest} workers with {gpus:g} GPUs each, but there is room for {room}. Ask for less.")
-    if gpus > 1 and gpus != int(gpus):
-        problems.append(f"resources.gpus: {gpus:g}: above one, a worker gets whole GPUs. Write {math.ceil(gpus)}.")
-    places = _room(capacity.gpus, capacity.node_gpus, capacity.nodes, gpus) if gpus else capacity.cpus
-    # As many as there is room for at all: a cluster may grow, but is planned with as it is.
-    workers = max(fewest, min(most, places, capacity.cpus // (asked.cpus if asked.cpus != "auto" else 1)))
-    by_gpu = places // workers if gpus else trials
-    side_by_side = max(1, min(trials, capacity.cpus // workers, by_gpu, 1 if inline else trials))
-    per_node = math.ceil(side_by_side * workers / capacity.nodes)
-    cpus = asked.cpus if asked.cpus != "auto" else max(1, min(capacity.node_cpus // per_node, capacity.cpus // (side_by_side * workers)))
-    if cpus > capacity.node_cpus:
-        problems.append(f"resources.cpus: {cpus} asked for a worker, but no node has more than {capacity.node_cpus}. Ask for less.")
-    elif (room := _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus)) < fewest:
-        problems.append(f"resources: {fewest} workers with {cpus} CPU cores each, but there is room for {room}. Ask for less.")
-    concurrent = max(1, min(side_by_side, _room(capacity.cpus, capacity.node_cpus, capacity.nodes, cpus) // workers))
-    return Allocation(most, cpus, gpus, concurrent, fewest, asked.strategy)
-
-
-def check_inline(launch: Launch, inline: bool, problems: list[str]) -> None:
-    """What one process cannot do goes into `problems`."""
-    if inline and (workers := launch.resources.workers[0]) > 1:
-        problems.append(f"resources.num_workers: {workers} workers need --executor ray; inline is one process. Ask for 1.")
-    if inline and launch.search.algorithm == "pbt":
-        problems.append("search.algorithm: pbt compares trials side by side, which needs --executor ray. Take random or tpe.")
-    if inline and (scheduler := launch.early_stopping.scheduler) != "none":
-        problems.append(f"early_stopping.scheduler: {scheduler} compares trials side by side, which needs --executor ray. Ask for none.")
-
-
-def _room(total: int, node: int, nodes: int, each: float) -> int:
-    """For how many workers with `each` of something there is room. A worker lies on one node, and a share of a GPU on one GPU."""
-    if each < 1:
-        return total * int(1 / each + 1e-9)
-    return min(total // int(each), nodes * (node // int(each)))
-
-
 def make_plan(
     timed: Sequence[Trial],
     trials: Sequence[Trial],
@@ -171,41 +88,48 @@ def make_plan(
     executor: Executor,
     precision: str | None,
     out: Path,
-    checkpoint_every_s: float,
 ) -> Plan:
-    """Probe and reckon. `precision`: settled before (a resumed run), or None to settle it here. Configurations of `timed` are timed:
-    those of `trials`, and examples of the `to_sample` further ones that will come from a search.
+    """Time the configurations of `timed` and estimate the duration of all trials: `trials` and `to_sample` later ones.
 
-    All configurations of a sweep get one precision: the fastest that agreed with fp32 in every configuration it was tried
-    in, so that none is compared in a format of its own. Probes run as many at a time as trials will.
+    `timed` has the trials, and examples of those that a search will sample. `precision` is None if this plan has to choose it.
+    All configurations of a sweep get the same precision, so that the comparison is fair: the fastest that agreed with fp32 in
+    every configuration.
     """
-    first: dict[str, Trial] = {}
-    for trial in timed:
-        first.setdefault(trial.configuration, trial)
-    waiting = list(first.values())[:MAX_PROBED]
-    probes: dict[str, TimingProbe] = {}
-    while waiting:
-        now, waiting = waiting[: allocation.concurrent], waiting[allocation.concurrent :]
-        # A half-empty machine is faster than the sweep will be.
-        padded = [now[index % len(now)] for index in range(allocation.concurrent)][:MAX_PROBED]
-        assignments = [allocation.assignment(trial, out, checkpoint_every_s) for trial in padded]
-        found = executor.probe(assignments, None if precision is None else [precision])
-        precision = precision or _fastest(found)
-        for trial, tried in zip(now, found, strict=False):
-            if tried:
-                probes[trial.configuration] = next((probe for probe in tried if probe.precision == precision), tried[0])
+    probes, precision = _probe_configurations(timed, allocation, executor, precision, out)
     mean = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1)
     seconds = [probes[t.configuration].trial_s if t.configuration in probes else mean for t in trials] + [mean] * to_sample
     return Plan(
         allocation=allocation,
         capacity=executor.capacity(),
-        precision=precision or "",
+        precision=precision,
         probes=probes,
         mean_s=mean,
         eta_s=makespan(seconds, allocation.concurrent) if probes else math.nan,
         disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_sample * max(map(_bytes, probes.values()), default=0),
         free_bytes=shutil.disk_usage(out).free,
     )
+
+
+def _probe_configurations(
+    timed: Sequence[Trial], allocation: Allocation, executor: Executor, precision: str | None, out: Path
+) -> tuple[dict[str, TimingProbe], str]:
+    """The timing probe of each configuration, and the precision. Runs as many probes at once as the sweep runs trials."""
+    by_configuration: dict[str, Trial] = {}
+    for trial in timed:
+        by_configuration.setdefault(trial.configuration, trial)
+    waiting = list(by_configuration.values())[:MAX_PROBED]
+    probes: dict[str, TimingProbe] = {}
+    while waiting:
+        batch, waiting = waiting[: allocation.concurrent], waiting[allocation.concurrent :]
+        # Repeat configurations to fill the machine: on a partly idle machine they would run faster than in the sweep.
+        padded = [batch[index % len(batch)] for index in range(allocation.concurrent)][:MAX_PROBED]
+        assignments = [allocation.assignment(trial, out, checkpoint_every_s=math.inf) for trial in padded]
+        results = executor.probe(assignments, None if precision is None else [precision])
+        precision = precision or _fastest_precision(results)
+        for trial, by_precision in zip(batch, results, strict=False):
+            if by_precision:
+                probes[trial.configuration] = next((p for p in by_precision if p.precision == precision), by_precision[0])
+    return probes, precision or ""
 
 
 def choose_plan(
@@ -218,47 +142,53 @@ def choose_plan(
     precision: str | None,
     out: Path,
 ) -> Plan:
-    """`make_plan`, and once more with several trials on each GPU where their memory allows it: the faster of the two by the clock.
+    """The faster of two plans (`make_plan`): one trial on each GPU, or several if their memory allows it.
 
-    A share of a GPU is bookkeeping, which nothing enforces, so the memory that a probe saw decides how many fit, and the probe
-    of them together has to bear it out.
+    Ray does not enforce fractions of a GPU. The memory that the first probes used decides how many trials may fit, and probes
+    that run together confirm it.
     """
-    alone = make_plan(timed, trials, to_sample, allocation, executor, precision, out, launch.checkpoint_every_s)
-    if (closer := gpu_sharing_allocation(alone, launch, len(trials) + to_sample)) is None:
+    alone = make_plan(timed, trials, to_sample, allocation, executor, precision, out)
+    if (shared := gpu_sharing_allocation(alone, launch, len(trials) + to_sample)) is None:
         return alone
-    together = make_plan(timed, trials, to_sample, closer, executor, alone.precision, out, launch.checkpoint_every_s)
-    fits = all(probe.memory_fraction <= (1 - MEMORY_SPARE) * closer.gpus for probe in together.probes.values())
+    together = make_plan(timed, trials, to_sample, shared, executor, alone.precision, out)
+    fits = all(probe.memory_fraction <= (1 - MEMORY_SPARE) * shared.gpus for probe in together.probes.values())
     return together if fits and len(together.probes) == len(alone.probes) and together.eta_s < alone.eta_s else alone
 
 
 def gpu_sharing_allocation(plan: Plan, launch: Launch, trials: int) -> Allocation | None:
-    """The share with which as many trials lie on a GPU as its memory and the cores bear; None where that is one, or was not left open."""
-    most = max((probe.memory_fraction for probe in plan.probes.values()), default=0.0)
-    if launch.resources.gpus != "auto" or plan.allocation.gpus != 1 or plan.allocation.num_workers > 1 or not most:
+    """An allocation with as many trials on a GPU as its memory and the CPU cores allow.
+
+    None if only one fits, or if `resources.gpus` is not auto.
+    """
+    peak = max((probe.memory_fraction for probe in plan.probes.values()), default=0.0)
+    if launch.resources.gpus != "auto" or plan.allocation.gpus != 1 or plan.allocation.num_workers > 1 or not peak:
         return None
     capacity = plan.capacity
-    together = min(int((1 - MEMORY_SPARE) / most), MAX_ON_A_GPU, capacity.cpus // capacity.gpus, math.ceil(trials / capacity.gpus))
-    if together < 2:
+    per_gpu = min(int((1 - MEMORY_SPARE) / peak), MAX_ON_A_GPU, capacity.cpus // capacity.gpus, math.ceil(trials / capacity.gpus))
+    if per_gpu < 2:
         return None
-    gpus = math.floor(10_000 / together) / 10_000  # Ray counts in ten-thousandths
+    gpus = math.floor(10_000 / per_gpu) / 10_000  # Ray counts in ten-thousandths
     return allocate(replace(launch, resources=replace(launch.resources, gpus=gpus)), capacity, trials, False, [])
 
 
 def makespan(seconds: Sequence[float], concurrent: int) -> float:
-    """When the last ends, if each starts, in order, as soon as one of `concurrent` places is free."""
+    """The end of the last job if jobs start in order, each as soon as one of `concurrent` slots is free."""
     ends = [0.0] * concurrent
     for duration in seconds:
         heapq.heapreplace(ends, ends[0] + duration)
     return max(ends)
 
 
-def _fastest(found: Sequence[Sequence[TimingProbe]]) -> str:
-    """fp32 stands first among what was tried and always agrees with itself; "" only where nothing could be tried."""
+def _fastest_precision(results: Sequence[Sequence[TimingProbe]]) -> str:
+    """The precision with the shortest total training time among those that all configurations have; "" if there is none.
+
+    fp32 is always timed and always agrees with itself.
+    """
+    results = [by_precision for by_precision in results if by_precision]
     total: dict[str, float] = {}
-    found = [tried for tried in found if tried]
-    for name in {probe.precision for tried in found for probe in tried}:
-        seconds = [probe.training_s for tried in found for probe in tried if probe.precision == name]
-        if len(seconds) == len(found):
+    for name in {probe.precision for by_precision in results for probe in by_precision}:
+        seconds = [probe.training_s for by_precision in results for probe in by_precision if probe.precision == name]
+        if len(seconds) == len(results):
             total[name] = sum(seconds)
     return min(total, key=lambda name: total[name], default="")
 

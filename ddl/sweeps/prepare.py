@@ -1,10 +1,10 @@
-"""What is left to do of a run: composed from a sweep's name, or read from the ledger of a run that was cut off."""
+"""Prepares a run: composed from a sweep's name, or read from the ledger of an interrupted run."""
 
 import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ from ddl import config, provenance
 from ddl.config import ConfigError
 from ddl.ledger import Ledger, TrialRow
 from ddl.schema import Launch, Metric, Sweep
-from ddl.sweeps import plan as planning
 from ddl.sweeps import space
+from ddl.sweeps.allocation import Allocation, allocate, check_inline, recorded_allocation
 from ddl.sweeps.executors import local_capacity
 from ddl.sweeps.search import TpeSearch
 from ddl.sweeps.space import Trial
@@ -27,7 +27,7 @@ EXECUTORS = ("ray", "inline")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the user gives beside a sweep's name: the command's options, or `run_sweep`'s arguments."""
+    """Options of the command or arguments of `run_sweep`, without the sweep's name."""
 
     overrides: tuple[str, ...]
     scale: str
@@ -37,12 +37,12 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run, fresh or resumed: its `trials` are those left to train, `earlier` counts those that ended before.
+    """A new or resumed run, ready to be planned and trained.
 
-    `search` draws further trials while it runs; of these there will be `to_sample`. `history` is what schedulers judge by, of
-    trials that have ended: (percent of its steps, metric) of each measurement. `measured` is what the metric was last, of every trial that
-    has begun. `population` are the axes whose values change while
-    trials train (pbt). `about` is what its ledger says of a fresh run.
+    `trials` are those left to train, `earlier` is the number of trials that ended before, `search` samples further trials
+    during the run. `history` has the measurements of ended trials for the scheduler, as (percent of the trial's steps, metric).
+    `measured` has the last value of the metric of every trial that was started. `population` are the axes that population
+    based training changes. `about` are the run's entries in its ledger.
     """
 
     name: str
@@ -51,37 +51,40 @@ class PreparedRun:
     executor: str
     address: str | None
     trials: Sequence[Trial]
-    earlier: int
-    precision: str | None
-    allocation: planning.Allocation | None
-    history: Mapping[str, Sequence[tuple[float, float]]]
-    measured: Mapping[str, float]
     search: TpeSearch | None
     population: Mapping[str, Any]
     about: Mapping[str, Any]
+    earlier: int = 0
+    precision: str | None = None
+    allocation: Allocation | None = None
+    history: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def resumed(self) -> bool:
+        """True for a resumed run whose plan is in the ledger."""
         return self.precision is not None
 
     @property
     def to_sample(self) -> int:
+        """Number of trials that the search will still sample."""
         return self.search.left if self.search else 0
 
     @property
     def size(self) -> int:
-        """How many trials are left."""
+        """Number of trials left to train."""
         return len(self.trials) + self.to_sample
 
 
 def ledger_row(trial: Trial) -> TrialRow:
-    """The trial as the ledger keeps it."""
-    return TrialRow(trial.trial_id, trial.position, trial.configuration, trial.swept, trial.hyperparameters, trial.task.seed)
+    """The trial as a planned row of the ledger."""
+    name, task, seed = trial.configuration, trial.hyperparameters, trial.task.seed
+    return TrialRow(trial_id=trial.trial_id, position=trial.position, configuration=name, swept=trial.swept, task=task, seed=seed)
 
 
-def prepare_run(sweep: str, asked: RunOptions, problems: list[str]) -> PreparedRun | None:
-    """The job of a sweep, named or in a YAML file. What is wrong goes into `problems`; None where too much is."""
-    composed = config.compose_sweep(sweep, asked.overrides, asked.scale, problems)
+def prepare_run(sweep: str, options: RunOptions, problems: list[str]) -> PreparedRun | None:
+    """Prepare a new run of a sweep, given by name or YAML file. Adds mistakes to `problems`; None if there is nothing to run."""
+    composed = config.compose_sweep(sweep, options.overrides, options.scale, problems)
     if composed is None:
         return None
     search, trials = None, []
@@ -89,9 +92,9 @@ def prepare_run(sweep: str, asked: RunOptions, problems: list[str]) -> PreparedR
         search = TpeSearch.of(composed, problems)
     else:
         trials = space.expand_trials(composed, problems)
-    population = _population(composed, problems) if composed.launch.search.algorithm == "pbt" else {}
-    if asked.address is None:  # the share is reckoned with those of other sweeps; here, what is impossible is said
-        planning.allocate(composed.launch, local_capacity(), max(len(trials), 1), asked.executor == "inline", problems)
+    population = _population_axes(composed, problems) if composed.launch.search.algorithm == "pbt" else {}
+    if options.address is None:  # only to find impossible requests; the plan allocates for all sweeps of the command
+        allocate(composed.launch, local_capacity(), max(len(trials), 1), options.executor == "inline", problems)
     if not (trials or search):
         return None
     file = composed.file
@@ -105,11 +108,11 @@ def prepare_run(sweep: str, asked: RunOptions, problems: list[str]) -> PreparedR
             "keys": search.keys if search else list(trials[0].swept),
             "reference": asdict(file.reference) if file.reference else None,
         },
-        "scale": asked.scale,
-        "overrides": list(asked.overrides),
+        "scale": options.scale,
+        "overrides": list(options.overrides),
         "task_class": task_class_path(composed.task_class),
         "launch": asdict(composed.launch),
-        "executor": asked.executor,
+        "executor": options.executor,
         "search": search.record() if search else None,
         "population": population,
     }
@@ -117,46 +120,43 @@ def prepare_run(sweep: str, asked: RunOptions, problems: list[str]) -> PreparedR
         name=composed.name,
         launch=composed.launch,
         metric=file.metric,
-        executor=asked.executor,
-        address=asked.address,
+        executor=options.executor,
+        address=options.address,
         trials=trials,
-        earlier=0,
-        precision=None,
-        allocation=None,
-        history={},
-        measured={},
         search=search,
         population=population,
         about=about,
     )
 
 
-def _population(sweep: Sweep, problems: list[str]) -> dict[str, Any]:
-    """The axes that population based training changes; what stands against it goes into `problems`."""
+def _population_axes(sweep: Sweep, problems: list[str]) -> dict[str, Any]:
+    """The axes that population based training changes. Adds settings that rule it out to `problems`."""
     axes = {key: axis for key, axis in sweep.space.items() if isinstance(axis, dict)}
     where = sweep.where["space"]
     if not axes:
         problems.append(
-            f"{where}: search.algorithm: pbt changes values, but no axis is a distribution. Give one, as in {{uniform: [0.1, 0.5]}}."
+            f"{where}: search.algorithm: pbt changes sampled values, but no axis is a distribution. Add one, e.g. {{uniform: [0.1, 0.5]}}."
         )
     for key in axes:
         if key not in sweep.task_class.changeable:
-            may = ", ".join(f"task.{name}" for name in sweep.task_class.changeable) or "none"
+            changeable = ", ".join(f"task.{name}" for name in sweep.task_class.changeable) or "none"
             problems.append(
-                f"{sweep.where[f'space.{key}']}: task.{key}: cannot change while a trial trains, as pbt would have it. Those that can: {may}."
+                f"{sweep.where[f'space.{key}']}: task.{key}: pbt cannot change it while a trial trains. It can change: {changeable}."
             )
     if (scheduler := sweep.launch.early_stopping.scheduler) != "none":
         problems.append(
-            f"{where}: early_stopping.scheduler: {scheduler} stops trials that pbt would let go on from others. Take one of the two."
+            f"{where}: early_stopping.scheduler: {scheduler} stops trials that pbt would continue. Set it to none, or search.algorithm to random."
         )
     return axes
 
 
-def begin_run(job: PreparedRun, folder: Path, command: str, place: str, url: str) -> Ledger:
-    """The ledger of a fresh run in the existing `folder`. `command` is how to run it again, `place` what to resume; `url` is where the
-    run is kept besides, or empty."""
+def begin_run(run: PreparedRun, folder: Path, command: str, place: str, url: str) -> Ledger:
+    """Create the ledger of a new run in the existing `folder`.
+
+    `command` starts the same run again, `place` is the folder or URL to resume, `url` is the run's copy in an object store or empty.
+    """
     about = {
-        **job.about,
+        **run.about,
         **provenance.code(),
         "command": command,
         "resume": resume_command(place),
@@ -165,76 +165,74 @@ def begin_run(job: PreparedRun, folder: Path, command: str, place: str, url: str
         "versions": provenance.versions(),
         "host": provenance.host(),
     }
-    return Ledger.create(folder, about, [ledger_row(trial) for trial in job.trials])
+    return Ledger.create(folder, about, [ledger_row(trial) for trial in run.trials])
 
 
 def prepare_resume(ledger: Ledger, executor: str | None, address: str | None) -> PreparedRun:
-    """What is left of a run: trials that finished, were stopped or diverged are left alone, failed ones are tried again.
+    """Prepare the rest of a run. Finished, stopped and diverged trials stay as they are, failed ones are tried again.
 
-    Raises ConfigError where the run asks for what `executor` cannot do.
+    Raises ConfigError if the run has settings that `executor` does not support.
     """
     about = ledger.run()
-    cls = load_task_class(about["task_class"])
-    rows = ledger.trials()
-    left = [row for row in rows if row.status in ("planned", "running", "failed")]
-    trials = [Trial(row.trial_id, row.position, row.configuration, row.swept, cls(**row.task)) for row in left]
-    plan = about.get("plan")
+    task_class = load_task_class(about["task_class"])
     launch, metric = Launch(**about["launch"]), Metric(**about["sweep"]["metric"])
-    problems: list[str] = []
     executor = executor or about["executor"]
-    planning.check_inline(launch, executor == "inline", problems)
+    problems: list[str] = []
+    check_inline(launch, executor == "inline", problems)
     if problems:
         raise ConfigError(problems)
+    rows = ledger.trials()
+    left = [row for row in rows if row.status in ("planned", "running", "failed")]
     metrics = ledger.metrics()
     metrics = metrics[metrics.name == metric.name]
     history = _history(metrics, rows)
     search = None
     if about.get("search"):
-        search = TpeSearch.resumed(
-            about["search"], cls, rows, {trial: best_value(metric, [value for _, value in seen]) for trial, seen in history.items()}
-        )
+        best = {trial_id: best_value(metric, [value for _, value in measured]) for trial_id, measured in history.items()}
+        search = TpeSearch.resumed(about["search"], task_class, rows, best)
+    plan = about.get("plan")
     return PreparedRun(
         name=about["sweep"]["name"],
         launch=launch,
         metric=metric,
         executor=executor,
         address=address,
-        trials=[_changed(trial, row) for trial, row in zip(trials, left, strict=True)],
-        earlier=len(rows) - len(left),
-        # The same precision and as many threads as before, or the numbers would not be the same run's.
-        precision=plan["precision"] if plan else None,
-        allocation=planning.recorded_allocation(plan) if plan else None,
-        history={} if launch.early_stopping.scheduler == "none" else history,
-        measured=dict(zip(metrics.trial_id, metrics.value, strict=True)),
+        trials=[_recorded_trial(row, task_class) for row in left],
         search=search,
         population=about.get("population", {}),
         about=about,
+        earlier=len(rows) - len(left),
+        # The same precision and number of threads as before, so that the results are those of an undisturbed run.
+        precision=plan["precision"] if plan else None,
+        allocation=recorded_allocation(plan) if plan else None,
+        history={} if launch.early_stopping.scheduler == "none" else history,
+        measured=dict(zip(metrics.trial_id, metrics.value, strict=True)),
     )
 
 
-def _changed(trial: Trial, row: TrialRow) -> Trial:
-    """The trial with the hyperparameters that a search had last given it."""
-    changes = (row.metadata or {}).get("changed")
-    return replace(trial, task=replace(trial.task, **changes)) if changes else trial
+def _recorded_trial(row: TrialRow, task_class: type) -> Trial:
+    """The trial of a ledger row, with the hyperparameters that population based training last gave it."""
+    task = task_class(**{**row.task, **(row.metadata or {}).get("changed", {})})
+    return Trial(trial_id=row.trial_id, position=row.position, configuration=row.configuration, swept=row.swept, task=task)
 
 
 def best_value(metric: Metric, values: Sequence[float]) -> float | None:
-    """The best of a trial's measurements; None where there is none."""
+    """The best of a trial's measurements; None if there is none."""
     return (max if metric.mode == "max" else min)(values) if values else None
 
 
 def _history(metrics: "pd.DataFrame", rows: Sequence[TrialRow]) -> dict[str, list[tuple[float, float]]]:
-    """Of trials that have ended well: (percent of its steps, metric) of each measurement. `metrics` are the metric's alone."""
+    """Measurements of finished and stopped trials, as (percent of the trial's steps, metric). `metrics` has one metric."""
     total = {row.trial_id: row.metadata["total_steps"] for row in rows if row.status in ("finished", "stopped") and row.metadata}
-    found: dict[str, list[tuple[float, float]]] = {trial_id: [] for trial_id in total}
-    mine = metrics[metrics.trial_id.isin(list(total))]
-    for trial_id, step, value in zip(mine.trial_id, mine.step, mine.value, strict=True):
-        found[trial_id].append((100 * step / total[trial_id], value))
-    return found
+    history: dict[str, list[tuple[float, float]]] = {trial_id: [] for trial_id in total}
+    ended = metrics[metrics.trial_id.isin(list(total))]
+    for trial_id, step, value in zip(ended.trial_id, ended.step, ended.value, strict=True):
+        history[trial_id].append((100 * step / total[trial_id], value))
+    return history
 
 
 def new_folder(out: Path, name: str) -> Path:
-    """An empty folder for a run, `out`/`name`/its date and time."""
+    """Create an empty folder for a run: `out`/`name`/date and time."""
     stamp = time.strftime("%Y-%m-%d-%H%M%S")
     for attempt in range(1, 1000):
         folder = out / name / (stamp if attempt == 1 else f"{stamp}-{attempt}")
@@ -247,4 +245,5 @@ def new_folder(out: Path, name: str) -> Path:
 
 
 def resume_command(folder: Path | str) -> str:
+    """The command that resumes the run in `folder`, a path or URL."""
     return f"python launch.py --resume {shlex.quote(os.fspath(folder))}"

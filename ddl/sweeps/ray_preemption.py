@@ -1,4 +1,4 @@
-"""Notice that this process, or its node, is about to be taken away: a spot instance reclaimed, a node drained, a job cancelled."""
+"""Detects preemption of a Ray worker: a reclaimed spot instance, a drained node or a cancelled job."""
 
 import faulthandler
 import os
@@ -12,36 +12,36 @@ import ray
 from ray._private.state import state as cluster
 from ray.exceptions import RayActorError
 
-LOOK_EVERY_S = 3.0
-"""Between questions to the cluster whether it drains this node; clouds give from 30 s (Azure, Google) to 2 min (AWS) of notice."""
+POLL_EVERY_S = 3.0
+"""Seconds between checks if the node is being drained. Clouds give 30 s (Azure, Google) to 2 min (AWS) of notice."""
 
 
 @contextmanager
 def preemption_notice() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGTERM came, or the node is drained, since this began. In a Ray worker, from any thread.
+    """Yields a function that is true once the process has received SIGTERM or its node is being drained.
 
-    A trial runs in a thread of its own there, and Python lets the main thread alone set a handler: faulthandler's is the one that
-    any thread can set. It writes where the process stood, and that something was written is the notice.
+    Works in any thread of a Ray worker. A trial does not run in the worker's main thread, the only one that may set a Python
+    signal handler. `faulthandler` has no such limit: it writes a traceback to a file, and a non-empty file means SIGTERM.
     """
     ended = threading.Event()
     drained = threading.Event()
     node = ray.get_runtime_context().get_node_id()
 
     def watch() -> None:
-        # A private cluster's processes have the signal masked, so that they outlive the driver's orderly stop. The thread that
-        # takes it is this one: nothing it does can be interrupted.
+        # The processes of a private cluster inherit a mask for SIGTERM (`ray_private.our_settings`). Unblock it in this thread, so
+        # that no system call of the training is interrupted.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        while not drained.is_set() and not ended.wait(LOOK_EVERY_S):
+        while not drained.is_set() and not ended.wait(POLL_EVERY_S):
             if node in cluster.get_draining_nodes():
                 drained.set()
         ended.wait()
 
-    with tempfile.TemporaryFile() as written:
-        faulthandler.register(signal.SIGTERM, file=written, all_threads=False, chain=False)
+    with tempfile.TemporaryFile() as traceback:
+        faulthandler.register(signal.SIGTERM, file=traceback, all_threads=False, chain=False)
         thread = threading.Thread(target=watch, name="preemption", daemon=True)
         thread.start()
         try:
-            yield lambda: drained.is_set() or os.fstat(written.fileno()).st_size > 0
+            yield lambda: drained.is_set() or os.fstat(traceback.fileno()).st_size > 0
         finally:
             ended.set()
             thread.join()
@@ -49,5 +49,5 @@ def preemption_notice() -> Iterator[Callable[[], bool]]:
 
 
 def preempted(reason: str) -> RayActorError:
-    """What ends a trial's process so that Tune starts it again without counting a failure, as for a node that was taken away."""
+    """The error to raise so that Tune restarts the trial without counting a retry."""
     return RayActorError(error_msg=reason, preempted=True)

@@ -1,4 +1,4 @@
-"""Ray Tune's schedulers, made to judge by fractions of a trial and never by one that diverged."""
+"""Ray Tune's schedulers, adapted to compare trials at the same fraction of their steps and to ignore diverged trials."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,35 +12,35 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, Pop
 from ddl.schema import Launch, Metric
 
 PERCENT = "percent"
-"""Of a trial's steps done: what a scheduler takes for time, so that trials of different lengths can be compared."""
+"""Result key: percent of the trial's steps. The schedulers' unit of time, so that trials of different lengths can be compared."""
 
 CHANGED = "changed"
-"""Where a trial's configuration for Ray holds what population based training changes."""
+"""Key in a Tune trial's configuration for the hyperparameters that population based training changes."""
 
 
 def make_scheduler(
     launch: Launch, metric: Metric, population: Mapping[str, Any], history: Mapping[str, Sequence[tuple[float, float]]]
 ) -> TrialScheduler | None:
-    """The scheduler a sweep asks for; None where every trial runs to its end as it began.
+    """The scheduler of a sweep; None if all trials run to their end unchanged.
 
-    `population`: the axes that population based training changes; empty without it. `history`: what each trial that ended
-    in an earlier part of the run measured, as (percent of its steps, metric) in order.
+    `population` are the axes that population based training changes, empty without it. `history` has the measurements of trials
+    that ended before a resume, in order, as (percent of the trial's steps, metric).
     """
     if population:
-        return _population(launch, metric, population)
+        return _population_scheduler(launch, metric, population)
     early_stopping = launch.early_stopping
     grace = 100 * early_stopping.grace
     match early_stopping.scheduler:
         case "none":
             return None
         case "asha":
-            # Trials end by themselves: at max_t they would be called stopped.
+            # Above 100, because trials end by themselves: at max_t the scheduler would stop them.
             scheduler: TrialScheduler = _Asha(
                 time_attr=PERCENT, metric=metric.name, mode=metric.mode, max_t=101, grace_period=grace,
                 reduction_factor=early_stopping.reduction_factor,
             )  # fmt: skip
         case "median":
-            # A trial that is paused for want of others to compare it with would lose what it has done since its checkpoint.
+            # Infinite, because a trial paused for lack of others to compare with would lose its steps since the last checkpoint.
             scheduler = _Median(time_attr=PERCENT, metric=metric.name, mode=metric.mode, grace_period=grace, min_time_slice=math.inf)
     for trial_id, measured in history.items():
         trial: Any = _EndedTrial(trial_id)
@@ -50,12 +50,14 @@ def make_scheduler(
     return scheduler
 
 
-def _population(launch: Launch, metric: Metric, axes: Mapping[str, Any]) -> TrialScheduler:
-    """Population based training (Jaderberg et al. 2017, "Population Based Training of Neural Networks"), never from a trial
-    that has no number to show."""
+def _population_scheduler(launch: Launch, metric: Metric, axes: Mapping[str, Any]) -> TrialScheduler:
+    """Population based training (Jaderberg et al. 2017, "Population Based Training of Neural Networks").
 
-    def within(config: dict[str, Any]) -> dict[str, Any]:
-        """Ray multiplies a value without a look at its bounds."""
+    Trials without a finite metric are never copied.
+    """
+
+    def clip_to_bounds(config: dict[str, Any]) -> dict[str, Any]:
+        # Ray multiplies a value without regard to its bounds.
         for key, axis in axes.items():
             ((kind, bounds),) = axis.items()
             if kind != "choice":
@@ -69,7 +71,7 @@ def _population(launch: Launch, metric: Metric, axes: Mapping[str, Any]) -> Tria
         mode=metric.mode,
         perturbation_interval=100 * launch.search.every,
         hyperparam_mutations={CHANGED: {key: _domain(axis) for key, axis in axes.items()}},
-        custom_explore_fn=within,
+        custom_explore_fn=clip_to_bounds,
         require_attrs=False,
         log_config=False,
     )
@@ -82,27 +84,27 @@ def _domain(axis: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class _EndedTrial:
-    """An ended trial, as far as schedulers look at one."""
+    """The part of an ended Tune trial that schedulers read."""
 
     trial_id: str
 
 
 class _Population(PopulationBasedTraining):
     def _get_new_config(self, trial: TuneTrial, trial_to_clone: TuneTrial) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Ray's own would give the trial all of the other's configuration, its name included."""
+        # Ray's method also copies the other trial's id.
         new, operations = super()._get_new_config(trial, trial_to_clone)
         return {**trial.config, CHANGED: new[CHANGED]}, operations
 
 
 class _EmptyController:
-    """A controller without live trials."""
+    """A Tune controller without live trials."""
 
     def get_live_trials(self) -> list[TuneTrial]:
         return []
 
 
 def _diverged(result: Mapping[str, Any]) -> bool:
-    report = result.get("report")  # there is none of a trial that was stopped before it began
+    report = result.get("report")  # a trial that was stopped before it started has no report
     return report is not None and report.status == "diverged"
 
 
@@ -118,9 +120,9 @@ class _Asha(AsyncHyperBandScheduler):
 
 
 class _Median(MedianStoppingRule):
-    """Stops what falls behind the median of running averages (Golovin et al. 2017, "Google Vizier")."""
+    """Stops trials below the median of running averages (Golovin et al. 2017, "Google Vizier")."""
 
     def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
-        # Ray's own would count the last result once more, and that one has no metric here.
+        # Ray's method would record the last result again, which has no metric here.
         if _diverged(result):
             self._results.pop(trial, None)

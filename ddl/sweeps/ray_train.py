@@ -1,4 +1,4 @@
-"""One trial trained by several workers: Ray Train places them, inside the trial's own process under Ray Tune."""
+"""Trains one trial with several workers. Ray Train starts them from the trial's process under Ray Tune."""
 
 import asyncio
 import shutil
@@ -19,7 +19,7 @@ from ddl.trial_report import TrialReport
 
 @ray.remote(num_cpus=0)
 class _Mailbox:
-    """Reports on their way from the first worker to the trial's process. `give` returns when the report was dealt with."""
+    """Passes reports from the worker of rank 0 to the trial's process. `give` returns when the report is recorded."""
 
     def __init__(self) -> None:
         self._reports: asyncio.Queue[TrialReport | None] = asyncio.Queue()
@@ -30,7 +30,7 @@ class _Mailbox:
         await self._reports.join()
 
     async def take(self) -> TrialReport | None:
-        """The next report; asking for it says that the one before is dealt with."""
+        """The next report. Asking for it confirms that the last one is recorded."""
         if self._taken:
             self._reports.task_done()
         self._taken = True
@@ -38,15 +38,15 @@ class _Mailbox:
 
 
 def run_together(assignment: Assignment) -> Iterator[TrialReport]:
-    """`worker.run_trial` in `num_workers` processes: NCCL between GPUs, gloo between CPUs. Yields the first one's reports.
+    """Run `worker.run_trial` in `num_workers` processes and yield the reports of rank 0. Uses NCCL on GPUs, gloo on CPUs.
 
-    Raises what ended the workers where that was not the trial's own doing, so that Tune starts the trial again.
+    Raises the error that ended the workers if the trial did not cause it, so that Tune restarts the trial.
     """
     mailbox = _Mailbox.remote()  # type: ignore[attr-defined]
     storage = assignment.folder / "train"
     fixed = assignment.min_workers == assignment.num_workers
     trainer = TorchTrainer(
-        _work,
+        _run_worker,
         train_loop_config={"assignment": assignment, "mailbox": mailbox},
         torch_config=TorchConfig(backend="nccl" if assignment.gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
@@ -61,7 +61,7 @@ def run_together(assignment: Assignment) -> Iterator[TrialReport]:
     def fit() -> None:
         try:
             trainer.fit()
-        except Exception as error:  # noqa: BLE001  carried to the thread that consumes the reports, which raises it
+        except Exception as error:  # noqa: BLE001  raised in the consumer's thread
             failure.append(error)
         mailbox.give.remote(None)
 
@@ -69,7 +69,7 @@ def run_together(assignment: Assignment) -> Iterator[TrialReport]:
     thread.start()
     ended = False
     while (report := ray.get(mailbox.take.remote())) is not None:
-        # Train starts workers whose node is drained again by itself.
+        # After a preemption, Ray Train restarts the workers itself.
         ended = report.kind in ("ended", "preempted")
         yield report
     ray.kill(mailbox)
@@ -78,18 +78,18 @@ def run_together(assignment: Assignment) -> Iterator[TrialReport]:
         raise failure[0]
 
 
-def _work(config: dict[str, Any]) -> None:
-    """Runs in each worker."""
+def _run_worker(config: dict[str, Any]) -> None:
+    """Run the trial in one of its workers."""
     assignment: Assignment = config["assignment"]
     torch.set_num_threads(assignment.cpus)
     context = ray.train.get_context()
     device = Device(get_device(), context.get_world_rank(), context.get_world_size(), assignment.strategy)
-    with ray_preemption.preemption_notice() as leaving:
-        for report in run_trial(assignment, device, leaving):
+    with ray_preemption.preemption_notice() as preemption_requested:
+        for report in run_trial(assignment, device, preemption_requested):
             if device.rank == 0:
                 ray.get(config["mailbox"].give.remote(report))
             if report.status == "failed":
-                # Alone in its failure it would leave the others waiting for it.
+                # If only this worker failed, the others would wait for it for ever.
                 raise RuntimeError(f"worker {device.rank} of {device.world_size}: {report.reason}")
             if report.kind == "preempted":
                 raise ray_preemption.preempted(report.reason)

@@ -1,4 +1,4 @@
-"""From a composed sweep to its trials: grids, named configurations, samples, seeds, and each trial's identity."""
+"""Trials of a composed sweep: expands grids, named configurations, samples and seeds, and gives each trial its id."""
 
 import hashlib
 import itertools
@@ -15,11 +15,13 @@ from ddl.schema import Sweep, label
 from ddl.tasks.task import Task
 
 MAX_TRIALS = 100_000
+"""Largest number of trials in a sweep."""
+
 MAX_BOUND = 2**53
-"""Of an axis that is a distribution: far enough for any hyperparameter, and exact in every number format."""
+"""Largest absolute value of a distribution's bounds: integers up to it are exact in every number format."""
 
 _DISTRIBUTIONS = ("uniform", "loguniform", "randint", "choice")
-_SORTS = {"uniform": "finite numbers", "loguniform": "finite numbers above 0", "randint": "whole numbers"}
+_BOUNDS = {"uniform": "finite numbers", "loguniform": "finite numbers above 0", "randint": "whole numbers"}
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,14 @@ class Trial:
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
+        """All hyperparameters of the task by name, including the seed."""
         return {item.name: getattr(self.task, item.name) for item in fields(self.task)}
 
 
 def trial_identity(task: Task) -> str:
-    """The hash of what a trial computes: its task's class and hyperparameters, its seed among them.
+    """Hash of the task's class and hyperparameters, including the seed.
 
-    How it is run (executor, processes, retries, output) is not part of it, so a trial is the same trial anywhere.
+    It does not depend on how the trial is run (executor, workers, retries, output).
     """
     cls = type(task)
     content = json.dumps([cls.__module__, cls.__qualname__, asdict(task)], sort_keys=True)
@@ -48,27 +51,25 @@ def trial_identity(task: Task) -> str:
 
 
 def expand_trials(sweep: Sweep, problems: list[str]) -> list[Trial]:
-    """All trials, every configuration's first seed before any second, so that a run cut short has compared them all.
+    """All trials of a sweep. Every configuration gets its first seed before any gets its second.
 
-    What is wrong (an axis without values, a value its hyperparameter may not have, a configuration twice) goes into
-    `problems`.
+    Mistakes (an empty axis, an invalid value, a duplicate configuration) are added to `problems`.
     """
     points = _points(sweep, problems)
     trials: list[Trial] = []
-    seen: dict[str, str] = {}
+    names: dict[str, str] = {}
     reported: set[str] = set()
     for seed in range(sweep.launch.first_seed, sweep.launch.first_seed + sweep.launch.seeds):
         for point in points:
-            values = {**sweep.base, **point.swept, **sweep.forced, "seed": seed}
             found: list[str] = []
-            task = construct(sweep.task_class, values, lambda key, point=point: _where(sweep, point, key), "task.", found)
+            task = _construct(sweep, point, seed, found)
             if task is not None:
                 trial_id = trial_identity(task)
-                if trial_id in seen:
-                    mend = "Take fewer samples, or list the values" if _sampled(sweep) else "Remove one"
+                if trial_id in names:
+                    fix = "Take fewer samples, or list the values" if _has_distribution(sweep) else "Remove one"
                     place = _where(sweep, point, next(iter(point.swept), "seed"))
-                    found = [f"{place}: the configurations {seen[trial_id]!r} and {point.name!r} are the same. {mend}."]
-                seen[trial_id] = point.name
+                    found = [f"{place}: the configurations {names[trial_id]!r} and {point.name!r} are the same. {fix}."]
+                names[trial_id] = point.name
                 trials.append(Trial(trial_id, len(trials), point.name, {f"task.{key}": getattr(task, key) for key in point.swept}, task))
             problems += [line for line in found if line not in reported]
             reported |= set(found)
@@ -79,55 +80,54 @@ def expand_trials(sweep: Sweep, problems: list[str]) -> list[Trial]:
 
 
 def _check_workers(sweep: Sweep, tasks: Sequence[Task], problems: list[str]) -> None:
-    """What the workers of a trial cannot do together goes into `problems`."""
+    """Add to `problems` if the workers of a trial cannot train one of `tasks` together."""
     fewest, most = sweep.launch.resources.workers
-    known, strategy = sweep.task_class.strategies, sweep.launch.resources.strategy
-    if most > 1 and not known:
-        problems.append(f"resources.num_workers: {most} workers would each train the whole of a {sweep.file.task} trial. Ask for 1.")
+    supported, strategy = sweep.task_class.strategies, sweep.launch.resources.strategy
+    if most > 1 and not supported:
+        problems.append(f"resources.num_workers: {most} workers cannot train a {sweep.file.task} trial together. Set it to 1.")
         return
-    if most > 1 and strategy not in known:
-        problems.append(f"resources.strategy: {strategy} cannot train the task {sweep.file.task}. Ask for {' or '.join(known)}.")
+    if most > 1 and strategy not in supported:
+        problems.append(f"resources.strategy: the task {sweep.file.task} does not support {strategy}. Use {' or '.join(supported)}.")
     where = sweep.where.get("space.batch_size" if "batch_size" in sweep.space else "batch_size", "command line")
     multiple = math.lcm(*range(fewest, most + 1))
     for size in sorted({getattr(task, "batch_size", multiple) for task in tasks}):
         if unequal := [workers for workers in range(fewest, most + 1) if size % workers]:
             problems.append(
-                f"{where}: task.batch_size: {size} cannot be shared equally by {unequal[0]} workers. "
-                f"Make it a multiple of {multiple}, or ask for other resources.num_workers."
+                f"{where}: task.batch_size: {size} is not divisible by {unequal[0]} workers. "
+                f"Use a multiple of {multiple}, or change resources.num_workers."
             )
 
 
 def sampled_trial(cls: type[Task], base: Mapping[str, Any], values: Mapping[str, Any], number: int, seed: int, position: int) -> Trial:
-    """The trial at a drawn point: `values` over `base`. `check_ends` has made sure that every point can be built.
+    """The trial at a sampled point: `values` override `base`. `check_ends` has ensured that every point is valid.
 
-    `number` counts the draws, and stands in the configuration's name: six digits might not tell two draws apart.
+    `number` counts the samples and is part of the configuration's name: two samples may agree in the six digits shown.
     """
     task = cls(**{**base, **values, "seed": seed})
     swept = {f"task.{key}": getattr(task, key) for key in values}
-    return Trial(trial_identity(task), position, _name(f"draw {number}", values, label), swept, task)
+    return Trial(trial_identity(task), position, _name(f"sample {number}", values, label), swept, task)
 
 
 def check_ends(sweep: Sweep, problems: list[str]) -> None:
-    """Both ends of every sampled axis, and each listed value, are built once: what their hyperparameter refuses, and what
-    is wrong with an axis itself, goes into `problems`. What an annotation allows at both ends it allows between them."""
+    """Check the axes of a search without sampling it: construct the task at both ends of every axis and at every listed value.
+
+    Adds invalid axes and values to `problems`. A value between two valid ends is valid.
+    """
     axes = {key: axis for key in sweep.space if (axis := _axis(sweep, key, sweep.space[key], problems))}
-    if sweep.file.samples == 0:
-        problems.append(f"{sweep.where['samples']}: samples: missing. An axis is a distribution, so say how many draws to take.")
+    _check_samples(sweep, problems)
     first = {key: axis[0] for key, axis in axes.items()}
     tasks: list[Task] = []
     for key in axes:
         for value in axis_ends(sweep.space[key]):
-            point = _Point("", {**first, key: value}, dict.fromkeys(axes, "space"))
             found: list[str] = []
-            values = {**sweep.base, **point.swept, **sweep.forced, "seed": sweep.launch.first_seed}
-            task = construct(sweep.task_class, values, lambda name, point=point: _where(sweep, point, name), "task.", found)
+            task = _construct(sweep, _Point("", {**first, key: value}, dict.fromkeys(axes, "space")), sweep.launch.first_seed, found)
             problems += [line for line in found if line not in problems]
             tasks += [task] if task else []
     _check_workers(sweep, tasks, problems)
 
 
 def axis_ends(axis: Any) -> Sequence[Any]:
-    """The least and the greatest value of a sound axis; of one that lists its values, all."""
+    """The smallest and largest value of a valid axis; all values of a list or choice."""
     if isinstance(axis, list):
         return axis
     ((kind, bounds),) = axis.items()
@@ -136,30 +136,39 @@ def axis_ends(axis: Any) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class _Point:
-    """A configuration before its seed: its name in tables, what varies, and the section each of these was given in."""
+    """A configuration without a seed: its name in tables, its varied values, and the YAML section of each value."""
 
     name: str
     swept: Mapping[str, Any]
     sections: Mapping[str, str]
 
 
+def _construct(sweep: Sweep, point: _Point, seed: int, problems: list[str]) -> Task | None:
+    values = {**sweep.base, **point.swept, **sweep.forced, "seed": seed}
+    return construct(sweep.task_class, values, lambda key: _where(sweep, point, key), "task.", problems)
+
+
 def _where(sweep: Sweep, point: _Point, key: str) -> str:
-    """Who gave the point this hyperparameter (or an element of it, `widths.1`)."""
+    """File and line, or "command line", that assigns the hyperparameter `key` (or an element of it, `widths.1`)."""
     name = key.partition(".")[0]
     if name in point.sections and name not in sweep.forced:
         return sweep.where[f"{point.sections[name]}.{name}"]
     return sweep.where.get(name, "command line")
 
 
-def _sampled(sweep: Sweep) -> bool:
+def _has_distribution(sweep: Sweep) -> bool:
     return any(isinstance(values, dict) for values in sweep.space.values())
 
 
+def _check_samples(sweep: Sweep, problems: list[str]) -> None:
+    if sweep.file.samples == 0 and _has_distribution(sweep):
+        problems.append(f"{sweep.where['samples']}: samples: missing. An axis is a distribution: set how many values to sample.")
+
+
 def _points(sweep: Sweep, problems: list[str]) -> list[_Point]:
-    """Every configuration; those of the sound axes alone where others are not, so that their values are looked at too."""
-    samples = sweep.file.samples if _sampled(sweep) else 1
-    if samples == 0:
-        problems.append(f"{sweep.where['samples']}: samples: missing. An axis is a distribution, so say how many draws to take.")
+    """Every configuration of the valid axes. Invalid axes are left out, so that the values of the others are still checked."""
+    samples = sweep.file.samples if _has_distribution(sweep) else 1
+    _check_samples(sweep, problems)
     named = sweep.configurations or {"": {}}
     lengths = [len(values) for values in sweep.space.values() if isinstance(values, list) and values]
     count = len(named) * math.prod(lengths) * max(samples, 1) * sweep.launch.seeds
@@ -167,29 +176,29 @@ def _points(sweep: Sweep, problems: list[str]) -> list[_Point]:
         problems.append(f"{sweep.where['space']}: {count:,} trials, more than the {MAX_TRIALS:,} a sweep may have. Shorten an axis.")
         return []
     axes = {key: axis for key in sweep.space if (axis := _axis(sweep, key, sweep.space[key], problems))}
-    drawn = {key: axes.pop(key) for key in list(axes) if isinstance(sweep.space[key], dict)}
-    found: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = []
-    for draw in range(samples if drawn else 1):
-        draws = {key: axis[draw] for key, axis in drawn.items()}
+    sampled = {key: axes.pop(key) for key in list(axes) if isinstance(sweep.space[key], dict)}
+    expanded: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = []
+    for index in range(samples if sampled else 1):
+        sample = {key: axis[index] for key, axis in sampled.items()}
         for configuration, values in named.items():
-            sections = dict.fromkeys([*axes, *drawn], "space") | dict.fromkeys(values, f"configurations.{configuration}")
-            for chosen in itertools.product(*axes.values()):
-                varied = dict(zip(axes, chosen, strict=True)) | draws
-                found.append((configuration, varied, {**varied, **values}, sections))
-    names = [_name(configuration, varied, label) for configuration, varied, _, _ in found]
-    if len(set(names)) < len(names):  # six digits do not tell them apart
-        names = [_name(configuration, varied, str) for configuration, varied, _, _ in found]
-    # Configurations that name different hyperparameters still share their columns.
-    columns = list(dict.fromkeys(key for _, _, swept, _ in found for key in swept))
+            sections = dict.fromkeys([*axes, *sampled], "space") | dict.fromkeys(values, f"configurations.{configuration}")
+            for grid in itertools.product(*axes.values()):
+                varied = dict(zip(axes, grid, strict=True)) | sample
+                expanded.append((configuration, varied, {**varied, **values}, sections))
+    names = [_name(configuration, varied, label) for configuration, varied, _, _ in expanded]
+    if len(set(names)) < len(names):  # two values agree in the six digits of a label
+        names = [_name(configuration, varied, str) for configuration, varied, _, _ in expanded]
+    # Every configuration has a value in every column, even if it names other hyperparameters.
+    columns = list(dict.fromkeys(key for _, _, swept, _ in expanded for key in swept))
     points = []
-    for name, (_, _, swept, sections) in zip(names, found, strict=True):
-        given = {**sweep.base, **swept}
-        points.append(_Point(name, {key: given[key] for key in columns if key in given}, sections))
+    for name, (_, _, swept, sections) in zip(names, expanded, strict=True):
+        values = {**sweep.base, **swept}
+        points.append(_Point(name, {key: values[key] for key in columns if key in values}, sections))
     return points
 
 
 def _axis(sweep: Sweep, key: str, values: Any, problems: list[str]) -> Sequence[Any]:
-    """An axis's values: the list, or as many draws from a distribution as there are samples."""
+    """An axis's values: the list, or `samples` values of the distribution. Empty if the axis is invalid."""
     where = f"{sweep.where[f'space.{key}']}: task.{key}"
     if isinstance(values, list):
         if not values:
@@ -199,14 +208,14 @@ def _axis(sweep: Sweep, key: str, values: Any, problems: list[str]) -> Sequence[
     if kind not in _DISTRIBUTIONS or not isinstance(bounds, list) or not bounds:
         problems.append(f"{where}: must be a list of values, or one of {', '.join(f'{{{name}: [...]}}' for name in _DISTRIBUTIONS)}.")
         return []
-    # Each axis has its own stream, so that a further axis leaves the draws of the others as they were.
+    # Each axis has its own generator, so that adding an axis does not change the samples of the others.
     generator = np.random.default_rng(list(f"{sweep.name}/{key}".encode()))
     if kind == "choice":
         return [bounds[index] for index in generator.integers(len(bounds), size=sweep.file.samples)]
     kinds = int if kind == "randint" else int | float
     numeric = all(isinstance(bound, kinds) and not isinstance(bound, bool) and abs(bound) <= MAX_BOUND for bound in bounds)
     if len(bounds) != 2 or not numeric or not bounds[0] < bounds[1] or (kind == "loguniform" and bounds[0] <= 0):
-        problems.append(f"{where}: {kind} takes [low, high], {_SORTS[kind]}, low < high.")
+        problems.append(f"{where}: {kind} takes [low, high], {_BOUNDS[kind]}, low < high.")
         return []
     low, high = bounds
     if kind == "randint":
@@ -216,9 +225,9 @@ def _axis(sweep: Sweep, key: str, values: Any, problems: list[str]) -> Sequence[
     return [float(math.exp(value)) for value in generator.uniform(math.log(low), math.log(high), size=sweep.file.samples)]
 
 
-def _name(configuration: str, varied: Mapping[str, Any], shown: Callable[[object], str]) -> str:
-    """What tables call it: the value alone where one key varies, else `key=value` each."""
+def _name(configuration: str, varied: Mapping[str, Any], to_text: Callable[[object], str]) -> str:
+    """A configuration's name in tables: the value alone if one key varies, otherwise `key=value` each."""
     if not configuration and len(varied) == 1:
-        return shown(next(iter(varied.values())))
+        return to_text(next(iter(varied.values())))
     parts = [configuration] if configuration else []
-    return ", ".join(parts + [f"{key}={shown(value)}" for key, value in varied.items()]) or "default"
+    return ", ".join(parts + [f"{key}={to_text(value)}" for key, value in varied.items()]) or "default"

@@ -1,4 +1,4 @@
-"""What both executors run where a trial runs: the one consumer of a task's `Progress`."""
+"""Runs a trial in a worker process: turns a task's `Progress` into reports and checkpoints. Both executors use it."""
 
 import math
 import os
@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from ddl import latency
 from ddl.devices import Device, Strategy, lost_another_rank
+from ddl.latency.measure import measure_or_explain
 from ddl.precision import TimingProbe, candidates, time_candidates
 from ddl.progress import Diverged, Progress, State
 from ddl.storage.trials import TrialStore
@@ -24,25 +24,25 @@ from ddl.telemetry.usage import Usage
 from ddl.trial_report import TrialReport
 
 REPORT_EVERY_S = 1.0
-"""Between signs of life; measurements are reported as they come."""
+"""Seconds between reports without a measurement. Measurements are reported at once."""
 
 PROBE_STEPS = 8
 
 CONTEXT_BYTES = 600e6
-"""Of a process that uses CUDA at all, beside its tensors: kernels, libraries' workspaces. Some hundred MB, by library and GPU."""
+"""GPU memory of a CUDA process without its tensors: kernels and workspaces of libraries. Some hundred MB, by library and GPU."""
 
-RECORDED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "metadata")
-"""Of a measurement: what a checkpoint keeps of it."""
+CHECKPOINTED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "metadata")
+"""Fields of a measured report that a checkpoint contains."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial as a worker gets it: what to compute, with how much, and where its files go.
+    """A trial as a worker receives it: the task, its resources and the folder for its files.
 
-    `cpus` and `gpus` are each worker's, where several (from `min_workers` to `num_workers`) train the one trial. `changed` are
-    hyperparameters that a search has given it since, already in `task`. With `store_measured` there is a checkpoint for every
-    measurement. `url` is where its files are kept besides; empty for nowhere else. `latency` is how closely to time what came
-    of it (`telemetry.latency.take`).
+    `cpus` and `gpus` are per worker; `min_workers` to `num_workers` workers train the trial. `changed` are hyperparameters that
+    population based training changed during the run; `task` has them already. `store_measured`: store a checkpoint at every
+    measurement. `url`: copy of the trial's folder in an object store, or empty. `latency`: how to time the trained model
+    (`ddl.latency`).
     """
 
     trial_id: str
@@ -60,149 +60,169 @@ class Assignment:
     latency: str = "none"
 
 
-def run_trial(assignment: Assignment, device: Device, leaving: Callable[[], bool] = lambda: False) -> Iterator[TrialReport]:
-    """Run a trial from its newest checkpoint to its end, yielding reports; the last has the kind `ended`.
+def run_trial(assignment: Assignment, device: Device, preemption_requested: Callable[[], bool] = lambda: False) -> Iterator[TrialReport]:
+    """Run a trial from its newest checkpoint to its end, yielding reports. The last one has the kind `ended`.
 
-    Once `leaving` says that this process is to be taken away, the step under way is the last one: its state is stored, and the
-    last report has the kind `preempted`.
+    Once `preemption_requested()` is true, the trial finishes the current step, stores a checkpoint and yields a last report of
+    the kind `preempted`.
 
-    Where several processes train it, each runs this, with its own `device`: all yield, the first one's reports count.
-    A measurement is yielded, and so recorded by the consumer, before the checkpoint that contains it is stored: a resume
-    measures again what was lost, and never skips it. A trial that raises ends as failed: it stops no other. Raises where another
-    process that trains it with this one was lost, which is no fault of the trial's.
+    If several processes train the trial, each runs this function with its own `device`; only the reports of rank 0 count.
+    A measurement is yielded, and so recorded, before the checkpoint that contains it is stored. A resume therefore may measure
+    a step again, but never skips one. A trial that raises ends as `failed` and does not affect other trials. Raises if another
+    rank of the same trial died, since that is not an error of the trial.
     """
     url = assignment.url if device.rank == 0 else ""
-    with TrialStore(assignment.folder, assignment.trial_id, url) as kept:
-        found = device.broadcast(kept.newest() if device.rank == 0 else None)
-        step, saved = found if found else (0, None)
-        last = TrialReport(assignment.trial_id, "alive", step=step, elapsed_s=saved["elapsed_s"] if saved else 0.0)
+    with TrialStore(assignment.folder, assignment.trial_id, url) as store:
+        step, saved = device.broadcast(store.newest() if device.rank == 0 else None) or (0, None)
+        report = TrialReport(assignment.trial_id, "alive", step=step, elapsed_s=saved["elapsed_s"] if saved else 0.0)
         changed = {"changed": dict(assignment.changed)} if assignment.changed else {}
-        yield replace(last, kind="started", place=_place(device), metadata=changed)
+        yield replace(report, kind="started", place=_place(device), metadata=changed)
         if url and saved:
-            # The ledger may have been lost after the checkpoint was copied; it takes nothing twice.
-            for past in saved.get("measured", []):
-                yield replace(last, kind="measured", **past)
-        for report in _train(assignment, device, saved, last, kept, leaving):
-            if report.kind in ("ended", "preempted"):
-                kept.finish()
+            # The ledger's copy may be older than the checkpoint's. The ledger skips measurements that it has.
+            for measurement in saved.get("measured", []):
+                yield replace(report, kind="measured", **measurement)
+        for last in _TrialRun(assignment, device, saved, report, store).reports(preemption_requested):
+            if last.kind in ("ended", "preempted"):
+                store.finish()
                 if url:
-                    yield replace(last, kind="measured", metadata={"only_here": kept.behind or None})
-            yield report
+                    yield replace(report, kind="measured", metadata={"only_here": store.not_uploaded or None})
+            yield last
 
 
-def _train(
-    assignment: Assignment, device: Device, saved: State | None, last: TrialReport, kept: TrialStore, leaving: Callable[[], bool]
-) -> Iterator[TrialReport]:
-    """The training itself, from the state `saved` on: everything after a trial's first report."""
-    before_s = last.elapsed_s
-    measured: list[dict[str, Any]] = list(saved.get("measured", [])) if saved else []
-    used = saved.get("usage") if saved else None
-    reported = stored = began = time.monotonic()
-    unsaved: Progress | None = None
-    # Of a checkpoint that says nothing of it, the time is known and no more.
-    sampler = DeviceSampler(device, assignment.cpus, min(assignment.gpus, 1), Usage.of(used) if used else Usage(before_s))
-    first = FirstSteps(0 if saved else STEPS)
-    final: Progress | None = None
+class _TrialRun:
+    """The training of a trial from a checkpoint to its end, with its clock, device sampler and history of measurements."""
 
-    def store(progress: Progress) -> None:
-        elapsed_s = before_s + time.monotonic() - began
-        state = {"elapsed_s": elapsed_s, "usage": sampler.state(), "measured": measured, "task": progress.state()}
-        if device.rank == 0:
-            kept.store(progress.step, state)
+    def __init__(self, assignment: Assignment, device: Device, saved: State | None, report: TrialReport, store: TrialStore):
+        """`saved` is the state of the checkpoint or None, `report` the template for all reports."""
+        self._assignment, self._device, self._saved, self._report, self._store = assignment, device, saved, report, store
+        self._measured: list[dict[str, Any]] = list(saved.get("measured", [])) if saved else []
+        # A checkpoint without usage still has the elapsed time.
+        usage = Usage.of(saved["usage"]) if saved and saved.get("usage") else Usage(report.elapsed_s)
+        self._sampler = DeviceSampler(device, assignment.cpus, min(assignment.gpus, 1), usage)
+        self._first_steps = FirstSteps(0 if saved else STEPS)
+        self._clock_offset = report.elapsed_s - time.monotonic()
+        self._reported_s = self._stored_s = report.elapsed_s
+        self._progress: Progress | None = None
+        self._unsaved = False
 
-    with sampler:
-        try:
-            for progress in assignment.task.run(device, saved["task"] if saved else None):
-                now = time.monotonic()
-                unsaved = final = progress
-                elapsed_s = before_s + now - began
-                last = replace(last, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=elapsed_s)
-                if device.rank == 0:
-                    _keep(assignment.folder / "figures", progress.figures)
-                    _keep(assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
-                if metadata := {**progress.metadata, **first.take(progress)}:
-                    metadata["total_steps"] = progress.total_steps
-                if progress.metrics or metadata:
-                    last = replace(last, usage=sampler.metrics())
-                    report = replace(last, kind="measured", metrics=dict(progress.metrics), metadata=metadata)
-                    yield report
-                    measured.append({name: getattr(report, name) for name in RECORDED})
-                    reported = now
+    def _elapsed_s(self) -> float:
+        """Training time in seconds, including earlier attempts."""
+        return self._clock_offset + time.monotonic()
+
+    def reports(self, preemption_requested: Callable[[], bool]) -> Iterator[TrialReport]:
+        """Train to the end and yield the reports after `started`."""
+        assignment, device = self._assignment, self._device
+        with self._sampler:
+            try:
+                for progress in assignment.task.run(device, self._saved["task"] if self._saved else None):
+                    yield from self._report_progress(progress)
                     _check_finite(progress.metrics)
-                elif now - reported >= REPORT_EVERY_S:
-                    yield last
-                    reported = now
-                wanted = assignment.store_measured and bool(progress.metrics)
-                due, told = device.any_rank(device.rank == 0 and now - stored >= assignment.checkpoint_every_s, leaving())
-                if wanted or due or told:
-                    store(progress)
-                    stored, unsaved = time.monotonic(), None
-                if wanted:
-                    yield replace(last, kind="stored", metrics=dict(progress.metrics))
-                if told:
-                    yield replace(last, kind="preempted", reason=f"told to leave {socket.gethostname()}")
-                    return
-            if unsaved is not None:
-                store(unsaved)
-            status, reason, metrics = "finished", "", {"time/train_s": last.elapsed_s}
-        except Diverged as error:
-            if first.unfinished:
-                yield replace(last, kind="measured", metadata={"total_steps": last.total_steps, **first.so_far()})
-            status, reason, metrics = "diverged", str(error), {}
-        except Exception as error:
-            if device.world_size > 1 and lost_another_rank(error):
-                raise
-            # Whatever it is, it is this trial's alone, and recorded with its place in the code.
-            traceback.print_exc()
-            status, reason, metrics = "failed", _reason(error), {}
-    # Of several workers one may have failed alone; the others would not join it in the sum.
-    usage = sampler.metrics() if status == "finished" or device.world_size == 1 else last.usage
-    # Who has a part of every parameter would need all others to put a model together.
-    if status == "finished" and final is not None and device.rank == 0 and not device.sharded:
-        latencies = latency.measure_or_explain(final.predictor, device, assignment.latency, getattr(assignment.task, "precision", "fp32"))
-        metrics |= latencies.metrics
-        if latencies.metadata:
-            yield replace(last, kind="measured", metadata={"latency": latencies.metadata})
-    yield replace(last, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
+                    due = device.rank == 0 and self._report.elapsed_s - self._stored_s >= assignment.checkpoint_every_s
+                    due, preempted = device.any_rank(due, preemption_requested())
+                    store_measured = assignment.store_measured and bool(progress.metrics)
+                    if store_measured or due or preempted:
+                        self._store_checkpoint(progress)
+                    if store_measured:
+                        yield replace(self._report, kind="stored", metrics=dict(progress.metrics))
+                    if preempted:
+                        yield replace(self._report, kind="preempted", reason=f"{socket.gethostname()} was preempted")
+                        return
+                if self._progress is not None and self._unsaved:
+                    self._store_checkpoint(self._progress)
+                status, reason = "finished", ""
+            except Diverged as error:
+                if self._first_steps.unfinished:
+                    metadata = {"total_steps": self._report.total_steps, **self._first_steps.so_far()}
+                    yield replace(self._report, kind="measured", metadata=metadata)
+                status, reason = "diverged", str(error)
+            except Exception as error:
+                if device.world_size > 1 and lost_another_rank(error):
+                    raise
+                traceback.print_exc()
+                status, reason = "failed", _reason(error)
+        yield from self._end(status, reason)
+
+    def _report_progress(self, progress: Progress) -> Iterator[TrialReport]:
+        """Write figures and texts, and yield a report if there is something to record or the last report is a second old."""
+        self._progress, self._unsaved = progress, True
+        self._report = replace(
+            self._report, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=self._elapsed_s()
+        )
+        if self._device.rank == 0:
+            _write_files(self._assignment.folder / "figures", progress.figures)
+            _write_files(self._assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
+        if metadata := {**progress.metadata, **self._first_steps.take(progress)}:
+            metadata["total_steps"] = progress.total_steps
+        if progress.metrics or metadata:
+            self._report = replace(self._report, usage=self._sampler.metrics())
+            measured = replace(self._report, kind="measured", metrics=dict(progress.metrics), metadata=metadata)
+            yield measured
+            self._measured.append({name: getattr(measured, name) for name in CHECKPOINTED})
+        elif self._report.elapsed_s - self._reported_s >= REPORT_EVERY_S:
+            yield self._report
+        else:
+            return
+        self._reported_s = self._report.elapsed_s
+
+    def _store_checkpoint(self, progress: Progress) -> None:
+        """Store the state. Collective: every rank calls it, rank 0 writes."""
+        state = {"elapsed_s": self._elapsed_s(), "usage": self._sampler.state(), "measured": self._measured, "task": progress.state()}
+        if self._device.rank == 0:
+            self._store.store(progress.step, state)
+        self._stored_s, self._unsaved = self._elapsed_s(), False
+
+    def _end(self, status: str, reason: str) -> Iterator[TrialReport]:
+        """Time the trained model and yield the last report."""
+        device, finished = self._device, status == "finished"
+        # If one of several workers failed, a collective sum would wait for it for ever.
+        usage = self._sampler.metrics() if finished or device.world_size == 1 else self._report.usage
+        metrics = {"time/train_s": self._report.elapsed_s} if finished else {}
+        # A sharded model is not timed: gathering it would need all ranks.
+        if finished and self._progress is not None and device.rank == 0 and not device.sharded:
+            precision = getattr(self._assignment.task, "precision", "fp32")
+            latencies = measure_or_explain(self._progress.predictor, device, self._assignment.latency, precision)
+            metrics |= latencies.metrics
+            if latencies.metadata:
+                yield replace(self._report, kind="measured", metadata={"latency": latencies.metadata})
+        yield replace(self._report, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
 
 
 def time_trial(assignment: Assignment, precisions: list[str] | None) -> list[TimingProbe]:
-    """The trial's first steps in each of these precisions (None: all that are worth trying there), fastest first.
+    """Timing probes of the trial's first steps in each precision (None: all candidates for the device), fastest first.
 
-    A task without a choice of precision is timed as it is, under the name "". A trial that raises gives an empty list:
-    it will fail when its turn comes, and until then the others are none of its business.
+    A task without a `precision` is timed once, under the name "". A trial that raises gives an empty list: a failing probe must
+    not fail the whole plan.
     """
-    device = device_of(assignment)
-    task = assignment.task
+    device, task = device_of(assignment), assignment.task
     names = [""]
     if hasattr(task, "precision"):
         names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
     try:
-        found = time_candidates(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
-        share = _memory_fraction(device) / len(names)  # all of them were there at once
-        return [replace(one, memory_fraction=share) for one in found]
-    except Exception:  # noqa: BLE001  into the log; the trial itself will say it again and end as failed
+        probes = time_candidates(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
+        fraction = _memory_fraction(device) / len(names)  # the models of all precisions were in memory at once
+        return [replace(probe, memory_fraction=fraction) for probe in probes]
+    except Exception:  # noqa: BLE001  the trial itself will raise it again and end as failed
         traceback.print_exc()
         return []
 
 
 def _memory_fraction(device: Device) -> float:
-    """Of the GPU's memory: the most that this process had, and what CUDA itself takes for a process; 0 on a CPU."""
+    """Peak fraction of the GPU's memory that this process used, CUDA context included; 0 on a CPU."""
     if device.torch.type != "cuda":
         return 0.0
     return (torch.cuda.max_memory_reserved(device.torch) + CONTEXT_BYTES) / torch.cuda.mem_get_info(device.torch)[1]
 
 
 def with_precision(task: Task, name: str) -> Task:
-    """The task with its `precision` settled, where that was left open."""
+    """The task with `precision: auto` replaced by `name`; any other task unchanged."""
     return replace(task, precision=name or "fp32") if getattr(task, "precision", None) == "auto" else task  # type: ignore[call-arg]
 
 
 def device_of(assignment: Assignment) -> Device:
-    """The device for a trial that this process trains alone, and as many threads as it was given cores."""
+    """The device of a trial that this process trains alone. Also sets the number of torch threads to the trial's cores."""
     torch.set_num_threads(assignment.cpus)
     if not assignment.gpus:
-        # Without this a process that was given no GPU still sees them all.
+        # With num_gpus=0 Ray leaves all GPUs visible (ray#62492).
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return Device(torch.device("cpu"))
     return Device(torch.device("cuda", 0))
@@ -224,7 +244,7 @@ def _check_finite(metrics: Mapping[str, float]) -> None:
         raise Diverged(", ".join(wrong))
 
 
-def _keep(folder: Path, files: Mapping[str, bytes]) -> None:
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)

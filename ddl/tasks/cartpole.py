@@ -9,10 +9,12 @@ from pydantic.dataclasses import dataclass
 
 from ddl.devices import Device
 from ddl.progress import Diverged, Progress, State
-from ddl.rl import environments
+from ddl.rl.environments import find_environment
+from ddl.rl.evaluation import greedy_returns
 from ddl.rl.film_strip import film_strip
-from ddl.rl.training import VectorisedTraining
-from ddl.rl.vectorised_agents import AgentSettings, TrainingSettings
+from ddl.rl.rllib import RLlibAgent
+from ddl.rl.training import Training, VectorisedTraining
+from ddl.rl.vectorised_agents import CHECKED, AgentSettings, TrainingSettings, check_setting
 from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number, Positive, Task
 
 Probability = Annotated[Number, Ge(0), Le(1)]
@@ -20,8 +22,8 @@ UpToOne = Annotated[Number, Gt(0), Le(1)]
 
 
 def known_environment(name: str) -> str:
-    environments.find_environment(name)
-    return name
+    """The same `name`. Raises ValueError if there is no batched environment with this name."""
+    return find_environment(name).name
 
 
 Environment = Annotated[str, AfterValidator(known_environment)]
@@ -29,134 +31,118 @@ Environment = Annotated[str, AfterValidator(known_environment)]
 
 @dataclass(frozen=True, config=STRICT)
 class CartPoleTask(Task):
-    """One agent, whatever it keeps its values in: a stack of one member. Steps are env steps."""
+    """One agent on CartPole; base class for action values in networks and in tables. Steps are env steps."""
 
     strategies = ()
 
     environment: Environment
+    """Environment by its gymnasium name: CartPole-v0 (200 steps) or CartPole-v1 (500 steps)."""
     agent: Literal["q_learning", "sarsa"]
+    """Update rule of the action values (equations 2 to 5)."""
     policy: Literal["epsilon_greedy", "softmax"]
+    """Exploration during training; evaluation is greedy."""
     temperature: Positive
-    """Of softmax (equation 6); epsilon_greedy ignores it."""
+    """Temperature T of softmax (equation 6), in units of the return; ignored by epsilon_greedy."""
     epsilon_start: Probability
-    """Of epsilon_greedy, falling linearly to `epsilon_end` over the first `epsilon_decay_steps` env steps; softmax ignores all three."""
+    """Initial probability of a random action, 0 to 1; ignored by softmax."""
     epsilon_end: Probability
+    """Final probability of a random action, 0 to 1; ignored by softmax."""
     epsilon_decay_steps: Count
+    """Env steps in which epsilon decays linearly from `epsilon_start` to `epsilon_end`; ignored by softmax."""
     alpha: UpToOne
-    """Step size of equations 2 and 3: how far towards its target Q(s, a) is asked to move. At 1, equations 4 and 5."""
+    """Step size of equations 2 and 3, above 0 and at most 1; with 1 they are equations 4 and 5."""
     gamma: Fraction
+    """Discount factor, 0 to below 1."""
     optimistic: bool
-    """Let every action start at the greatest value there can be, 1 / (1 - gamma), instead of 0."""
+    """Start of all action values: true for the highest possible value, 1 / (1 - gamma), false for 0."""
     env_steps: Count
+    """Length of training in env steps, summed over all environments."""
     envs: Count
-    """Environments stepped at once."""
+    """Number of environments that are stepped at once."""
     evaluate_every: Count
-    """Env steps."""
+    """Env steps between two greedy evaluations."""
     evaluation_episodes: Count
+    """Episodes per greedy evaluation, including the test."""
 
-    def metadata(self, parameters: int) -> dict[str, Any]:
-        """What the trial says of itself (`Progress.metadata`); it is evaluated before the first step and after the last too.
+    def train(
+        self, training: Training | RLlibAgent, env_steps: int, resume: State | None, metadata: dict[str, Any] | None = None
+    ) -> Iterator[Progress]:
+        """Progress of `training` up to `env_steps`, with `metadata`. The last one has the test return and the film strip.
 
-        The first evaluation is no measure of the others: a good agent's episodes last to the limit. All episodes are stepped
-        at once, and a step without learning takes about a third of one with it.
+        Both are from the weights that were best in validation. The episodes of the test have no part in choosing them.
         """
-        return {
-            "environment": self.environment,
-            "parameters": parameters,
-            "evaluations": self.env_steps // self.evaluate_every + 2,
-            "evaluation_steps": environments.find_environment(self.environment).step_limit * self.envs / 3,
-        }
+        if resume is not None:
+            training.load(resume)
+        for step in training.run():
+            if step.diverged:
+                raise Diverged(step.diverged[0])
+            metrics, figures, known = step.measured.get(0, {}), {}, {}
+            if step.env_steps == 0:
+                known = {"environment": self.environment, "parameters": training.parameters_per_agent}
+                known |= {"evaluations": env_steps // self.evaluate_every + 2} | (metadata or {})
+            if step.env_steps >= env_steps:
+                values = training.best_values()
+                returns = greedy_returns(values, training.environment, [self.seed], "test", self.evaluation_episodes, training.device)
+                metrics = metrics | {"test/episode_return": returns.mean().item()}
+                figures = {"learned_episode.png": film_strip(values, training.environment, self.seed, training.device)}
+            yield Progress(
+                step=min(step.env_steps, env_steps),
+                total_steps=env_steps,
+                state=step.state,
+                metrics=metrics,
+                metadata=known,
+                figures=figures,
+                loss=None if step.td_error is None else step.td_error[0],
+            )
 
-    def member(self, lr: float) -> AgentSettings:
-        return AgentSettings(
-            seed=self.seed, agent=self.agent, policy=self.policy, temperature=self.temperature, epsilon_start=self.epsilon_start,
-            epsilon_end=self.epsilon_end, epsilon_decay_steps=self.epsilon_decay_steps, lr=lr, gamma=self.gamma, alpha=self.alpha,
-        )  # fmt: skip
+    @property
+    def evaluation_steps(self) -> float:
+        """Env steps of training that take as long as one evaluation; `Progress.metadata` explains the use.
+
+        The time of the first evaluation is not typical: a trained agent's episodes last up to the step limit. All episodes
+        are stepped at once, and a step without learning takes about a third of the time.
+        """
+        return find_environment(self.environment).step_limit * self.envs / 3
 
 
 @dataclass(frozen=True, config=STRICT)
 class CartPole(CartPoleTask):
-    """An agent whose values are a network's."""
+    """An agent whose action values are a network's."""
 
     lr: Positive
-    """Of Adam, falling linearly to the share `lr_end` of itself."""
+    """Learning rate of Adam; decays linearly to `lr_end` times this value."""
     lr_end: Probability
+    """Final learning rate as a fraction of `lr`, 0 to 1."""
     lr_solved: Probability
-    """A further factor once the environment is solved: what is good should not be unlearnt. At 1 nothing changes then."""
+    """Factor of the learning rate once the environment is solved, 0 to 1: 0 stops learning, 1 changes nothing."""
     hidden: Annotated[list[Count], Len(1, 4)]
-    """Units of the network's hidden layers."""
+    """Units of each hidden layer, 1 to 4 layers."""
     rollout_steps: Count
     """Steps in each environment between updates."""
     updates: Count
-    """After each rollout."""
+    """Updates after each rollout."""
     batch_size: Count
+    """Replayed transitions per update."""
     replay_size: Count
+    """Capacity of the replay buffer in transitions, at least `envs` times `rollout_steps`."""
     learning_starts: CountOrZero
     """Env steps before the first update."""
     target_rate: UpToOne
-    """How far the target network moves towards the newest weights at each update; 1: there is no target network."""
+    """Fraction of the distance to the newest weights that the target network moves per update; 1 for no target network."""
     average_rate: UpToOne
-    """The same for the averaged weights, which are evaluated."""
+    """Fraction of the distance to the newest weights that the evaluated average moves per update; 1 for no average."""
     num_env_runners: CountOrZero
-    """0 samples in this process; N starts N processes that share the environments."""
+    """Processes that step the environments, at most `envs`; 0 for the trial's own process."""
     runner_timeout_s: Positive | None
-    """A runner that has not answered by then is replaced. Only with runners; null for the default."""
+    """Seconds without an answer after which an env runner is replaced; null for the default, and without runners."""
 
-    @field_validator("num_env_runners")
+    @field_validator(*CHECKED)
     @classmethod
-    def _has_environments(cls, number: int, info: ValidationInfo) -> int:
-        if number > info.data.get("envs", number):
-            raise ValueError(f"{number} runners cannot share {info.data['envs']} environments. Take as many at most, or raise envs.")
-        return number
-
-    @field_validator("runner_timeout_s")
-    @classmethod
-    def _has_runners(cls, seconds: float | None, info: ValidationInfo) -> float | None:
-        if seconds is not None and info.data.get("num_env_runners") == 0:
-            raise ValueError("there are no runners to time: num_env_runners is 0. Set that, or leave this null.")
-        return seconds
-
-    @field_validator("replay_size")
-    @classmethod
-    def _holds_a_rollout(cls, size: int, info: ValidationInfo) -> int:
-        rollout = info.data.get("envs", 0) * info.data.get("rollout_steps", 0)
-        if size < rollout:
-            raise ValueError(f"must hold one rollout, {rollout} transitions (envs times rollout_steps).")
-        return size
+    def _agrees_with_others(cls, value: Any, info: ValidationInfo) -> Any:
+        check_setting(str(info.field_name), info.data | {str(info.field_name): value})
+        return value
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        training = VectorisedTraining([self.member(self.lr)], self.settings(), device.torch)
-        if resume is not None:
-            training.load(resume)
-        metadata = self.metadata(training.network.parameters_per_member) | {"untimed_steps": self.learning_starts}
-        for step in training.run():
-            last = step.env_steps >= self.env_steps
-            if step.diverged:
-                raise Diverged(step.diverged[0])
-            metrics = step.measured.get(0, {})
-            yield Progress(
-                step=min(step.env_steps, self.env_steps),
-                total_steps=self.env_steps,
-                state=step.state,
-                metrics=metrics | self._tested(training) if last else metrics,
-                metadata=metadata if step.env_steps == 0 else {},
-                figures={"learned_episode.png": self._film(training)} if last else {},
-                loss=None if step.td_error is None else step.td_error[0],
-            )
-
-    def settings(self) -> TrainingSettings:
-        return TrainingSettings(
-            environment=self.environment, hidden=tuple(self.hidden), optimistic=self.optimistic, envs=self.envs,
-            rollout_steps=self.rollout_steps, updates=self.updates, batch_size=self.batch_size, replay_size=self.replay_size,
-            learning_starts=self.learning_starts, env_steps=self.env_steps, lr_end=self.lr_end, lr_solved=self.lr_solved, target_rate=self.target_rate,
-            average_rate=self.average_rate, evaluate_every=self.evaluate_every, evaluation_episodes=self.evaluation_episodes,
-            evaluate_from=0.0, num_env_runners=self.num_env_runners, runner_timeout_s=self.runner_timeout_s,
-        )  # fmt: skip
-
-    @staticmethod
-    def _tested(training: VectorisedTraining) -> dict[str, float]:
-        """The best weights by validation, on episodes that had no part in choosing them."""
-        return {"test/episode_return": training.greedy([0], training.best(), "test")[0]}
-
-    def _film(self, training: VectorisedTraining) -> bytes:
-        return film_strip(training.values(training.best()), training.environment, self.seed, training.stack.device)
+        training = VectorisedTraining([AgentSettings.of(self)], TrainingSettings.of(self), device.torch)
+        metadata = {"evaluation_steps": self.evaluation_steps, "untimed_steps": self.learning_starts}
+        yield from self.train(training, self.env_steps, resume, metadata)

@@ -19,41 +19,38 @@ from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction
 
 @dataclass(frozen=True, config=STRICT)
 class Classification(ImageTask):
+    """Trains a small convolutional network to classify CIFAR-10 or MNIST (Karshenas, section 1, table 1, figures 1 and 7)."""
+
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10", "mnist")
     strategies = ("ddp", "fsdp")
     changeable: ClassVar[tuple[str, ...]] = ("lr", "momentum", "dropout")
 
     data_set: Literal["cifar10", "mnist"]
+    """Data set to train and validate on."""
     augmentation: Literal["none", "light", "aggressive"]
+    """Strength of the random zoom, rotation, translation and flip of training images (Karshenas, section 1)."""
     widths: Annotated[list[Count], Len(1, 5)]
-    """Channels of each block of convolutions; each block halves the image."""
+    """Channels of each block of convolutions, 1 to 5 numbers; each block halves the image."""
     convolutions: Count
-    """3x3 convolutions in a block."""
+    """Number of 3x3 convolutions per block."""
     dense: Count
-    """Units of the dense layer before the class scores."""
+    """Units of the dense layer before the logits."""
     dropout: Fraction
-    """Probability of a zero after each layer."""
+    """Dropout probability after each layer but the last, 0 to below 1."""
     batch_norm_layers: CountOrZero
-    """How many convolutions, from the first, are batch-normalised."""
+    """Number of convolutions with batch normalisation, counted from the first."""
     initialisation: Literal["glorot", "zeros"]
+    """Initial weights: Glorot uniform or all zero; biases are zero."""
     optimiser: Literal["adam", "sgd"]
+    """Optimiser: Adam, or SGD with `momentum`."""
     momentum: Fraction
-    """Of sgd; adam ignores it."""
+    """Momentum of sgd, 0 to below 1; ignored by adam."""
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)
         channels, size = data.train.inputs.shape[1], data.train.inputs.shape[-1]
-        model = ConvNet(
-            channels,
-            size,
-            len(data.classes),
-            self.widths,
-            self.convolutions,
-            self.dense,
-            self.dropout,
-            self.batch_norm_layers,
-            self.initialisation,
-        )
+        shape = (channels, size, len(data.classes), self.widths, self.convolutions, self.dense)
+        model = ConvNet(*shape, self.dropout, self.batch_norm_layers, self.initialisation)
         normalise = Normalise(data.mean, data.std).to(device.torch)
         augment = STRENGTHS[self.augmentation]
         learner = Classifier(

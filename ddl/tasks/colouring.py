@@ -1,16 +1,17 @@
-"""Colour for grey images, by a U-Net alone or against a discriminator (Karshenas, section 5 and figure 10)."""
+"""Colouring of grey images with a U-Net or a conditional GAN (Karshenas, section 5 and figure 10)."""
 
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 from pydantic.dataclasses import dataclass
+from torch import nn
 
-from ddl.data.pairs import Pairs
-from ddl.data.sets import cifar10
+from ddl.data.sets.cifar10 import CIFAR10
 from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.learners.adversarial import GanPair
+from ddl.learners.learner import Learner
 from ddl.learners.optimisers import make_optimiser
 from ddl.learners.translation import AdversarialTranslationLearner, TranslationEvaluation, TranslationLearner
 from ddl.metrics.images import absolute_error, colourfulness, grey
@@ -21,52 +22,53 @@ from ddl.progress import Progress, State
 from ddl.tasks.image_task import ImageTask, UNetWidths
 from ddl.tasks.task import STRICT, Count, Fraction, Number
 
-CHANNELS, SIZE, _ = cifar10.SHAPE
+CHANNELS, SIZE, _ = CIFAR10.shape
 SHOWN = 8
-"""Images of the figure: the first of the validation split."""
+"""Number of images in the figure, the first of the validation split."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Colouring(ImageTask):
+    """Trains a U-Net, alone or with a discriminator, to colour grey CIFAR-10 images (Karshenas, section 5, figure 10)."""
+
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10",)
 
     data_set: Literal["cifar10"]
+    """Data set to train and validate on."""
     model: Literal["unet", "cgan"]
-    """`unet`: the mean absolute error alone. `cgan`: with a discriminator."""
+    """Training method: `unet` minimises the mean absolute error alone, `cgan` adds a discriminator."""
     widths: UNetWidths
+    """Channels of the U-Net at each resolution, 1 to 6 numbers; each resolution after the first halves the image."""
     discriminator_width: Count
-    """Channels of the discriminator's first convolution; `unet` ignores it, as the next."""
+    """Channels of the discriminator's first convolution; ignored by `unet`."""
     mae_weight: Annotated[Number, Ge(0)]
-    """Of the mean absolute error beside the generator's loss."""
+    """Weight of the mean absolute error in the loss of `cgan`'s generator, at least 0; ignored by `unet`."""
     beta1: Fraction
-    """Of Adam."""
+    """Adam's decay rate of the first moment, 0 to below 1."""
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)
         train, val = _grey_and_colour(data.train), _grey_and_colour(data.val)
         prepare = ScaleToUnit(SIZE)
-        examination = TranslationEvaluation(
+        evaluation = TranslationEvaluation(
             prepare,
             measures={"mae": absolute_error, "colourfulness": lambda predicted, _: colourfulness(predicted)},
-            baselines={"grey/mae": absolute_error, "real/colourfulness": lambda _, wanted: colourfulness(wanted)},
-            shown=(val.given[:SHOWN], val.wanted[:SHOWN]),
+            baselines={"grey/mae": absolute_error, "real/colourfulness": lambda _, target: colourfulness(target)},
+            shown=(val.inputs[:SHOWN], val.targets[:SHOWN]),
             captions=("grey", self.model, "real"),
             device=device,
         )
         unet = UNet(1, CHANNELS, SIZE, self.widths)
         adam = make_optimiser("adam", self.lr, beta1=self.beta1)
         generator = self.optimised(unet, adam, train, device)
-        if self.model == "unet":
-            metadata = self.metadata(data, [unet])
-            translator = TranslationLearner(generator, prepare, absolute_error, examination)
-            yield from self.train(translator, train, val, device, metadata, resume)
-            return
-        discriminator = initialise_dcgan(PatchDiscriminator(1 + CHANNELS, self.discriminator_width))
-        game = GanPair(generator, self.optimised(discriminator, adam, train, device), device)
-        metadata = self.metadata(data, [unet, discriminator])
-        learner = AdversarialTranslationLearner(game, prepare, self.mae_weight, examination)
-        yield from self.train(learner, train, val, device, metadata, resume)
+        models: list[nn.Module] = [unet]
+        learner: Learner = TranslationLearner(generator, prepare, absolute_error, evaluation)
+        if self.model == "cgan":
+            models.append(initialise_dcgan(PatchDiscriminator(1 + CHANNELS, self.discriminator_width)))
+            gan = GanPair(generator, self.optimised(models[1], adam, train, device), device)
+            learner = AdversarialTranslationLearner(gan, prepare, self.mae_weight, evaluation)
+        yield from self.train(learner, train, val, device, self.metadata(data, models), resume)
 
 
-def _grey_and_colour(split: Split) -> Pairs:
-    return Pairs(grey(split.inputs), split.inputs)
+def _grey_and_colour(split: Split) -> Split:
+    return Split(grey(split.inputs), split.inputs)

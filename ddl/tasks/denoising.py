@@ -1,4 +1,4 @@
-"""Noise taken from images by a U-Net, trained with three losses (Karshenas, section 4, table 5 and figure 5)."""
+"""Denoising of images with a U-Net and three losses (Karshenas, section 4, table 5 and figure 5)."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -7,8 +7,8 @@ from pydantic import field_validator
 from pydantic.dataclasses import dataclass
 
 from ddl.data.noise import noisy, noisy_copy
-from ddl.data.pairs import Pairs
-from ddl.data.sets import cifar10
+from ddl.data.sets.cifar10 import CIFAR10
+from ddl.data.splits import Split
 from ddl.devices import Device, derive_seed
 from ddl.learners.optimisers import make_optimiser
 from ddl.learners.translation import TranslationEvaluation, TranslationLearner
@@ -19,50 +19,54 @@ from ddl.progress import Progress, State
 from ddl.tasks.image_task import ImageTask, UNetWidths
 from ddl.tasks.task import STRICT, Count, Positive
 
-CHANNELS, SIZE, _ = cifar10.SHAPE
-STUDIED = "Tiny ImageNet"
-"""What the study denoises. Here the task takes CIFAR-10, which stands in for it, and says so."""
+CHANNELS, SIZE, _ = CIFAR10.shape
+STUDY_DATA_SET = "Tiny ImageNet"
+"""The study's data set; this task uses CIFAR-10 as a fallback and records that in its metadata."""
 SHOWN = 8
-"""Images of the figure: the first of the validation split."""
+"""Number of images in the figure, the first of the validation split."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Denoising(ImageTask):
+    """Trains a U-Net to remove Gaussian noise from CIFAR-10 images (Karshenas, section 4, table 5, figure 5)."""
+
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10",)
 
     data_set: Literal["cifar10"]
+    """Data set to train and validate on."""
     noise: Positive
-    """Standard deviation of the Gaussian noise on every value, pixels being in 0..1."""
+    """Standard deviation of the Gaussian noise, above 0, for pixels in 0..1."""
     loss: Literal["mae", "ssim", "psnr"]
-    """`ssim`: 1 - SSIM. `psnr`: 1 / PSNR."""
+    """Loss per image: mean absolute error, 1 - SSIM, or 1 / PSNR in dB."""
     ssim_window: Count
-    """Side of the window that `ssim` compares, in pixels. The metric's is always 11."""
+    """Side of the window of the `ssim` loss in pixels, odd, 3 to 31; the `ssim` metric always uses 11."""
     widths: UNetWidths
+    """Channels of the U-Net at each resolution, 1 to 6 numbers; each resolution after the first halves the image."""
 
     @field_validator("ssim_window")
     @classmethod
-    def _fits(cls, window: int) -> int:
+    def _fits_image(cls, window: int) -> int:
         check_window(window, SIZE)
         return window
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)
-        # Validation has its own noise, the same after every epoch and in every trial of a seed.
-        val = Pairs(noisy_copy(data.val.inputs, self.noise, derive_seed(self.seed, "noise", 0)), data.val.inputs)
+        # The validation noise is fixed, so that all epochs, and all trials with one seed, are evaluated on the same images.
+        val = Split(noisy_copy(data.val.inputs, self.noise, derive_seed(self.seed, "noise", 0)), data.val.inputs)
         prepare = ScaleToUnit(SIZE)
         criterion = make_loss(self.loss, self.ssim_window)
-        examination = TranslationEvaluation(
+        evaluation = TranslationEvaluation(
             prepare,
             measures={"loss": criterion, "mse": squared_error, "psnr_db": psnr_db, "ssim": ssim},
             baselines={"noisy/mse": squared_error, "noisy/psnr_db": psnr_db, "noisy/ssim": ssim},
-            shown=(val.given[:SHOWN], val.wanted[:SHOWN]),
+            shown=(val.inputs[:SHOWN], val.targets[:SHOWN]),
             captions=("noisy", self.loss, "clean"),
             device=device,
         )
         model = UNet(CHANNELS, CHANNELS, SIZE, self.widths)
         network = self.optimised(model, make_optimiser("adam", self.lr), data.train, device)
-        learner = TranslationLearner(network, lambda images: noisy(prepare(images), self.noise), criterion, examination)
-        train = Pairs(data.train.inputs, data.train.inputs)
+        learner = TranslationLearner(network, lambda images: noisy(prepare(images), self.noise), criterion, evaluation)
+        train = Split(data.train.inputs, data.train.inputs)
         metadata = self.metadata(data, [model])
-        metadata["data"]["fallback_for"] = f"{STUDIED}, and {data.origin.fallback_for}" if data.origin.fallback_for else STUDIED
+        metadata["data"]["fallback_for"] = ", and ".join(filter(None, [STUDY_DATA_SET, data.origin.fallback_for]))
         yield from self.train(learner, train, val, device, metadata, resume)

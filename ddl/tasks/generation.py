@@ -1,4 +1,4 @@
-"""New digits, from a variational autoencoder or a GAN (Karshenas, section 5 and table 6)."""
+"""Generation of digits with a variational autoencoder or a GAN (Karshenas, section 5 and table 6)."""
 
 from collections.abc import Iterator
 from functools import cache, partial
@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from ddl.data import sources
-from ddl.data.sets import mnist
+from ddl.data.sets.mnist import MNIST
 from ddl.data.splits import DataSet
 from ddl.devices import Device, derive_seed
 from ddl.learners.adversarial import GanLearner, GanPair
@@ -29,41 +29,45 @@ from ddl.scoring_classifier import load_scoring_classifier
 from ddl.tasks.image_task import ImageTask
 from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number
 
-SIZE = mnist.SHAPE[1]
+SIZE = MNIST.shape[1]
 SHOWN = 10
-"""Reconstructions in the figure: of the first validation images."""
+"""Number of reconstructions in the figure, of the first validation images."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Generation(ImageTask):
+    """Trains a variational autoencoder or a GAN to generate MNIST digits (Karshenas, section 5, table 6)."""
+
     data_sets: ClassVar[tuple[str, ...]] = ("mnist",)
 
     data_set: Literal["mnist"]
+    """Data set to train and validate on."""
     model: Literal["vae", "gan"]
+    """Model: variational autoencoder or generative adversarial network."""
     latent: Count
-    """Numbers that an image is made of."""
+    """Dimension of the latent vectors."""
     widths: Annotated[list[Count], Len(1, 5)]
-    """Channels of the strided convolutions, each of which halves the image; the generator and the decoder have the same."""
+    """Channels of the strided convolutions, 1 to 5 numbers, mirrored in the decoder or generator; each convolution halves the image."""
     convolutions: CountOrZero
-    """3x3 convolutions at the smallest size, besides the strided ones, in each network."""
+    """Number of additional 3x3 convolutions at the smallest size, in each network."""
     dense: CountOrZero
-    """Units of the dense layer between latent and convolutions; 0: none. Of `gan`, the generator's."""
+    """Units of the dense layer between latent vector and convolutions, for `gan` in the generator; 0 for no such layer."""
     discriminator_dense: CountOrZero
-    """The same of `gan`'s discriminator: the one layer that sees the whole of an image before it is judged."""
+    """Units of the dense layer before the logit of `gan`'s discriminator; 0 for no such layer; ignored by `vae`."""
     kl_weight: Annotated[Number, Ge(0)]
-    """Of the Kullback-Leibler term of `vae` (`ddl.learners.variational`); 0: without."""
+    """Weight of the Kullback-Leibler term of `vae` (`ddl.learners.variational`), at least 0; ignored by `gan`."""
     generated: Annotated[Count, Ge(SPLITS)]
-    """Images made for each evaluation."""
+    """Number of images generated for each evaluation, at least 10."""
     judge_epochs: Count
-    """Of the classifier that scores them."""
+    """Number of training epochs of the scoring classifier."""
     collapse_grace_steps: CountOrZero
-    """Steps before a `gan` that makes one class only is taken to have collapsed."""
+    """Number of steps before a `gan` that generates almost only one class counts as collapsed; ignored by `vae`."""
     gradient_penalty: Annotated[Number, Ge(0)]
-    """Of `gan`'s discriminator (`ddl.learners.adversarial`); 0: none."""
+    """Gamma of the R1 penalty on `gan`'s discriminator (`ddl.learners.adversarial`); 0 for no penalty; ignored by `vae`."""
     averaging: Fraction
-    """What the running mean of the weights of `gan`'s generator keeps at each step; 0: the weights as they are."""
+    """Fraction of the running mean of `gan`'s generator weights kept at each step, 0 to below 1; 0 for the current weights."""
     beta1: Fraction
-    """Of Adam."""
+    """Adam's decay rate of the first moment, 0 to below 1."""
 
     @field_validator("widths")
     @classmethod
@@ -73,17 +77,17 @@ class Generation(ImageTask):
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)
-        # The judge learns from all the images there are, whatever the trial is limited to.
-        everything = sources.load_data_set(self.data_set, self.content)
-        find_judge = cache(partial(load_scoring_classifier, everything, self.judge_epochs, device.torch))
-        gallery = SampleGallery(self.generated, self.latent, derive_seed(self.seed, "latents", 0), find_judge, device)
+        # The scoring classifier is trained on all images, so that trials with different limits are scored alike.
+        unlimited = sources.load_data_set(self.data_set, self.content)
+        load_classifier = cache(partial(load_scoring_classifier, unlimited, self.judge_epochs, device.torch))
+        gallery = SampleGallery(self.generated, self.latent, derive_seed(self.seed, "latents", 0), load_classifier, device)
         models, learner = self._learner(data, gallery, device)
         steps = (self.generated + len(data.val)) / self.batch_size / 3
         metadata = self.metadata(data, models) | {"evaluation_steps": steps}
         yield from self.train(learner, data.train, data.val, device, metadata, resume)
 
     def _learner(self, data: DataSet, gallery: SampleGallery, device: Device) -> tuple[list[nn.Module], Learner]:
-        """The networks that are trained, and what trains them."""
+        """The trained networks, and their learner."""
         prepare, channels = ScaleToUnit(SIZE), data.train.inputs.shape[1]
         adam = make_optimiser("adam", self.lr, beta1=self.beta1)
         decoder = StridedDecoder(self.latent, self.dense, channels, SIZE, self.widths, self.convolutions)
@@ -99,5 +103,5 @@ class Generation(ImageTask):
             initialise_dcgan(StridedEncoder(channels, SIZE, self.widths, self.discriminator_dense, 1, self.convolutions)),
         ]
         generator, discriminator = (self.optimised(model, adam, data.train, device) for model in models)
-        game = GanPair(generator, discriminator, device, self.gradient_penalty)
-        return models, GanLearner(game, prepare, self.latent, gallery, self.collapse_grace_steps, self.averaging, device)
+        gan = GanPair(generator, discriminator, device, self.gradient_penalty)
+        return models, GanLearner(gan, prepare, self.latent, gallery, self.collapse_grace_steps, self.averaging, device)

@@ -1,69 +1,72 @@
-"""What the tasks on images that `fit` trains have in common: which images, how long, how fast."""
+"""Base class of the tasks on images that `fit` trains."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-import torch
 from annotated_types import Len
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from ddl.data import sources
-from ddl.data.sets import cifar10
+from ddl.data.sets.cifar10 import CIFAR10
 from ddl.data.splits import DataSet, Examples
-from ddl.devices import Device, derive_seed
-from ddl.learners.optimised_module import OptimisedModule
+from ddl.devices import Device
+from ddl.learners.optimised_module import FP32, OptimisedModule
 from ddl.learners.optimisers import MakeOptimiser
 from ddl.models.downsampling import halved_side
 from ddl.precision import Precision
-from ddl.tasks.fit_task import FitTask
+from ddl.tasks.fit_task import FitTask, count_parameters
 from ddl.tasks.task import STRICT, Count, CountOrZero, PrecisionName
 
 
 def _can_be_pooled(widths: list[int]) -> list[int]:
-    halved_side(cifar10.SHAPE[1], len(widths) - 1)
+    halved_side(CIFAR10.shape[1], len(widths) - 1)
     return widths
 
 
 UNetWidths = Annotated[list[Count], Len(1, 6), AfterValidator(_can_be_pooled)]
-"""Channels of a U-Net on CIFAR-10 at each resolution; each further one halves the image."""
+"""Channels of a U-Net on CIFAR-10 at each resolution, 1 to 6 numbers; each resolution after the first halves the image."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class ImageTask(FitTask):
+    """Base class of tasks on images: amount of data, learning rate schedule and precision."""
+
     unit = "images"
 
     content: Literal["full", "sample"]
-    """`full`: all of it. `sample`: the part that comes with the package, the same on every machine."""
+    """Amount of data: `full` for the whole data set, `sample` for the part bundled with the package."""
     train_limit: CountOrZero
-    """Use only the first so many training images; 0 for all."""
+    """Number of training images to use, from the first; 0 for all."""
     val_limit: CountOrZero
-    """The same for validation."""
+    """Number of validation images to use, from the first; 0 for all."""
     schedule: Literal["constant", "linear"]
-    """Of the learning rate. `linear`: it falls to 0 with the last step."""
+    """Learning rate schedule: `constant`, or `linear` decay to 0 at the last step."""
     precision: PrecisionName
+    """Number format and memory layout, such as `fp32` or `bf16 channels_last`; `auto` for the fastest that agrees with fp32."""
 
     def load(self, name: str, device: Device) -> DataSet:
-        """The data set `name` within the limits, on the device; and torch's generator seeded for the weights that come next."""
+        """Load the data set `name`, limited and on the device, and seed torch's generator for the initial weights."""
         data = sources.load_data_set(name, self.content)
-        torch.manual_seed(derive_seed(self.seed, "weights", 0))
+        self.seed_weights()
         train, val = data.train.limit(self.train_limit or None), data.val.limit(self.val_limit or None)
         return replace(data, train=train.to(device.torch), val=val.to(device.torch))
 
-    def settled(self) -> Precision:
-        return Precision.parse("fp32" if self.precision == "auto" else self.precision)
+    def resolved_precision(self) -> Precision:
+        """The precision to train in: fp32 if `auto` has not been resolved by the plan."""
+        return FP32 if self.precision == "auto" else Precision.parse(self.precision)
 
     def optimised(self, module: nn.Module, optimiser: MakeOptimiser, train: Examples, device: Device) -> OptimisedModule:
-        """The module, to be trained on `train`."""
+        """The module with its optimiser, in the task's precision and with its schedule over the steps on `train`."""
         decay_steps = self.steps(train) if self.schedule == "linear" else 0
-        return OptimisedModule(module, optimiser, self.settled(), device, decay_steps)
+        return OptimisedModule(module, optimiser, self.resolved_precision(), device, decay_steps)
 
     def metadata(self, data: DataSet, modules: Sequence[nn.Module]) -> dict[str, Any]:
-        """`modules` are those that are trained."""
+        """Metadata of a trial that trains `modules`: data, number of parameters, precision."""
         return {
             "data": data.origin.metadata() | {"train": len(data.train), "val": len(data.val)},
-            "parameters": sum(parameter.numel() for module in modules for parameter in module.parameters()),
-            "precision": str(self.settled()),
+            "parameters": count_parameters(modules),
+            "precision": str(self.resolved_precision()),
         }

@@ -1,6 +1,7 @@
-"""Ten numbers for a digit: PCA and autoencoders (Karshenas, section 4 and table 4)."""
+"""Dimension reduction of digits with PCA and autoencoders (Karshenas, section 4 and table 4)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Len
@@ -25,42 +26,46 @@ from ddl.tasks.image_task import ImageTask
 from ddl.tasks.task import STRICT, Count
 
 SHOWN = 10
-"""Images of the figure: the first of the validation split."""
-AVERAGED = 10_000
-"""Training images whose mean a decoder begins at."""
+"""Number of images in the figure, the first of the validation split."""
+MEAN_IMAGES = 10_000
+"""Number of training images whose mean the decoder returns initially."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Representation(ImageTask):
+    """Reduces MNIST images to a few numbers with PCA or a trained autoencoder (Karshenas, section 4, table 4)."""
+
     data_sets: ClassVar[tuple[str, ...]] = ("mnist",)
 
     data_set: Literal["mnist"]
+    """Data set to train and validate on."""
     size: Count
-    """Side of the images, in pixels: resized to it, bilinearly."""
+    """Side of the images in pixels, to which they are resized bilinearly."""
     latent: Count
-    """Numbers that an image is reduced to."""
+    """Dimension of the representation, at most the number of pixels."""
     method: Literal["pca", "dense", "convolutional"]
+    """Method: principal component analysis, or an autoencoder with a dense or a convolutional encoder."""
     dense_down: Annotated[list[Count], Len(1, 8)]
-    """Units of the layers before the representation, of `dense`."""
+    """Units of the encoder's hidden layers for `dense`, 1 to 8 numbers."""
     dense_up: Annotated[list[Count], Len(1, 8)]
-    """Units of the layers between the representation and the image, of `dense`."""
+    """Units of the decoder's hidden layers for `dense`, 1 to 8 numbers."""
     convolutional_widths: Annotated[list[Count], Len(1, 8)]
-    """Channels of the convolutions of `convolutional`, with 2x2 max pooling between them."""
+    """Channels of the encoder's convolutions for `convolutional`, 1 to 8 numbers, with 2x2 max pooling between them."""
     convolutional_up: Annotated[list[Count], Len(1, 8)]
-    """Like `dense_up`."""
+    """Units of the decoder's hidden layers for `convolutional`, 1 to 8 numbers."""
     relu_latent: bool
-    """ReLU after the representation too."""
+    """True for a ReLU after the representation; ignored by `pca`."""
     output: Literal["sigmoid", "relu"]
-    """What follows the last layer."""
+    """Activation of the decoder's output; ignored by `pca`."""
     convolutional_epochs: Count
-    """Of `convolutional`, which takes fifteen times as long."""
+    """Number of epochs for `convolutional`, instead of `epochs`; its epochs take fifteen times as long."""
 
     @field_validator("latent")
     @classmethod
     def _fewer_than_pixels(cls, latent: int, info: ValidationInfo) -> int:
         pixels = info.data.get("size", latent) ** 2
         if latent > pixels:
-            raise ValueError(f"{latent} numbers are no reduction of an image of {pixels} pixels. Take {pixels} at most.")
+            raise ValueError(f"{latent} numbers do not reduce an image of {pixels} pixels. Use at most {pixels}.")
         return latent
 
     @field_validator("convolutional_widths")
@@ -76,16 +81,10 @@ class Representation(ImageTask):
             yield from self._pca(data, device, resume)
             return
         prepare = ScaleToUnit(self.size)
-        model = self._model(prepare(data.train.limit(AVERAGED).inputs).mean(0).cpu())
-        learner = AutoencoderLearner(
-            self.optimised(model, make_optimiser("adam", self.lr), data.train, device),
-            prepare,
-            data.train,
-            len(data.classes),
-            data.val.inputs[:SHOWN],
-            device,
-        )
-        # An evaluation encodes the training images too, for the probe.
+        model = self._model(prepare(data.train.limit(MEAN_IMAGES).inputs).mean(0).cpu())
+        network = self.optimised(model, make_optimiser("adam", self.lr), data.train, device)
+        learner = AutoencoderLearner(network, prepare, data.train, len(data.classes), data.val.inputs[:SHOWN], device)
+        # An evaluation also encodes the training images, for the linear classifier.
         steps = (len(data.val) + len(data.train) / 2) / self.batch_size / 3
         metadata = self.metadata(data, [model]) | {"evaluation_steps": steps}
         yield from self.train(learner, data.train, data.val, device, metadata, resume)
@@ -100,7 +99,7 @@ class Representation(ImageTask):
         return autoencoders.convolutional_autoencoder(mean, widths, self.latent, up, self.relu_latent, self.output)
 
     def _pca(self, data: DataSet, device: Device, resume: State | None) -> Iterator[Progress]:
-        """One step, in closed form. With several processes each does it all, which takes less time than to share it out."""
+        """One step in closed form. Each of several processes computes all of it, which is faster than communicating."""
         prepare, train, val = ScaleToUnit(self.size), data.train, data.val
         model: Autoencoder | None = None
         if resume is not None and resume["step"] == 1:
@@ -113,25 +112,20 @@ class Representation(ImageTask):
         def predictor() -> Predictor | None:
             return None if model is None else Predictor(Pipeline(prepare, model).eval(), val.inputs[:1])
 
+        done = Progress(step=1, total_steps=1, epoch=1, state=state, predictor=predictor)
         if model is not None:
-            yield Progress(step=1, total_steps=1, epoch=1, state=state, predictor=predictor)
+            yield done
             return
-        numbers = (self.latent + 1) * train.inputs.shape[1] * self.size**2
-        metadata = self.metadata(data, []) | {"parameters": numbers, "precision": "fp32", "evaluations": 1, "evaluation_steps": 0.1}
+        parameters = (self.latent + 1) * train.inputs.shape[1] * self.size**2
+        metadata = self.metadata(data, []) | {"parameters": parameters, "precision": "fp32", "evaluations": 1, "evaluation_steps": 0.1}
         yield Progress(step=0, total_steps=1, epoch=0, state=state, metadata=metadata)
         images = prepare(train.inputs)
         model = fit_pca(images, self.latent)
-        encoded, error = model.encode(images), squared_error(model(images), images)
-        predict = fit_linear_classifier(encoded, train.targets, len(data.classes))
-        metrics = {"train/mse": error, "train/accuracy": predict(encoded) == train.targets}
+        representations, error = model.encode(images), squared_error(model(images), images)
+        predict = fit_linear_classifier(representations, train.targets, len(data.classes))
+        metrics = {"train/mse": error, "train/accuracy": predict(representations) == train.targets}
         images = prepare(val.inputs)
         metrics |= {"val/mse": squared_error(model(images), images), "val/accuracy": predict(model.encode(images)) == val.targets}
-        yield Progress(
-            step=1,
-            total_steps=1,
-            epoch=1,
-            state=state,
-            predictor=predictor,
-            metrics={name: value.double().mean().item() for name, value in metrics.items()},
-            figures={"reconstructions.png": reconstruction_strip(images[:SHOWN], model(images[:SHOWN]))},
-        )
+        means = {name: value.double().mean().item() for name, value in metrics.items()}
+        strip = reconstruction_strip(images[:SHOWN], model(images[:SHOWN]))
+        yield replace(done, metrics=means, figures={"reconstructions.png": strip})

@@ -1,4 +1,4 @@
-"""Whether a film review praises (Karshenas, section 3, tables 3 and 8; docs/sequences.md says what is assumed)."""
+"""Sentiment classification of film reviews (Karshenas, section 3, tables 3 and 8; assumptions: docs/sequences.md)."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -10,114 +10,117 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ddl.data import reviews, sources
-from ddl.data.files import glove
 from ddl.data.reviews import Reviews
 from ddl.data.sources import FileItem
 from ddl.data.tokenised_texts import TokenisedTexts, WordVocabulary, read_vectors
-from ddl.devices import Device, derive_seed
-from ddl.learners.optimised_module import OptimisedModule
+from ddl.devices import Device
+from ddl.learners.optimised_module import FP32, OptimisedModule
 from ddl.learners.optimisers import make_optimiser
-from ddl.learners.sentiment import Questions
-from ddl.learners.sentiment import SentimentLearner as SentimentLearner
+from ddl.learners.sentiment import Questions, SentimentLearner
 from ddl.models.text_classifiers import AveragedEmbeddings, LstmClassifier
-from ddl.precision import Precision
 from ddl.progress import Progress, State
-from ddl.tasks.fit_task import FitTask
+from ddl.tasks.fit_task import FitTask, count_parameters
 from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction
 
 
 @dataclass(frozen=True, config=STRICT)
 class Sentiment(FitTask):
+    """Trains averaged word embeddings or an LSTM to classify film reviews as positive or negative (Karshenas, section 3, table 3)."""
+
     unit = "texts"
     data_sets: ClassVar[tuple[str, ...]] = ("imdb", "reviews", "glove")
 
     content: Literal["full", "sample"]
-    """`full`: IMDB and all of GloVe. `sample`: the bundled film-review sentences and words."""
+    """Amount of data: `full` for IMDB and all of GloVe, `sample` for the bundled film-review sentences and word vectors."""
     train_limit: CountOrZero
-    """Use only so many training texts, evenly taken; 0 for all."""
+    """Number of training texts to use, evenly spaced; 0 for all."""
     val_limit: CountOrZero
-    """The same for validation."""
+    """Number of validation texts to use, evenly spaced; 0 for all."""
     words: Count
-    """Size of the vocabulary: the most frequent words of the training texts."""
+    """Maximum size of the vocabulary of the most frequent words in the training texts."""
     min_count: Count
-    """Words that stand less often in the training texts are unknown."""
+    """Minimum number of occurrences of a word in the training texts; rarer words are unknown."""
     longest: Count
-    """Words that are read of a text: its last ones."""
+    """Maximum number of words read per text, counted from its end."""
     model: Literal["average", "lstm", "lstm_frozen"]
-    """The mean of trained embeddings; an LSTM on embeddings that begin as GloVe's and are trained; one on GloVe's as they are."""
+    """Model: mean of trained embeddings, LSTM with trained embeddings initialised from GloVe, or LSTM with frozen GloVe embeddings."""
     embedding: Count
-    """Width of the embeddings that are averaged."""
+    """Embedding width of `average`; ignored by the LSTMs."""
     vectors: str
-    """Path of a file of vectors in GloVe's form; empty for GloVe."""
+    """Path of a file of word vectors in GloVe's format; empty for GloVe; ignored by `average`."""
     width: Count
-    """Of the vectors."""
+    """Width of the word vectors; ignored by `average`."""
     hidden: Count
+    """Units of the LSTM, per direction; ignored by `average`."""
     dropout: Fraction
+    """Dropout probability on the embeddings and before the logits, 0 to below 1; ignored by `average`."""
     pooling: Literal["last", "max"]
+    """Output of the LSTM that is classified: the last one, or the maximum over time; ignored by `average`."""
     bidirectional: bool
+    """True for a second LSTM that reads backwards; ignored by `average`."""
     phrases: list[str]
+    """Phrases whose probability of being positive is reported."""
     word: str
-    """Whose neighbours are shown."""
+    """Word whose nearest neighbours are shown."""
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        found = sources.load_files("imdb", self.content)
-        trained, validated = (
-            _limited(part, n) for part, n in zip(reviews.read_reviews(found), (self.train_limit, self.val_limit), strict=True)
-        )
-        words, train, val = _encoded(found, self.train_limit, self.val_limit, self.words, self.min_count, self.longest)
+        item = sources.load_file("imdb", self.content)
+        words, train, val = _encoded(item, self.train_limit, self.val_limit, self.words, self.min_count, self.longest)
         metadata: dict[str, Any] = {
-            "data": found.origin.metadata() | {"train": len(trained.texts), "val": len(validated.texts)},
+            "data": item.origin.metadata() | {"train": len(train), "val": len(val)},
             "vocabulary": len(words),
         }
-        torch.manual_seed(derive_seed(self.seed, "weights", 0))
+        self.seed_weights()
         model: AveragedEmbeddings | LstmClassifier
         if self.model == "average":
             model = AveragedEmbeddings(len(words), self.embedding)
         else:
-            begin, has, origin = self._vectors(words)
-            metadata |= {"vectors": origin, "words_with_vectors": has.float().mean().item()}
-            model = LstmClassifier(begin, self.model == "lstm", self.hidden, self.dropout, self.pooling, self.bidirectional)
-        metadata["parameters"] = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        network = OptimisedModule(model, make_optimiser("adam", self.lr), Precision.parse("fp32"), device)
+            vectors, has_vector, origin = self._vectors(words)
+            metadata |= {"vectors": origin, "words_with_vectors": has_vector.float().mean().item()}
+            model = LstmClassifier(vectors, self.model == "lstm", self.hidden, self.dropout, self.pooling, self.bidirectional)
+        metadata["parameters"] = count_parameters([model], trainable_only=True)
+        network = OptimisedModule(model, make_optimiser("adam", self.lr), FP32, device)
         learner = SentimentLearner(network, Questions(words, self.phrases, self.word), device)
         yield from self.train(learner, train.to(device.torch), val.to(device.torch), device, metadata, resume)
 
     def _vectors(self, words: WordVocabulary) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Vectors to begin with [v, width], which words have one of their own, and where they come from.
+        """Initial embeddings [v, width], a mask [v] of the words that have a vector, and the vectors' origin.
 
-        A word without one, and the unknown word, begin as the mean of all; 0 pads.
+        Words without a vector, and the unknown word, get the mean of all vectors; the padding (row 0) gets zeros.
         """
         if self.vectors:
             path, origin = Path(self.vectors).expanduser().absolute(), {"source": f"file {self.vectors}"}
-            begin, has = read_vectors(path, words.words, self.width)
+            vectors, has_vector = read_vectors(path, words.words, self.width)
         else:
-            found = sources.load_files("glove", self.content)
-            path, origin = found.folder / glove.FILE, found.origin.metadata()
-            begin, has = _glove(path, tuple(words.words), self.width)
-        if not has.any():
-            raise ValueError(f"{path}: has a vector of none of the {len(words):,} words. Is it of another language, or in capitals?")
-        begin = torch.where(has.unsqueeze(1), begin, begin[has].mean(0))
-        begin[0] = 0.0
-        return begin, has, origin
+            item = sources.load_file("glove", self.content)
+            path, origin = item.path, item.origin.metadata()
+            vectors, has_vector = _glove(path, tuple(words.words), self.width)
+        if not has_vector.any():
+            raise ValueError(
+                f"{path}: has no vector for any of the {len(words):,} words. Use vectors of the texts' language, in lower case."
+            )
+        vectors = torch.where(has_vector.unsqueeze(1), vectors, vectors[has_vector].mean(0))
+        vectors[0] = 0.0
+        return vectors, has_vector, origin
 
 
 def _limited(part: Reviews, n: int) -> Reviews:
-    """`n` of the texts, evenly taken, since all of one class may come first; all where n is 0 or more than there are."""
+    """Take `n` evenly spaced texts, because texts may be sorted by label; all if `n` is 0 or at least their number."""
     if not 0 < n < len(part.texts):
         return part
-    chosen = [place * len(part.texts) // n for place in range(n)]
-    return Reviews([part.texts[place] for place in chosen], [part.labels[place] for place in chosen])
+    chosen = [index * len(part.texts) // n for index in range(n)]
+    return Reviews([part.texts[index] for index in chosen], [part.labels[index] for index in chosen])
 
 
 @cache
 def _encoded(
-    found: FileItem, train_limit: int, val_limit: int, size: int, min_count: int, longest: int
+    item: FileItem, train_limit: int, val_limit: int, size: int, min_count: int, longest: int
 ) -> tuple[WordVocabulary, TokenisedTexts, TokenisedTexts]:
-    """Kept for the trials that follow in this process."""
-    train, val = (_limited(part, n) for part, n in zip(reviews.read_reviews(found), (train_limit, val_limit), strict=True))
+    """Vocabulary, training and validation texts; cached for the next trials in this process."""
+    train, val = (_limited(part, n) for part, n in zip(reviews.read_reviews(item), (train_limit, val_limit), strict=True))
     words = WordVocabulary(train.texts, size, min_count)
-    of = [TokenisedTexts.of(words.encode(part.texts, longest), part.labels) for part in (train, val)]
-    return words, of[0], of[1].by_length()
+    tokenised = [TokenisedTexts.of(words.encode(part.texts, longest), part.labels) for part in (train, val)]
+    return words, tokenised[0], tokenised[1].by_length()
 
 
 @cache

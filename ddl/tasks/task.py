@@ -1,4 +1,4 @@
-"""The contract of a task: hyperparameters in, `Progress` out."""
+"""The base class of tasks, and the types of their hyperparameters."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from ddl.precision import Precision
 from ddl.progress import Progress, State
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-"""No text for a number, no boolean for an integer, no unknown name, no infinity."""
+"""Rejects strings as numbers, booleans as integers, unknown names, and infinite or NaN values."""
 
 Number = Annotated[float, Strict()]
 Positive = Annotated[Number, Gt(0)]
@@ -21,7 +21,7 @@ Fraction = Annotated[Number, Ge(0), Lt(1)]
 Count = Annotated[int, Strict(), Ge(1)]
 CountOrZero = Annotated[int, Strict(), Ge(0)]
 Seed = Annotated[int, Strict(), Ge(0), Le(2**53)]
-"""Up to what every reader of results takes for a whole number."""
+"""0 to 2^53: larger integers lose digits in readers that parse numbers as float64."""
 
 
 def _known_precision(text: str) -> str:
@@ -31,33 +31,34 @@ def _known_precision(text: str) -> str:
 
 
 PrecisionName = Annotated[str, AfterValidator(_known_precision)]
-"""`auto`: the fastest that agrees with fp32, by a probe before the sweep. Else as `Precision.parse` takes it."""
+"""`auto` (the fastest precision that agrees with fp32, timed before the sweep), or a precision that `Precision.parse` accepts."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Task(ABC):
-    """A frozen dataclass of hyperparameters, without defaults: the task's YAML assigns every one.
+    """Base class of tasks: a frozen dataclass of hyperparameters with `run`, which trains and evaluates.
 
-    Annotations say what a field may be, so that every mistake in a configuration can be named at once. Building a task
-    touches no data, device or network.
+    Fields have no defaults, because the task's YAML assigns each of them. Their annotations define the valid values, so all mistakes in
+    a configuration can be reported at once. Constructing a task uses no data, device or network connection.
     """
 
     data_sets: ClassVar[tuple[str, ...]] = ()
-    """Names of the data sets it can read, so that they can be prepared before a trial needs them."""
+    """Names of the data sets the task can read. They are prepared before the first trial."""
 
     strategies: ClassVar[tuple[Strategy, ...]] = ("ddp",)
-    """How several processes can train it together. Empty where each would train the whole of it: where it does not share its
-    batches through the device. A task with `fsdp` computes with its models through `Device.replicate`'s result alone."""
+    """Strategies by which several processes can train one trial together; empty if the task does not shard its batches with
+    `Device`. `fsdp` requires that the task calls its models only through the result of `Device.replicate`."""
 
     changeable: ClassVar[tuple[str, ...]] = ()
-    """Hyperparameters that may change between two steps of a trial, since its state has the same shape whatever they are."""
+    """Hyperparameters that may change between two steps of a trial: the shapes in its state do not depend on them."""
 
     seed: Seed
+    """Seed of all random numbers of the trial, 0 to 2^53."""
 
     @abstractmethod
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         """Train and evaluate, yielding after every step.
 
-        `resume` is a state that an earlier run of the same task gave (`Progress.state`); training then goes on after the
-        step it was taken at, and on a CPU ends in the very numbers of a run that was never stopped.
+        `resume` is a state of an earlier run of the same task (`Progress.state`). Training continues after that step, and on a CPU
+        the results are identical to those of an uninterrupted run.
         """

@@ -1,4 +1,4 @@
-"""Writing on in the manner of a script (Karshenas, section 3, figure 4, appendix 7.3.3; docs/sequences.md says what is assumed)."""
+"""Text generation in the style of a script (Karshenas, section 3, figure 4, appendix 7.3.3; assumptions: docs/sequences.md)."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,106 +11,104 @@ from annotated_types import Len
 from pydantic.dataclasses import dataclass
 
 from ddl.data import sources, text_windows
-from ddl.data.files import plays
-from ddl.data.integrity import fingerprint_of_files
+from ddl.data.integrity import file_fingerprint
 from ddl.data.splits import Origin
 from ddl.data.text_windows import TextWindows
 from ddl.data.vocabulary import Vocabulary
-from ddl.devices import Device, derive_seed
+from ddl.devices import Device
 from ddl.learners.language import LanguageLearner, TextSamples
-from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.optimised_module import FP32, OptimisedModule
 from ddl.learners.optimisers import make_optimiser
 from ddl.metrics.bleu import passages
 from ddl.models.language import LanguageModel
-from ddl.precision import Precision
 from ddl.progress import Progress, State
-from ddl.tasks.fit_task import FitTask
+from ddl.tasks.fit_task import FitTask, count_parameters
 from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Positive
+
+CHARACTERS_PER_WORD = 4.5
+"""Mean for English, punctuation marks counted as words. It makes reference passages as long as the sampled texts."""
+STUDY_SCRIPT = "the Game of Thrones script of the study"
 
 
 @dataclass(frozen=True, config=STRICT)
 class TextGeneration(FitTask):
+    """Trains an LSTM language model of characters, words or subwords on a script (Karshenas, section 3, figure 4)."""
+
     unit = "windows"
     data_sets: ClassVar[tuple[str, ...]] = ("plays",)
 
     script: str
-    """Path of a text in UTF-8; empty for the plays, which stand in for it."""
+    """Path of a UTF-8 text file; empty for Shakespeare's plays, the fallback for the study's script."""
     content: Literal["full", "sample"]
-    """Of the plays: all 37, or the ten that come with the package."""
+    """Number of plays: `full` for all 37, `sample` for the ten bundled with the package; ignored if `script` is set."""
     limit: CountOrZero
-    """Use only the first so many characters; 0 for all."""
+    """Number of characters to use, from the first; 0 for all."""
     held_out: Annotated[Fraction, Positive]
-    """The last share of the text, which is not trained on."""
+    """Fraction of the text held out at its end for validation, above 0 and below 1."""
     level: Literal["character", "word", "subword"]
+    """Kind of tokens."""
     words: Count
-    """Size of the vocabulary of words."""
+    """Vocabulary size at the `word` level."""
     subwords: Count
-    """The same of subwords."""
+    """Vocabulary size at the `subword` level."""
     embedding: Count
+    """Embedding width."""
     hidden: Count
+    """Units of each LSTM layer."""
     layers: Count
+    """Number of LSTM layers."""
     dropout: Fraction
+    """Dropout probability on embeddings, between layers and on outputs, 0 to below 1."""
     length: Count
-    """Tokens in a window that is trained on."""
+    """Length of a training window in tokens."""
     context: Count
-    """Tokens before each window that the held-out part is judged by."""
+    """Number of context tokens before each validation window."""
     clip: Positive
-    """Norm that a gradient is cut to."""
+    """Maximum norm of the gradient, above 0."""
     temperatures: Annotated[list[Positive], Len(1, 20)]
+    """Sampling temperatures, 1 to 20 numbers above 0."""
     prompt: str
+    """Text that every sampled text continues."""
     texts: Count
-    """Texts drawn for each temperature."""
+    """Number of texts sampled per temperature."""
     text_length: Count
-    """Of each text, in characters; words and subwords are as many as have that length on the average."""
+    """Mean length of a sampled text in characters."""
     references: Count
-    """Passages of the held-out part that BLEU holds the texts against."""
+    """Number of held-out passages that BLEU compares the sampled texts with."""
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         origin, script = self._script()
         trained, held_out = text_windows.split_text(script[: self.limit or None], self.held_out)
         vocabulary = _vocabulary(trained, self.level, self.subwords if self.level == "subword" else self.words)
-        ids, characters, spelling = vocabulary.encode(trained)
-        train = TextWindows(ids, characters, spelling, 1, self.length, 0)
-        more, more_characters, more_spelling = vocabulary.encode(held_out)
-        val = TextWindows(
-            torch.cat([ids, more]),
-            torch.cat([characters, more_characters]),
-            torch.cat([spelling, more_spelling]),
-            len(ids),
-            self.length,
-            min(self.context, len(ids) - 1),
-        )
-        per_token = len(trained) / len(ids)
+        train_tokens, val_tokens = vocabulary.encode(trained), vocabulary.encode(held_out)
+        train_length = len(train_tokens[0])
+        train = TextWindows(*train_tokens, 1, self.length, 0)
+        ids, characters, spelling = (torch.cat(parts) for parts in zip(train_tokens, val_tokens, strict=True))
+        val = TextWindows(ids, characters, spelling, train_length, self.length, min(self.context, train_length - 1))
+        per_token = len(trained) / train_length
         references = passages(held_out, self.references, round(self.text_length / CHARACTERS_PER_WORD))
         tokens = max(round(self.text_length / per_token), 1)
-        writing = TextSamples(vocabulary, self.prompt, self.temperatures, self.texts, tokens, references)
-        torch.manual_seed(derive_seed(self.seed, "weights", 0))
+        samples = TextSamples(vocabulary, self.prompt, self.temperatures, self.texts, tokens, references)
+        self.seed_weights()
         model = LanguageModel(len(vocabulary), self.embedding, self.hidden, self.layers, self.dropout)
-        # The learning rate falls to 0.
-        network = OptimisedModule(model, make_optimiser("adam", self.lr), Precision.parse("fp32"), device, self.steps(train), self.clip)
-        learner = LanguageLearner(network, writing, device)
+        network = OptimisedModule(model, make_optimiser("adam", self.lr), FP32, device, self.steps(train), self.clip)
+        learner = LanguageLearner(network, samples, device)
         metadata = {
             "data": origin.metadata() | {"train": len(train), "val": len(val)},
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "parameters": count_parameters([model]),
             "vocabulary": len(vocabulary),
             "characters_per_token": per_token,
-            "unknown_tokens": (more == 0).float().mean().item(),
+            "unknown_tokens": (val_tokens[0] == 0).float().mean().item(),
         }
         yield from self.train(learner, train.to(device.torch), val.to(device.torch), device, metadata, resume)
 
     def _script(self) -> tuple[Origin, str]:
         if not self.script:
-            found = sources.load_files("plays", self.content)
-            return replace(found.origin, fallback_for=STUDYS), text_windows.read_text(found.folder / plays.FILE)
+            item = sources.load_file("plays", self.content)
+            return replace(item.origin, fallback_for=STUDY_SCRIPT), text_windows.read_text(item.path)
         path = Path(self.script).expanduser().absolute()
         content = text_windows.read_text(path)
-        sha256 = fingerprint_of_files(path.parent, [path.name])
-        return Origin(path.name, f"file {path}", complete=True, fallback_for="", sha256=sha256), content
-
-
-CHARACTERS_PER_WORD = 4.5
-"""Of English, marks counted as words: passages are as long as the texts."""
-STUDYS = "the Game of Thrones script of the study"
+        return Origin(path.name, f"file {path}", complete=True, fallback_for="", sha256=file_fingerprint(path)), content
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Image classification with a known network, pretrained or not (Karshenas, section 2)."""
+"""Image classification with a published network, pretrained or not (Karshenas, section 2)."""
 
 import logging
 from collections.abc import Iterator
@@ -24,21 +24,22 @@ from ddl.models.preprocess import Resize
 from ddl.models.transfer import SMALLEST, Body, TransferNetwork, load_published_weights, make_body, make_head
 from ddl.precision import Precision
 from ddl.progress import Predictor, Progress, State
+from ddl.tasks.fit_task import count_parameters
 from ddl.tasks.image_task import ImageTask
 from ddl.tasks.task import STRICT, Count, Fraction
 
 ITEMS = {"vgg16": "vgg16", "efficientnet_b0": "efficientnet_b0", "efficientnet_lite0": "lite0"}
-"""Where `ddl.data.sources.load_files` has a network's ImageNet weights."""
+"""Item of `ddl.data.sources.load_file` with the ImageNet weights of each network."""
 
-MISSING = "ImageNet weights, for which random ones stand in"
+MISSING = "ImageNet weights (random weights used)"
 
 FEATURE_BATCH = 256
-"""Images whose features are computed at once."""
+"""Number of images whose features are computed at once."""
 
 log = logging.getLogger(__name__)
 
 
-def _known_weights(text: str) -> str:
+def _check_weights(text: str) -> str:
     if text not in ("none", "imagenet") and not text.endswith(weights.ENDINGS):
         raise ValueError(f"{text!r} is unknown. Use none, imagenet, or the path of a file ({', '.join(weights.ENDINGS)}).")
     return text
@@ -46,53 +47,59 @@ def _known_weights(text: str) -> str:
 
 @dataclass(frozen=True, config=STRICT)
 class Transfer(ImageTask):
+    """Trains VGG16 or an EfficientNet, or only its head, to classify Tiny ImageNet or CIFAR-10 (Karshenas, section 2, table 2)."""
+
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10", "tinyimagenet")
 
     data_set: Literal["cifar10", "tinyimagenet"]
+    """Data set to train and validate on."""
     augmentation: Literal["none", "light", "aggressive"]
+    """Strength of the random zoom, rotation, translation and flip of training images (Karshenas, section 1)."""
     size: Annotated[Count, Ge(SMALLEST)]
-    """Pixels of a side that images are brought to."""
+    """Side of the images in pixels, at least 32, to which they are resized."""
     network: Literal["vgg16", "efficientnet_b0", "efficientnet_lite0"]
-    weights: Annotated[str, AfterValidator(_known_weights)]
-    """Of the network without its classifier: `none` (random), `imagenet`, or the path of a file."""
+    """Published network whose classifier is replaced by a new head."""
+    weights: Annotated[str, AfterValidator(_check_weights)]
+    """Initial weights of the network without its classifier: `none` (random), `imagenet`, or the path of a file."""
     if_no_weights: Literal["fail", "random"]
-    """Where ImageNet weights cannot be had: fail, or begin at random, which the trial's record then says."""
+    """Behaviour if ImageNet weights are unavailable: fail, or use random weights and record that in the metadata."""
     trained: Literal["all", "head"]
-    """`head`: the network keeps the weights it begins with, and only the layers after it learn."""
+    """Trained layers: `all`, or only the new `head` while the network stays frozen."""
     dense: list[Count]
-    """Units of the dense layers between the network's features and the class scores."""
+    """Units of the head's hidden dense layers."""
     dropout: Fraction
-    """Probability of a zero before each dense layer and before the class scores."""
+    """Dropout probability before each layer of the head, 0 to below 1."""
     optimiser: Literal["adam", "sgd"]
+    """Optimiser: Adam, or SGD with `momentum`."""
     momentum: Fraction
-    """Of sgd; adam ignores it."""
+    """Momentum of sgd, 0 to below 1; ignored by adam."""
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)
-        known = make_body(self.network, self.size)
+        body = make_body(self.network, self.size)
         network = TransferNetwork(
-            known.module, make_head(known.width, self.dense, self.dropout, len(data.classes)), frozen=self.trained == "head"
+            body.module, make_head(body.width, self.dense, self.dropout, len(data.classes)), frozen=self.trained == "head"
         )
-        said = self._pretrain(known)
-        prepare = nn.Sequential(Resize(self.size), known.normalise).to(device.torch)
+        weights_metadata = self._pretrain(body)
+        prepare = nn.Sequential(Resize(self.size), body.normalise).to(device.torch)
         augment = STRENGTHS[self.augmentation]
-        # What a frozen body says of an image that is the same in every epoch is the same in every epoch.
+        # A frozen body maps an unaugmented image to the same features in every epoch.
         cached = self.trained == "head" and self.augmentation == "none"
-        learning = network.head if cached else network
+        trained = network.head if cached else network
         learner = Classifier(
-            self.optimised(learning, make_optimiser(self.optimiser, self.lr, self.momentum), data.train, device),
+            self.optimised(trained, make_optimiser(self.optimiser, self.lr, self.momentum), data.train, device),
             training=nn.Identity() if cached else lambda images: prepare(augment(images.float())),
             evaluation=nn.Identity() if cached else prepare,
             device=device,
         )
-        fallbacks = [data.origin.fallback_for, MISSING if said["source"] == MISSING else ""]
+        missing = MISSING if weights_metadata["source"] == MISSING else ""
         metadata = self.metadata(data, [network]) | {
-            "trained_parameters": sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
-            "weights": said,
+            "trained_parameters": count_parameters([network], trainable_only=True),
+            "weights": weights_metadata,
             "features": "computed once" if cached else "computed in every step",
             "classes": list(data.classes),
         }
-        metadata["data"]["fallback_for"] = "; ".join(filter(None, fallbacks))
+        metadata["data"]["fallback_for"] = "; ".join(filter(None, [data.origin.fallback_for, missing]))
         network.to(device.torch)
 
         def predictor() -> Predictor:
@@ -100,37 +107,34 @@ class Transfer(ImageTask):
 
         train, val = data.train, data.val
         if cached:
-            train, val = (_features(split, prepare, network.body, self.settled(), device) for split in (train, val))
+            train, val = (_features(split, prepare, network.body, self.resolved_precision(), device) for split in (train, val))
         for progress in self.train(learner, train, val, device, metadata, resume):
             yield replace(progress, predictor=predictor)
 
-    def _pretrain(self, known: Body) -> dict[str, Any]:
-        """Load the weights that the network begins with, and say which."""
+    def _pretrain(self, body: Body) -> dict[str, Any]:
+        """Load the initial weights, and return their metadata."""
         if self.weights == "none":
             return {"source": "random"}
         path = Path(self.weights).expanduser()
         source = str(path)
         if self.weights == "imagenet":
             try:
-                files = sources.load_files(ITEMS[self.network])
+                file = sources.load_file(ITEMS[self.network])
             except ValueError as error:
                 if self.if_no_weights == "fail" or not isinstance(error.__cause__, Unavailable):
                     raise
-                log.warning("%s: RANDOM WEIGHTS STAND IN. %s", self.network, error)
+                log.warning("%s: USING RANDOM WEIGHTS. %s", self.network, error)
                 return {"source": MISSING}
-            (path,) = files.folder.glob("*.pth")
-            source = files.origin.source
-        load_published_weights(known.module, weights.read_weights(path), str(path))
+            path, source = file.path, file.origin.source
+        load_published_weights(body.module, weights.read_weights(path), str(path))
         return {"source": source, "sha256": file_digest(path, "sha256")}
 
 
 @torch.no_grad()
 def _features(split: Split, prepare: nn.Module, module: nn.Module, precision: Precision, device: Device) -> Split:
-    """The split with the body's features, fp32 [n, width], as its inputs."""
+    """Replace the inputs of a split by the body's features, fp32 [n, width]."""
     module.eval()
     run = precision.apply(module)
-    found = []
     with precision.autocast(device):
-        for images in split.inputs.split(FEATURE_BATCH):
-            found.append(run(precision.layout(prepare(images))).float())
-    return Split(torch.cat(found), split.targets)
+        features = [run(precision.layout(prepare(images))).float() for images in split.inputs.split(FEATURE_BATCH)]
+    return Split(torch.cat(features), split.targets)

@@ -1,0 +1,1 @@
+"""Device usage of a trial: CPU, memory and GPU."""

@@ -1,58 +1,61 @@
-"""What this process and its children take of the CPU and of memory, through psutil."""
+"""CPU utilisation and resident memory of this process and its children, read through psutil."""
 
 import contextlib
 
 import psutil
 
-LOOK_EVERY_S = 10.0
-"""Between looks for new children: each goes through every process of the machine, some milliseconds."""
+FIND_CHILDREN_EVERY_S = 10.0
+"""Seconds between searches for new children. A search lists every process of the machine, which takes some milliseconds."""
 
 
 class ProcessTree:
-    """This process and the children it starts from now on, theirs included. Those it has already are not the trial's.
+    """This process and all descendants that it starts from now on. Earlier children do not belong to the trial.
 
-    (With the inline executor this is the whole command's process, and a child it has is the one that follows it into W&B.
-    Actors of Ray's are nobody's children, but where the trial started Ray itself.)
+    With the inline executor this process is the command's, and an earlier child is the follower that publishes to W&B. Ray's
+    actors are children only if the trial itself started Ray.
     """
 
     def __init__(self, cores: int, now: float):
-        """`cores`: how many this process was given."""
+        """`cores` is the number of cores this process was given, `now` the time in seconds."""
         self._cores = cores
-        self._own = psutil.Process()
-        self._others = frozenset(self._own.children())
+        self._process = psutil.Process()
+        self._earlier_children = frozenset(self._process.children())
         self._children: list[psutil.Process] = []
-        self._looked = now
-        self._before: tuple[float, float] | None = None
+        self._searched_at = now
+        self._previous: tuple[float, float] | None = None
 
     def read(self, now: float, last: bool = False) -> dict[str, float]:
-        """Figures by name: utilisation since the reading before, in percent of the cores; resident memory. `last` is thorough."""
-        if last or now - self._looked >= LOOK_EVERY_S:
-            self._looked, self._children = now, self._find()
+        """Figures by name: utilisation since the previous reading in percent of the cores, and resident memory in MB.
+
+        `last` searches for new children first.
+        """
+        if last or now - self._searched_at >= FIND_CHILDREN_EVERY_S:
+            self._searched_at, self._children = now, self._find_children()
         seconds, resident = self._measure()
-        found = {"memory_peak_mb": resident / 1e6}
-        before, self._before = self._before, (now, seconds)
-        if before is not None and now > before[0]:
-            found["cpu_utilisation_percent"] = 100 * (seconds - before[1]) / (now - before[0]) / self._cores
-        return found
+        figures = {"memory_peak_mb": resident / 1e6}
+        previous, self._previous = self._previous, (now, seconds)
+        if previous is not None and now > previous[0]:
+            figures["cpu_utilisation_percent"] = 100 * (seconds - previous[1]) / (now - previous[0]) / self._cores
+        return figures
 
     def _measure(self) -> tuple[float, int]:
-        """(seconds on the CPU so far, bytes resident now) of all together."""
+        """Sums over all processes: (CPU seconds so far, resident bytes)."""
         seconds, resident = 0.0, 0
-        for process in (self._own, *self._children):
+        for process in (self._process, *self._children):
             try:
                 times = process.cpu_times()
-                # A child that has ended and was waited for is in its parent's `children_...`.
+                # A child that has ended and was waited for is in its parent's `children_*`.
                 seconds += times.user + times.system + times.children_user + times.children_system
                 resident += process.memory_info().rss
             except psutil.Error:
                 continue
         return seconds, resident
 
-    def _find(self) -> list[psutil.Process]:
-        found = []
-        for child in self._own.children():
-            if child not in self._others:
-                found.append(child)
-                with contextlib.suppress(psutil.Error):  # it has just ended
-                    found += child.children(recursive=True)
-        return found
+    def _find_children(self) -> list[psutil.Process]:
+        children = []
+        for child in self._process.children():
+            if child not in self._earlier_children:
+                children.append(child)
+                with contextlib.suppress(psutil.Error):  # the child has just ended
+                    children += child.children(recursive=True)
+        return children

@@ -1,4 +1,4 @@
-"""What a GPU says of itself, through NVML. What it does not say is left out: no error of NVML's leaves this module."""
+"""Readings of a GPU through NVML. Figures that NVML does not support are left out: no NVML error leaves this module."""
 
 import math
 import os
@@ -11,7 +11,7 @@ MILLIJOULES_PER_WH = 3.6e6
 
 
 def gpu_uuid(device: torch.device) -> str | None:
-    """What NVML knows the device by; None for a CPU, and where CUDA does not work, which the trial will say itself."""
+    """UUID of a device in NVML; None for a CPU, and if CUDA does not work (the trial then raises its own error)."""
     if device.type != "cuda":
         return None
     try:
@@ -20,44 +20,44 @@ def gpu_uuid(device: torch.device) -> str | None:
         return None
 
 
-def find_gpu(uuid: str, share: float) -> "Gpu | None":
-    """The GPU with this UUID; None without a driver. A part of a GPU (MIG) has another kind of UUID and is not found."""
+def find_gpu(uuid: str, gpu_fraction: float) -> "Gpu | None":
+    """The GPU with this UUID, or None. MIG slices have another kind of UUID and are not found."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return None
     try:
-        return Gpu(pynvml.nvmlDeviceGetHandleByUUID(uuid), share)
+        return Gpu(pynvml.nvmlDeviceGetHandleByUUID(uuid), gpu_fraction)
     except pynvml.NVMLError:
         pynvml.nvmlShutdown()
         return None
 
 
 class Gpu:
-    """A GPU of which the part `share` is the trial's: so much of its utilisation and energy is.
+    """A GPU, of which a trial has the fraction `gpu_fraction`.
 
-    Where several trials share a GPU, NVML cannot tell whose work it did; each is given its share of all, also while others
-    are idle. Memory and temperature are not divided.
+    NVML cannot attribute work to one of several trials on a GPU. So a trial's utilisation and energy are the GPU's times
+    `gpu_fraction`, even while the other trials are idle. Memory and temperature are not divided.
     """
 
-    def __init__(self, handle: Any, share: float):
-        self._handle, self._share = handle, share
-        self._energy: tuple[float, float] | None = None
-        self._samples: list[Any] = []
-        self._sampled = False
+    def __init__(self, handle: Any, gpu_fraction: float):
+        self._handle, self._gpu_fraction = handle, gpu_fraction
+        self._previous_energy: tuple[float, float] | None = None
+        self._gpm_samples: list[Any] = []
+        self._has_gpm_sample = False
         try:
             pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-            self._counts = True
+            self._has_energy_counter = True
         except pynvml.NVMLError:
-            self._counts = False
+            self._has_energy_counter = False
         try:
             if pynvml.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice:
-                self._samples = [pynvml.nvmlGpmSampleAlloc(), pynvml.nvmlGpmSampleAlloc()]
+                self._gpm_samples = [pynvml.nvmlGpmSampleAlloc(), pynvml.nvmlGpmSampleAlloc()]
         except pynvml.NVMLError:
-            pass  # the driver is too old to be asked
+            pass  # the driver is too old for GPM
 
     def read(self, now: float) -> dict[str, float]:
-        """Figures by name, those that can be had; `energy_wh` and `gpu_sm_activity_percent` of the time since the reading before."""
+        """Supported figures by name. `energy_wh` and `gpu_sm_activity_percent` cover the time since the previous reading."""
         measures = {
             "energy_wh": self._energy_wh,
             "gpu_utilisation_percent": self._utilisation_percent,
@@ -66,58 +66,59 @@ class Gpu:
             "gpu_process_memory_peak_mb": self._process_memory_mb,
             "gpu_temperature_max_celsius": self._temperature_celsius,
         }
-        found = {}
+        figures = {}
         for name, measure in measures.items():
             try:
                 value = measure(now)
-            except pynvml.NVMLError:  # not supported there, or the GPU is gone
+            except pynvml.NVMLError:  # not supported, or the GPU is lost
                 continue
             if value is not None and math.isfinite(value):
-                found[name] = value
-        return found
+                figures[name] = value
+        return figures
 
     def close(self) -> None:
+        """Release NVML."""
         try:
-            for sample in self._samples:
+            for sample in self._gpm_samples:
                 pynvml.nvmlGpmSampleFree(sample)
             pynvml.nvmlShutdown()
         except pynvml.NVMLError:
-            pass  # a driver that is gone holds nothing
+            pass  # nothing to release if the driver is gone
 
     def _energy_wh(self, now: float) -> float | None:
-        """By the GPU's own counter (Volta and later), else from its power by the trapezoid rule."""
-        ask = pynvml.nvmlDeviceGetTotalEnergyConsumption if self._counts else pynvml.nvmlDeviceGetPowerUsage
-        value = ask(self._handle)  # mJ, or mW
-        before, self._energy = self._energy, (now, value)
+        """Energy from the GPU's counter (Volta and later), else the integral of its power by the trapezoid rule."""
+        query = pynvml.nvmlDeviceGetTotalEnergyConsumption if self._has_energy_counter else pynvml.nvmlDeviceGetPowerUsage
+        value = query(self._handle)  # mJ, or mW
+        before, self._previous_energy = self._previous_energy, (now, value)
         if before is None:
             return None
-        millijoules = value - before[1] if self._counts else (value + before[1]) / 2 * (now - before[0])
-        return self._share * millijoules / MILLIJOULES_PER_WH
+        millijoules = value - before[1] if self._has_energy_counter else (value + before[1]) / 2 * (now - before[0])
+        return self._gpu_fraction * millijoules / MILLIJOULES_PER_WH
 
     def _utilisation_percent(self, now: float) -> float:
-        """How much of the last second (or less) some kernel ran, however little of the GPU that filled."""
-        return self._share * pynvml.nvmlDeviceGetUtilizationRates(self._handle).gpu
+        """Percentage of the last second (or less) in which any kernel ran, however few multiprocessors it used."""
+        return self._gpu_fraction * pynvml.nvmlDeviceGetUtilizationRates(self._handle).gpu
 
     def _sm_activity_percent(self, now: float) -> float | None:
-        """How many of the multiprocessors were busy, by GPM (Hopper and later): what utilisation is taken for."""
-        if not self._samples:
+        """Percentage of busy multiprocessors, from GPM (Hopper and later)."""
+        if not self._gpm_samples:
             return None
-        before, after = self._samples
+        before, after = self._gpm_samples
         pynvml.nvmlGpmSampleGet(self._handle, after)
-        self._samples, begun, self._sampled = [after, before], self._sampled, True
-        if not begun:
+        self._gpm_samples, had_sample, self._has_gpm_sample = [after, before], self._has_gpm_sample, True
+        if not had_sample:
             return None
-        asked = pynvml.c_nvmlGpmMetricsGet_t(version=pynvml.NVML_GPM_METRICS_GET_VERSION, numMetrics=1, sample1=before, sample2=after)
-        metric = asked.metrics[0]
+        query = pynvml.c_nvmlGpmMetricsGet_t(version=pynvml.NVML_GPM_METRICS_GET_VERSION, numMetrics=1, sample1=before, sample2=after)
+        metric = query.metrics[0]
         metric.metricId = pynvml.NVML_GPM_METRIC_SM_UTIL
-        pynvml.nvmlGpmMetricsGet(asked)
-        return self._share * metric.value if metric.nvmlReturn == pynvml.NVML_SUCCESS else None
+        pynvml.nvmlGpmMetricsGet(query)
+        return self._gpu_fraction * metric.value if metric.nvmlReturn == pynvml.NVML_SUCCESS else None
 
     def _memory_mb(self, now: float) -> float:
         return pynvml.nvmlDeviceGetMemoryInfo(self._handle).used / 1e6
 
     def _process_memory_mb(self, now: float) -> float:
-        """0 where the driver does not list this process: before it uses the GPU, and in a container with its own process ids."""
+        """Memory of this process; 0 if the driver does not list it: before it uses the GPU, and in a container with its own process ids."""
         processes = pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         return sum(process.usedGpuMemory or 0 for process in processes if process.pid == os.getpid()) / 1e6
 

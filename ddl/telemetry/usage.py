@@ -1,4 +1,4 @@
-"""What a trial has used of its devices: readings added up into the figures that stand in its record."""
+"""Device usage of a trial: readings accumulated into the metrics `device/...`."""
 
 from dataclasses import asdict, dataclass, field
 
@@ -12,12 +12,12 @@ TOTALS = ("energy_wh",)
 PEAKS = ("memory_peak_mb", "gpu_memory_peak_mb", "gpu_process_memory_peak_mb", "gpu_temperature_max_celsius")
 
 GAP_S, GAP = 2.0, 0.1
-"""A figure may miss so many seconds of the trial, or this share of it. A part that is smaller would pass for the whole."""
+"""A figure is dropped if it misses more than GAP_S seconds and more than the fraction GAP of the trial."""
 
 
 @dataclass
 class Usage:
-    """Of `seconds`: per figure what was added up (a mean's sum is in percent times seconds) and how many seconds that covers."""
+    """Usage over `seconds`: per figure, the accumulated amount (percent times seconds for means) and the seconds it covers."""
 
     seconds: float = 0.0
     amounts: dict[str, float] = field(default_factory=dict)
@@ -25,14 +25,15 @@ class Usage:
 
     @classmethod
     def of(cls, state: State) -> "Usage":
-        """What `state` gave."""
+        """Usage from the result of `state`."""
         return cls(state["seconds"], dict(state["amounts"]), dict(state["covered"]))
 
     def state(self) -> State:
+        """State for a checkpoint."""
         return asdict(self)
 
     def add(self, reading: dict[str, float], seconds: float) -> None:
-        """A reading, and the seconds since the one before."""
+        """Add a reading that covers `seconds` since the previous one."""
         self.seconds += seconds
         for name, value in reading.items():
             if name in PEAKS:
@@ -42,30 +43,30 @@ class Usage:
             self.covered[name] = self.covered.get(name, 0.0) + seconds
 
     def averaged(self, device: Device) -> "Usage":
-        """The mean over the trial's workers, the same in each; all have to ask. Peaks stay each worker's own."""
+        """Mean over the trial's workers, the same in each; all must call it. Peaks remain each worker's own."""
         if device.world_size == 1:
             return self
         names = MEANS + TOTALS
-        mine = [self.seconds, *(part.get(name, 0.0) for part in (self.amounts, self.covered) for name in names)]
-        together = device.sum(torch.tensor(mine, dtype=torch.float64, device=device.torch)) / device.world_size
-        seconds, *rest = together.tolist()
+        own = [self.seconds, *(part.get(name, 0.0) for part in (self.amounts, self.covered) for name in names)]
+        mean = device.sum(torch.tensor(own, dtype=torch.float64, device=device.torch)) / device.world_size
+        seconds, *rest = mean.tolist()
         amounts, covered = rest[: len(names)], rest[len(names) :]
         return Usage(seconds, self.amounts | dict(zip(names, amounts, strict=True)), self.covered | dict(zip(names, covered, strict=True)))
 
-    def figures(self, workers: int) -> dict[str, float]:
-        """By metric name, of a trial that so many `workers` trained; without what was not measured all the time."""
+    def metrics(self, workers: int) -> dict[str, float]:
+        """Metrics of a trial with `workers` workers, without figures that have gaps in their readings."""
         gap = max(GAP_S, GAP * self.seconds)
-        found = {}
+        metrics = {}
         for name in (name for name, covered in self.covered.items() if covered > 0 and self.seconds - covered <= gap):
             amount = self.amounts[name]
             if name in MEANS:
                 amount /= self.covered[name]
             elif name in TOTALS:
                 amount *= workers
-            found[name] = amount
-        # Of the process, where the driver tells; else of the device, with all that others hold there.
-        if found.get("gpu_process_memory_peak_mb"):
-            found.pop("gpu_memory_peak_mb", None)
+            metrics[name] = amount
+        # The process's memory if the driver lists it, else the device's, which includes other processes.
+        if metrics.get("gpu_process_memory_peak_mb"):
+            metrics.pop("gpu_memory_peak_mb", None)
         else:
-            found.pop("gpu_process_memory_peak_mb", None)
-        return {f"device/{name}": value for name, value in found.items()}
+            metrics.pop("gpu_process_memory_peak_mb", None)
+        return {f"device/{name}": value for name, value in metrics.items()}

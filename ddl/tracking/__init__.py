@@ -1,7 +1,6 @@
-"""A run shown elsewhere, replayed from its ledger."""
+"""Publishes runs to Weights & Biases, replayed from their ledgers."""
 
 import os
 
-# W&B sends reports of its own errors, with what they mention, to its makers, and waits for that when a process ends. It
-# reads this when it is imported.
+# W&B's client sends its own error reports to W&B and waits for that when a process ends. It reads this on import.
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")

@@ -1,4 +1,4 @@
-"""The W&B client: which mode, with which settings, and for how long at most."""
+"""W&B client: its mode, its settings and its time limits."""
 
 import html
 import os
@@ -19,34 +19,31 @@ from ddl.tracking.records import WandbRecord
 MODES = ("auto", "online", "offline", "disabled")
 PROJECT = "ddl"
 
-INIT_S = 15.0
-"""How long a server may take to accept a run."""
-
-FINISH_S = 60.0
-"""How long a server may take for what a run still has to send at its end."""
-
-TROUBLE = (Error, HandleAbandonedError, OSError)
-"""What the client raises where the server, the network or the disk fails it. Time-outs and lost connections are OSErrors."""
+INIT_S = 15.0  # seconds that a server may take to accept a run
+FINISH_S = 60.0  # seconds that sending the rest of a run may take at its end
+WANDB_ERRORS = (Error, HandleAbandonedError, OSError)
+"""Errors that the client raises if the server, the network or the disk fails. Time-outs and lost connections are OSErrors."""
 
 
-def mode_of(run: Mapping[str, Any], wanted: str | None = None) -> str:
-    """online, offline or disabled: what is wanted, else what the run's settings say, where auto follows from the key.
+def resolve_mode(run: Mapping[str, Any], mode: str | None = None) -> str:
+    """online, offline or disabled, from `mode` or else the settings in the run's record.
 
-    auto: what WANDB_MODE says; else online with a key (WANDB_API_KEY, or a `wandb login`), offline without one.
-    Raises ValueError for an unknown mode, a malformed key, and for online without a key.
+    auto is WANDB_MODE if it is set, else online with a key (WANDB_API_KEY or `wandb login`), else offline.
+    Raises ValueError for an unknown mode, for a malformed key, and for online without a key.
     """
-    mode = wanted or _settings(run).get("mode", "auto")
+    mode = mode or _settings(run).get("mode", "auto")
     if mode not in MODES:
-        raise ValueError(f"W&B: mode {mode!r} is unknown; it may be {', '.join(MODES)}.")
+        raise ValueError(f"W&B: mode {mode!r} is unknown. Choose one of {', '.join(MODES)}.")
     if mode == "auto":
-        asked = os.environ.get("WANDB_MODE", "")
-        mode = asked if asked in MODES[1:] else "online" if _has_key() else "offline"
+        environment = os.environ.get("WANDB_MODE", "")
+        mode = environment if environment in MODES[1:] else "online" if _has_key() else "offline"
     elif mode == "online" and not _has_key():
         raise ValueError("W&B: online needs a key and there is none. Set WANDB_API_KEY, run `wandb login`, or choose wandb.mode=offline.")
     return mode
 
 
-def project_of(run: Mapping[str, Any]) -> str:
+def project_name(run: Mapping[str, Any]) -> str:
+    """The W&B project in a run's settings."""
     return _settings(run).get("project", PROJECT)
 
 
@@ -56,46 +53,46 @@ def server() -> str:
 
 
 class WandbClient:
-    """W&B's background process, ended with this context. It leaves alone what the caller has under way with W&B."""
+    """Context manager that ends W&B's background process on exit, unless the caller has a W&B run open."""
 
     def __init__(self) -> None:
-        self._ours = wandb.run is None
+        self._owned = wandb.run is None
 
     def __enter__(self) -> "WandbClient":
-        self._quieten()
+        self._setup()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._end()
+        self._teardown()
 
     def restart(self) -> None:
-        """With nothing left of a run that could not be finished: it would go on trying beside its successor."""
-        self._end()
-        self._quieten()
+        """Start a new background process: the old one would keep sending a run that could not be finished."""
+        self._teardown()
+        self._setup()
 
-    def _quieten(self) -> None:
-        if self._ours:
+    def _setup(self) -> None:
+        if self._owned:
             wandb.setup(wandb.Settings(silent=True, quiet=True))
 
-    def _end(self) -> None:
-        if self._ours:
+    def _teardown(self) -> None:
+        if self._owned:
             try:
                 wandb.teardown()
-            except (SystemExit, *TROUBLE) as error:
-                # Where its background process has crashed, the client would end this one too. What that process still
-                # had to send has been reported by the run that could not finish.
-                print(f"W&B: its background process ended badly ({error!r})", file=sys.stderr, flush=True)
+            except (SystemExit, *WANDB_ERRORS) as error:
+                # If the background process has crashed, the client raises SystemExit. Data that was not sent has been
+                # reported by then, by the run that could not finish.
+                print_error(f"W&B: its background process crashed ({error!r})")
 
 
 def begin_wandb_run(record: WandbRecord, project: str, mode: Literal["online", "offline"], root: Path) -> Any:
-    """The W&B run of this record, its local files under `root`. Raises TROUBLE where the server takes no run in time."""
+    """Begin the W&B run of a record, with its local files under `root`. Raises WANDB_ERRORS if the server does not accept it in INIT_S."""
     settings = wandb.Settings(
         root_dir=str(root),
         init_timeout=INIT_S,
         finish_timeout=FINISH_S,
         finish_timeout_raises=True,
-        # Only what the record holds: not the command line, host, user, code, packages, output or load of this process,
-        # which is not even the one that trained.
+        # Send only the record: not the command line, host, user, code, packages, output or load of this process, which is
+        # not the one that trained.
         x_disable_meta=True,
         x_disable_machine_info=True,
         x_disable_stats=True,
@@ -122,42 +119,47 @@ def begin_wandb_run(record: WandbRecord, project: str, mode: Literal["online", "
         tags=record.tags,
         notes=record.notes,
         config=dict(record.config),
-        reinit="create_new",  # several may be open, and the caller's own stays
+        reinit="create_new",  # several runs may be open, among them the caller's
         settings=settings,
     )
-    # A resumed run comes with the configuration that the server had.
+    # A resumed run has the server's configuration.
     run.config.update(dict(record.config), allow_val_change=True)
     return run
 
 
 def log_row(run: Any, record: WandbRecord, step: int, last: bool) -> None:
-    """Send the row of this step, with the figures and sample texts where it is the last one."""
+    """Send the row of a step; with the last row, also the figures and sample texts."""
     values: dict[str, Any] = dict(record.rows.get(step, {}))
     if last:
-        values |= {f"samples/{name}": _page(text) for name, text in record.samples.items()}
-        media = {f"figures/{name}": _media(path) for name, path in record.figures.items()}
-        values |= {name: medium for name, medium in media.items() if medium is not None}
+        values |= {f"samples/{name}": _html_page(text) for name, text in record.samples.items()}
+        media = {f"figures/{name}": _load_figure(path) for name, path in record.figures.items()}
+        values |= {name: figure for name, figure in media.items() if figure is not None}
     run.log(values, step=step, commit=True)
 
 
 def finish_wandb_run(run: Any, record: WandbRecord, **summary: Any) -> None:
-    """End the run; it returns once all is sent. Raises TROUBLE after FINISH_S, and where the client fails."""
+    """Finish the run and wait until everything is sent. Raises WANDB_ERRORS after FINISH_S, and if the client fails."""
     run.summary.update(dict(record.summary) | summary)
     run.finish(exit_code=record.exit_code)
 
 
-def _media(path: Path) -> Any:
-    """None, and a line on standard error, for a file that is no image: it is not worth the rest of the trial."""
+def print_error(line: str) -> None:
+    """Print a line on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _load_figure(path: Path) -> Any:
+    """W&B's object for an image file. For any other file it warns and returns None: the trial's other data must be published."""
     if path.suffix.lower() == ".svg":
         return wandb.Html(path.read_text(encoding="utf-8", errors="replace"), inject=False)
     try:
         return wandb.Image(str(path))
     except UnidentifiedImageError:
-        print(f"W&B: {path}: not an image, left out", file=sys.stderr, flush=True)
+        print_error(f"W&B: {path}: not an image, skipped")
         return None
 
 
-def _page(text: str) -> Any:
+def _html_page(text: str) -> Any:
     return wandb.Html(f'<pre style="white-space: pre-wrap">{html.escape(text)}</pre>', inject=False)
 
 
@@ -165,7 +167,7 @@ def _has_key() -> bool:
     try:
         return wbauth.authenticate_session(host=server(), source="ddl", prompt=False, update_session=False) is not None
     except AuthenticationError as error:
-        raise ValueError(f"W&B: the key for {server()} can't be used ({error}). Mend it, or choose wandb.mode=offline.") from error
+        raise ValueError(f"W&B: the key for {server()} cannot be used ({error}). Correct it, or choose wandb.mode=offline.") from error
 
 
 def _settings(run: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What must not leave the machine with a record: secrets, and where files lie."""
+"""Removes secrets and file paths from everything that is published."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 WITHHELD = "(withheld)"
 PATH = "(path)"
 SHORTEST_SECRET = 8
-"""A shorter value of a variable is no secret worth the name, and would blank out ordinary words."""
+"""Shorter values of variables are not treated as secrets: they would remove ordinary words from texts."""
 
 _VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL", re.IGNORECASE)
 _FIELD = re.compile(
@@ -23,7 +23,7 @@ _SHAPED = re.compile(r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox[abp]-|AKIA
 _REST = r"[^\s'\"<>|,;()\[\]]*"
 _ABSOLUTE = re.compile(
     r"(?P<url>\b[a-z][a-z0-9+.-]*://[^\s'\"<>,;()]+)"
-    # In quotes a path may hold blanks, as in Python's own messages about files.
+    # In quotes, as in Python's messages about files, a path may contain spaces.
     r"|(?P<quote>['\"])(?:~?/|[A-Za-z]:[\\/]|\\\\)[^'\"\n]*(?P=quote)"
     rf"|(?<![\w.~)\]<-])(?:~?/|[A-Za-z]:[\\/]|\\\\)(?=\S){_REST}",
     re.IGNORECASE,
@@ -31,10 +31,10 @@ _ABSOLUTE = re.compile(
 
 
 class Redactor:
-    """Takes secrets and absolute paths out of texts and nested values.
+    """Replaces secrets and absolute paths in texts and nested values.
 
-    A secret is the value of an environment variable whose name says so, a text that looks like a well-known kind of
-    token, what stands behind `password=` and the like, and any text under such a key. The rest of a text stays.
+    Secrets are the values of environment variables with names such as API_KEY, texts in the format of well-known tokens, the
+    text after `password=` and the like, and any text under such a key. The rest of a text is unchanged.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None):
@@ -42,22 +42,23 @@ class Redactor:
         variables = os.environ if environment is None else environment
         secrets = {value for name, value in variables.items() if _VARIABLE.search(name) and len(value) >= SHORTEST_SECRET}
         self._secrets = sorted(secrets, key=len, reverse=True)
-        # These are taken out by name first: a blank in one would end the pattern for a path too early.
+        # Known folders are replaced first: the pattern for a path ends at a space.
         folders = (folder, Path.cwd(), Path.home(), Path(tempfile.gettempdir()))
-        places = {str(place) for known in folders for place in (known.absolute(), known.resolve())} - {os.sep}
-        known = "|".join(re.escape(place) for place in sorted(places, key=len, reverse=True))
-        self._places = re.compile(rf"(?<![\w.])(?:{known})(?![\w-]){_REST}")
+        paths = {str(path) for known in folders for path in (known.absolute(), known.resolve())} - {os.sep}
+        known = "|".join(re.escape(path) for path in sorted(paths, key=len, reverse=True))
+        self._known_paths = re.compile(rf"(?<![\w.])(?:{known})(?![\w-]){_REST}")
 
     def text(self, text: str) -> str:
+        """`text` without secrets and absolute paths."""
         for secret in self._secrets:
             text = text.replace(secret, WITHHELD)
         text = _SHAPED.sub(WITHHELD, text)
         text = _ASSIGNED.sub(rf"\1\2{WITHHELD}", text)
-        text = self._places.sub(PATH, text)
-        return _ABSOLUTE.sub(_without_place, text)
+        text = self._known_paths.sub(PATH, text)
+        return _ABSOLUTE.sub(_redact_match, text)
 
     def value(self, value: Any) -> Any:
-        """`value`, a JSON-serialisable one, with every text in it cleaned, keys included."""
+        """A JSON-serialisable `value` with every text in it redacted, keys included."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -70,11 +71,11 @@ class Redactor:
         return value
 
 
-def _without_place(found: re.Match[str]) -> str:
-    if found["quote"]:
-        return f"{found['quote']}{PATH}{found['quote']}"
-    if not found["url"]:
+def _redact_match(match: re.Match[str]) -> str:
+    if match["quote"]:
+        return f"{match['quote']}{PATH}{match['quote']}"
+    if not match["url"]:
         return PATH
-    address = urlsplit(found["url"])
-    # Of an address: no name and password, no query, which may carry a signature.
+    address = urlsplit(match["url"])
+    # Drop user, password and query: a query may contain a signature.
     return PATH if address.scheme == "file" else f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"

@@ -1,4 +1,4 @@
-"""What W&B is to hold of a trial, as plain data, made from the ledger alone and without secrets or paths."""
+"""Data of a trial that W&B receives, as plain data: made from the ledger, without secrets or paths."""
 
 import hashlib
 import json
@@ -12,28 +12,22 @@ import pandas as pd
 from ddl.ledger import ENDED, LedgerReader, TrialRow
 from ddl.tracking.privacy import Redactor
 
-SHAPE = 1
-"""Of a record; a higher number makes every trial be published anew."""
-
-TAG_LENGTH = 64
-"""W&B takes no longer tag."""
-
-SAMPLE_CHARACTERS = 100_000
-"""Of a sample text; more is cut off."""
-
+FORMAT = 1  # version of the record; a higher number makes every trial be published again
+TAG_LENGTH = 64  # maximum length of a tag in W&B, in characters
+SAMPLE_CHARACTERS = 100_000  # maximum length of a sample text; the rest is cut off
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
 TEXTS = (".txt",)
 
 Rows = dict[int, dict[str, float]]
-"""What was measured, by step, in the order of the steps: metrics by name, `epoch`, `elapsed_s`."""
+"""Measurements by step, in ascending order: metrics by name, `epoch`, `elapsed_s`."""
 
 
 @dataclass(frozen=True)
 class WandbRecord:
-    """One trial, one W&B run.
+    """Content of one W&B run, which is one trial.
 
-    `run_id` is the same for the same trial of the same run, whoever publishes it and whenever. `figures` maps a name
-    without a suffix to an image file, `samples` to the text of one the trial has written.
+    `run_id` depends only on the trial and its run, so publishing again updates the same W&B run. `figures` maps a file name
+    without its suffix to the image file, `samples` to the text.
     """
 
     trial_id: str
@@ -52,31 +46,32 @@ class WandbRecord:
 
     @property
     def ended(self) -> bool:
+        """True if the trial has finished, failed, diverged or was stopped."""
         return self.status in ENDED
 
     @property
     def steps(self) -> list[int]:
-        """The steps of its rows; where it has none but something to show, the one that this goes with."""
+        """The steps of the rows; `[0]` for a trial that has figures or samples but no row."""
         return list(self.rows) or [0] * bool(self.figures or self.samples)
 
     @property
     def exit_code(self) -> int:
-        """0 only for a trial that came to a good end, so W&B shows every other one as failed."""
+        """0 for finished and stopped trials; W&B shows all others as failed."""
         return 0 if self.status in ("finished", "stopped") else 1
 
     def fingerprint(self) -> str:
-        """The sha256 of all that is published."""
+        """SHA-256 of everything that is published."""
         figures = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.figures.items()}
-        heading = [SHAPE, self.name, self.group, self.job_type, self.tags, self.notes]
+        header = [FORMAT, self.name, self.group, self.job_type, self.tags, self.notes]
         content = [self.config, list(self.rows.items()), self.summary, figures, *([dict(self.samples)] if self.samples else [])]
-        return hashlib.sha256(json.dumps([heading, content], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([header, content], sort_keys=True).encode()).hexdigest()
 
 
 class LedgerReplay:
-    """A ledger read bit by bit, by sequence number. After `poll`, `trials` and `rows` are as new as the ledger was."""
+    """Incremental reader of a ledger. `poll` brings `trials` and `rows` up to date; `read` is the last sequence number read."""
 
     def __init__(self, folder: Path):
-        """`folder` is the run's. Raises ValueError where there is no readable ledger."""
+        """`folder` is the run's. Raises ValueError if it has no readable ledger."""
         self.folder = Path(folder)
         self.reader = LedgerReader(self.folder)
         self.run = self.reader.run()
@@ -86,11 +81,12 @@ class LedgerReplay:
         self._redactor = Redactor(self.folder)
 
     def poll(self) -> None:
-        # The trials before the measurements: those of a trial that has ended are then all there.
+        """Read the rows that are new in the ledger."""
+        # Trials are read before measurements, so that all rows of an ended trial are read.
         trials = self.reader.trials()
         before = {trial.trial_id: trial.attempts for trial in self.trials}
         if any(trial.trial_id in self.rows and trial.attempts != before[trial.trial_id] for trial in trials):
-            # A trial that began again: rows that were read may be gone from the ledger.
+            # A trial has restarted, which may have deleted rows from the ledger. Read everything again.
             self.rows, self.read = {}, 0
         self.trials = trials
         new = self.reader.metrics(after=self.read)
@@ -102,21 +98,21 @@ class LedgerReplay:
                 row["epoch"] = int(epoch)
             self.read = int(seq)
 
-    def over(self) -> bool:
-        """Whether the driver has marked the end of what it was last started for."""
+    def ended(self) -> bool:
+        """True if the driver has marked the end since it last started."""
         marks = [kind for kind in self.reader.events()["kind"] if kind in ("resumed", "trained", "interrupted")]
         return bool(marks) and marks[-1] != "resumed"
 
     @property
     def group(self) -> str:
-        """What the trials of this run share in W&B."""
+        """W&B group of this run's trials."""
         return self._redactor.text(f"{self.run['sweep']['name']} {self.folder.resolve().name}")
 
     def record(self, trial: TrialRow) -> WandbRecord:
-        """What W&B is to hold of this trial now."""
+        """The record of a trial, as of the last `poll`."""
         sweep, folder = self.run["sweep"], self.folder.resolve()
         metadata = dict(trial.metadata or {})
-        kind, notes = _data(metadata.get("data") or {})
+        kind, notes = _data_label(metadata.get("data") or {})
         rows = dict(sorted(self.rows.get(trial.trial_id, {}).items()))
         config = {
             "sweep": {key: sweep.get(key) for key in ("name", "title", "task", "metric", "keys")},
@@ -125,53 +121,53 @@ class LedgerReplay:
             "seed": trial.seed,
             "trial_id": trial.trial_id,
             "task": dict(trial.task),
-            "metadata": {key: fact for key, fact in metadata.items() if key != "first_steps"},  # bits: for --reproduce alone
+            "metadata": {key: value for key, value in metadata.items() if key != "first_steps"},  # exact bits, for --reproduce only
             "versions": self.run.get("versions", {}),
             "commit": self.run.get("commit", ""),
         }
         for key, value in trial.swept.items():
-            _assign(config, key, value)
-        clean = self._redactor.value
+            _set_nested(config, key, value)
+        redact = self._redactor.value
         tags = (self.run.get("scale", ""), (metadata.get("data") or {}).get("name", ""), kind)
         return WandbRecord(
             trial_id=trial.trial_id,
             run_id=self._run_id(trial.trial_id),
-            name=clean(f"{trial.configuration}, seed {trial.seed}" + (f" [{kind}]" if kind else "")),
+            name=redact(f"{trial.configuration}, seed {trial.seed}" + (f" [{kind}]" if kind else "")),
             group=self.group,
-            job_type=clean(str(sweep.get("task", ""))),
-            tags=tuple(dict.fromkeys(clean(str(tag))[:TAG_LENGTH] for tag in tags if tag)),
-            notes=clean(notes),
-            config=clean(config),
+            job_type=redact(str(sweep.get("task", ""))),
+            tags=tuple(dict.fromkeys(redact(str(tag))[:TAG_LENGTH] for tag in tags if tag)),
+            notes=redact(notes),
+            config=redact(config),
             rows=rows,
-            summary=clean(_summary(trial, rows, sweep["metric"])),
-            figures=_named(folder / "trials" / trial.trial_id / "figures", IMAGES),
+            summary=redact(_summary(trial, rows, sweep["metric"])),
+            figures=_files_by_name(folder / "trials" / trial.trial_id / "figures", IMAGES),
             samples={
-                name: _cut(clean(path.read_text(encoding="utf-8", errors="replace")))
-                for name, path in _named(folder / "trials" / trial.trial_id / "samples", TEXTS).items()
+                name: _truncate(redact(path.read_text(encoding="utf-8", errors="replace")))
+                for name, path in _files_by_name(folder / "trials" / trial.trial_id / "samples", TEXTS).items()
             },
             status=trial.status,
         )
 
     def _run_id(self, trial_id: str) -> str:
-        # The folder as it was named at first tells runs of one second apart, and does not change when the run is moved.
-        about = json.dumps([self.run["created"], self.run.get("resume", ""), trial_id])
-        return hashlib.sha256(about.encode()).hexdigest()[:16]
+        # The resume command has the folder's first name: it distinguishes runs of the same second, and survives moving the run.
+        identity = json.dumps([self.run["created"], self.run.get("resume", ""), trial_id])
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _data(data: Mapping[str, Any]) -> tuple[str, str]:
-    """(tag, note) on the data: loud where they are not the real and whole thing, "" where nothing is known of them."""
+def _data_label(data: Mapping[str, Any]) -> tuple[str, str]:
+    """(tag, note) on the data, in capitals unless they are the complete official data set; ("", "") if nothing is recorded."""
     if not data:
         return "", ""
     about = f"Data: {data.get('name', '')}, {data.get('source', '')}."
     if data.get("fallback_for"):
-        return "STAND-IN DATA", f"{about} THEY ONLY STAND IN for {data['fallback_for']}."
-    if not data.get("complete"):  # what does not say that it is whole is not taken to be
+        return "FALLBACK DATA", f"{about} A FALLBACK, NOT {data['fallback_for']}."
+    if not data.get("complete"):  # a missing entry counts as incomplete
         return "SAMPLE DATA", f"{about} ONLY A SAMPLE of the official data."
     return "", about
 
 
-def _assign(config: dict[str, Any], key: str, value: Any) -> None:
-    """Set `a.b` as W&B shows it: `config["a"]["b"]`."""
+def _set_nested(config: dict[str, Any], key: str, value: Any) -> None:
+    """Set key `a.b` as `config["a"]["b"]`, as W&B shows it."""
     *outer, last = key.split(".")
     for name in outer:
         inner = config.get(name)
@@ -180,7 +176,7 @@ def _assign(config: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _summary(trial: TrialRow, rows: Rows, metric: Mapping[str, str]) -> dict[str, Any]:
-    """The last value of each metric, the best of the sweep's own, and how the trial ended."""
+    """The last value of each metric, the best value of the sweep's metric, and the trial's status, reason and attempts."""
     final: dict[str, Any] = {}
     for row in rows.values():
         final |= row
@@ -191,18 +187,18 @@ def _summary(trial: TrialRow, rows: Rows, metric: Mapping[str, str]) -> dict[str
     return final | {"status": trial.status, "reason": trial.reason, "attempts": trial.attempts}
 
 
-def _named(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """The files with one of these suffixes, by their names without it."""
+def _files_by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """Files below `folder` with one of `suffixes`, by relative path without the suffix."""
     found: dict[str, Path] = {}
-    # A link could lead to any file of the machine.
+    # Links are skipped: they may point to any file of the machine.
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file() and not path.is_symlink()]
     for path in files:
-        # W&B takes a dot in a name for a level of nesting.
+        # W&B reads a dot in a name as a level of nesting.
         name = path.relative_to(folder).with_suffix("").as_posix().replace(".", "_")
         found[name if name not in found else f"{name}_{path.suffix[1:]}"] = path
     return found
 
 
-def _cut(text: str) -> str:
-    """After cleaning: half a secret would not be known for one."""
+def _truncate(text: str) -> str:
+    """Cut a long text. Call it after redaction, which does not recognise half a secret."""
     return text if len(text) <= SAMPLE_CHARACTERS else f"{text[:SAMPLE_CHARACTERS]} ... (cut after {SAMPLE_CHARACTERS:,} characters)"

@@ -1,4 +1,4 @@
-"""Separate hosts on one machine: each has its own network, host name, processes and Ray folder, and only a cable in common."""
+"""Simulated hosts on one machine: each has its own network, host name, processes and Ray folder; a virtual cable connects them."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The files in cluster/ are what the programs that read them take, and agree with each other."""
+"""The files in cluster/ are valid for the programs that read them, and consistent with each other."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""A sweep across two hosts that share a cable and a folder, as nodes of a real cluster do."""
+"""A sweep across two simulated hosts that share a network and a folder, like nodes of a real cluster."""
 
 import os
 import signal

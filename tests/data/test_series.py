@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from ddl.data import series, sources
-from ddl.data.files import airline
 from ddl.data.integrity import Damaged
 from ddl.data.series import FORMS, Scaler
 
@@ -11,7 +10,7 @@ HELD_OUT = 20
 
 
 def test_the_airline_series_is_box_and_jenkins_series_g():
-    months, values = series.read_series(sources.load_files("airline").folder / airline.FILE)
+    months, values = series.read_series(sources.load_file("airline").path)
     assert (len(values), values.sum().item(), months[0], months[-1]) == (144, 40363.0, "1949-01", "1960-12")
     assert (values.min().item(), values.max().item()) == (104.0, 622.0)
 
@@ -19,7 +18,7 @@ def test_the_airline_series_is_box_and_jenkins_series_g():
 @pytest.mark.parametrize("content", ["a,b\n1949-01,many\n", "a,b\n1949-01\n", "a,b\n1949-01,1,2\n"])
 def test_a_file_of_another_form_is_refused(tmp_path, content):
     (tmp_path / "series.csv").write_text(content)
-    with pytest.raises(Damaged, match=r"series\.csv: a row is no month and number"):
+    with pytest.raises(Damaged, match=r"series\.csv: a row is not a month and a number"):
         series.read_series(tmp_path / "series.csv")
 
 

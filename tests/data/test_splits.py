@@ -56,7 +56,7 @@ def test_two_splits_to_tensors_and_back():
         assert found.targets is given.targets
 
 
-def test_an_origin_as_facts_is_json():
+def test_the_metadata_of_an_origin_is_json():
     metadata = Origin("cifar10", "bundled sample", False, "the whole of cifar10", "0" * 64).metadata()
     assert json.loads(json.dumps(metadata)) == metadata
     assert set(metadata) == {"name", "source", "complete", "fallback_for", "sha256"}

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from ddl.data import sources, store
 from ddl.data.integrity import Damaged
 
-PREPARED = "full-1.safetensors"
+PREPARED = "full-2.safetensors"
 
 
 def cached(tmp_path: Path) -> list[str]:
@@ -125,17 +125,19 @@ def test_others_may_read_the_cache(mirror, tmp_path):
 
 LOAD = """
 import json, logging, multiprocessing, sys
-from ddl.data import sets, sources
+from ddl.data import sources
+from tests.data.conftest import Tiny, tiny_sample
 
 def load(barrier, report):
     logging.basicConfig(filename=report + ".log")
     barrier.wait()
-    metadata = sources.load("tiny", "full").origin.metadata()
+    metadata = sources.load_data_set("tiny", "full").origin.metadata()
     with open(report, "w") as file:
         json.dump(metadata, file)
 
-folder, reports, processes = sys.argv[1], sys.argv[2], int(sys.argv[3])
-sets.__path__.append(folder)
+url, reports, processes = sys.argv[1], sys.argv[2], int(sys.argv[3])
+Tiny(url)
+sources.read_bundled_sheets = tiny_sample
 context = multiprocessing.get_context("fork")
 barrier = context.Barrier(processes)
 running = [context.Process(target=load, args=(barrier, f"{reports}/{number}")) for number in range(processes)]
@@ -149,7 +151,7 @@ for process in running:
 def load_at_once(tiny, reports: Path, processes: int) -> list[tuple[dict, str]]:
     """Each process's origin and log; they start to load, so to prepare, in the same moment. One import of torch serves all."""
     reports.mkdir()
-    command = [sys.executable, "-c", LOAD, str(tiny.folder), str(reports), str(processes)]
+    command = [sys.executable, "-c", LOAD, tiny.url, str(reports), str(processes)]
     one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
     path = {"PYTHONPATH": str(Path(sources.__file__).parents[2])}
     subprocess.run(command, env=os.environ | one_thread | path, check=True, timeout=100)
@@ -169,5 +171,5 @@ def test_eight_processes_prepare_at_once_and_download_once(host, tiny, tmp_path)
 def test_processes_that_find_no_source_ask_once_and_agree(host, tiny, tmp_path):
     ends = load_at_once(tiny, tmp_path / "reports", processes=8)
     assert [metadata["fallback_for"] for metadata, _ in ends] == ["the whole of tiny"] * 8
-    assert [log.count("STANDS IN") for _, log in ends] == [1] * 8
+    assert [log.count("using the bundled sample instead") for _, log in ends] == [1] * 8
     assert len(host.requests) == 1

@@ -5,6 +5,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from PIL import Image
 
 from ddl.data import sources
 from ddl.data.integrity import Damaged
-from ddl.data.sets import tinyimagenet
+from ddl.data.sets import DATA_SETS
+from ddl.data.sets.tinyimagenet import FILE, TINYIMAGENET
 
 WNIDS = [f"n{10_000_000 + 7 * number}" for number in range(200)]
 
@@ -62,8 +64,8 @@ def publish(tmp_path, monkeypatch) -> Publish:
     def publish(files: Mapping[str, bytes]) -> Path:
         content = packed(files)
         checksum = f"md5:{hashlib.md5(content).hexdigest()}"
-        monkeypatch.setattr(tinyimagenet, "CONTENT", {tinyimagenet.FILE: checksum})
-        path = tmp_path / "mirror" / "tinyimagenet" / tinyimagenet.FILE
+        monkeypatch.setitem(DATA_SETS, "tinyimagenet", replace(TINYIMAGENET, content={FILE: checksum}))
+        path = tmp_path / "mirror" / "tinyimagenet" / FILE
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
         monkeypatch.setenv("DDL_DATA_MIRROR", str(tmp_path / "mirror"))
@@ -91,7 +93,7 @@ def test_it_is_decoded_once(publish, forget, monkeypatch):
     publish(layout())
     sources.load_data_set("tinyimagenet", "full")
     forget()
-    monkeypatch.setattr(tinyimagenet, "decode", lambda content: pytest.fail("decoded again"))
+    monkeypatch.setitem(DATA_SETS, "tinyimagenet", replace(TINYIMAGENET, decode=lambda content: pytest.fail("decoded again")))
     assert sources.load_data_set("tinyimagenet", "full").origin.complete
 
 
@@ -104,36 +106,38 @@ def test_it_is_decoded_once(publish, forget, monkeypatch):
         ({"val/val_annotations.txt": b"val_0.JPEG\n"}, "names no image and class"),
         ({"val/images/val_7.JPEG": picture(3, side=63)}, "63 x 63 pixels, not 64 x 64"),
         ({"val/images/val_7.JPEG": picture(3)[:300]}, "cannot be decoded"),
-        ({"val/val_annotations.txt": None}, "not laid out as Tiny ImageNet"),
+        ({"val/val_annotations.txt": None}, "not the layout of Tiny ImageNet"),
     ],
 )
 def test_an_archive_that_is_not_what_it_should_be_is_refused(tmp_path, change, said):
     changed = {name: content for name, content in (layout() | change).items() if content is not None}
-    (tmp_path / tinyimagenet.FILE).write_bytes(packed(changed))
+    (tmp_path / FILE).write_bytes(packed(changed))
     with pytest.raises(Damaged, match=said):
-        tinyimagenet.decode(tmp_path)
+        TINYIMAGENET.decode(tmp_path)
     assert not list(tmp_path.parent.rglob("evil.txt"))
 
 
-def test_where_the_archive_is_bad_cifar10_stands_in(publish, caplog, monkeypatch):
+def test_cifar10_is_the_fallback_for_a_bad_archive(publish, caplog, monkeypatch):
     publish({"../evil.txt": b"x"})
-    load = sources._load
-    # The whole of what stands in would only take time here.
-    monkeypatch.setattr(sources, "_load", lambda name, content, earliest: load(name, content if "tiny" in name else "sample", earliest))
+    load = sources._load_data_set
+    # All of CIFAR-10 would only take time here.
+    monkeypatch.setattr(
+        sources, "_load_data_set", lambda recipe, content, earliest: load(recipe, content if recipe.fallback else "sample", earliest)
+    )
     origin = sources.load_data_set("tinyimagenet", "full").origin
     assert "would leave the target folder" in caplog.text
     assert (origin.name, origin.source, origin.complete, origin.fallback_for) == ("cifar10", "bundled sample", False, "tinyimagenet")
 
 
-def test_where_it_cannot_be_had_cifar10_stands_in_and_is_named(caplog):
+def test_cifar10_is_the_fallback_if_no_source_has_it(caplog):
     data = sources.load_data_set("tinyimagenet", "full")
     assert (data.origin.name, data.origin.fallback_for) == ("cifar10", "tinyimagenet")
     assert data.classes[0] == "airplane"
-    assert "CIFAR10 STANDS IN FOR IT" in caplog.text
+    assert "WARNING: tinyimagenet: using cifar10 instead of the full data set (" in caplog.text
     assert "no package has it" in caplog.text
 
 
-def test_its_sample_is_the_stand_ins():
+def test_its_sample_is_that_of_the_fallback():
     data = sources.load_data_set("tinyimagenet", "sample")
     assert (data.origin.name, data.origin.source, data.origin.fallback_for) == ("cifar10", "bundled sample", "tinyimagenet")
     assert torch.equal(data.train.inputs, sources.load_data_set("cifar10", "sample").train.inputs)

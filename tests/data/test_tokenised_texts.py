@@ -14,8 +14,8 @@ def words() -> WordVocabulary:
 def test_words_are_split_as_glove_does_and_known_in_any_case(words):
     (ids,) = words.encode(["The FILM isn't good; it's unheard of."], longest=50)
     assert [words.words[number] for number in ids] == ["the", "film", "is", "n't", "good", "[UNK]", "it", "'s", "[UNK]", "[UNK]", "."]
-    assert words.number("film") == words.encode(["Film"], 5)[0][0]
-    assert words.number("Film") is None
+    assert words.token_id("film") == words.encode(["Film"], 5)[0][0]
+    assert words.token_id("Film") is None
 
 
 def test_the_most_frequent_words_are_kept():

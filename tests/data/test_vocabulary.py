@@ -56,7 +56,7 @@ def test_what_is_unknown_costs_what_its_letters_do():
 def test_a_prompt_with_something_never_seen_is_refused(level, named):
     vocabulary = Vocabulary.learn("abc abc\n", level, 20)
     assert vocabulary.decode(vocabulary.prompt("abc").tolist()) == "abc"
-    with pytest.raises(ValueError, match=rf"task\.prompt: {named} never seen"):
+    with pytest.raises(ValueError, match=rf"task\.prompt: {named} not in the vocabulary"):
         vocabulary.prompt("xx")
     with pytest.raises(ValueError, match=r"task\.prompt: empty"):
         vocabulary.prompt("")

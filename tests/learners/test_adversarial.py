@@ -1,4 +1,4 @@
-"""What holds a discriminator back, and which weights of a generator are judged."""
+"""Tests of the gradient penalty and of the running mean of the generator's weights."""
 
 import pytest
 import torch
@@ -12,16 +12,16 @@ from ddl.models.preprocess import ScaleToUnit
 from ddl.models.strided import StridedDecoder, StridedEncoder
 
 from .test_learner import CPU, network
-from .test_network import network as one_weight
+from .test_optimised_module import network as one_weight
 
 
 def discriminated(gradient_penalty: float, steps: int = 1) -> tuple[OptimisedModule, list[float]]:
-    """One weight, 2 before the first step, of a discriminator that learns at a rate of 1; and what it lost at each step."""
+    """A discriminator with one weight, initially 2, and learning rate 1 after `steps` steps, and its losses."""
     discriminator = one_weight()
     nn.init.constant_(discriminator.module.weight, 2.0)
-    game = GanPair(one_weight(), discriminator, CPU, gradient_penalty)
+    gan = GanPair(one_weight(), discriminator, CPU, gradient_penalty)
     real, generated = torch.ones(4, 1), torch.zeros(4, 1)
-    return discriminator, [game.discriminate(real, generated).item() for _ in range(steps)]
+    return discriminator, [gan.train_discriminator(real, generated).item() for _ in range(steps)]
 
 
 def test_the_penalty_is_on_the_squared_slope_at_real_images_and_no_part_of_the_loss_shown():
@@ -47,31 +47,31 @@ def test_the_penalty_comes_with_every_so_many_steps():
 
 def learner(averaging: float) -> tuple[GanLearner, GanPair]:
     torch.manual_seed(0)
-    game = GanPair(network(StridedDecoder(3, 8, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 8, 1)), CPU)
+    gan = GanPair(network(StridedDecoder(3, 8, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 8, 1)), CPU)
     gallery = SampleGallery(20, 3, 0, lambda: ScoringClassifier(nn.Flatten(), nn.Linear(64, 3), 64).requires_grad_(False), CPU)
-    return GanLearner(game, ScaleToUnit(8), 3, gallery, grace_steps=1000, averaging=averaging, device=CPU), game
+    return GanLearner(gan, ScaleToUnit(8), 3, gallery, grace_steps=1000, averaging=averaging, device=CPU), gan
 
 
-def test_the_generator_that_is_judged_has_the_running_mean_of_the_weights():
-    made, game = learner(averaging=0.25)
-    weights = dict(game.generator.module.named_parameters())
+def test_the_generator_that_is_evaluated_has_the_running_mean_of_the_weights():
+    made, gan = learner(averaging=0.25)
+    weights = dict(gan.generator.module.named_parameters())
     mean: dict[str, torch.Tensor] = {}
     for step in range(6):
         made.step((torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)))
         keep = min(0.25, (1 + step) / (10 + step)) if step else 0.0
         mean = {name: keep * mean.get(name, weight) + (1 - keep) * weight.detach() for name, weight in weights.items()}
-    judged = StridedDecoder(3, 8, 1, 8, [4, 6])
-    judged.load_state_dict(game.generator.module.state_dict() | mean)
+    averaged = StridedDecoder(3, 8, 1, 8, [4, 6])
+    averaged.load_state_dict(gan.generator.module.state_dict() | mean)
     with torch.no_grad():
-        wanted = judged.eval()(latents := torch.randn(5, 3))
+        wanted = averaged.eval()(latents := torch.randn(5, 3))
         assert torch.allclose(made._generate(latents), wanted, atol=1e-6)
-        assert not torch.allclose(game.generator.through(game.generator.trained(), latents), wanted, atol=1e-4)
+        assert not torch.allclose(gan.generator.through(gan.generator.trained(), latents), wanted, atol=1e-4)
 
 
 def test_without_averaging_it_has_the_weights_as_they_are():
-    made, game = learner(averaging=0.0)
+    made, gan = learner(averaging=0.0)
     for _ in range(3):
         made.step((torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)))
     latents = torch.randn(5, 3)
     with torch.no_grad():
-        assert torch.equal(made._generate(latents), game.generator.through(game.generator.trained(), latents))
+        assert torch.equal(made._generate(latents), gan.generator.through(gan.generator.trained(), latents))

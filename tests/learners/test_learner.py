@@ -1,4 +1,4 @@
-"""The contract of a learner, driven with made-up data. A new learner needs a line in `LEARNERS` and nothing else."""
+"""Contract tests of every learner on synthetic data. A new learner needs only an entry in `LEARNERS`."""
 
 import importlib
 import inspect
@@ -80,17 +80,17 @@ def variational() -> Learner:
 
 
 def adversarial() -> Learner:
-    game = GanPair(network(StridedDecoder(3, 8, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 8, 1)), CPU, 0.1)
-    return GanLearner(game, ScaleToUnit(8), 3, gallery(), grace_steps=1000, averaging=0.9, device=CPU)
+    gan = GanPair(network(StridedDecoder(3, 8, 1, 8, [4, 6])), network(StridedEncoder(1, 8, [4, 6], 8, 1)), CPU, 0.1)
+    return GanLearner(gan, ScaleToUnit(8), 3, gallery(), grace_steps=1000, averaging=0.9, device=CPU)
 
 
 def translator() -> Learner:
-    return TranslationLearner(network(UNet(1, 3, 8, [4, 6])), ScaleToUnit(8), absolute_error, examination())
+    return TranslationLearner(network(UNet(1, 3, 8, [4, 6])), ScaleToUnit(8), absolute_error, evaluation())
 
 
 def adversarial_translator() -> Learner:
-    game = GanPair(network(UNet(1, 3, 8, [4, 6])), network(PatchDiscriminator(4, 4)), CPU)
-    return AdversarialTranslationLearner(game, ScaleToUnit(8), 10.0, examination())
+    gan = GanPair(network(UNet(1, 3, 8, [4, 6])), network(PatchDiscriminator(4, 4)), CPU)
+    return AdversarialTranslationLearner(gan, ScaleToUnit(8), 10.0, evaluation())
 
 
 def network(module: torch.nn.Module, lr: float = 0.01, **more: Any) -> OptimisedModule:
@@ -98,12 +98,12 @@ def network(module: torch.nn.Module, lr: float = 0.01, **more: Any) -> Optimised
 
 
 def gallery() -> SampleGallery:
-    """Judged by the mean grey of each quarter of an image."""
+    """Scored by the mean grey of each quarter of an image."""
     quarters = torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten())
     return SampleGallery(30, 3, 0, lambda: ScoringClassifier(quarters, torch.nn.Identity(), 4), CPU)
 
 
-def examination() -> TranslationEvaluation:
+def evaluation() -> TranslationEvaluation:
     return TranslationEvaluation(
         ScaleToUnit(8), {"mae": absolute_error}, {"grey/mae": absolute_error}, grey_and_colour(4), ("a", "b", "c"), CPU
     )
@@ -201,7 +201,7 @@ after one more step."""
 every_learner = pytest.mark.parametrize(("make", "batch_of"), LEARNERS.values(), ids=LEARNERS.keys())
 
 
-def test_every_learner_is_held_to_the_contract():
+def test_every_learner_has_contract_tests():
     found = set()
     for module in pkgutil.iter_modules(learners.__path__):
         for name, cls in inspect.getmembers(importlib.import_module(f"{learners.__name__}.{module.name}"), inspect.isclass):
@@ -254,7 +254,7 @@ def test_an_evaluation_changes_nothing(make, batch_of, tmp_path):
 
 
 @every_learner
-def test_a_learner_with_anothers_state_goes_on_as_the_other_would(make, batch_of, tmp_path):
+def test_a_learner_with_anothers_state_continues_as_the_other(make, batch_of, tmp_path):
     one, batches = make(), [batch_of(8) for _ in range(6)]
     for batch in batches[:3]:
         one.step(batch)

@@ -1,4 +1,4 @@
-"""What a network does with its learning rate and its gradients."""
+"""Tests of the learning rate schedule and of gradient clipping."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ CPU = Device(torch.device("cpu"))
 
 
 def network(**more) -> OptimisedModule:
-    """One weight, which plain SGD moves by the rate times the gradient."""
+    """One weight, which SGD moves by the learning rate times the gradient."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
     return OptimisedModule(module, lambda parameters: torch.optim.SGD(parameters, lr=1.0), Precision.parse("fp32"), CPU, **more)
@@ -32,15 +32,15 @@ def moves(made: OptimisedModule, steps: int) -> list[float]:
     return found
 
 
-def test_the_rate_stays_where_nothing_is_said():
+def test_the_learning_rate_is_constant_by_default():
     assert moves(network(), 5) == [1.0] * 5
 
 
-def test_the_rate_falls_linearly_and_is_nothing_after_the_last_step():
+def test_the_learning_rate_decays_linearly_to_zero():
     assert moves(network(decay_steps=4), 5) == [1.0, 0.75, 0.5, 0.25, 0.0]
 
 
-def test_the_rate_goes_on_falling_where_it_was():
+def test_the_decay_continues_after_a_restore():
     made = network(decay_steps=4)
     moves(made, 2)
     other = network(decay_steps=4)
@@ -48,7 +48,7 @@ def test_the_rate_goes_on_falling_where_it_was():
     assert moves(other, 2) == [0.5, 0.25]
 
 
-def test_a_gradient_is_cut_to_the_norm():
+def test_a_gradient_is_clipped_to_the_norm():
     made = network(clip=2.0)
     made.minimise(slope(made, gradient=50.0))
     assert made.module.weight.item() == pytest.approx(2.0)

@@ -1,4 +1,4 @@
-"""What a classifier's figures mean."""
+"""Tests of a classifier's loss, accuracy and steps."""
 
 import math
 
@@ -12,15 +12,15 @@ from ddl.learners.supervised import Classifier
 from ddl.precision import Precision
 
 
-class Scores(nn.Module):
-    """The inputs are the scores; the one weight shifts them all and so matters to nobody."""
+class Logits(nn.Module):
+    """The inputs are the logits. The only weight shifts all of them, which has no effect."""
 
     def __init__(self) -> None:
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(()))
 
-    def forward(self, scores: Tensor) -> Tensor:
-        return scores + self.shift
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits + self.shift
 
 
 def classifier(model: nn.Module, lr: float = 1.0, training=lambda x: x, evaluation=lambda x: x, precision: str = "fp32") -> Classifier:
@@ -34,24 +34,24 @@ def classifier(model: nn.Module, lr: float = 1.0, training=lambda x: x, evaluati
     )
 
 
-SCORES = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
 TARGETS = torch.tensor([0, 1, 1])
 LOSSES = [math.log1p(math.exp(-2)), math.log1p(math.exp(-1)), math.log1p(math.exp(3))]
 
 
 def test_loss_in_nats_and_accuracy_as_a_share():
-    assert dict(classifier(Scores()).evaluate([(SCORES, TARGETS)])) == pytest.approx({"loss": sum(LOSSES) / 3, "accuracy": 2 / 3})
+    assert dict(classifier(Logits()).evaluate([(LOGITS, TARGETS)])) == pytest.approx({"loss": sum(LOSSES) / 3, "accuracy": 2 / 3})
 
 
 def test_batches_of_different_sizes_weigh_by_their_examples():
-    batches = [(SCORES[:1], TARGETS[:1]), (SCORES[1:], TARGETS[1:])]
-    assert dict(classifier(Scores()).evaluate(batches)) == pytest.approx({"loss": sum(LOSSES) / 3, "accuracy": 2 / 3})
+    batches = [(LOGITS[:1], TARGETS[:1]), (LOGITS[1:], TARGETS[1:])]
+    assert dict(classifier(Logits()).evaluate(batches)) == pytest.approx({"loss": sum(LOSSES) / 3, "accuracy": 2 / 3})
 
 
 def test_a_steps_figures_are_those_before_the_step():
     parts = classifier(nn.Linear(2, 2, bias=False)).step((torch.zeros(3, 2), TARGETS))
     assert parts["loss"].item() == pytest.approx(math.log(2))
-    parts = classifier(Scores()).step((SCORES, TARGETS))
+    parts = classifier(Logits()).step((LOGITS, TARGETS))
     assert parts["loss"].item() == pytest.approx(sum(LOSSES) / 3)
     assert parts["accuracy"].item() == pytest.approx(2 / 3)
 
@@ -67,13 +67,13 @@ def test_a_step_is_the_optimisers_on_the_gradient_of_the_mean_loss():
 
 
 def test_training_and_evaluation_each_have_their_own_transform():
-    learner = classifier(Scores(), training=lambda scores: -scores, evaluation=lambda scores: 0 * scores)
-    assert learner.step((SCORES, TARGETS))["accuracy"].item() == pytest.approx(1 / 3)
-    assert dict(learner.evaluate([(SCORES, TARGETS)]))["loss"] == pytest.approx(math.log(2))
+    learner = classifier(Logits(), training=lambda logits: -logits, evaluation=lambda logits: 0 * logits)
+    assert learner.step((LOGITS, TARGETS))["accuracy"].item() == pytest.approx(1 / 3)
+    assert dict(learner.evaluate([(LOGITS, TARGETS)]))["loss"] == pytest.approx(math.log(2))
 
 
 def test_dropout_is_on_in_training_and_off_in_evaluation_whatever_came_before():
-    learner = classifier(nn.Sequential(nn.Dropout(0.5), Scores()), lr=1e-9)
+    learner = classifier(nn.Sequential(nn.Dropout(0.5), Logits()), lr=1e-9)
     batch = (torch.rand(50, 2), torch.zeros(50, dtype=torch.int64))
     first = dict(learner.evaluate([batch]))
     steps = {learner.step(batch)["loss"].item() for _ in range(3)}
@@ -81,7 +81,7 @@ def test_dropout_is_on_in_training_and_off_in_evaluation_whatever_came_before():
     assert dict(learner.evaluate([batch])) == pytest.approx(first)
 
 
-def test_the_rate_is_the_configurations_and_not_the_states():
+def test_the_learning_rate_is_the_configurations_and_not_the_states():
     model, others = nn.Linear(1, 2, bias=False), nn.Linear(1, 2, bias=False)
     nn.init.zeros_(others.weight)
     learner = classifier(model, lr=0.5)

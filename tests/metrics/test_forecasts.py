@@ -4,13 +4,12 @@ import pytest
 import torch
 
 from ddl.data import series, sources
-from ddl.data.files import airline
 from ddl.metrics import forecasts
 
 
 @pytest.fixture(scope="module")
 def passengers() -> torch.Tensor:
-    return series.read_series(sources.load_files("airline").folder / airline.FILE)[1]
+    return series.read_series(sources.load_file("airline").path)[1]
 
 
 @pytest.mark.parametrize(("name", "rmse"), [("last_value", 48.0), ("last_year", 41.9), ("last_year_growth", 15.6)])
@@ -21,7 +20,7 @@ def test_what_forecasts_that_cost_nothing_reach_on_the_last_four_years(passenger
 
 
 def test_an_unknown_one_is_refused(passengers):
-    with pytest.raises(ValueError, match=r"'best': unknown\. There are: last_value"):
+    with pytest.raises(ValueError, match=r"'best': unknown\. Use one of: last_value"):
         forecasts.naive_forecast(passengers, 48, "best")
 
 

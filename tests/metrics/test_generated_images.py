@@ -1,4 +1,4 @@
-"""The scores of generated images where they are known."""
+"""Tests of the scores of generated images with known values."""
 
 import pytest
 import torch
@@ -11,12 +11,12 @@ CPU = Device(torch.device("cpu"))
 CLASSES = 4
 
 
-def verdict() -> GeneratedImageScores:
-    """By a judge that is sure: an image is of the class where it is bright."""
-    return GeneratedImageScores(ScoringClassifier(nn.Flatten(), Sure(), CLASSES), CPU)
+def scores() -> GeneratedImageScores:
+    """Scores by a confident classifier: the brightest pixel is the label."""
+    return GeneratedImageScores(ScoringClassifier(nn.Flatten(), Confident(), CLASSES), CPU)
 
 
-class Sure(nn.Module):
+class Confident(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return 100 * features
 
@@ -29,10 +29,10 @@ EVENLY = torch.arange(4000) % CLASSES
 
 
 def test_as_varied_and_distinct_as_the_real_ones():
-    judged = verdict()
-    judged.real(of(EVENLY), EVENLY)
-    judged.generated(of(EVENLY.flip(0)))
-    found = dict(judged.results())
+    made = scores()
+    made.add_real(of(EVENLY), EVENLY)
+    made.add_generated(of(EVENLY.flip(0)))
+    found = dict(made.results())
     assert found["inception_score"] == pytest.approx(CLASSES, rel=0.02)
     assert found["real/inception_score"] == pytest.approx(CLASSES, rel=0.02)
     assert found["fid"] == pytest.approx(0, abs=1e-3)
@@ -41,10 +41,10 @@ def test_as_varied_and_distinct_as_the_real_ones():
 
 
 def test_of_one_class_alone():
-    judged = verdict()
-    judged.real(of(EVENLY), torch.zeros_like(EVENLY))
-    judged.generated(of(torch.full((200,), 2)))
-    found = dict(judged.results())
+    made = scores()
+    made.add_real(of(EVENLY), torch.zeros_like(EVENLY))
+    made.add_generated(of(torch.full((200,), 2)))
+    found = dict(made.results())
     assert found["inception_score"] == pytest.approx(1)
     assert found["largest_class_share"] == 1
     assert found["judge/accuracy"] == 1 / CLASSES
@@ -53,26 +53,26 @@ def test_of_one_class_alone():
 
 
 def test_two_classes_of_four():
-    judged = verdict()
-    judged.real(of(EVENLY), EVENLY)
-    judged.generated(of(EVENLY % 2))
-    found = dict(judged.results())
+    made = scores()
+    made.add_real(of(EVENLY), EVENLY)
+    made.add_generated(of(EVENLY % 2))
+    found = dict(made.results())
     assert found["inception_score"] == pytest.approx(2, rel=0.02)
     assert found["largest_class_share"] == 0.5
 
 
-def test_a_judge_who_cannot_tell():
-    judged = verdict()
-    judged.real(torch.zeros(100, 1, 2, 2), EVENLY[:100])
-    judged.generated(torch.zeros(100, 1, 2, 2))
-    assert dict(judged.results())["inception_score"] == pytest.approx(1)
+def test_a_classifier_that_cannot_separate_the_classes():
+    made = scores()
+    made.add_real(torch.zeros(100, 1, 2, 2), EVENLY[:100])
+    made.add_generated(torch.zeros(100, 1, 2, 2))
+    assert dict(made.results())["inception_score"] == pytest.approx(1)
 
 
 def test_the_scores_draw_nothing_from_the_trials_generator():
-    judged = verdict()
-    judged.real(of(EVENLY), EVENLY)
-    judged.generated(of(EVENLY))
+    made = scores()
+    made.add_real(of(EVENLY), EVENLY)
+    made.add_generated(of(EVENLY))
     before = torch.get_rng_state()
-    first = dict(judged.results())
+    first = dict(made.results())
     assert torch.equal(torch.get_rng_state(), before)
     assert first.keys() == {"inception_score", "real/inception_score", "fid", "largest_class_share", "judge/accuracy"}

@@ -1,4 +1,4 @@
-"""Measures of images against values reckoned by hand."""
+"""Tests of image measures against values computed by hand."""
 
 import math
 
@@ -42,13 +42,13 @@ def test_the_window_is_as_large_as_it_says(window):
 
 @pytest.mark.parametrize("window", [0, 1, 2, 10])
 def test_a_window_without_a_centre(window):
-    with pytest.raises(ValueError, match=rf"SSIM window of {window} has no centre.*odd number from 3"):
+    with pytest.raises(ValueError, match=rf"SSIM window of {window} has no centre pixel.*odd number of at least 3"):
         images.check_window(window, 32)
 
 
 def test_a_window_larger_than_the_images():
     images.check_window(31, 32)
-    with pytest.raises(ValueError, match=r"33 x 33 is larger than the images, 32 x 32\. Take 32 at most"):
+    with pytest.raises(ValueError, match=r"33 x 33 is larger than the images, 32 x 32\. Use at most 32"):
         images.check_window(33, 32)
 
 
@@ -69,7 +69,7 @@ def test_the_losses_are_what_their_names_say():
     assert make_loss("mae", 11)(predicted, wanted).item() == pytest.approx(0.1)
     assert make_loss("psnr", 11)(predicted, wanted).item() == pytest.approx(1 / 20)
     assert make_loss("ssim", 11)(predicted, wanted).item() == pytest.approx(1 - ssim(predicted, wanted).item())
-    with pytest.raises(ValueError, match=r"loss 'mse': unknown\. There are: mae, ssim, psnr"):
+    with pytest.raises(ValueError, match=r"loss 'mse': unknown\. Use mae, ssim or psnr"):
         make_loss("mse", 11)
 
 

@@ -1,4 +1,4 @@
-"""The study's layers, and what they refuse."""
+"""Tests of the image models: the study's layers, and invalid sizes."""
 
 import pytest
 import torch
@@ -76,7 +76,7 @@ def test_convolutions_that_keep_the_size_stand_where_the_image_is_smallest():
     ],
 )
 def test_a_size_that_cannot_be_halved_so_often(make):
-    with pytest.raises(ValueError, match=r"12 x 12 cannot be halved 3 times\. Take a multiple of 8"):
+    with pytest.raises(ValueError, match=r"12 x 12 cannot be halved 3 times\. Use a multiple of 8"):
         make()
 
 

@@ -1,4 +1,4 @@
-"""The network of the classification sweeps: its size, where regularisation stands, and why zeros never learn."""
+"""Tests of the classification sweeps' network: size, regularisation, and why zero initialisation does not learn."""
 
 import pytest
 import torch

@@ -23,7 +23,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """Headless Chromium, as installed on the machine; skips only where there is none."""
+    """Headless Chromium as installed on the machine. Skips the test if there is none."""
     binary = which("chromium") or which("chromium-browser") or which("google-chrome")
     if binary is None:
         pytest.skip("no chromium on this machine: install it (apt-get install chromium) to test the report in a browser")

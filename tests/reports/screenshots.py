@@ -1,6 +1,6 @@
-"""`python -m tests.reports.screenshots RUN`: docs/report.png and docs/report-phone.png, as a reader sees that run's report.
+"""Screenshots of a run's report: `python -m tests.reports.screenshots RUN` writes docs/report.png and docs/report-phone.png.
 
-Each is the top of the page, and kept below 200 kB: in 256 colours.
+Each shows the top of the page in 256 colours and is smaller than 200 kB.
 """
 
 import io
@@ -20,7 +20,7 @@ VIEWS = {"report.png": (1280, 2000), "report-phone.png": (390, 1700)}
 
 
 def take(folder: Path, to: Path = DOCS) -> None:
-    """Pictures of the report of the run in `folder`. Raises ValueError where one is too large to be kept."""
+    """Write screenshots of the report on the run in `folder`. Raises ValueError if one is too large."""
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         path = Path(scratch) / "report.html"
         html.write_html(model.build_report([folder]), path)
@@ -28,12 +28,14 @@ def take(folder: Path, to: Path = DOCS) -> None:
         for name, (width, height) in VIEWS.items():
             page = browser.new_page(viewport={"width": width, "height": height}, has_touch=width < 640)
             page.goto(path.as_uri())
-            page.wait_for_selector("html[data-drawn]")
+            page.wait_for_selector("html[data-plotted]")
             page.wait_for_timeout(500)
             picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE)
             picture.save(to / name, optimize=True)
             if (to / name).stat().st_size > MOST_BYTES:
-                raise ValueError(f"{to / name}: {(to / name).stat().st_size:,} bytes, more than {MOST_BYTES:,}. Take less of the page.")
+                raise ValueError(
+                    f"{to / name}: {(to / name).stat().st_size:,} bytes, more than {MOST_BYTES:,}. Reduce its height in VIEWS."
+                )
             page.close()
         browser.close()
 

@@ -1,4 +1,4 @@
-"""Runs to report on: real ledgers with made-up, seeded figures. "synthetic" stands in their names so that nobody mistakes one."""
+"""Synthetic runs for the report: real ledgers with seeded, invented values. Their names contain "synthetic"."""
 
 import io
 import json
@@ -43,8 +43,8 @@ def create(
 ) -> Path:
     """A run whose configurations end near `final` val/accuracy.
 
-    `swept` gives a configuration's hyperparameters where its name is not one. `endings` maps (configuration, seed) to its status and reason where that is not "finished": "planned" measures
-    nothing, "running", "failed" and "diverged" get half the epochs. `alter` may change what is measured.
+    `swept` gives the hyperparameters of a configuration whose name is not its only value. `endings` maps (configuration, seed) to a status
+    other than "finished" and its reason: "planned" measures nothing, the others get half the epochs. `alter` may change the metrics.
     """
     folder.mkdir(parents=True)
     trials = [
@@ -89,22 +89,22 @@ def create(
 
 
 def leave(folder: Path, trial_id: str, name: str, content: bytes) -> None:
-    """A file as a trial leaves it: figures, and texts among the samples."""
-    room = folder / "trials" / trial_id / ("samples" if name.endswith(".txt") else "figures")
-    room.mkdir(parents=True, exist_ok=True)
-    (room / name).write_bytes(content)
+    """Write a file as a trial does: a text to samples/, any other file to figures/."""
+    subfolder = folder / "trials" / trial_id / ("samples" if name.endswith(".txt") else "figures")
+    subfolder.mkdir(parents=True, exist_ok=True)
+    (subfolder / name).write_bytes(content)
 
 
 @cache
 def png(side: int, seed: int = 0) -> bytes:
-    """A square of noise, which does not compress: about 3 side^2 bytes."""
+    """A square of noise, which does not compress: about 3 side² bytes."""
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
 def create_thousand(folder: Path, images: bool = False) -> Path:
-    """1,000 finished trials, 200 configurations of four hyperparameters, 160,000 measurements; with `images` four of 4 kB each and a text."""
+    """1,000 finished trials of 200 configurations with 160,000 measurements; with `images`, each has four of 4 kB and a text."""
     folder.mkdir(parents=True)
     swept = [
         {"task.lr": 10 ** -(1 + i % 5), "task.hidden": 16 << i // 5 % 5, "task.momentum": i % 3 / 2, "task.kernel": "abc"[i % 3]}
@@ -119,7 +119,7 @@ def create_thousand(folder: Path, images: bool = False) -> Path:
     }
     with ReportingLedger.create(folder, {"sweep": sweep, "scale": "paper"}, trials):
         pass
-    # Straight into the tables: the ledger makes each of 160,000 measurements durable.
+    # Written to the tables directly: the ledger would sync each of 160,000 measurements to disk.
     with closing(sqlite3.connect(folder / FILE)) as db, db:
         names = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
         db.executemany(
@@ -138,7 +138,7 @@ def create_thousand(folder: Path, images: bool = False) -> Path:
 
 
 def create_agents(folder: Path, unsolved: tuple[str, int] | None = ("slow", 1)) -> Path:
-    """A run of two agents, 8 seeds each, that count env steps and episodes; all solve their task but `unsolved`."""
+    """A run of two agents with 8 seeds each that count env steps and episodes; all but `unsolved` solve the task."""
     folder.mkdir(parents=True)
     names = ("fast", "slow")
     trials = [

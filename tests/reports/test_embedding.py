@@ -1,4 +1,4 @@
-"""What trials leave as files: in which order it is shown, and what of it a page holds."""
+"""Files written by trials: their order on the page, and which of them a page embeds."""
 
 import re
 
@@ -19,7 +19,7 @@ DRAWING = b'<svg xmlns="http://www.w3.org/2000/svg"><script>document.title = "ow
 
 @pytest.fixture
 def run(make_run):
-    """Two configurations, two seeds; every trial left digits of three epochs."""
+    """Two configurations, two seeds; every trial wrote digits of three epochs."""
     folder = make_run(FINAL, seeds=[0, 1], epochs=2)
     for trial in (*NONE, *LIGHT):
         for epoch in (10, 9, 2):  # not in order, and out of order as text
@@ -27,8 +27,12 @@ def run(make_run):
     return folder
 
 
+def listed(folder, find):
+    return find(folder, model.build_report([folder]).runs[0].trials)
+
+
 def images(folder, budget=None):
-    return embedding.embed_images(model.build_report([folder]).runs[0].images, budget or EmbeddingBudget())
+    return embedding.embed_images(listed(folder, artefacts.find_images), budget or EmbeddingBudget())
 
 
 def test_strips_are_by_name_seed_configuration_and_number(run):
@@ -61,29 +65,33 @@ def test_files_that_cannot_be_shown_say_why(run):
     found = {group.name: group for group in images(run)}
     assert set(found) == {"digits", "half", "huge", "page"}
     problems = {name: found[name].seeds[0][0][0].problem for name in ("half", "huge", "page")}
-    assert problems == {"half": "is not a whole PNG file", "huge": "too large to include (751.5 kB)", "page": "is not a whole SVG file"}
+    assert problems == {
+        "half": "is not a complete PNG file",
+        "huge": "too large to include (751.5 kB)",
+        "page": "is not a complete SVG file",
+    }
     assert not any(found[name].seeds[0][0][0].uri for name in problems)
 
 
 def test_a_file_that_is_gone_again_does_not_stop_the_report(run):
-    listed = model.build_report([run]).runs[0].images
-    listed[0].path.unlink()
-    (digits,) = embedding.embed_images(listed, EmbeddingBudget())
+    found = listed(run, artefacts.find_images)
+    found[0].path.unlink()
+    (digits,) = embedding.embed_images(found, EmbeddingBudget())
     assert digits.seeds[0][0][0].problem == "cannot be read (No such file or directory)"
 
 
-def test_texts_open_with_their_beginning_and_the_last_of_a_trial_stands_first(make_run, tmp_path):
+def test_texts_show_their_opening_and_the_last_text_of_a_trial_first(make_run, tmp_path):
     folder = make_run(FINAL, seeds=[0, 1], epochs=2)
     leave(folder, NONE[0], "story-1.txt", b"early")
     leave(folder, NONE[0], "story-2.txt", b"w" * 700 + b"END")
     leave(folder, NONE[0], "story-3.txt", ("ü" * 30_000).encode() + b"\xff")
-    (story,) = embedding.embed_texts(model.build_report([folder]).runs[0].texts, EmbeddingBudget())
+    (story,) = embedding.embed_texts(listed(folder, artefacts.find_texts), EmbeddingBudget())
     early, longer, longest = story.seeds[0][0]
     assert (early.opening, early.whole, early.problem) == ("early", "", "")
     assert (len(longer.opening), longer.whole[-3:]) == (600, "END")
     assert (len(longest.whole), longest.problem) == (20_000, "cut after 20,000 characters")
-    (story,) = embedding.embed_texts(model.build_report([folder]).runs[0].texts, EmbeddingBudget(texts=100))
-    assert [told.text.number for told in story.seeds[0][0]] == [3]
+    (story,) = embedding.embed_texts(listed(folder, artefacts.find_texts), EmbeddingBudget(texts=100))
+    assert [embedded.text.number for embedded in story.seeds[0][0]] == [3]
     assert "2 texts of seed 0." in story.left_out
 
 
@@ -104,7 +112,7 @@ def test_a_thousand_trials_with_images_stay_small(tmp_path):
     folder = create_thousand(tmp_path / "thousand", images=True)
     written = html.render_html(model.build_report([folder]))
     assert len(written.encode()) <= 15e6
-    assert "Left out, so that this page stays fit to send" in written
+    assert "Left out to limit the size of this page" in written
     assert written.count("<img ") > 1000
 
 

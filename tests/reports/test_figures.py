@@ -3,7 +3,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ddl.reports import figures, model
+from ddl.reports import model, plotting
+from ddl.reports.sections.curves import panel_figures, run_panels
+from ddl.reports.sections.results import interval_strips
 
 from .synthetic import SAMPLE
 
@@ -15,7 +17,7 @@ EYES = {
     "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
 }
 XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-PALETTES = {"#ffffff": figures.LIGHT, "#14171b": figures.DARK}
+PALETTES = {"#ffffff": plotting.LIGHT, "#14171b": plotting.DARK}
 
 
 def linear(colour: str) -> np.ndarray:
@@ -50,7 +52,7 @@ FIXED = {"epochs": 2, "spread": 0.0, "alter": lambda c, seed, epoch, m: m | {"va
 
 def test_strips_share_one_scale(make_run):
     run = model.build_report([make_run({"a": 0.8, "b": 0.6}, reference=REFERENCE, **FIXED)]).runs[0]
-    strips = figures.interval_strips(run.configurations, "best val/accuracy", run.reference)
+    strips = interval_strips(run.configurations, "best val/accuracy", run.reference)
     a, b = strips.rows["a"], strips.rows["b"]
     width = strips.right - strips.left
     assert strips.left < 0.6
@@ -65,10 +67,8 @@ def test_strips_share_one_scale(make_run):
 
 def test_no_tolerance_is_drawn_where_nothing_may_be_compared(make_run):
     run = model.build_report([make_run({"a": 0.8, "b": 0.6}, reference=REFERENCE, data=SAMPLE, **FIXED)]).runs[0]
-    assert figures.interval_strips(run.configurations, "best val/accuracy", run.reference).rows["a"].allowed is None
-    assert figures.interval_strips(run.configurations, "last val/accuracy", run.reference).rows["a"].reference is None, (
-        "another measure's value"
-    )
+    assert interval_strips(run.configurations, "best val/accuracy", run.reference).rows["a"].allowed is None
+    assert interval_strips(run.configurations, "last val/accuracy", run.reference).rows["a"].reference is None, "another measure's value"
 
 
 def test_panels_of_one_quantity_share_their_range_and_bands_are_cut(make_run):
@@ -76,7 +76,7 @@ def test_panels_of_one_quantity_share_their_range_and_bands_are_cut(make_run):
         return metrics | {"val/loss": metrics["val/loss"] * (1, 2, 4)[seed]}
 
     run = model.build_report([make_run({"a": 0.8, "b": 0.6}, epochs=3, alter=spread)]).runs[0]
-    drawn = {figure["metric"]: figure for figure in figures.panel_figures(run.panels, run.shown)}
+    drawn = {figure["metric"]: figure for figure in panel_figures(run_panels(run), run.shown)}
     assert list(drawn) == ["val/accuracy", "train/accuracy", "val/loss", "train/loss"]
     assert drawn["val/accuracy"]["linear"] == drawn["train/accuracy"]["linear"]
     assert drawn["val/accuracy"]["linear"] != drawn["val/loss"]["linear"]
@@ -97,14 +97,14 @@ def test_a_metric_that_goes_below_zero_has_no_logarithmic_range(make_run):
         return {"val/accuracy": -1.0 * epoch}
 
     run = model.build_report([make_run({"a": 0.8}, epochs=3, alter=negative)]).runs[0]
-    (figure,) = figures.panel_figures(run.panels, run.shown)
+    (figure,) = panel_figures(run_panels(run), run.shown)
     assert figure["log"] is None
     assert figure["linear"][0] < -3
 
 
 def test_two_seeds_have_no_band(make_run):
     run = model.build_report([make_run({"a": 0.8}, seeds=[0, 1], epochs=3)]).runs[0]
-    figure = figures.panel_figures(run.panels, run.shown)[0]
+    figure = panel_figures(run_panels(run), run.shown)[0]
     assert [trace["meta"]["role"] for trace in figure["data"]] == ["seed", "mean"]
     assert "n = 2" in figure["data"][1]["text"][0]
     assert "[" in figure["data"][1]["text"][0], "hovering still tells the interval"

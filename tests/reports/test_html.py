@@ -21,7 +21,7 @@ def text(page: str) -> str:
     return re.sub(r"<(script|style).*?</\1>", "", page, flags=re.S)
 
 
-def test_what_comes_from_data_is_escaped_everywhere(make_run, tmp_path):
+def test_text_from_data_is_escaped_everywhere(make_run, tmp_path):
     folder = make_run(
         {HOSTILE: 0.8, "none": 0.7},
         epochs=2,
@@ -58,9 +58,9 @@ def test_one_file_with_plotly_once_and_no_address_to_load_from(make_run, tmp_pat
 
 @pytest.mark.parametrize(
     ("data", "named"),
-    [(SAMPLE, "CIFAR-10 (sample), bundled sample"), (GENUINE | {"fallback_for": "ImageNet"}, "CIFAR-10 (stand-in for ImageNet)")],
+    [(SAMPLE, "CIFAR-10 (sample), bundled sample"), (GENUINE | {"fallback_for": "ImageNet"}, "CIFAR-10 (fallback data set for ImageNet)")],
 )
-def test_every_caption_names_data_that_are_not_the_real_thing(make_run, tmp_path, data, named):
+def test_every_caption_names_a_sample_or_a_fallback_data_set(make_run, tmp_path, data, named):
     folder = make_run(FINAL, epochs=2, data=data)
     leave(folder, "0000-synthetic", "confusion.png", png(16))
     written = text(page(folder, tmp_path))
@@ -70,7 +70,7 @@ def test_every_caption_names_data_that_are_not_the_real_thing(make_run, tmp_path
     assert "Not the full data." in written
 
 
-def test_real_data_need_no_notice(make_run, tmp_path):
+def test_genuine_data_have_no_notice(make_run, tmp_path):
     written = text(page(make_run(FINAL, epochs=2), tmp_path))
     assert 'class="notice"' not in written
     assert "data-note" not in written
@@ -82,7 +82,7 @@ def test_any_state_of_a_run_renders(make_run, tmp_path):
     assert "No trial has finished yet." in page(make_run(FINAL, endings=planned, **bare), tmp_path)
     mixed = {("none", 0): ("failed", ""), ("none", 1): ("running", ""), ("light", 2): ("stopped", "by the scheduler")}
     written = text(page(make_run(FINAL, seeds=[0, 1, 2], epochs=1, endings=mixed), tmp_path))
-    assert "no reason was recorded" in written
+    assert "no reason recorded" in written
     assert '1<span class="muted"> of 3</span>' in written
 
 
@@ -94,7 +94,7 @@ def test_several_runs_share_one_page(make_run, tmp_path):
     assert written.count("plotly.js v") == 1
     assert 'id="r0-curves"' in written
     assert 'id="r1-curves"' in written
-    assert "augmentation, run by run" in written
+    assert "augmentation: comparison of runs" in written
 
 
 def test_the_difference_of_two_configurations_is_worded(make_run, tmp_path):
@@ -115,7 +115,7 @@ def test_names_are_readable_with_the_raw_one_in_a_title(make_run, tmp_path):
     assert '<th scope="col" class="n" title="time/images_per_s">images / s</th>' in written
 
 
-def test_only_a_report_of_a_running_sweep_loads_itself_anew(make_run):
+def test_only_a_report_of_a_running_sweep_reloads_itself(make_run):
     running = make_run(FINAL, epochs=2, endings={("light", 2): ("running", "")})
     written = html.render_html(model.build_report([running]), refresh_s=20.4)
     assert '<meta http-equiv="refresh" content="20">' in written

@@ -13,7 +13,7 @@ HALF = {("light", seed): ("running", "") for seed in range(3)}
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands until it is moved: `clock[0]` in seconds."""
+    """A clock that advances only if a test changes `clock[0]`, in seconds."""
     now = [1000.0]
     monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
     return now
@@ -85,9 +85,9 @@ def test_a_report_that_cannot_be_written_costs_nothing_but_itself(make_run, cloc
     assert (folder / "report.html").exists(), "it tries again"
 
 
-def test_a_sweep_keeps_its_report_up_to_date_and_ends_in_one_that_stands_still(tmp_path, monkeypatch):
+def test_a_sweep_updates_its_report_and_ends_with_one_that_does_not_reload(tmp_path, monkeypatch):
     monkeypatch.setattr(live, "EVERY_S", 0.0)
-    monkeypatch.setattr(live, "SHARE", 1e9)
+    monkeypatch.setattr(live, "FRACTION", 1e9)
     pages, write = [], html.write_html
 
     def watch(report, path, refresh_s=None):

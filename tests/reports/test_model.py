@@ -5,6 +5,10 @@ import pytest
 from ddl.ledger import LedgerReader, TrialRow
 from ddl.reports import model, narrative
 from ddl.reports.measures import DataDescription
+from ddl.reports.sections.curves import curves_note, run_panels
+from ddl.reports.sections.plan import plan_summary
+from ddl.reports.sections.reproduction import reproduction_record
+from ddl.reports.sections.results import results_caption
 
 from ..ledgers import ReportingLedger
 from .synthetic import GENUINE, SAMPLE, create_agents
@@ -36,7 +40,9 @@ def test_estimates_and_verdicts_of_a_finished_run(make_run):
     assert "0.5989" in line
     assert (run.notice, run.caption) == ("", "")
     assert "“none” leads on best validation accuracy: 0.8004" in run.answer
-    assert "3 configurations \N{MULTIPLICATION SIGN} 3 seeds at paper scale, on CIFAR-10, official host" in run.setting
+    assert "3 configurations \N{MULTIPLICATION SIGN} 3 seeds at paper scale, on CIFAR-10, official host" in narrative.setting(
+        run, run.statuses, run.scale
+    )
     assert run.ordering.same == 3
 
 
@@ -48,24 +54,24 @@ def test_best_and_last_are_both_there(make_run):
     estimates = run.configurations[0].estimates
     assert estimates["best val/accuracy"].mean == pytest.approx(0.91)
     assert estimates["last val/accuracy"].mean == pytest.approx(0.71)
-    assert (run.reference, run.judgement, run.ordering) == (None, "", None)
+    assert (run.reference, narrative.judgement(run), run.ordering) == (None, "", None)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ({"scale": "sample"}, "at sample scale"),
         ({"data": SAMPLE}, "on a sample of CIFAR-10 (bundled sample)"),
-        ({"data": GENUINE | {"fallback_for": "Tiny ImageNet"}}, "on CIFAR-10, which only stands in for Tiny ImageNet"),
+        ({"data": GENUINE | {"fallback_for": "Tiny ImageNet"}}, "on CIFAR-10, a fallback data set for Tiny ImageNet"),
         ({"data": {"name": "CIFAR-10", "source": "somewhere"}}, "on a sample"),
         ({"overrides": ["seeds=3", "task.epochs=2"]}, "with other hyperparameters: task.epochs=2"),
     ],
 )
-def test_what_is_not_comparable_is_never_reproduced_nor_not(make_run, options, said):
+def test_a_run_that_is_not_comparable_gets_no_other_verdict(make_run, options, expected):
     report = model.build_report([make_run(FINAL, epochs=2, **({"reference": REFERENCE} | EXACT | options))])
     for word, why in verdicts(report).values():
         assert word == "not comparable"
-        assert said in why
+        assert expected in why
     assert report.not_reproduced() == []
 
 
@@ -99,7 +105,7 @@ def test_a_reference_may_name_a_plain_metric(make_run):
 
 @pytest.mark.parametrize(("seeds", "drawn"), [(5, 5), (6, 0)])
 def test_seeds_are_drawn_where_they_are_few(make_run, seeds, drawn):
-    (series,) = model.build_report([make_run({"none": 0.8}, seeds=range(seeds), epochs=2)]).runs[0].panels[0].series
+    (series,) = run_panels(model.build_report([make_run({"none": 0.8}, seeds=range(seeds), epochs=2)]).runs[0])[0].series
     assert len(series.seeds) == drawn
 
 
@@ -125,19 +131,19 @@ def test_mid_run(make_run):
     assert not run.ended
     assert run.statuses["running"] == 1
     assert run.configurations[0].estimates["best val/accuracy"].n == 2, "a running trial's value is not its result yet"
-    assert [s.configuration for s in run.panels[0].series] == ["none"]
-    assert run.panels[0].series[0].n == (3, 3, 3, 2, 2, 2)
-    assert "2 of 9 trials finished, 6 planned, 1 running." in run.setting
-    assert "To finish it" in dict(run.reproduce)
+    assert [s.configuration for s in run_panels(run)[0].series] == ["none"]
+    assert run_panels(run)[0].series[0].n == (3, 3, 3, 2, 2, 2)
+    assert "2 of 9 trials finished, 6 planned, 1 running." in narrative.setting(run, run.statuses, run.scale)
+    assert "Resume command" in dict(reproduction_record(run))
     assert "3 pairs" not in run.answer
-    assert "No pair of them has been measured" in run.ordering.sentence
+    assert "No pair has been measured" in run.ordering.sentence
 
 
 def test_before_the_first_trial(make_run):
     endings = {(name, s): ("planned", "") for name in FINAL for s in range(3)}
     run = model.build_report([make_run(FINAL, reference=REFERENCE, endings=endings, plan={})]).runs[0]
     assert run.answer == "No trial has finished yet."
-    assert (run.panels, run.data, run.plan.eta) == ((), (), "")
+    assert (run_panels(run), run.data, plan_summary(run).eta) == ((), (), "")
 
 
 def test_failures_come_with_their_reasons(make_run):
@@ -151,7 +157,7 @@ def test_a_stopped_trial_counts_with_what_it_reached(make_run):
         0
     ]
     assert run.configurations[0].estimates["best val/accuracy"].n == 3
-    assert "Trials that a scheduler stopped count with what they had reached." in run.method
+    assert "Trials stopped by a scheduler count with the values they had reached." in results_caption(run)
     assert run.configurations[0].verdict.why == "1 of 3 stopped"
 
 
@@ -162,13 +168,13 @@ def test_many_configurations_are_compared_with_the_best_and_drawn_in_part(make_r
     assert len(pairs) == 19
     assert [c.name for c in run.configurations] == list(reversed(many))
     assert {first for first, _ in pairs} == {"c19"}
-    assert "which flatters its lead" in run.comparisons_note
+    assert "so its lead is optimistic" in run.comparisons_note
     assert run.shown[0] == "c19"
     assert len(run.shown) == 12
-    assert run.curves_note.startswith("The 12 best of 20")
+    assert curves_note(run).startswith("The 12 best of 20")
 
 
-def test_several_runs_stand_side_by_side(make_run):
+def test_runs_of_one_sweep_are_compared(make_run):
     folders = [make_run(FINAL, epochs=2), make_run({"none": 0.7, "mild": 0.6}, epochs=2, scale="sample", data=SAMPLE)]
     report = model.build_report(folders)
     assert [run.scale for run in report.runs] == ["paper", "sample"]
@@ -187,7 +193,7 @@ def test_seeds_with_steps_of_their_own_are_averaged_in_bins(tmp_path):
                 ledger.measured(trial.trial_id, 100 * i + trial.seed, None, float(i), {"train/return": 10.0 * i + trial.seed}, {})
             ledger.ended(trial.trial_id, "finished")
     run = model.build_report([tmp_path]).runs[0]
-    (panel,) = run.panels
+    (panel,) = run_panels(run)
     assert panel.x_name == "step"
     assert panel.series[0].n == (3,) * 10
     assert panel.series[0].mean == pytest.approx([10 * i + 1 for i in range(1, 11)])
@@ -197,7 +203,7 @@ def test_seeds_with_steps_of_their_own_are_averaged_in_bins(tmp_path):
 
 def test_figure_6_is_what_was_recorded_over_env_steps_seconds_and_episodes(tmp_path):
     folder = create_agents(tmp_path / "agents")
-    panels = {panel.metric: panel for panel in model.build_report([folder]).runs[0].panels}
+    panels = {panel.metric: panel for panel in run_panels(model.build_report([folder]).runs[0])}
     figure = panels["train/episode_return"]
     assert figure.axes == ("env steps", "seconds", "episodes")
     slow = figure.series[1]
@@ -228,11 +234,11 @@ def test_milestones_are_means_over_those_that_reached_them(tmp_path):
     assert slow.milestones["train/episodes_to_solved"].mean == pytest.approx(160 + (28 - 1) / 7)
 
 
-def test_what_only_looks_like_a_milestone_is_an_ordinary_metric(make_run):
+def test_a_name_like_a_milestone_without_its_event_is_an_ordinary_metric(make_run):
     folder = make_run(FINAL, epochs=2, alter=lambda c, s, e, m: m | {"val/distance_to_goal": 1.0 + e})
     run = model.build_report([folder]).runs[0]
     assert run.milestones == ()
-    assert "val/distance_to_goal" in [panel.metric for panel in run.panels]
+    assert "val/distance_to_goal" in [panel.metric for panel in run_panels(run)]
 
 
 def test_a_study_has_its_leaders_and_verdicts(make_run, tmp_path):
@@ -250,22 +256,22 @@ def test_long_curves_are_thinned(tmp_path):
             [(i, i / 10, float(i)) for i in range(5000)],
         )
         ledger._db.commit()
-    (panel,) = model.build_report([tmp_path]).runs[0].panels
+    (panel,) = run_panels(model.build_report([tmp_path]).runs[0])
     assert len(panel.series[0].x) == 200
     assert panel.series[0].mean[0] == pytest.approx(12, abs=1)
 
 
 def test_plan_and_records(make_run):
     run = model.build_report([make_run(FINAL, epochs=2, overrides=["seeds=3"], diff="--- a")]).runs[0]
-    assert ("Disk needed", "150.0 MB") in run.plan.rows
-    assert run.plan.eta.startswith("Expected 9 min 30 s; took ")
-    records = dict(run.reproduce)
+    assert ("Disk needed", "150.0 MB") in plan_summary(run).rows
+    assert plan_summary(run).eta.startswith("Expected 9 min 30 s; took ")
+    records = dict(reproduction_record(run))
     assert records["Command"] == "python launch.py --sweep augmentation --scale paper"
     assert records["Seeds"] == "0\N{EN DASH}2"
     assert "5f" * 32 in records["Data"]
     assert "torch 2.9.1" in records["Versions"]
     assert "uncommitted changes" in records["Commit"]
-    assert "To finish it" not in records
+    assert "Resume command" not in records
 
 
 def test_a_folder_without_a_ledger_is_named(tmp_path):
@@ -274,20 +280,20 @@ def test_a_folder_without_a_ledger_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("noise", "said"), [(3.0, "differ by up to 3% (mean over seeds), so they repeat"), (14.0, "the machine was noisy")]
+    ("noise", "expected"), [(3.0, "differ by up to 3% (mean over seeds), so they are repeatable"), (14.0, "the machine was noisy")]
 )
-def test_the_report_says_whether_latencies_repeat(make_run, noise, said):
+def test_the_report_says_whether_latencies_repeat(make_run, noise, expected):
     latencies = {"latency/p50_ms_batch1": 2.5, "latency/p99_ms_batch1": 4.0, "latency/noise_percent": noise}
     run = model.build_report([make_run({"none": 0.8}, alter=lambda configuration, seed, epoch, metrics: metrics | latencies)]).runs[0]
-    assert said in run.method
+    assert expected in results_caption(run)
     assert run.configurations[0].costs["latency/p50_ms_batch1"] == 2.5
     assert "latency/p99_ms_batch1" not in run.costs
-    assert not any("latency" in panel.metric for panel in run.panels)
-    assert "Latencies" not in model.build_report([make_run({"none": 0.8})]).runs[0].method
+    assert not any("latency" in panel.metric for panel in run_panels(run))
+    assert "Latencies" not in results_caption(model.build_report([make_run({"none": 0.8})]).runs[0])
 
 
 def test_one_text_in_windows_of_several_lengths_is_named_once():
     data = [DataDescription("plays", "bundled sample", False, "a script", "ab", train, 2) for train in (14, 15, 14)]
-    assert narrative.caption(data) == "Data: plays (stand-in for a script), bundled sample"
-    assert narrative.data_notice(data).count("stand in for a script") == 1
+    assert narrative.data_caption(data) == "Data: plays (fallback data set for a script), bundled sample"
+    assert narrative.data_notice(data).count("fallback data set for a script") == 1
     assert "(14 train + 2 val examples) or (15 train + 2 val examples)" in narrative.data_notice(data)

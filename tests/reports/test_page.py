@@ -1,4 +1,4 @@
-"""The page in a browser: what a reader can do with it, and that it asks nobody for anything."""
+"""The page in a browser: its controls work, and it makes no requests."""
 
 import dataclasses
 import datetime
@@ -11,25 +11,26 @@ from playwright.sync_api import Browser, Page
 from ddl.reports import html, model
 
 from .synthetic import SAMPLE, create, create_agents, create_thousand, leave, png
-from .test_gallery import DRAWING
+from .test_embedding import DRAWING
 from .test_html import HOSTILE
 
 FINAL = {"none": 0.80, "light": 0.765, "aggressive": 0.66}
 
 
 class Opened:
-    """A page open in the browser, with what it complained of and asked for."""
+    """A page in the browser with its console messages and requests."""
 
     def __init__(self, browser: Browser, path: Path, **options):
-        self.complaints: list[str] = []
+        self.messages: list[str] = []
         self.requests: list[str] = []
         self.page: Page = browser.new_page(**options)
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.set_default_timeout(120_000)  # for a machine busy with other tests
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.path = path
         self.page.goto(path.as_uri())
-        self.page.wait_for_selector("html[data-drawn]")
+        self.page.wait_for_selector("html[data-plotted]")
         self.page.locator(".plot").first.scroll_into_view_if_needed()
         self.page.locator(".plot .subplot.xy").first.wait_for(state="attached")
 
@@ -39,7 +40,7 @@ class Opened:
         )
 
     def traces(self, what: str, role: str = "") -> list:
-        """`what` of the first plot's traces, or of those with a role."""
+        """The value of the JavaScript expression `what` for each trace of the first plot, or for those with a role."""
         mine = f".filter(trace => trace.meta.role === '{role}')" if role else ""
         return self.page.evaluate(f"document.querySelector('.plot').data{mine}.map(trace => {what})")
 
@@ -49,7 +50,7 @@ class Opened:
             plot.locator(".subplot.xy").wait_for(state="attached")
 
     def until(self, expression: str) -> None:
-        """Playwright's own waiting for a function needs `eval`, which the page forbids."""
+        """Wait for a JavaScript expression. Playwright's own function for it needs `eval`, which the page forbids."""
         ends = time.monotonic() + 30
         while not self.page.evaluate(expression):
             assert time.monotonic() < ends, f"not within 30 s: {expression}"
@@ -63,7 +64,7 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory) -> Path:
-    """A run with all that a report can show."""
+    """A run with every section."""
     folder = tmp_path_factory.mktemp("everything") / "run"
     swept = {n: {"task.lr": 0.1**i, "task.width": 8 * i, "task.kernel": "abc"[i % 3]} for i, n in enumerate((*FINAL, HOSTILE), 1)}
     price = {name: float(i) for i, name in enumerate(swept)}
@@ -97,7 +98,7 @@ def opened(chromium, make_run, tmp_path):
 
 @pytest.fixture(scope="module")
 def plain(chromium, tmp_path_factory):
-    """A page that several tests read; who switches something on it switches it back."""
+    """A page that several tests share. Each test restores what it changes."""
     path = tmp_path_factory.mktemp("plain")
     html.write_html(model.build_report([create(path / "run", FINAL, epochs=6)]), path / "report.html")
     report = Opened(chromium, path / "report.html")
@@ -107,7 +108,7 @@ def plain(chromium, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rich(chromium, everything, tmp_path_factory):
-    """As `plain`, of everything."""
+    """A shared page of `everything`."""
     path = tmp_path_factory.mktemp("rich") / "report.html"
     html.write_html(model.build_report([everything]), path)
     report = Opened(chromium, path)
@@ -115,14 +116,14 @@ def rich(chromium, everything, tmp_path_factory):
     report.page.close()
 
 
-def test_it_opens_without_a_complaint_or_a_request(plain):
+def test_it_opens_without_console_messages_and_requests(plain):
     report = plain
-    assert report.complaints == []
+    assert report.messages == []
     assert [url for url in report.requests if not url.startswith("file:")] == []
     assert len(report.requests) == 1
     report.draw_all()
     assert report.page.locator(".plot").count() == 6, "four curves, two trade-offs"
-    assert report.complaints == []
+    assert report.messages == []
 
 
 def test_hostile_text_is_shown_and_not_run(opened, make_run):
@@ -131,7 +132,7 @@ def test_hostile_text_is_shown_and_not_run(opened, make_run):
     report.page.mouse.move(*_centre(report.page, ".plot"))
     report.page.wait_for_selector(".plot .hoverlayer text")
     assert report.page.title() != "owned"
-    assert report.complaints == []
+    assert report.messages == []
     assert len(report.requests) == 1
     assert report.page.locator(".chip").first.text_content().strip() == HOSTILE
     assert "<b>bold</b>" in "".join(report.page.locator(".plot .hoverlayer text").all_text_contents())
@@ -147,10 +148,10 @@ def test_hovering_tells_the_values(plain):
     report = plain
     report.page.mouse.move(*_centre(report.page, ".plot"))
     report.page.wait_for_selector(".plot .hoverlayer text")
-    told = " ".join(report.page.locator(".plot .hoverlayer text").all_text_contents())
-    assert "epoch" in told
-    assert "(n = 3)" in told
-    assert all(name in told for name in FINAL)
+    text = " ".join(report.page.locator(".plot .hoverlayer text").all_text_contents())
+    assert "epoch" in text
+    assert "(n = 3)" in text
+    assert all(name in text for name in FINAL)
 
 
 def test_a_configuration_can_be_hidden_and_shown(plain):
@@ -180,7 +181,7 @@ def test_the_axes_can_be_switched(plain):
     assert report.page.evaluate(f"{axis}.range[1]") == pytest.approx(0.85, abs=0.1)
     report.page.get_by_role("button", name="epoch", exact=True).first.click()
     assert report.page.evaluate(means) == [1, 2, 3, 4, 5, 6]
-    assert report.complaints == []
+    assert report.messages == []
 
 
 def test_trials_sort_by_number_with_the_unmeasured_last(opened, make_run):
@@ -217,11 +218,11 @@ def test_trials_filter_by_word_and_status(opened, make_run):
 def test_agents_are_drawn_over_env_steps_seconds_and_episodes(opened, tmp_path):
     report = opened(create_agents(tmp_path / "agents"))
     title = "document.querySelector('.plot').layout.xaxis.title.text"
-    for axis, first, said in (("env steps", 1000, "env steps"), ("episodes", 23.5, "episodes"), ("seconds", 0.5, "seconds trained")):
+    for axis, first, expected in (("env steps", 1000, "env steps"), ("episodes", 23.5, "episodes"), ("seconds", 0.5, "seconds trained")):
         report.page.get_by_role("button", name=axis, exact=True).click()
         assert report.traces("trace.x[0]", "mean")[0] == first
-        assert report.page.evaluate(title) == said
-    assert report.complaints == []
+        assert report.page.evaluate(title) == expected
+    assert report.messages == []
 
 
 def test_smoothing_is_off_until_asked_for_and_says_so(opened, make_run):
@@ -234,10 +235,10 @@ def test_smoothing_is_off_until_asked_for_and_says_so(opened, make_run):
     assert report.traces("trace.opacity", "raw")[0] < 0.5
     # By hand: (0.5 * 0.7 + 0.5) / 1.5, then (0.5 * (0.5 * 0.7 + 0.5) + 0.7) / 1.75.
     assert report.traces("trace.y.slice(0, 3)", "mean") == [pytest.approx([0.7, 0.85 / 1.5, 1.125 / 1.75])]
-    assert "smoothed exponentially, weight 0.50" in report.page.locator(".smoothing").first.text_content()
+    assert "exponential smoothing, weight 0.50" in report.page.locator(".smoothing").first.text_content()
     report.slide(0)
     assert report.traces("trace.meta.role") == ["band", "seed", "mean"]
-    assert report.complaints == []
+    assert report.messages == []
 
 
 def test_a_trade_off_tells_both_figures(rich):
@@ -249,10 +250,10 @@ def test_a_trade_off_tells_both_figures(rich):
     box = mark.bounding_box()
     report.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     report.page.wait_for_selector(".tradeoffs .hoverlayer text")
-    told = " ".join(report.page.locator(".tradeoffs .hoverlayer text").all_text_contents())
-    assert "latency p50 (ms): " in told
-    assert "best validation accuracy: " in told
-    assert "(n = 3)" in told
+    text = " ".join(report.page.locator(".tradeoffs .hoverlayer text").all_text_contents())
+    assert "latency p50 (ms): " in text
+    assert "best validation accuracy: " in text
+    assert "(n = 3)" in text
 
 
 def test_parallel_coordinates_are_narrowed_by_drawing_along_an_axis(rich):
@@ -270,7 +271,7 @@ def test_parallel_coordinates_are_narrowed_by_drawing_along_an_axis(rich):
     left = report.page.evaluate(lines)
     assert len(left) == 2, "widths of 24 and 32, the upper half"
     report.page.mouse.move(x + 300, y - 100)
-    assert report.page.locator(".parallel output").text_content() == "2 of 4 within the ranges."
+    assert report.page.locator(".parallel output").text_content() == "2 of 4 within the selected ranges."
     report.page.mouse.click(x, y + 12)
     assert len(report.page.evaluate(lines)) == 4
     line = report.page.evaluate("[...document.querySelectorAll('.parallel .line')].at(-1).points[0].y")
@@ -279,10 +280,10 @@ def test_parallel_coordinates_are_narrowed_by_drawing_along_an_axis(rich):
     first = report.page.locator(".parallel .handle").first.bounding_box()
     report.page.mouse.move(first["x"] + first["width"] / 2 + 1, top + line * scale)
     assert "none: lr 0.1, width 8, kernel b, best validation accuracy 0.79" in report.page.locator(".parallel output").text_content()
-    assert report.complaints == []
+    assert report.messages == []
 
 
-def test_strips_and_samples_stand_beside_each_other_and_unfold(rich):
+def test_film_strips_and_samples_are_side_by_side_and_unfold(rich):
     report = rich
     strips = report.page.locator(".film:visible")
     assert strips.count() == 4, "the first seed's"
@@ -297,7 +298,7 @@ def test_strips_and_samples_stand_beside_each_other_and_unfold(rich):
     assert whole.locator("pre").text_content() == HOSTILE + " and so on" * 200
     assert report.page.title() != "owned"
     assert len(report.requests) - len([url for url in report.requests if url.startswith("data:")]) == 1
-    assert report.complaints == []
+    assert report.messages == []
 
 
 def test_a_reload_while_the_sweep_runs_keeps_place_and_choices(opened, everything, make_run):
@@ -314,9 +315,9 @@ def test_a_reload_while_the_sweep_runs_keeps_place_and_choices(opened, everythin
     page.locator(".trials input").focus()
     page.evaluate("scrollTo(0, 1500)")
     html.write_html(model.build_report([everything]), report.path, refresh_s=3600)
-    page.reload()  # what the browser does by itself when the time is up
+    page.reload()  # as the browser does after `refresh_s`
     assert page.locator("meta[http-equiv=refresh]").get_attribute("content") == "3600"
-    page.wait_for_selector("html[data-drawn]")
+    page.wait_for_selector("html[data-plotted]")
     assert page.evaluate("scrollY") == 1500
     assert page.get_by_role("button", name="seconds", exact=True).get_attribute("aria-pressed") == "true"
     assert page.locator(".chip", has_text="light").get_attribute("aria-pressed") == "false"
@@ -324,19 +325,19 @@ def test_a_reload_while_the_sweep_runs_keeps_place_and_choices(opened, everythin
     assert page.locator(".trials select").input_value() == "finished"
     assert report.column(1) == sorted(report.column(1))
     assert page.evaluate("document.activeElement.type") == "search"
-    assert report.complaints == []
+    assert report.messages == []
 
 
-@pytest.mark.parametrize(("age_s", "said"), [(30, "Running:"), (590, "Running:"), (700, "No news since")])
-def test_a_page_that_is_rewritten_no_more_says_so(opened, everything, make_run, age_s, said):
+@pytest.mark.parametrize(("age_s", "expected"), [(30, "Running:"), (590, "Running:"), (700, "No update since")])
+def test_a_page_that_is_no_longer_rewritten_says_so(opened, everything, make_run, age_s, expected):
     report = opened(everything)
     running = model.build_report([make_run(FINAL, epochs=2, endings={("light", 2): ("running", "")})])
     written = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age_s)).isoformat(timespec="seconds")
     html.write_html(dataclasses.replace(running, written=written), report.path, refresh_s=20)
     report.page.reload()
-    report.page.wait_for_selector("html[data-drawn]")
-    assert report.page.locator(".live").text_content().startswith(said)
-    assert report.complaints == []
+    report.page.wait_for_selector("html[data-plotted]")
+    assert report.page.locator(".live").text_content().startswith(expected)
+    assert report.messages == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -349,7 +350,7 @@ def test_the_plots_follow_the_page_into_the_dark(opened, scheme):
     other = {"light": "dark", "dark": "light"}[scheme]
     before = report.traces("trace.line.color")
     report.page.emulate_media(color_scheme=other)
-    report.page.wait_for_selector(f"html[data-drawn={other}]")
+    report.page.wait_for_selector(f"html[data-plotted={other}]")
     assert not set(before) & set(report.traces("trace.line.color"))
 
 
@@ -363,7 +364,7 @@ def test_it_fits_phone_and_desktop(opened, everything, width):
     report.draw_all()
     widths = report.page.eval_on_selector_all(".plot .main-svg", "plots => plots.map(plot => plot.getBoundingClientRect().right)")
     assert max(widths) <= width
-    # A caption names the data; it must be in sight even below a table that is wider than the screen.
+    # A caption names the data, so it must be visible even below a table that is wider than the screen.
     rights = report.page.eval_on_selector_all(".data-note", "notes => notes.map(note => note.getBoundingClientRect().right)")
     assert max(rights) <= width
     over = "span => span.getBoundingClientRect().right - span.closest('.scroll').getBoundingClientRect().right"
@@ -375,10 +376,10 @@ def test_it_fits_phone_and_desktop(opened, everything, width):
 def test_it_prints_in_light_colours(opened):
     report = opened(color_scheme="dark")
     report.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    report.page.wait_for_selector("html[data-drawn=light]")
+    report.page.wait_for_selector("html[data-plotted=light]")
     assert report.page.evaluate("document.querySelector('.plot').layout.paper_bgcolor") == "#ffffff"
     report.page.evaluate("dispatchEvent(new Event('afterprint'))")
-    report.page.wait_for_selector("html[data-drawn=dark]")
+    report.page.wait_for_selector("html[data-plotted=dark]")
     assert report.page.evaluate("document.querySelector('.plot').layout.paper_bgcolor") == "#14171b"
     assert report.page.pdf().startswith(b"%PDF")
 
@@ -389,7 +390,7 @@ def test_a_thousand_trials_open(opened, tmp_path):
     assert report.page.locator(".chip").count() == 12
     assert report.page.locator(".parallel .line").count() == 200
     assert report.path.stat().st_size <= 15e6
-    assert report.complaints == []
+    assert report.messages == []
 
 
 def test_the_runs_of_a_study_are_one_page(opened, everything, make_run, tmp_path, chromium):

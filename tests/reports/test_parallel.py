@@ -1,6 +1,7 @@
 import pytest
 
 from ddl.reports import model
+from ddl.reports.sections.parallel import parallel_coordinates
 
 
 def swept(*values):
@@ -10,16 +11,17 @@ def swept(*values):
 def parallel(make_run, configurations, **options):
     final = {name: 0.5 + i / 10 for i, name in enumerate(configurations)}
     exact = {"spread": 0.0, "alter": lambda c, s, e, m: m | {"val/accuracy": final[c]}}
-    return model.build_report([make_run(final, epochs=2, swept=configurations, **exact, **options)]).runs[0].parallel
+    run = model.build_report([make_run(final, epochs=2, swept=configurations, **exact, **options)]).runs[0]
+    return parallel_coordinates(run.configurations, run.primary, run.mode)
 
 
-def test_three_hyperparameters_that_vary_are_axes_beside_the_measure(make_run):
+def test_three_hyperparameters_that_vary_are_axes_next_to_the_measure(make_run):
     drawn = parallel(make_run, swept((0.1, 8, "tanh"), (0.01, 16, "relu"), (0.001, 12, "tanh")))
     assert [(axis.name, axis.kind) for axis in drawn.axes] == [
         ("task.lr", "logarithmic"), ("task.width", ""), ("task.kernel", "categories"), ("best val/accuracy", ""),
     ]  # fmt: skip
     assert [line.configuration for line in drawn.lines] == ["c0", "c1", "c2"], "the best comes last, on top"
-    assert drawn.lines[1].places == pytest.approx((0.5, 1.0, 0.75, 0.5))
+    assert drawn.lines[1].positions == pytest.approx((0.5, 1.0, 0.75, 0.5))
     assert drawn.lines[1].texts == ("0.01", "16", "relu", "0.6000")
     assert drawn.axes[0].ticks == ((pytest.approx(0.0), "0.001"), (pytest.approx(0.5), "0.01"), (pytest.approx(1.0), "0.1"))
     assert [text for _, text in drawn.axes[2].ticks] == ["tanh", "relu"]

@@ -46,7 +46,7 @@ def test_a_last_value_that_is_not_a_number_stays_one(make_run):
         return metrics | ({"val/accuracy": float("nan")} if epoch == 3 else {})
 
     rows = results.read_results(make_run({"none": 0.8}, epochs=3, alter=breaking))
-    assert rows["val/accuracy"].isna().all(), "an earlier epoch's value must not stand in for the last"
+    assert rows["val/accuracy"].isna().all(), "an earlier epoch's value must not replace the last"
     assert rows["best val/accuracy"].notna().all()
 
 
@@ -90,7 +90,7 @@ def test_swept_values_of_several_kinds_fit_one_column(tmp_path):
     assert list(rows["task.lr"]) == [1, 0.1, 1, 0.1, 1]
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(make_run, monkeypatch):
+def test_a_failed_write_leaves_the_old_file_and_no_other(make_run, monkeypatch):
     folder = make_run(FINAL, epochs=1)
     results.write_results(folder)
     before = sorted(folder.iterdir()), (folder / "results.csv").read_bytes()

@@ -30,7 +30,7 @@ def test_eight_values_get_the_bootstrap_and_seven_do_not():
     assert estimate(values[:7]).method == "Student t"
 
 
-def test_the_bootstrap_knows_values_without_spread():
+def test_the_bootstrap_accepts_values_without_spread():
     e = estimate([0.1] * 9)
     assert (e.low, e.high) == (e.mean, e.mean)
 

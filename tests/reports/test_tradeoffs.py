@@ -1,7 +1,7 @@
 import pytest
 
-from ddl.reports import figures, model
-from ddl.reports.tradeoffs import pareto_front
+from ddl.reports import model
+from ddl.reports.sections.tradeoffs import find_tradeoffs, pareto_front, tradeoff_figures
 
 
 def test_the_front_by_hand():
@@ -11,6 +11,10 @@ def test_the_front_by_hand():
 
 
 COSTS = {"fast": 1.0, "middle": 2.0, "slow": 4.0}
+
+
+def tradeoffs(run):
+    return find_tradeoffs(run.configurations, run.costs, run.primary, run.mode)
 
 
 @pytest.fixture
@@ -27,17 +31,17 @@ def run(make_run):
 
 
 def test_costs_that_differ_are_planes_and_utilisation_is_none(run):
-    assert [t.cost for t in run.tradeoffs] == ["latency/p50_ms_batch1", "device/energy_wh", "time/images_per_s"]
-    assert [t.more_is_better for t in run.tradeoffs] == [False, False, True]
-    for tradeoff in run.tradeoffs:
+    assert [t.cost for t in tradeoffs(run)] == ["latency/p50_ms_batch1", "device/energy_wh", "time/images_per_s"]
+    assert [t.more_is_better for t in tradeoffs(run)] == [False, False, True]
+    for tradeoff in tradeoffs(run):
         assert {p.configuration: p.front for p in tradeoff.points} == {"fast": True, "middle": False, "slow": True}
-    latency = run.tradeoffs[0].points[0]
+    latency = tradeoffs(run)[0].points[0]
     assert (latency.cost.mean, latency.cost.n) == (pytest.approx(1.1), 3)
     assert latency.cost.low == pytest.approx(1.1 - 4.302653 * 0.1 / 3**0.5, rel=1e-5)
 
 
 def test_a_plane_has_both_intervals_and_joins_the_front(run):
-    drawn = figures.tradeoff_figures(run.tradeoffs, run.shown, run.primary)[0]
+    drawn = tradeoff_figures(tradeoffs(run), run.shown, run.primary)[0]
     assert (drawn["title"], drawn["value"]) == ("latency p50, batch 1 (ms)", "best validation accuracy")
     joined, *points = drawn["data"]
     assert (joined["x"], joined["y"]) == (pytest.approx([1.1, 4.1]), pytest.approx([0.71, 0.81]))
@@ -52,5 +56,5 @@ def test_a_plane_has_both_intervals_and_joins_the_front(run):
 def test_one_seed_has_no_whiskers(make_run):
     folder = make_run({"a": 0.8, "b": 0.7}, seeds=[0], epochs=2, alter=lambda c, s, e, m: m | {"latency/p50_ms": 1.0 + (c == "a")})
     run = model.build_report([folder]).runs[0]
-    points = figures.tradeoff_figures(run.tradeoffs, run.shown, run.primary)[0]["data"][1:]
+    points = tradeoff_figures(tradeoffs(run), run.shown, run.primary)[0]["data"][1:]
     assert [(p["error_x"], p["error_y"]) for p in points] == [({"visible": False}, {"visible": False})] * 2

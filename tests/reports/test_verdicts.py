@@ -9,7 +9,7 @@ def spanning(low: float, high: float) -> Estimate:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "word", "said"),
+    ("low", "high", "word", "expected"),
     [
         (0.79, 0.81, REPRODUCED, "within 0.8000 ± 0.02"),
         (0.74, 0.77, NOT_REPRODUCED, "lower"),
@@ -21,18 +21,18 @@ def spanning(low: float, high: float) -> Estimate:
         (0.10, 0.99, INCONCLUSIVE, "partly"),
     ],
 )
-def test_by_equivalence(low, high, word, said):
+def test_verdicts_are_equivalence_tests(low, high, word, expected):
     verdict = verdict_on(spanning(low, high), 0.80, 0.02, [], [])
     assert verdict.word == word
-    assert said in verdict.why
+    assert expected in verdict.why
 
 
-def test_what_must_not_be_compared_is_said_before_all_else():
-    verdict = verdict_on(spanning(0.79, 0.81), 0.80, 0.02, ["at sample scale", "on a stand-in"], ["1 of 3 failed"])
-    assert (verdict.word, verdict.why) == (NOT_COMPARABLE, "at sample scale; on a stand-in")
+def test_obstacles_take_precedence_over_gaps():
+    verdict = verdict_on(spanning(0.79, 0.81), 0.80, 0.02, ["at sample scale", "on a fallback data set"], ["1 of 3 failed"])
+    assert (verdict.word, verdict.why) == (NOT_COMPARABLE, "at sample scale; on a fallback data set")
 
 
-def test_missing_trials_leave_it_open_however_good_the_rest():
+def test_missing_trials_are_inconclusive_even_if_the_others_agree():
     assert verdict_on(spanning(0.79, 0.81), 0.80, 0.02, [], ["1 of 3 failed"]).word == INCONCLUSIVE
 
 
@@ -53,7 +53,7 @@ def test_order_counts_pairs_and_those_that_are_significant():
     assert o.expected == ("a", "b", "c")
     assert (o.pairs, o.same, o.reversed, o.unmeasured) == (3, 3, (), 0)
     assert o.significant == 2
-    assert "Here 3 of 3 pairs stand in the same order, 2 of them significantly." in o.sentence
+    assert "3 of 3 pairs have the same order in this run, 2 of them significantly." in o.sentence
 
 
 def test_order_names_what_is_reversed_and_what_is_missing():

@@ -1,4 +1,4 @@
-"""The W&B Report as it is constructed, which needs no network. Publishing one is in tests/tracking."""
+"""The W&B Report before it is sent, which needs no network. tests/tracking publishes one."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,8 @@ from PIL import Image
 from wandb_workspaces import expr
 
 import ddl.tracking  # noqa: F401  sets what wandb reads when it is imported
-from ddl.reports import model, wandb_report
+from ddl.reports import model
+from ddl.reports.sections import trials
 from ddl.reports.wandb_report import WandbGroup, build_wandb_report, wr
 
 from .synthetic import SAMPLE, MakeRun
@@ -31,7 +32,7 @@ def texts(report: Any) -> list[str]:
 
 
 def tables(report: Any) -> dict[str, list[list[str]]]:
-    """By the first cell of the head row: rows of cells, the head among them."""
+    """The tables by the first cell of their head row, as rows of cells including the head row."""
     found = [text for text in texts(report) if text.startswith("| ")]
     rows = [[line[2:-2].split(" | ") for line in text.split("\n\n")[0].splitlines() if not line.startswith("| ---")] for text in found]
     return {table[0][0]: table for table in rows}
@@ -53,7 +54,17 @@ def report(make_run: MakeRun) -> Any:
 
 def test_it_has_the_sections_of_the_page_in_its_order(report: Any) -> None:
     headings = [block.text for block in report.blocks if isinstance(block, wr.H2 | wr.H3)]
-    assert headings == ["Results", "Cost", "Curves", "Paired comparisons", "Trials", "What failed", "Figures", "Plan", "To run it again"]
+    assert headings == [
+        "Results",
+        "Cost",
+        "Curves",
+        "Paired comparisons",
+        "Trials",
+        "Failed and diverged trials",
+        "Figures",
+        "Plan",
+        "Reproduction",
+    ]
     assert texts(report)[0].startswith("> **Not the full data.** The data are a sample of CIFAR-10")
     assert (report.entity, report.project) == ("someone", "trials-of-ours")
 
@@ -98,17 +109,17 @@ def test_curves_are_one_plot_a_metric_over_the_runs_of_this_group_alone(report: 
         assert (leaf.key.section, leaf.key.name, leaf.op, leaf.value) == ("run", "group", "=", PLACE.group)
 
 
-def test_what_comes_from_data_is_escaped_and_cleaned(make_run: MakeRun) -> None:
+def test_text_from_data_is_escaped_and_cleaned(make_run: MakeRun) -> None:
     folder = make_run({QUOTED: 0.5}, endings={(QUOTED, 1): ("failed", "in /srv/canary\nsecond | line")})
     report = built(folder, lambda text: text.replace("/srv/canary", "(path)"))
     assert "canary" not in repr(report)
     assert [row[0] for row in results(report)[1:]] == ["none \\| \\`\\<b\\>x\\</b\\>\\` \\_a\\_"]
-    (failure,) = [text for text in texts(report) if "did not come to a good end" in text]
+    (failure,) = [text for text in texts(report) if "Trials that failed or diverged" in text]
     assert "in (path) second \\| line" in failure
 
 
 def test_a_long_trial_table_is_cut_and_says_so(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wandb_report, "TRIALS", 4)
+    monkeypatch.setattr(trials, "MAX_ROWS", 4)
     report = built(make_run({"none": 0.5, "light": 0.6}))
     (text,) = [text for text in texts(report) if text.startswith("| configuration | seed | status | epoch")]
     assert len(text.split("\n\n")[0].splitlines()) == 2 + 4

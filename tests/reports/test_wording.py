@@ -37,7 +37,7 @@ def test_sizes_and_intervals():
         ("test/episode_return", "test episode return"), ("train/td_error", "training TD error"), ("loss", "loss"),
         ("latency/p50_ms_batch1", "latency p50, batch 1 (ms)"), ("latency/p95_ms_batch_64", "latency p95, batch 64 (ms)"),
         ("time/images_per_s", "images / s"), ("time/train_s", "train time (s)"), ("device/energy_wh", "energy (Wh)"),
-        ("device/gpu_utilisation_percent", "GPU utilisation (%)"), ("device/images_per_wh", "images / Wh"), ("elapsed_s", "trained for"),
+        ("device/gpu_utilisation_percent", "GPU utilisation (%)"), ("device/images_per_wh", "images / Wh"), ("elapsed_s", "training time"),
         ("parameters", "parameters"), ("train/episodes_to_solved", "episodes to solved"), ("val/iou/cat", "validation iou/cat"),
         ("", ""), ("val/", "validation "), ("/", " "),
     ],

@@ -1,4 +1,4 @@
-"""The update against autograd and torch's own Adam."""
+"""The update of the networks compared with autograd and torch's Adam."""
 
 from dataclasses import replace
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from ddl.rl.draws import BLOCK, UniformDraws
-from ddl.rl.env_runners import network_of
+from ddl.rl.env_runners import make_network
 from ddl.rl.learner import QLearner
 from ddl.rl.networks import VectorisedQNetwork
 from ddl.rl.replay import TransitionBatch, transition_rows
 from ddl.rl.vectorised_agents import VectorisedAgents
 
-from .stacks import MEMBER, members, settings
+from .agents import AGENT, agents, settings
 
 CPU = torch.device("cpu")
 
@@ -22,9 +22,9 @@ def batch(count: int, items: int, terminated: bool = False) -> TransitionBatch:
     return TransitionBatch(transition_rows(seen, following, torch.randint(0, 2, (count, items)), torch.full((count, items), terminated)), 4)
 
 
-def test_the_written_out_gradient_is_autograds():
+def test_the_written_out_gradient_equals_autograds():
     network = VectorisedQNetwork(4, [8, 6], 3, torch.full((2, 1, 1), 50.0), True)
-    flat = torch.randn(2, network.parameters_per_member)
+    flat = torch.randn(2, network.parameters_per_agent)
     observations, weights = torch.randn(2, 4, 10), torch.randn(2, 3, 10)
     followed = flat.clone().requires_grad_()
     (network.activations(network.layers(followed), observations)[-1] * weights).sum().backward()
@@ -34,13 +34,13 @@ def test_the_written_out_gradient_is_autograds():
     torch.testing.assert_close(ours, followed.grad, rtol=1e-4, atol=1e-4)
 
 
-def test_ten_updates_are_those_of_autograd_and_torchs_adam():
+def test_ten_updates_equal_autograd_with_torchs_adam():
     chosen = settings(hidden=(8,), target_rate=1.0, lr_end=1.0)
-    stack = VectorisedAgents([MEMBER], CPU)
-    network = network_of(stack, chosen)
-    learner = QLearner(stack, network, chosen)
+    vectorised = VectorisedAgents([AGENT], CPU)
+    network = make_network(vectorised, chosen)
+    learner = QLearner(vectorised, network, chosen)
     peer = learner.newest.clone().requires_grad_()
-    adam = torch.optim.Adam([peer], lr=MEMBER.lr)
+    adam = torch.optim.Adam([peer], lr=AGENT.lr)
     for step in range(10):
         seen = batch(1, 16, terminated=step % 2 == 0)
         with torch.no_grad():
@@ -57,29 +57,29 @@ def test_ten_updates_are_those_of_autograd_and_torchs_adam():
 def test_a_truncated_step_still_bootstraps_and_a_terminated_one_does_not():
     errors = {}
     for terminated in (False, True):
-        stack = VectorisedAgents([replace(MEMBER, gamma=0.9)], CPU)
-        learner = QLearner(stack, network_of(stack, settings()), settings())
+        vectorised = VectorisedAgents([replace(AGENT, gamma=0.9)], CPU)
+        learner = QLearner(vectorised, make_network(vectorised, settings()), settings())
         # Values start at 1 / (1 - gamma) = 10. Bootstrapped: 1 + 0.9 * 10 = 10, no error. After a failure 1: off by 9.
         errors[terminated] = learner.step(batch(1, 8, terminated), torch.rand(1, 8), 0).item()
     assert errors[False] == pytest.approx(0.0, abs=1e-4)
     assert errors[True] == pytest.approx(9.0, abs=1e-4)
 
 
-def test_values_start_at_the_most_there_can_be_or_at_zero():
-    stack = VectorisedAgents(members(2), CPU)
+def test_values_start_at_the_highest_possible_value_or_at_zero():
+    vectorised = VectorisedAgents(agents(2), CPU)
     for optimistic in (True, False):
-        network = network_of(stack, settings(optimistic=optimistic))
-        found = network.values(network.layers(network.initial(stack.seeds)), torch.randn(8, 4, 3))
-        most = stack.value_scale.expand_as(found) if optimistic else torch.zeros_like(found)
+        network = make_network(vectorised, settings(optimistic=optimistic))
+        found = network.values(network.layers(network.initial(vectorised.seeds)), torch.randn(8, 4, 3))
+        most = vectorised.value_scale.expand_as(found) if optimistic else torch.zeros_like(found)
         torch.testing.assert_close(found, most)
 
 
-def test_the_rate_falls_to_its_share_and_each_member_has_its_own():
-    made = [replace(MEMBER, lr=lr) for lr in (1e-2, 1e-3)]
+def test_the_learning_rate_decays_and_differs_between_agents():
+    made = [replace(AGENT, lr=lr) for lr in (1e-2, 1e-3)]
     moved = []
     for env_steps in (0, 1600):
-        stack = VectorisedAgents(made, CPU)
-        learner = QLearner(stack, network_of(stack, settings()), settings())
+        vectorised = VectorisedAgents(made, CPU)
+        learner = QLearner(vectorised, make_network(vectorised, settings()), settings())
         before = learner.newest.clone()
         torch.manual_seed(1)
         rows_ = batch(1, 8, terminated=True)
@@ -88,17 +88,17 @@ def test_the_rate_falls_to_its_share_and_each_member_has_its_own():
             setattr(rows_, name, value.expand(2, *value.shape[1:]))
         learner.step(rows_, torch.rand(2, 8), env_steps)
         moved.append((learner.newest - before).abs().amax(1))
-    # Adam's first step is the rate itself.
+    # Adam's first step equals the learning rate.
     torch.testing.assert_close(torch.stack(moved), torch.tensor([[1e-2, 1e-3], [1e-3, 1e-4]]), rtol=1e-2, atol=0)
 
 
-def test_a_member_that_has_solved_goes_on_from_its_average():
-    stack = VectorisedAgents(members(1), CPU)
-    learner = QLearner(stack, network_of(stack, settings()), settings(lr_solved=0.0))
+def test_a_solved_agent_continues_from_its_average():
+    vectorised = VectorisedAgents(agents(1), CPU)
+    learner = QLearner(vectorised, make_network(vectorised, settings()), settings(lr_solved=0.0))
     for _ in range(5):
         learner.step(batch(4, 8, terminated=True), torch.rand(4, 8), 0)
     solved = learner.average[1].clone()
-    learner.slow(1)
+    learner.continue_from_average(1)
     for _ in range(5):
         learner.step(batch(4, 8, terminated=True), torch.rand(4, 8), 0)
     torch.testing.assert_close(learner.average[1], solved)

@@ -1,4 +1,4 @@
-"""The textbook form: boxes and one-step updates, by hand."""
+"""Tables of action values: boxes and one-step updates, computed by hand."""
 
 import copy
 import math
@@ -7,22 +7,25 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddl.rl.environments import ENVIRONMENTS, EnvState
+from ddl.rl.environments import EnvState
 from ddl.rl.tables import BOXES, TableTraining, boxes
+from ddl.rl.vectorised_agents import TableSettings
 
-from .stacks import MEMBER
+from .agents import AGENT, without_times
 
 CPU = torch.device("cpu")
-CARTPOLE = ENVIRONMENTS["CartPole-v1"]
+
+SETTINGS = TableSettings(
+    environment="CartPole-v1", optimistic=False, envs=1, env_steps=640, evaluate_every=320, evaluation_episodes=4, alpha_end=1.0
+)
 
 
 def state(*physics: float) -> EnvState:
     return EnvState(torch.tensor(physics, dtype=torch.float64).view(4, 1, 1), torch.zeros(1, 1, dtype=torch.int64))
 
 
-def training(*members, envs: int = 1, env_steps: int = 640, **changed) -> TableTraining:
-    wanted = {"evaluate_every": 320, "episodes": 4, "alpha_end": 1.0, "optimistic": False, "device": CPU} | changed
-    return TableTraining(list(members), CARTPOLE, envs, env_steps, **wanted)
+def training(*agents, **changed) -> TableTraining:
+    return TableTraining(agents, replace(SETTINGS, **changed), CPU)
 
 
 def test_the_boxes_are_the_162_of_1983():
@@ -35,15 +38,15 @@ def test_the_boxes_are_the_162_of_1983():
 
 @pytest.mark.parametrize("agent", ["q_learning", "sarsa"])
 def test_an_update_is_the_equation(agent):
-    member = replace(MEMBER, agent=agent, policy="epsilon_greedy", epsilon_start=1.0, epsilon_end=1.0, alpha=0.5, gamma=0.9)
-    made = training(member, envs=6)
+    random_agent = replace(AGENT, agent=agent, policy="epsilon_greedy", epsilon_start=1.0, epsilon_end=1.0, alpha=0.5, gamma=0.9)
+    made = training(random_agent, envs=6)
     next(made.run())
     made.table = torch.arange(BOXES * 2, dtype=torch.float32).view(1, BOXES, 2).clone()
-    before, here, actions = made.table[0].clone(), boxes(made._env_state)[0].tolist(), made._actions[0].tolist()
-    made._step()
-    there, taken = boxes(made._env_state)[0].tolist(), made._actions[0].tolist()
+    before, boxes_before, actions = made.table[0].clone(), boxes(made._env_state)[0].tolist(), made._actions[0].tolist()
+    made._advance()
+    boxes_after, next_actions = boxes(made._env_state)[0].tolist(), made._actions[0].tolist()
     changes: dict[tuple[int, int], list[float]] = {}
-    for cell, next_box, next_action in zip(zip(here, actions, strict=True), there, taken, strict=True):
+    for cell, next_box, next_action in zip(zip(boxes_before, actions, strict=True), boxes_after, next_actions, strict=True):
         following = before[next_box].max() if agent == "q_learning" else before[next_box, next_action]
         changes.setdefault(cell, []).append((0.5 * (1 + 0.9 * following - before[cell])).item())
     expected = before.clone()
@@ -53,27 +56,25 @@ def test_an_update_is_the_equation(agent):
     torch.testing.assert_close(made.table[0], expected)
 
 
-def test_stacked_tables_are_those_of_members_alone():
+def test_vectorised_tables_equal_tables_of_single_agents():
     made = [
-        replace(MEMBER, seed=s, agent=a, policy=p, alpha=0.3) for s, a, p in [(0, "sarsa", "softmax"), (1, "q_learning", "epsilon_greedy")]
+        replace(AGENT, seed=s, agent=a, policy=p, alpha=0.3) for s, a, p in [(0, "sarsa", "softmax"), (1, "q_learning", "epsilon_greedy")]
     ]
     together = training(*made, envs=8)
-    stacked = list(together.run())
-    for index, member in enumerate(made):
-        alone = training(member, envs=8)
+    vectorised = list(together.run())
+    for index, settings in enumerate(made):
+        alone = training(settings, envs=8)
         metrics = list(alone.run())[-1].measured[0]
         assert torch.equal(alone.table[0], together.table[index])
-        assert {k: v for k, v in metrics.items() if "time/" not in k} == {
-            k: v for k, v in stacked[-1].measured[index].items() if "time/" not in k
-        }
+        assert without_times(metrics) == without_times(vectorised[-1].measured[index])
 
 
-def test_resuming_equals_never_stopping():
-    whole, state_ = training(MEMBER, envs=8), None
+def test_a_resumed_training_equals_an_uninterrupted_one():
+    whole, state_ = training(AGENT, envs=8), None
     for step in whole.run():
         if step.env_steps == 240:
             state_ = copy.deepcopy(step.state())
-    resumed = training(MEMBER, envs=8)
+    resumed = training(AGENT, envs=8)
     resumed.load(state_)
     list(resumed.run())
     assert torch.equal(resumed.table, whole.table)
@@ -81,7 +82,7 @@ def test_resuming_equals_never_stopping():
 
 
 def test_it_learns():
-    made = [replace(MEMBER, seed=s, alpha=0.2, epsilon_start=0.3, epsilon_end=0.0, epsilon_decay_steps=20000) for s in range(4)]
-    trained = training(*made, envs=16, env_steps=48000, evaluate_every=16000, episodes=20, optimistic=True, alpha_end=0.1)
+    made = [replace(AGENT, seed=s, alpha=0.2, epsilon_start=0.3, epsilon_end=0.0, epsilon_decay_steps=20000) for s in range(4)]
+    trained = training(*made, envs=16, env_steps=48000, evaluate_every=16000, evaluation_episodes=20, optimistic=True, alpha_end=0.1)
     list(trained.run())
-    assert sorted(trained.greedy(trained.best(), "test"))[1] > 100
+    assert sorted(trained.greedy(range(4), trained.best(), "test").values())[1] > 100

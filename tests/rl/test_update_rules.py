@@ -1,4 +1,4 @@
-"""Equations 2 to 5 by hand, and what a time limit does to them."""
+"""Equations 2 to 5, computed by hand, and the replay buffer."""
 
 import pytest
 import torch
@@ -35,37 +35,37 @@ def test_with_alpha_below_one_it_is_equation_2_and_3():
     assert td_target(column(1.0), column(0.0), column(5.0), 0.9, column(2.0), 0.1).item() == pytest.approx(2.35)
 
 
-def test_nothing_follows_a_failure():
+def test_a_terminated_step_does_not_bootstrap():
     assert td_target(column(1.0), column(1.0), column(5.0), 0.9, column(2.0), 1.0).item() == pytest.approx(1.0)
 
 
-def test_a_stack_gives_each_member_its_agent():
+def test_mixed_agents_have_their_own_update_rules():
     mixed = update_rules.rule_for_agents(["sarsa", "q_learning"], torch.device("cpu"))
     values = NEXT.expand(2, 2, 2)
     worst = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).expand(2, 2, 2)
     assert mixed.bootstrap(values, worst, torch.full((2, 2), 0.5)).tolist() == [[2.0, 1.0], [3.0, 5.0]]
 
 
-def test_an_unknown_agent_is_refused():
+def test_an_unknown_agent_is_rejected():
     with pytest.raises(ValueError, match="agent: 'dqn' is unknown"):
         update_rules.rule_for_agents(["q_learning", "dqn"], torch.device("cpu"))
 
 
-def test_a_replayed_transition_is_what_was_stored():
+def test_a_replayed_transition_equals_the_stored_one():
     replay = ReplayBuffer(2, 5, 4, torch.device("cpu"))
     seen, following = torch.randn(2, 4, 3), torch.randn(2, 4, 3)
     actions, terminated = torch.tensor([[0, 1, 0], [1, 1, 0]]), torch.tensor([[False, True, False], [False, False, True]])
     replay.add(transition_rows(seen, following, actions, terminated))
     batch = replay.sample(torch.tensor([[0.99, 0.5], [0.0, 0.4]]))
-    for member, items in enumerate([[2, 1], [0, 1]]):
-        assert torch.equal(batch.observations[member], seen[member][:, items])
-        assert torch.equal(batch.next_observations[member], following[member][:, items])
-        assert torch.equal(batch.actions[member], actions[member, items])
-        assert batch.rewards[member].tolist() == [1.0, 1.0]
-        assert torch.equal(batch.terminated[member].bool(), terminated[member, items])
+    for agent, items in enumerate([[2, 1], [0, 1]]):
+        assert torch.equal(batch.observations[agent], seen[agent][:, items])
+        assert torch.equal(batch.next_observations[agent], following[agent][:, items])
+        assert torch.equal(batch.actions[agent], actions[agent, items])
+        assert batch.rewards[agent].tolist() == [1.0, 1.0]
+        assert torch.equal(batch.terminated[agent].bool(), terminated[agent, items])
 
 
-def test_the_oldest_transitions_make_room():
+def test_the_oldest_transitions_are_replaced():
     replay = ReplayBuffer(1, 5, 1, torch.device("cpu"))
     for first in (0, 3):
         numbers = torch.arange(first, first + 3).float().view(1, 1, 3)

@@ -31,10 +31,17 @@ def start(*arguments: str, cwd: Path, how: Sequence[str] = SCRIPT, **variables: 
     )
 
 
-def launch(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess:
-    process = start(*arguments, cwd=cwd, **variables)
-    output, errors = process.communicate(timeout=240)
-    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+def communicate(process: subprocess.Popen, seconds: float, exits: int = 0) -> tuple[str, str]:
+    """Standard output and error of a process, once it has ended with the exit code `exits`."""
+    output, errors = process.communicate(timeout=seconds)
+    assert process.returncode == exits, output + errors
+    return output, errors
+
+
+def launch(*arguments: str, cwd: Path, exits: int = 0, **variables: str) -> subprocess.CompletedProcess:
+    """Run the command to its end, which must have the exit code `exits`."""
+    output, errors = communicate(start(*arguments, cwd=cwd, **variables), 240, exits)
+    return subprocess.CompletedProcess(arguments, exits, output, errors)
 
 
 def run_folder(output: str, cwd: Path) -> Path:

@@ -1,17 +1,19 @@
-"""What a trial gets, how many run side by side, and how long it takes: worked out before anything starts."""
+"""Allocations, timing probes and the expected duration of a sweep."""
 
 import dataclasses
 import itertools
 import math
 import random
+import re
 from pathlib import Path
 
 import pytest
 
 from ddl.precision import TimingProbe
 from ddl.sweeps import plan
+from ddl.sweeps.allocation import Allocation, allocate, recorded_allocation
 from ddl.sweeps.executors import Capacity
-from ddl.sweeps.plan import Allocation, makespan
+from ddl.sweeps.plan import makespan
 from ddl.sweeps.worker import with_precision
 
 LAPTOP = Capacity(nodes=1, cpus=8, gpus=0, node_cpus=8, node_gpus=0)
@@ -20,19 +22,19 @@ CLUSTER = Capacity(nodes=3, cpus=30, gpus=9, node_cpus=10, node_gpus=3)
 
 
 @pytest.fixture
-def share(ask):
-    """What a trial gets of a capacity, with its problems, by the overrides on the command line."""
+def allocated(ask):
+    """A trial's allocation of a capacity and the problems, for overrides on the command line."""
 
-    def share(capacity: Capacity, trials: int, *overrides: str, inline: bool = False) -> tuple[Allocation, list[str]]:
+    def allocated(capacity: Capacity, trials: int, *overrides: str, inline: bool = False) -> tuple[Allocation, list[str]]:
         asked = ask(overrides=["task.batch_size=120", *overrides])
         assert asked.problems == []
         problems: list[str] = []
-        return plan.allocate(asked.sweep.launch, capacity, trials, inline, problems), problems
+        return allocate(asked.sweep.launch, capacity, trials, inline, problems), problems
 
-    return share
+    return allocated
 
 
-# Shares
+# Allocation
 
 
 @pytest.mark.parametrize(
@@ -55,31 +57,31 @@ def share(ask):
         (CLUSTER, 100, [], 3, 1, 9),
     ],
 )
-def test_a_trials_share(share, capacity, trials, overrides, cpus, gpus, concurrent):
-    found, problems = share(capacity, trials, *overrides)
+def test_a_trials_allocation(allocated, capacity, trials, overrides, cpus, gpus, concurrent):
+    found, problems = allocated(capacity, trials, *overrides)
     assert problems == []
     assert (found.cpus, found.gpus, found.concurrent) == (cpus, gpus, concurrent)
 
 
-def test_a_share_of_a_gpu_lies_on_one_gpu(share):
-    assert share(WORKSTATION, 100, "resources.gpus=0.6")[0].concurrent == 4, "not six: two of them fit on no GPU"
-    assert share(WORKSTATION, 100, "resources.gpus=0.4", "resources.cpus=1")[0].concurrent == 8, "not ten"
+def test_a_fraction_of_a_gpu_is_on_one_gpu(allocated):
+    assert allocated(WORKSTATION, 100, "resources.gpus=0.6")[0].concurrent == 4, "not six: two of them fit on no GPU"
+    assert allocated(WORKSTATION, 100, "resources.gpus=0.4", "resources.cpus=1")[0].concurrent == 8, "not ten"
 
 
-def test_a_trials_share_lies_on_one_node(share):
-    assert share(CLUSTER, 100, "resources.gpus=2")[0].concurrent == 3, "not four: one GPU of each node is left over"
-    assert share(CLUSTER, 100, "resources.cpus=6", "resources.gpus=0")[0].concurrent == 3, "not five"
+def test_a_worker_is_on_one_node(allocated):
+    assert allocated(CLUSTER, 100, "resources.gpus=2")[0].concurrent == 3, "not four: one GPU of each node is left over"
+    assert allocated(CLUSTER, 100, "resources.cpus=6", "resources.gpus=0")[0].concurrent == 3, "not five"
 
 
-def test_inline_is_one_at_a_time_with_all_the_cores(share):
-    found, problems = share(LAPTOP, 100, inline=True)
+def test_inline_is_one_at_a_time_with_all_the_cores(allocated):
+    found, problems = allocated(LAPTOP, 100, inline=True)
     assert (found.cpus, found.concurrent, problems) == (8, 1, [])
 
 
 @pytest.mark.parametrize("capacity", [LAPTOP, WORKSTATION, CLUSTER])
 @pytest.mark.parametrize("trials", [1, 2, 3, 7, 50])
-def test_shares_that_nobody_asked_for_never_exceed_what_there_is(share, capacity, trials):
-    found, problems = share(capacity, trials)
+def test_default_allocations_never_exceed_the_capacity(allocated, capacity, trials):
+    found, problems = allocated(capacity, trials)
     assert problems == []
     assert 1 <= found.concurrent <= trials
     assert found.cpus * found.concurrent <= capacity.cpus
@@ -90,28 +92,28 @@ def test_shares_that_nobody_asked_for_never_exceed_what_there_is(share, capacity
 @pytest.mark.parametrize(
     ("capacity", "overrides", "said"),
     [
-        (LAPTOP, ["resources.cpus=9"], "resources.cpus: 9 asked for "),
-        (LAPTOP, ["resources.gpus=1"], "resources.gpus: 1 asked for "),
-        (LAPTOP, ["resources.gpus=0.5"], "resources.gpus: 0.5 asked for "),
-        (CLUSTER, ["resources.cpus=11"], "resources.cpus: 11 asked for "),
-        (CLUSTER, ["resources.gpus=4"], "resources.gpus: 4 asked for "),
-        (WORKSTATION, ["resources.gpus=1.5"], "resources.gpus: 1.5: above one, "),
+        (LAPTOP, ["resources.cpus=9"], "resources.cpus: 9 per worker, "),
+        (LAPTOP, ["resources.gpus=1"], "resources.gpus: 1 per worker, "),
+        (LAPTOP, ["resources.gpus=0.5"], "resources.gpus: 0.5 per worker, "),
+        (CLUSTER, ["resources.cpus=11"], "resources.cpus: 11 per worker, "),
+        (CLUSTER, ["resources.gpus=4"], "resources.gpus: 4 per worker, "),
+        (WORKSTATION, ["resources.gpus=1.5"], "resources.gpus: 1.5 is not a whole number. "),
     ],
 )
-def test_what_no_node_can_ever_give_is_refused_with_a_mend(share, capacity, overrides, said):
-    _, problems = share(capacity, 10, *overrides)
+def test_a_request_that_no_node_can_fulfil_is_refused_with_a_fix(allocated, capacity, overrides, said):
+    _, problems = allocated(capacity, 10, *overrides)
     (problem,) = problems
     assert problem.startswith(said)
-    assert problem.endswith(("Ask for less.", "Write 2."))
+    assert re.search(r"(Request at most \d+|Write 2)\.$", problem)
 
 
-def test_workers_that_train_a_trial_together_share_it_out(share):
-    found, problems = share(WORKSTATION, 100, "resources.num_workers=2")
+def test_allocation_of_several_workers(allocated):
+    found, problems = allocated(WORKSTATION, 100, "resources.num_workers=2")
     assert problems == []
     assert (found.num_workers, found.cpus, found.gpus, found.concurrent) == (2, 4, 1, 2)
-    assert share(CLUSTER, 100, "resources.num_workers=4")[0].concurrent == 2
-    assert share(LAPTOP, 1, "resources.num_workers=2")[0].cpus == 4
-    found, problems = share(CLUSTER, 1, "resources.num_workers=4", "resources.gpus=0")
+    assert allocated(CLUSTER, 100, "resources.num_workers=4")[0].concurrent == 2
+    assert allocated(LAPTOP, 1, "resources.num_workers=2")[0].cpus == 4
+    found, problems = allocated(CLUSTER, 1, "resources.num_workers=4", "resources.gpus=0")
     assert (found.cpus, problems) == (5, []), "two of them on one node"
 
 
@@ -125,38 +127,38 @@ def test_workers_that_train_a_trial_together_share_it_out(share):
         (CLUSTER, ["resources.num_workers=4", "resources.cpus=6", "resources.gpus=0"], 3),
     ],
 )
-def test_more_workers_than_there_is_room_for(share, capacity, overrides, room):
-    _, (problem,) = share(capacity, 10, *overrides)
-    assert problem.startswith("resources: ")
-    assert problem.endswith(f" each, but there is room for {room}. Ask for less.")
+def test_more_workers_than_fit(allocated, capacity, overrides, room):
+    _, (problem,) = allocated(capacity, 10, *overrides)
+    assert problem.startswith("resources.num_workers: ")
+    assert f" each, but only {room} fit. " in problem
 
 
-def test_as_many_workers_as_there_is_room_for(share):
-    found, problems = share(WORKSTATION, 100, "resources.num_workers=[1,3]")
+def test_as_many_workers_as_fit(allocated):
+    found, problems = allocated(WORKSTATION, 100, "resources.num_workers=[1,3]")
     assert problems == []
     assert (found.min_workers, found.num_workers, found.cpus, found.gpus, found.concurrent) == (1, 3, 5, 1, 1)
-    found, problems = share(LAPTOP, 100, "resources.num_workers=[2,6]", "resources.cpus=3")
+    found, problems = allocated(LAPTOP, 100, "resources.num_workers=[2,6]", "resources.cpus=3")
     assert (found.min_workers, found.num_workers, found.concurrent, problems) == (2, 6, 1, []), "the cluster may grow"
-    _, (problem,) = share(WORKSTATION, 100, "resources.num_workers=[5,6]")
-    assert problem == "resources: 5 workers with 1 GPUs each, but there is room for 4. Ask for less."
+    _, (problem,) = allocated(WORKSTATION, 100, "resources.num_workers=[5,6]")
+    assert problem == "resources.num_workers: 5 workers with gpus=1 each, but only 4 fit. Request fewer workers or gpus."
 
 
-def test_a_share_is_what_the_ledger_kept_of_it(share, ask, make):
-    found, _ = share(LAPTOP, 100, "resources.num_workers=[2,4]", "resources.strategy=fsdp")
-    made = dataclasses.replace(make(rates(ask, 0.1), Probing({0.1: {}}), concurrent=1), share=found)
-    assert plan.recorded_allocation(made.record("ray", 2)) == found
+def test_an_allocation_is_read_back_from_the_ledger(allocated, ask, make):
+    found, _ = allocated(LAPTOP, 100, "resources.num_workers=[2,4]", "resources.strategy=fsdp")
+    made = dataclasses.replace(make(rates(ask, 0.1), Probing({0.1: {}}), concurrent=1), allocation=found)
+    assert recorded_allocation(made.record("ray", 2)) == found
     assert found.assignment(rates(ask, 0.1)[0], Path(), 1.0).strategy == "fsdp"
 
 
-def test_inline_is_one_process(share):
-    _, (problem,) = share(LAPTOP, 10, "resources.num_workers=2", inline=True)
+def test_inline_is_one_process(allocated):
+    _, (problem,) = allocated(LAPTOP, 10, "resources.num_workers=2", inline=True)
     assert problem.startswith("resources.num_workers: 2 workers need --executor ray")
-    found, problems = share(LAPTOP, 10, "resources.num_workers=[1,4]", inline=True)
+    found, problems = allocated(LAPTOP, 10, "resources.num_workers=[1,4]", inline=True)
     assert (found.num_workers, problems) == (1, [])
 
 
-def test_both_are_told_at_once(share):
-    _, problems = share(LAPTOP, 10, "resources.cpus=9", "resources.gpus=1")
+def test_both_problems_are_reported_at_once(allocated):
+    _, problems = allocated(LAPTOP, 10, "resources.cpus=9", "resources.gpus=1")
     assert len(problems) == 2
 
 
@@ -164,7 +166,7 @@ def test_both_are_told_at_once(share):
 
 
 def simulated(seconds: list[float], places: int) -> float:
-    """The same by looking at each moment at which a place becomes free."""
+    """The makespan by simulation of each moment at which a slot becomes free."""
     running: list[float] = []
     now, waiting = 0.0, list(seconds)
     while waiting or running:
@@ -197,7 +199,7 @@ def test_the_makespan_of_nothing_of_one_and_of_equal_ones():
 
 @dataclasses.dataclass
 class Probing:
-    """An executor that measures what it is told: the seconds of a step, by learning rate and precision; of 100 steps, or as said."""
+    """An executor with given step times in seconds, by learning rate and precision. A trial has 100 steps, or those in `steps`."""
 
     step_s: dict[float, dict[str, float]]
     steps: dict[float, int] = dataclasses.field(default_factory=dict)
@@ -230,10 +232,10 @@ def rates(ask, *values: float, seeds: int = 2):
 @pytest.fixture
 def make(tmp_path: Path):
     def make(trials, executor: Probing, concurrent: int, precision: str | None = None, to_sample: int = 0) -> plan.Plan:
-        part = dataclasses.replace(
+        allocation = dataclasses.replace(
             Allocation(**dict.fromkeys([item.name for item in dataclasses.fields(Allocation)], 1)), concurrent=concurrent
         )
-        return plan.make_plan(trials, trials, to_sample, part, executor, precision, tmp_path, 15.0)
+        return plan.make_plan(trials, trials, to_sample, allocation, executor, precision, tmp_path)
 
     return make
 
@@ -274,7 +276,7 @@ def test_a_settled_precision_is_kept(ask, make):
     assert executor.asked == [([0.1], ["fp32"])]
 
 
-def test_of_many_configurations_some_are_timed_and_the_others_reckoned_by_their_mean(ask, make):
+def test_of_many_configurations_some_are_timed_and_the_others_get_their_mean(ask, make):
     values = [float(number) for number in range(1, 21)]
     executor = Probing({value: {"fp32": value} for value in values})
     made = make(rates(ask, *values, seeds=1), executor, concurrent=4)
@@ -283,20 +285,20 @@ def test_of_many_configurations_some_are_timed_and_the_others_reckoned_by_their_
     assert made.eta_s == pytest.approx(makespan([12 + 100 * value for value in values[:8]] + [mean] * 12, 4))
 
 
-def test_where_nothing_could_be_timed_the_time_is_not_known(ask, make):
+def test_the_duration_is_unknown_if_nothing_could_be_timed(ask, make):
     made = make(rates(ask, 0.1), Probing({0.1: {}}), concurrent=1)
     assert math.isnan(made.eta_s)
     assert made.record("inline", 2)["eta_s"] is None
     assert (made.precision, made.disk_bytes) == ("", 0)
 
 
-def test_a_configuration_that_could_not_be_timed_is_reckoned_by_the_others(ask, make):
+def test_a_configuration_that_could_not_be_timed_gets_the_mean_of_the_others(ask, make):
     made = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 1.0}, 0.2: {}}), concurrent=1)
     assert made.eta_s == 2 * 112.0
     assert made.precision == "fp32"
 
 
-def test_what_a_search_will_draw_is_reckoned_by_what_was_timed(ask, make):
+def test_trials_that_a_search_will_sample_get_the_mean(ask, make):
     made = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 3.0}}), concurrent=2, to_sample=4)
     assert made.eta_s == makespan([112.0, 312.0, *[212.0] * 4], 2)
     assert made.disk_bytes == 6 * 1000 * plan.BYTES_PER_PARAMETER * 2
@@ -315,7 +317,7 @@ def test_settling_the_precision_leaves_what_was_given(ask):
 
 @dataclasses.dataclass
 class Gpus(Probing):
-    """Two GPUs with four cores each. A trial takes `memory` of its GPU; with `n` beside each other a step takes `slowdown[n]` times as long."""
+    """Two GPUs with four cores each. A trial uses the fraction `memory` of its GPU; with `n` trials on it a step takes `slowdown[n]` times as long."""
 
     memory: float = 0.2
     slowdown: dict[int, float] = dataclasses.field(default_factory=lambda: {1: 1.0, 4: 2.0})
@@ -324,9 +326,9 @@ class Gpus(Probing):
         return Capacity(1, 8, 2, 8, 2)
 
     def probe(self, assignments, precisions):
-        beside = round(1 / assignments[0].gpus)
+        per_gpu = round(1 / assignments[0].gpus)
         return [
-            [dataclasses.replace(one, step_s=one.step_s * self.slowdown[beside], memory_fraction=self.memory) for one in found]
+            [dataclasses.replace(one, step_s=one.step_s * self.slowdown[per_gpu], memory_fraction=self.memory) for one in found]
             for found in super().probe(assignments, precisions)
         ]
 
@@ -336,8 +338,8 @@ def settle(ask, tmp_path: Path):
     def settle(executor: Gpus, *overrides: str, rates: str = "0.1,0.2", seeds: int = 8) -> plan.Plan:
         asked = ask(overrides=[f"task.lr={rates}", f"seeds={seeds}", *overrides])
         assert asked.problems == []
-        part = plan.allocate(asked.sweep.launch, executor.capacity(), len(asked.trials), False, [])
-        return plan.choose_plan(asked.trials, asked.trials, 0, part, executor, asked.sweep.launch, None, tmp_path)
+        allocation = allocate(asked.sweep.launch, executor.capacity(), len(asked.trials), False, [])
+        return plan.choose_plan(asked.trials, asked.trials, 0, allocation, executor, asked.sweep.launch, None, tmp_path)
 
     return settle
 
@@ -345,7 +347,7 @@ def settle(ask, tmp_path: Path):
 QUICK = {0.1: {"fp32": 1.0}, 0.2: {"fp32": 1.0}}
 
 
-def test_small_trials_share_a_gpu_where_that_is_faster(settle):
+def test_small_trials_share_a_gpu_if_that_is_faster(settle):
     made = settle(Gpus(QUICK))
     assert (made.allocation.gpus, made.allocation.concurrent, made.allocation.cpus) == (0.25, 8, 1)
     assert made.eta_s == 2 * (10 + 100 * 2.0 + 2)
@@ -356,18 +358,18 @@ def test_sharing_that_is_slower_is_not_used(settle):
     assert (made.allocation.gpus, made.allocation.concurrent) == (1.0, 2)
 
 
-@pytest.mark.parametrize(("memory", "beside"), [(0.5, 1), (0.4, 2), (0.31, 2), (0.29, 3), (0.22, 4), (0.01, 4)])
-def test_as_many_share_a_gpu_as_fit_its_memory_and_the_cores(settle, memory, beside):
+@pytest.mark.parametrize(("memory", "per_gpu"), [(0.5, 1), (0.4, 2), (0.31, 2), (0.29, 3), (0.22, 4), (0.01, 4)])
+def test_as_many_share_a_gpu_as_fit_its_memory_and_the_cores(settle, memory, per_gpu):
     made = settle(Gpus(QUICK, memory=memory, slowdown=dict.fromkeys(range(1, 9), 1.0)))
-    assert round(1 / made.allocation.gpus) == beside
-    assert made.allocation.gpus * beside <= 1
+    assert round(1 / made.allocation.gpus) == per_gpu
+    assert made.allocation.gpus * per_gpu <= 1
 
 
-def test_a_share_that_was_asked_for_is_kept(settle):
+def test_a_requested_fraction_is_kept(settle):
     assert settle(Gpus(QUICK), "resources.gpus=1").allocation.gpus == 1
 
 
-def test_what_takes_more_memory_together_than_it_seemed_to_stays_alone(settle):
+def test_trials_that_need_more_memory_together_do_not_share_a_gpu(settle):
     class Growing(Gpus):
         def probe(self, assignments, precisions):
             self.memory = 0.2 if assignments[0].gpus == 1 else 0.24

@@ -1,4 +1,4 @@
-"""Early stopping: who is stopped, by what it did and nobody's mishap, and the same after a resume."""
+"""Early stopping: which trials are stopped, that diverged trials do not matter, and the state after a resume."""
 
 import sqlite3
 from dataclasses import dataclass, replace
@@ -58,7 +58,7 @@ def test_the_one_behind_is_stopped_and_the_one_ahead_is_not(kind, metric, sign):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nobody_is_stopped_before_the_grace_share_or_without_a_measurement(kind):
+def test_no_trial_is_stopped_before_the_grace_period_or_without_a_measurement(kind):
     race = Race(kind)
     race.enter("a", "b", "c", "behind")
     for name in "abc":
@@ -103,8 +103,6 @@ def test_none_is_the_default():
 
 def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: Path):
     done = launch("--sweep", RACE, "--scale", "smoke", "early_stopping.scheduler=asha", cwd=tmp_path)
-
-    assert done.returncode == 0, done.stdout + done.stderr
     folder = run_folder(done.stdout, tmp_path)
     rows = {trial.configuration: trial for trial in LedgerReader(folder).trials()}
     assert rows["9"].status == "finished"
@@ -121,8 +119,7 @@ def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: 
     # The slowest again, alone: only what the ledger knows of the others can stop it.
     with sqlite3.connect(folder / "ledger.sqlite") as ledger:
         ledger.execute("UPDATE trials SET status = 'planned' WHERE trial_id = ?", (rows["1"].trial_id,))
-    again = launch("--resume", str(folder), cwd=tmp_path)
-    assert again.returncode == 0, again.stdout + again.stderr
+    launch("--resume", str(folder), cwd=tmp_path)
     after = {trial.configuration: trial for trial in LedgerReader(folder).trials()}
     assert after["1"].status == "stopped"
     assert after["1"].attempts == 2
@@ -130,7 +127,6 @@ def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: 
 
 
 def test_one_process_cannot_compare_and_says_so(tmp_path: Path):
-    done = launch("--sweep", RACE, "--executor", "inline", "early_stopping.scheduler=median", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "early_stopping.scheduler: median compares trials side by side, which needs --executor ray. Ask for none." in done.stderr
+    done = launch("--sweep", RACE, "--executor", "inline", "early_stopping.scheduler=median", cwd=tmp_path, exits=2)
+    assert "early_stopping.scheduler: median compares trials that run in parallel. Use --executor ray, or set it to none." in done.stderr
     assert not list(tmp_path.iterdir())

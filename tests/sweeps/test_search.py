@@ -1,4 +1,4 @@
-"""Search: what is drawn, how earlier results steer it, and that a resume goes on where it stopped."""
+"""Search: the sampled points, the effect of earlier results, and the resume of a search."""
 
 import json
 import math
@@ -27,7 +27,7 @@ def search(ask):
 
 
 def worth(trial: Trial) -> float:
-    """Best at a rate of 0.01 with sgd."""
+    """A value that is largest for lr 0.01 with sgd."""
     return -abs(math.log10(trial.task.lr) + 2) - (trial.task.optimiser == "adam")
 
 
@@ -35,7 +35,7 @@ def row(trial: Trial, status: str) -> TrialRow:
     return replace(prepare.ledger_row(trial), status=status)
 
 
-def test_it_draws_as_many_as_asked_each_within_the_axes_and_none_twice(search):
+def test_it_samples_the_requested_number_within_the_axes_and_none_twice(search):
     found = list(search().trials(0))
     assert len(found) == 24
     assert [trial.position for trial in found] == list(range(24))
@@ -45,7 +45,7 @@ def test_it_draws_as_many_as_asked_each_within_the_axes_and_none_twice(search):
     assert found[0].swept == {"task.lr": found[0].task.lr, "task.optimiser": found[0].task.optimiser}
 
 
-def test_what_was_measured_steers_what_is_drawn(search):
+def test_measurements_guide_the_samples(search):
     tpe, blind = search(), search()
     steered, unsteered = [], []
     for trial, other in zip(tpe.trials(0), blind.trials(0), strict=True):
@@ -68,10 +68,10 @@ def test_a_sweep_that_minimises_is_steered_the_other_way(ask):
     assert statistics.mean(costs[12:]) < statistics.mean(costs[:6])
 
 
-def test_a_draw_is_judged_by_all_its_seeds_and_only_then(search):
+def test_the_value_of_a_sample_is_the_mean_over_its_seeds(search):
     tpe = search(TPE.replace("seeds: 1", "seeds: 3"))
-    drawing = tpe.trials(0)
-    first = [next(drawing) for _ in range(3)]
+    sampling = tpe.trials(0)
+    first = [next(sampling) for _ in range(3)]
     assert [trial.task.seed for trial in first] == [0, 1, 2]
     assert len({trial.configuration for trial in first}) == 1
     tpe.ended(first[0].trial_id, 1.0)
@@ -81,25 +81,25 @@ def test_a_draw_is_judged_by_all_its_seeds_and_only_then(search):
     assert [trial.value for trial in tpe._study.trials] == [2.5], "the mean of those that have a value"
 
 
-def test_a_resume_knows_what_was_drawn_and_goes_on_to_the_same_number(search):
+def test_a_resume_knows_the_samples_and_continues_to_the_same_number(search):
     tpe = search()
-    drawing = tpe.trials(0)
-    drawn = [next(drawing) for _ in range(10)]
-    for trial in drawn[:8]:
+    sampling = tpe.trials(0)
+    sampled = [next(sampling) for _ in range(10)]
+    for trial in sampled[:8]:
         tpe.ended(trial.trial_id, worth(trial))
-    rows = [row(trial, "finished") for trial in drawn[:8]] + [row(drawn[8], "running"), row(drawn[9], "failed")]
-    best = {trial.trial_id: worth(trial) for trial in drawn[:8]}
+    rows = [row(trial, "finished") for trial in sampled[:8]] + [row(sampled[8], "running"), row(sampled[9], "failed")]
+    best = {trial.trial_id: worth(trial) for trial in sampled[:8]}
     settings = json.loads(json.dumps(tpe.record()))
-    again = TpeSearch.resumed(settings, type(drawn[0].task), rows, best)
+    again = TpeSearch.resumed(settings, type(sampled[0].task), rows, best)
 
     assert again.left == 14
-    for trial in drawn[8:]:
+    for trial in sampled[8:]:
         again.ended(trial.trial_id, worth(trial))
-    told = {(trial.params["lr"], trial.params["optimiser"]): trial.value for trial in again._study.trials}
-    assert told == {(t.task.lr, ["adam", "sgd"].index(t.task.optimiser)): pytest.approx(worth(t)) for t in drawn}
+    known = {(trial.params["lr"], trial.params["optimiser"]): trial.value for trial in again._study.trials}
+    assert known == {(t.task.lr, ["adam", "sgd"].index(t.task.optimiser)): pytest.approx(worth(t)) for t in sampled}
     rest = list(again.trials(10))
     assert len(rest) == 14
-    assert not {trial.trial_id for trial in rest} & {trial.trial_id for trial in drawn}
+    assert not {trial.trial_id for trial in rest} & {trial.trial_id for trial in sampled}
     assert again.left == 0
 
 
@@ -113,7 +113,7 @@ def test_a_small_space_ends_when_it_is_used_up(search):
     assert tpe.left == 0
 
 
-def test_a_command_line_value_holds_for_every_draw(search):
+def test_a_command_line_value_holds_for_every_sample(search):
     assert {trial.task.epochs for trial in search(overrides=["task.epochs=7"]).trials(0)} == {7}
 
 
@@ -123,7 +123,7 @@ def test_a_command_line_value_holds_for_every_draw(search):
         ("search: {algorithm: tpe}\nspace: {task.lr: [0.1, 0.2]}\n", "no axis is a distribution"),
         (
             "search: {algorithm: tpe}\nsamples: 3\nspace: {task.lr: {uniform: [0.1, 0.2]}}\nconfigurations: {a: {task.dense: 3}}\n",
-            "Remove `configurations`, or take random.",
+            "Remove `configurations`, or set search.algorithm to random.",
         ),
         ("search: {algorithm: tpe}\nspace: {task.lr: {uniform: [0.1, 0.2]}}\n", "samples: missing"),
         (
@@ -134,7 +134,7 @@ def test_a_command_line_value_holds_for_every_draw(search):
         ("search: {algorithm: best}\n", "search.algorithm: should be 'random', 'tpe' or 'pbt', not 'best'."),
     ],
 )
-def test_what_cannot_be_searched_is_said(ask, more, said):
+def test_settings_that_rule_out_a_search_are_reported(ask, more, said):
     asked = ask(more)
     problems = list(asked.problems)
     if asked.sweep and asked.sweep.launch.search.algorithm == "tpe":

@@ -1,4 +1,4 @@
-"""From axes, configurations, samples and seeds to trials, and what makes a trial the same trial."""
+"""Expansion of axes, configurations, samples and seeds into trials, and the identity of a trial."""
 
 import dataclasses
 import itertools
@@ -26,14 +26,7 @@ def values(asked, name):
 
 def test_every_configurations_first_seed_comes_before_any_second(ask):
     asked = ask("seeds: 3\nfirst_seed: 5\nspace: {task.lr: [0.1, 0.2]}\n")
-    assert [(trial.task.seed, trial.configuration) for trial in asked.trials] == [
-        (5, "0.1"),
-        (5, "0.2"),
-        (6, "0.1"),
-        (6, "0.2"),
-        (7, "0.1"),
-        (7, "0.2"),
-    ]
+    assert [(trial.task.seed, trial.configuration) for trial in asked.trials] == list(itertools.product((5, 6, 7), ("0.1", "0.2")))
     assert [trial.position for trial in asked.trials] == list(range(6))
 
 
@@ -132,9 +125,9 @@ def test_seeds_and_samples_count_towards_the_cap(ask):
     assert "200,000 trials" in ask("seeds: 100000\nconfigurations: {a: {}, b: {task.lr: 0.1}}\n").problems[0]
 
 
-def test_a_wrong_value_is_told_once_and_not_looked_for_in_every_trial(ask, monkeypatch):
-    built, build = [], space.build
-    monkeypatch.setattr(space, "build", lambda *arguments: (built.append(1), build(*arguments))[1])
+def test_a_wrong_value_is_reported_once_and_not_looked_for_in_every_trial(ask, monkeypatch):
+    built, construct = [], space.construct
+    monkeypatch.setattr(space, "construct", lambda *arguments: (built.append(1), construct(*arguments))[1])
     assert ask("seeds: 50\nset: {task.momentum: 2.0}\nspace: {task.lr: [0.1, 0.2, 0.3]}\n").problems == [
         "small.yaml:7: task.momentum: should be less than 1, not 2.0."
     ]
@@ -158,14 +151,14 @@ def test_samples_lie_within_their_bounds_and_reach_towards_them(ask):
         "  task.augmentation: {choice: [none, light]}\n"
     )
     assert asked.problems == []
-    rates, shares = values(asked, "lr"), values(asked, "dropout")
+    rates, dropouts = values(asked, "lr"), values(asked, "dropout")
     assert all(1e-4 <= rate <= 1e-1 for rate in rates)
     assert min(rates) < 2e-4
     assert max(rates) > 5e-2
     for low in (1e-4, 1e-3, 1e-2):
         assert 80 < sum(low <= rate < 10 * low for rate in rates) < 190, "a decade holds a third"
-    assert all(0.2 <= share <= 0.4 for share in shares)
-    assert 150 < sum(share < 0.3 for share in shares) < 250
+    assert all(0.2 <= dropout <= 0.4 for dropout in dropouts)
+    assert 150 < sum(dropout < 0.3 for dropout in dropouts) < 250
     assert set(values(asked, "dense")) == {10, 11, 12}
     assert set(values(asked, "augmentation")) == {"none", "light"}
 
@@ -179,7 +172,7 @@ def test_samples_are_the_same_each_time_and_others_in_another_sweep(ask):
     assert not set(values(first, "lr")) & set(values(other, "lr"))
 
 
-def test_more_samples_or_a_further_axis_leave_the_draws_as_they_were(ask):
+def test_more_samples_or_a_further_axis_leave_the_samples_as_they_were(ask):
     few = ask("seeds: 1\nsamples: 3\nspace: {task.lr: {uniform: [0.1, 0.9]}}\n")
     more = ask("seeds: 1\nsamples: 5\nspace: {task.dropout: {uniform: [0.1, 0.9]}, task.lr: {uniform: [0.1, 0.9]}}\n")
     assert values(more, "lr")[:3] == values(few, "lr")
@@ -194,7 +187,7 @@ def test_samples_at_each_point_of_the_grid(ask):
 
 def test_a_distribution_without_a_number_of_samples(ask):
     assert ask("space: {task.lr: {uniform: [0.1, 0.2]}}\n").problems == [
-        "small.yaml:1: samples: missing. An axis is a distribution, so say how many draws to take."
+        "small.yaml:1: samples: missing. An axis is a distribution: set how many values to sample."
     ]
 
 
@@ -221,7 +214,7 @@ def test_bounds_that_cannot_be(ask, axis, said):
     assert ask(f"samples: 3\nspace:\n  task.lr: {axis}\n").problems == [f"small.yaml:8: task.lr: {said}"]
 
 
-def test_a_distribution_whose_draws_repeat(ask):
+def test_a_distribution_whose_samples_repeat(ask):
     asked = ask("seeds: 1\nsamples: 3\nspace: {task.augmentation: {choice: [none, light]}}\n")
     assert asked.problems
     assert all(line.endswith("are the same. Take fewer samples, or list the values.") for line in asked.problems)
@@ -290,8 +283,8 @@ def test_ids_are_short_plain_and_each_its_own(ask):
 def test_another_process_gives_the_same_trials_the_same_ids():
     script = (
         "from ddl import config; from ddl.sweeps import space\n"
-        "sweep = config.compose('augmentation', ['task.dropout=0.1,0.2'], 'sample', [])\n"
-        "print(*[trial.trial_id for trial in space.expand(sweep, [])])\n"
+        "sweep = config.compose_sweep('augmentation', ['task.dropout=0.1,0.2'], 'sample', [])\n"
+        "print(*[trial.trial_id for trial in space.expand_trials(sweep, [])])\n"
     )
     environment = os.environ | {"PYTHONHASHSEED": "4711", "PYTHONPATH": str(ROOT)}
     there = subprocess.run([sys.executable, "-c", script], env=environment, cwd="/", capture_output=True, text=True, check=True)
@@ -299,20 +292,20 @@ def test_another_process_gives_the_same_trials_the_same_ids():
     assert there.stdout.split() == [trial.trial_id for trial in space.expand_trials(sweep, [])]
 
 
-# What workers can do together
+# Workers that train a trial together
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["resources.num_workers=4", "task.batch_size=6"], "command line: task.batch_size: 6 cannot be shared equally by 4 workers. Make it a multiple of 4, or ask for other resources.num_workers."),
-        (["resources.num_workers=16", "task.batch_size=8"], "command line: task.batch_size: 8 cannot be shared equally by 16 workers. Make it a multiple of 16, or ask for other resources.num_workers."),
-        (["resources.num_workers=[1,4]", "task.batch_size=32,48"], "command line: task.batch_size: 32 cannot be shared equally by 3 workers. Make it a multiple of 12, or ask for other resources.num_workers."),
+        (["resources.num_workers=4", "task.batch_size=6"], "command line: task.batch_size: 6 is not divisible by 4 workers. Use a multiple of 4, or change resources.num_workers."),
+        (["resources.num_workers=16", "task.batch_size=8"], "command line: task.batch_size: 8 is not divisible by 16 workers. Use a multiple of 16, or change resources.num_workers."),
+        (["resources.num_workers=[1,4]", "task.batch_size=32,48"], "command line: task.batch_size: 32 is not divisible by 3 workers. Use a multiple of 12, or change resources.num_workers."),
         (["resources.num_workers=[4,1]"], "command line: resources.num_workers: should be a valid integer, or a range with the fewest first: [1, 4]."),
         (["resources.strategy=dpp"], "command line: resources.strategy: should be 'ddp' or 'fsdp', not 'dpp'."),
     ],
 )  # fmt: skip
-def test_workers_that_cannot_train_a_trial_together_are_refused_with_a_mend(ask, overrides, said):
+def test_workers_that_cannot_train_a_trial_together_are_refused_with_a_fix(ask, overrides, said):
     assert ask(overrides=overrides).problems == [said]
 
 
@@ -327,5 +320,5 @@ def test_a_task_that_shares_nothing_is_trained_by_one(ask):
     base = "task: cartpole\ntitle: Alone\nmetric: {name: train/return, mode: max}\nscale: {smoke: {}}\n"
     assert ask(base=base, overrides=["resources.num_workers=1"]).problems == []
     (problem,) = ask(base=base, overrides=["resources.num_workers=2"]).problems
-    assert problem == "resources.num_workers: 2 workers would each train the whole of a cartpole trial. Ask for 1."
+    assert problem == "resources.num_workers: 2 workers cannot train a cartpole trial together. Set it to 1."
     assert ask(base=base, overrides=["resources.num_workers=[1,2]"]).problems

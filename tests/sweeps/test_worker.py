@@ -1,4 +1,4 @@
-"""A trial as a worker runs it: what it reports, where it goes on, and what it keeps elsewhere."""
+"""A trial in a worker: its reports, its resume from a checkpoint, and its copy in an object store."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ CPU = Device(torch.device("cpu"))
 
 @dataclass(frozen=True, config=STRICT)
 class Sums(Task):
-    """Adds up its steps' numbers, and measures after every second one."""
+    """Adds up its step numbers, and measures at every second step."""
 
     steps: Count
 
@@ -38,12 +38,12 @@ class Sums(Task):
 
 
 def assignment(folder: Path, **changed: object) -> Assignment:
-    plain = Assignment("t1", Sums(seed=0, steps=9), 1, 1, 0.0, folder, checkpoint_every_s=1000.0, min_workers=1, strategy="ddp")
+    plain = Assignment("t1", Sums(seed=0, steps=9), 1, 1, 0.0, folder, checkpoint_every_s=1000.0)
     return dataclasses.replace(plain, **changed)
 
 
 def after(looks: int) -> Callable[[], bool]:
-    """True from the so manieth look on."""
+    """A function that returns true after `looks` calls."""
     left = iter([False] * looks)
     return lambda: next(left, True)
 
@@ -70,7 +70,7 @@ def record(ledger: Ledger, reports: list[TrialReport]) -> None:
                 ledger.ended(one.trial_id, one.status, one.reason, step=one.step, elapsed_s=one.elapsed_s, metrics=one.metrics)
 
 
-def test_told_to_leave_it_stores_the_step_under_way_and_goes_on_after_it(tmp_path):
+def test_a_preempted_trial_stores_its_current_step_and_continues_after_it(tmp_path):
     first = list(run_trial(assignment(tmp_path), CPU, after(4)))
     assert (first[-1].kind, first[-1].step) == ("preempted", 4)
     assert not any(one.kind == "ended" for one in first)
@@ -79,15 +79,15 @@ def test_told_to_leave_it_stores_the_step_under_way_and_goes_on_after_it(tmp_pat
     assert (rest[-1].kind, rest[-1].status, rest[-1].step) == ("ended", "finished", 9)
     assert list(measured(first)) == [2, 4]
     assert measured(first) | measured(rest) == measured(list(run_trial(assignment(tmp_path / "undisturbed"), CPU)))
-    assert list(measured(rest)) == [6, 8], "none is told again where the ledger cannot have lost it"
+    assert list(measured(rest)) == [6, 8], "no measurement is repeated if the ledger cannot have lost it"
 
 
-def test_told_before_its_first_step_it_loses_nothing(tmp_path):
+def test_a_trial_preempted_at_its_first_step_loses_nothing(tmp_path):
     assert next(one for one in reversed(list(run_trial(assignment(tmp_path), CPU, lambda: True)))).kind == "preempted"
     assert [one.step for one in run_trial(assignment(tmp_path), CPU)][-1] == 9
 
 
-def test_on_another_machine_with_an_older_ledger_no_measurement_is_lost_and_none_stands_twice(tmp_path, ledger):
+def test_on_another_machine_with_an_older_ledger_no_measurement_is_lost_or_recorded_twice(tmp_path, ledger):
     url = f"file://{tmp_path}/store/t1"
     first = list(run_trial(assignment(tmp_path / "a", url=url), CPU, after(7)))
     assert first[-1].kind == "preempted"
@@ -103,7 +103,7 @@ def test_on_another_machine_with_an_older_ledger_no_measurement_is_lost_and_none
     assert "only_here" not in trial.metadata
 
 
-def test_what_a_store_lacks_stands_in_the_trials_facts(tmp_path, ledger):
+def test_checkpoints_that_were_not_uploaded_are_named_in_the_trials_metadata(tmp_path, ledger):
     reports = list(run_trial(assignment(tmp_path / "a", url="http://127.0.0.1:9/t1"), CPU))
     assert (reports[-1].kind, reports[-1].status) == ("ended", "finished")
     record(ledger, reports)

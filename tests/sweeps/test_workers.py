@@ -1,4 +1,4 @@
-"""Trials that several workers train together, some of which are lost."""
+"""Trials that several workers train together, of which some are lost."""
 
 import math
 import signal
@@ -13,7 +13,7 @@ from ray.cluster_utils import Cluster
 
 from ddl.ledger import LedgerReader
 
-from .command import ANYWHERE, PLUGIN, run_folder, start, wait_until
+from .command import ANYWHERE, PLUGIN, communicate, run_folder, start, wait_until
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(1200)]
 
@@ -54,8 +54,7 @@ def begin(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen:
 
 
 def assert_whole(process: subprocess.Popen, folder: Path) -> Path:
-    output, errors = process.communicate(timeout=500)
-    assert process.returncode == 0, output + errors
+    output, _ = communicate(process, 500)
     run = run_folder(output, folder)
     (trial,) = LedgerReader(run).trials()
     assert (trial.status, trial.attempts) == ("finished", 2)
@@ -67,7 +66,7 @@ def assert_whole(process: subprocess.Popen, folder: Path) -> Path:
     return run
 
 
-def test_a_trial_goes_on_with_the_workers_that_are_left(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_trial_continues_with_the_remaining_workers(cluster: Cluster, tmp_path: Path) -> None:
     process = begin(cluster, tmp_path, "resources.num_workers=[1,2]", "checkpoint_every_s=1.0")
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
     run = assert_whole(process, tmp_path)
@@ -78,7 +77,7 @@ def test_a_trial_goes_on_with_the_workers_that_are_left(cluster: Cluster, tmp_pa
     assert "(2 workers)" in events[events.kind == "started"].detail.iloc[0]
 
 
-def test_a_worker_that_is_told_to_leave_loses_no_step_and_no_retry(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_preempted_worker_loses_no_step_and_no_retry(cluster: Cluster, tmp_path: Path) -> None:
     process = begin(cluster, tmp_path, "resources.num_workers=2", "resources.strategy=fsdp", "retries=0", "checkpoint_every_s=8.0")
     found = [one for one in psutil.process_iter(["cmdline", "environ"]) if "RayTrainWorker" in " ".join(one.info["cmdline"] or [])]
     workers = [one for one in found if (one.info["environ"] or {}).get("DDL_TEST_SESSION") == str(tmp_path)]

@@ -1,20 +1,18 @@
-"""That every hyperparameter of the classification task reaches what it is meant for."""
+"""Tests that every hyperparameter of the classification task has its effect."""
 
 import dataclasses
 import math
 
 import pytest
 import torch
-import yaml
 
-from ddl import config
 from ddl.data import sources
-from ddl.devices import Device
 from ddl.models.cnn import ConvNet
 from ddl.tasks import classification
 from ddl.tasks.classification import Classification
 
-CPU = Device(torch.device("cpu"))
+from .test_task import CPU, make_task
+
 TINY = {
     "seed": 3,
     "content": "sample",
@@ -36,9 +34,7 @@ TINY = {
 
 
 def task(**changed) -> Classification:
-    values = yaml.safe_load((config.FOLDER / "task" / "classification.yaml").read_text())
-    del values["class"]
-    return Classification(**values | TINY | changed)
+    return make_task("classification", **TINY | changed)
 
 
 def last(**changed) -> dict[str, float]:
@@ -97,7 +93,7 @@ def test_precision_left_open_is_fp32():
     assert last(precision="auto") == last(precision="fp32")
 
 
-def test_facts_name_the_data_its_size_and_what_was_built():
+def test_metadata_has_the_data_and_the_number_of_parameters():
     first = next(task().run(CPU))
     sample = sources.load_data_set("cifar10", "sample")
     assert first.metadata["data"] == sample.origin.metadata() | {"train": 32, "val": 16}
@@ -117,7 +113,7 @@ def test_no_limit_is_all_of_the_data():
 
 @pytest.fixture
 def seen(monkeypatch) -> dict[bool, list[torch.Tensor]]:
-    """What the model is given, by whether it is training."""
+    """Inputs of the model, by whether it is in training mode."""
     given: dict[bool, list[torch.Tensor]] = {True: [], False: []}
 
     class Seeing(ConvNet):

@@ -1,16 +1,14 @@
-"""That every hyperparameter of the forecasting task reaches what it is meant for, and that it is judged honestly."""
+"""Tests that every hyperparameter of the forecasting task has its effect, and that all settings are evaluated on the same months."""
 
 import dataclasses
 
 import pytest
 import torch
-import yaml
 
-from ddl import config
-from ddl.devices import Device
 from ddl.tasks.forecasting import Forecasting
 
-CPU = Device(torch.device("cpu"))
+from .test_task import CPU, make_task
+
 TINY = {"seed": 3, "window": 4, "hidden": 4, "passes": 3, "dropout": 0.1, "weight_decay": 0.1}
 CHANGES = {
     "seed": 4,
@@ -29,9 +27,7 @@ CHANGES = {
 
 
 def task(**changed) -> Forecasting:
-    values = yaml.safe_load((config.FOLDER / "task" / "forecasting.yaml").read_text())
-    del values["class"]
-    return Forecasting(**values | TINY | changed)
+    return make_task("forecasting", **TINY | changed)
 
 
 def last(**changed):

@@ -1,4 +1,4 @@
-"""The judge that is trained once, what a collapse is called, and what the tasks on images refuse."""
+"""Tests of the scoring classifier, of collapse, and of the image tasks' validation errors."""
 
 import threading
 
@@ -22,7 +22,7 @@ from .test_task import CPU, build
 
 @pytest.fixture
 def trainings(tmp_path, monkeypatch) -> list[int]:
-    """Epochs of each judge that is trained, in a cache of the test's own; the training itself is left out."""
+    """Epochs of each scoring classifier trained in the test, with its own cache; the training is replaced by random weights."""
     monkeypatch.setenv("DDL_CACHE", str(tmp_path))
     epochs_of: list[int] = []
 
@@ -43,7 +43,7 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_a_judge_is_trained_once_for_its_data_and_epochs(trainings):
+def test_a_scoring_classifier_is_trained_once_for_its_data_and_epochs(trainings):
     first = load_scoring_classifier(sample(), 1, CPU.torch)
     assert same(load_scoring_classifier(sample(), 1, CPU.torch), first)
     assert trainings == [1]
@@ -51,7 +51,7 @@ def test_a_judge_is_trained_once_for_its_data_and_epochs(trainings):
     assert trainings == [1, 2]
 
 
-def test_several_at_once_train_one_judge(trainings):
+def test_concurrent_loads_train_one_scoring_classifier(trainings):
     found = []
     threads = [threading.Thread(target=lambda: found.append(load_scoring_classifier(sample(), 1, CPU.torch))) for _ in range(4)]
     for thread in threads:
@@ -62,7 +62,7 @@ def test_several_at_once_train_one_judge(trainings):
     assert all(same(one, found[0]) for one in found)
 
 
-def test_a_damaged_judge_is_trained_again(trainings, caplog):
+def test_a_damaged_scoring_classifier_is_trained_again(trainings, caplog):
     load_scoring_classifier(sample(), 1, CPU.torch)
     (path,) = store.cache_folder(scoring_classifier.FOLDER).glob("*.safetensors")
     whole = path.read_bytes()
@@ -71,11 +71,11 @@ def test_a_damaged_judge_is_trained_again(trainings, caplog):
     assert "cannot be read" in caplog.text
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     load_scoring_classifier(sample(), 1, CPU.torch)
-    assert "is not what was written" in caplog.text
+    assert "checksum mismatch" in caplog.text
     assert trainings == [1, 1, 1]
 
 
-def test_a_judge_of_one_epoch_knows_most_digits_and_takes_images_in_0_to_1():
+def test_a_scoring_classifier_of_one_epoch_is_accurate_on_images_in_0_to_1():
     torch.manual_seed(7)
     before = torch.get_rng_state()
     val = sample().val.limit(500)
@@ -83,7 +83,7 @@ def test_a_judge_of_one_epoch_knows_most_digits_and_takes_images_in_0_to_1():
         logits, features = load_scoring_classifier(sample(), 1, CPU.torch)(ScaleToUnit(28)(val.inputs))
     assert (logits.argmax(1) == val.targets).float().mean() > 0.85
     assert features.shape == (500, scoring_classifier.FEATURES)
-    assert torch.equal(torch.get_rng_state(), before), "a trial goes on as if there had been no judge to train"
+    assert torch.equal(torch.get_rng_state(), before), "training the classifier must not change the trial's random numbers"
 
 
 def test_a_generator_of_one_class_has_collapsed_and_is_named(monkeypatch):
@@ -145,15 +145,15 @@ def test_the_noise_is_the_seeds_and_as_strong_as_asked():
     ("name", "changed", "said"),
     [
         ("generation", {"latent": 0}, "latent\n.*greater than or equal to 1"),
-        ("generation", {"widths": [4, 4, 4]}, r"widths\n.*28 x 28 cannot be halved 3 times\. Take a multiple of 8"),
+        ("generation", {"widths": [4, 4, 4]}, r"widths\n.*28 x 28 cannot be halved 3 times\. Use a multiple of 8"),
         ("generation", {"model": "diffusion"}, "model\n.*'vae' or 'gan'"),
         ("generation", {"kl_weight": -1.0}, "kl_weight\n.*greater than or equal to 0"),
         ("generation", {"generated": 9}, "generated\n.*greater than or equal to 10"),
         ("colouring", {"widths": [2] * 7}, "widths\n.*at most 6 items"),
         ("colouring", {"model": "vae"}, "model\n.*'unet' or 'cgan'"),
         ("denoising", {"loss": "mse"}, "loss\n.*'mae', 'ssim' or 'psnr'"),
-        ("denoising", {"ssim_window": 33}, r"ssim_window\n.*33 x 33 is larger than the images, 32 x 32\. Take 32 at most"),
-        ("denoising", {"ssim_window": 10}, "ssim_window\n.*has no centre"),
+        ("denoising", {"ssim_window": 33}, r"ssim_window\n.*33 x 33 is larger than the images, 32 x 32\. Use at most 32"),
+        ("denoising", {"ssim_window": 10}, "ssim_window\n.*has no centre pixel"),
         ("denoising", {"noise": 0.0}, "noise\n.*greater than 0"),
     ],
 )
@@ -173,5 +173,5 @@ def test_a_sweeps_file_is_told_which_line_is_wrong(ask):
 def test_a_gans_parameters_are_not_shared_out():
     shared = Device(torch.device("cpu"), 0, 2, "fsdp")
     network = OptimisedModule(torch.nn.Linear(1, 1), torch.optim.Adam, Precision.parse("fp32"), Device(torch.device("cpu")))
-    with pytest.raises(ValueError, match=r"strategy fsdp: .* Take ddp for a GAN"):
+    with pytest.raises(ValueError, match=r"strategy fsdp: .* Use ddp for a GAN"):
         adversarial.GanPair(network, network, shared)

@@ -1,4 +1,4 @@
-"""What the tasks on images share."""
+"""Tests of what all image tasks share."""
 
 import pytest
 

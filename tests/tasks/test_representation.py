@@ -1,4 +1,4 @@
-"""PCA as a trial, which `fit` does not drive; and what the task refuses."""
+"""Tests of PCA, which does not use `fit`, and of the task's validation errors."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def test_each_method_has_its_own_epochs():
     assert next(build("representation: convolutional", convolutional_epochs=3).run(CPU)).metadata["evaluations"] == 3
 
 
-def test_an_evaluation_is_expected_to_cost_what_the_probe_reads_too():
+def test_the_expected_cost_of_an_evaluation_includes_the_linear_classifier():
     metadata = next(build("representation").run(CPU)).metadata
     assert metadata["evaluation_steps"] == pytest.approx((20 + 40 / 2) / 16 / 3)
 
@@ -66,10 +66,10 @@ def test_an_evaluation_is_expected_to_cost_what_the_probe_reads_too():
     ("changed", "said"),
     [
         ({"latent": 0}, "latent\n.*greater than or equal to 1"),
-        ({"latent": 257}, "latent\n.*257 numbers are no reduction of an image of 256 pixels. Take 256 at most"),
+        ({"latent": 257}, "latent\n.*257 numbers do not reduce an image of 256 pixels. Use at most 256"),
         (
             {"method": "convolutional", "size": 20, "convolutional_widths": [2, 2, 2, 2]},
-            "convolutional_widths\n.*20 x 20 cannot be halved 3 times. Take a multiple of 8",
+            "convolutional_widths\n.*20 x 20 cannot be halved 3 times. Use a multiple of 8",
         ),
         ({"method": "umap"}, "method\n.*'pca', 'dense' or 'convolutional'"),
         ({"size": 0}, "size\n.*greater than or equal to 1"),

@@ -1,19 +1,17 @@
-"""That every hyperparameter of the sentiment task reaches what it is meant for, and what the three models can tell apart."""
+"""Tests that every hyperparameter of the sentiment task has its effect, and which phrases the three models can separate."""
 
 import dataclasses
 
 import pytest
 import torch
-import yaml
 
-from ddl import config
 from ddl.data import reviews
 from ddl.data.reviews import Reviews
-from ddl.devices import Device
 from ddl.tasks import sentiment
 from ddl.tasks.sentiment import Sentiment
 
-CPU = Device(torch.device("cpu"))
+from .test_task import CPU, make_task
+
 TINY = {
     "seed": 3,
     "content": "sample",
@@ -31,9 +29,7 @@ TINY = {
 
 
 def task(**changed) -> Sentiment:
-    values = yaml.safe_load((config.FOLDER / "task" / "sentiment.yaml").read_text())
-    del values["class"]
-    return Sentiment(**values | TINY | changed)
+    return make_task("sentiment", **TINY | changed)
 
 
 def last(**changed):
@@ -78,8 +74,8 @@ def test_every_hyperparameter_makes_a_difference(name, unchanged):
 
 
 def test_no_hyperparameter_is_left_out():
-    here = {"content", "embedding", "vectors", "width"}  # tests of their own, below
-    assert {item.name for item in dataclasses.fields(Sentiment)} == CHANGES.keys() | here
+    elsewhere = {"content", "embedding", "vectors", "width"}  # separate tests below
+    assert {item.name for item in dataclasses.fields(Sentiment)} == CHANGES.keys() | elsewhere
 
 
 def test_the_width_of_averaged_embeddings():
@@ -89,7 +85,7 @@ def test_the_width_of_averaged_embeddings():
     ]
 
 
-def test_facts_name_the_stand_in_and_the_vectors():
+def test_metadata_has_the_fallback_and_the_vectors():
     metadata = next(task().run(CPU)).metadata
     assert (metadata["data"]["name"], metadata["data"]["fallback_for"]) == ("reviews", "imdb")
     assert (metadata["data"]["train"], metadata["data"]["val"]) == (80, 40)
@@ -108,7 +104,7 @@ def test_frozen_vectors_put_numbers_beside_8_as_in_the_studys_table_8():
 
 @pytest.fixture
 def negations(monkeypatch) -> None:
-    """Texts in which the order of the words alone says what is meant."""
+    """Texts whose label depends on the word order alone."""
     texts = [("it is good and not bad", 1), ("it is bad and not good", 0), ("not bad , it is good", 1), ("not good , it is bad", 0)] * 40
     part = Reviews([text for text, _ in texts], [label for _, label in texts])
     monkeypatch.setattr(reviews, "read_reviews", lambda _: (part, part))
@@ -142,7 +138,7 @@ def test_vectors_of_the_users_own(tmp_path):
     with pytest.raises(ValueError, match=r"mine\.txt: line 1 has 3 numbers, not 50"):
         next(task(vectors=str(path)).run(CPU))
     path.write_text("FILM 0 1 1\n")
-    with pytest.raises(ValueError, match=r"mine\.txt: has a vector of none of the .* words"):
+    with pytest.raises(ValueError, match=r"mine\.txt: has no vector for any of the .* words"):
         next(task(vectors=str(path), width=3).run(CPU))
     with pytest.raises(ValueError, match=r"none\.txt: cannot be read"):
         next(task(vectors=str(tmp_path / "none.txt")).run(CPU))

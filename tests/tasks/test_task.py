@@ -1,4 +1,4 @@
-"""The contract of a task, driven at the smallest size. A new task needs a line in `TINY` and nothing else."""
+"""Contract tests of every task at its smallest size. A new task needs only an entry in `TINY`."""
 
 import copy
 import dataclasses
@@ -17,6 +17,7 @@ from ddl import checkpoints, config
 from ddl.data import sources
 from ddl.devices import Device
 from ddl.progress import Progress
+from ddl.tasks.loading import load_task_class
 from ddl.tasks.task import Task
 
 CPU = Device(torch.device("cpu"))
@@ -102,35 +103,39 @@ TINY = {
     "colouring: cgan": IMAGES | {"widths": [2, 3], "model": "cgan", "discriminator_width": 2},
     "denoising": IMAGES | {"widths": [2, 3]},
 }
-"""By the name of a task's YAML, and of a variant after a colon: what makes it so small that it ends in a moment."""
+"""Values that make a trial small, by the name of the task's YAML; the name of a variant follows a colon."""
 
-STAND_INS = {"denoising": "Tiny ImageNet", "sentiment": "imdb", "text_generation": "the Game of Thrones script of the study"}
-"""What a task's data stand in for."""
+FALLBACK_FOR = {"denoising": "Tiny ImageNet", "sentiment": "imdb", "text_generation": "the Game of Thrones script of the study"}
+"""Data that the task's data are a fallback for."""
 
 TASKS = {path.stem for path in (config.FOLDER / "task").glob("*.yaml")}
 every_task = pytest.mark.parametrize("name", sorted(name for name in TINY if name.partition(":")[0] in TASKS))
 
 
+def make_task(name: str, **changed) -> Task:
+    """The task of the YAML `name`, with some of its values changed."""
+    values = yaml.safe_load((config.FOLDER / "task" / f"{name}.yaml").read_text())
+    return load_task_class(values.pop("class"))(**values | changed)
+
+
 def build(name: str, **changed) -> Task:
-    values = yaml.safe_load((config.FOLDER / "task" / f"{name.partition(':')[0]}.yaml").read_text())
-    module, _, cls = values.pop("class").rpartition(".")
-    return getattr(__import__(module, fromlist=[cls]), cls)(**values | TINY[name] | {"seed": 3} | changed)
+    return make_task(name.partition(":")[0], **TINY[name] | {"seed": 3} | changed)
 
 
 def measured(progress: Iterator[Progress]) -> list[tuple[int, dict[str, float]]]:
-    """(step, metrics) without what a clock says."""
+    """(step, metrics) without durations and speeds."""
     found = [(one.step, {name: value for name, value in one.metrics.items() if not name.startswith("time/")}) for one in progress]
     return [(step, metrics) for step, metrics in found if metrics]
 
 
-def test_every_task_is_held_to_the_contract():
+def test_every_task_has_contract_tests():
     assert TINY.keys() >= TASKS
 
 
 @every_task
 def test_building_a_task_touches_no_data(name, monkeypatch):
-    for ask in ("load", "files"):
-        monkeypatch.setattr(sources, ask, lambda *arguments: pytest.fail("data was loaded"))
+    for function in ("load_data_set", "load_file"):
+        monkeypatch.setattr(sources, function, lambda *arguments: pytest.fail("data was loaded"))
     task = build(name)
     assert set(task.data_sets) <= {*sources.data_set_names(), *sources.file_names()}
     task.run(CPU)
@@ -152,7 +157,7 @@ def test_a_task_cannot_be_changed_and_takes_all_its_hyperparameters_and_no_other
 
 
 @every_task
-def test_the_first_says_what_the_trial_is_and_where_it_begins(name):
+def test_the_first_progress_has_the_metadata(name):
     steps = build(name).run(CPU)
     first, second = next(steps), next(steps)
     assert first.step == 0
@@ -162,7 +167,7 @@ def test_the_first_says_what_the_trial_is_and_where_it_begins(name):
     if build(name).data_sets:
         assert metadata["data"]["name"]
         assert metadata["data"]["source"]
-        assert metadata["data"]["fallback_for"] == STAND_INS.get(name, "")
+        assert metadata["data"]["fallback_for"] == FALLBACK_FOR.get(name, "")
     assert metadata["evaluations"] > 0
     assert first.metrics.get("time/evaluate_s") is not None or metadata["evaluation_steps"] > 0
     assert not second.metadata
@@ -181,7 +186,7 @@ def test_steps_count_up_to_their_total_and_metrics_have_a_split_and_a_finite_val
 
 
 @every_task
-def test_a_trial_resumed_from_a_stored_state_ends_in_the_same_figures(name, tmp_path):
+def test_a_trial_resumed_from_a_stored_state_ends_with_the_same_metrics(name, tmp_path):
     undisturbed = list(build(name).run(CPU))
     middle = len(undisturbed) // 2
     for one in itertools.islice(build(name).run(CPU), middle + 1):
@@ -195,7 +200,7 @@ def test_a_trial_resumed_from_a_stored_state_ends_in_the_same_figures(name, tmp_
 
 
 @every_task
-def test_a_trial_is_the_same_again_and_another_with_another_seed(name):
+def test_a_trial_is_reproducible_and_depends_on_its_seed(name):
     runs = []
     for seed in (3, 3, 4, 3 + 2**32):
         torch.manual_seed(seed * 17 % 1000)

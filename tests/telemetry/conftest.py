@@ -1,4 +1,4 @@
-"""A GPU that is not there: NVML's answers at the module's boundary, and a clock that goes on as it is read."""
+"""A fake GPU behind `pynvml`, and a fake clock."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ UUID = "GPU-11111111-2222-3333-4444-555555555555"
 
 
 class Clock:
-    """Stands still but for who moves it."""
+    """A clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""Real processes; only the clock is made up, so that a percentage says how many CPU seconds were counted."""
+"""Real processes with a fake clock, so that a percentage gives the number of counted CPU seconds."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from ddl.telemetry.cpu import LOOK_EVERY_S, ProcessTree
+from ddl.telemetry.cpu import FIND_CHILDREN_EVERY_S, ProcessTree
 
 CHILD = """
 import time
@@ -72,10 +72,10 @@ def test_a_child_counts_while_it_lives_and_its_work_when_it_has_ended() -> None:
     with child():
         early = cpu.read(now=2.0)
         assert early["memory_peak_mb"] < before + 50, "children are looked for now and then only"
-        reading = cpu.read(now=1.0 + LOOK_EVERY_S)
+        reading = cpu.read(now=1.0 + FIND_CHILDREN_EVERY_S)
         assert reading["memory_peak_mb"] > before + 90
-        assert cpu_seconds(reading, 1, LOOK_EVERY_S - 1.0) >= 0.48
-    late = cpu.read(now=2.0 + LOOK_EVERY_S)
+        assert cpu_seconds(reading, 1, FIND_CHILDREN_EVERY_S - 1.0) >= 0.48
+    late = cpu.read(now=2.0 + FIND_CHILDREN_EVERY_S)
     assert abs(cpu_seconds(late, 1, 1.0)) < 0.3, "nothing is counted twice, or taken back"
 
 
@@ -85,7 +85,7 @@ def test_the_last_reading_misses_no_child() -> None:
         assert cpu_seconds(cpu.read(now=1.0, last=True), 1, 1.0) >= 0.48
 
 
-def test_a_child_that_was_there_before_is_none_of_the_trial_s() -> None:
+def test_an_earlier_child_does_not_count() -> None:
     with child():
         cpu = begun(1)
         before = cpu.read(now=1.0)["memory_peak_mb"]

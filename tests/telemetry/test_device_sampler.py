@@ -1,4 +1,4 @@
-"""The sampler beside real trials: what stands in the report that the ledger gets."""
+"""The sampler with real trials: the metrics in their reports."""
 
 import threading
 import time
@@ -81,7 +81,7 @@ def ten_readings_a_step(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
             time.sleep(0.001)
 
     monkeypatch.setattr(Patient, "between", wait)
-    monkeypatch.setattr(worker, "Sampler", partial(DeviceSampler, every_s=0.0, clock=gpu.clock))
+    monkeypatch.setattr(worker, "DeviceSampler", partial(DeviceSampler, every_s=0.0, clock=gpu.clock))
 
 
 @pytest.mark.parametrize("ending", ["finished", "failed", "diverged"])
@@ -108,12 +108,12 @@ def test_on_a_gpu_every_figure_is_there(gpu: FakeGpu, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ten_readings_a_step")
-@pytest.mark.parametrize(("gpus", "share"), [(0.25, 0.25), (2.0, 1.0)])
-def test_a_trial_with_a_share_of_a_gpu_is_given_that_share(gpu: FakeGpu, tmp_path: Path, gpus: float, share: float) -> None:
+@pytest.mark.parametrize(("gpus", "gpu_fraction"), [(0.25, 0.25), (2.0, 1.0)])
+def test_a_trial_with_a_share_of_a_gpu_is_given_that_share(gpu: FakeGpu, tmp_path: Path, gpus: float, gpu_fraction: float) -> None:
     *_, last = run_trial(assignment(tmp_path, gpus=gpus), GPU)
     metrics = device_metrics(last)
-    assert metrics["device/energy_wh"] == pytest.approx(share * 360 * 10.0 * (gpu.readings - 1) / 3600)
-    assert metrics["device/gpu_utilisation_percent"] == pytest.approx(share * 80.0)
+    assert metrics["device/energy_wh"] == pytest.approx(gpu_fraction * 360 * 10.0 * (gpu.readings - 1) / 3600)
+    assert metrics["device/gpu_utilisation_percent"] == pytest.approx(gpu_fraction * 80.0)
 
 
 @pytest.mark.usefixtures("ten_readings_a_step")

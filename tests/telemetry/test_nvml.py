@@ -1,4 +1,4 @@
-"""What is read of a GPU, and what becomes of what cannot be."""
+"""Readings of a fake GPU, with supported and unsupported calls."""
 
 import math
 
@@ -18,8 +18,8 @@ ALL = {
 }
 
 
-def found(share: float = 1.0) -> nvml.Gpu:
-    gpu = nvml.find_gpu(UUID, share)
+def found(gpu_fraction: float = 1.0) -> nvml.Gpu:
+    gpu = nvml.find_gpu(UUID, gpu_fraction)
     assert gpu is not None
     return gpu
 
@@ -46,7 +46,7 @@ def test_everything_in_the_units_of_its_name(gpu: FakeGpu) -> None:
 
 
 def test_a_shared_gpu_is_divided_but_not_its_memory_and_temperature(gpu: FakeGpu) -> None:
-    mine = found(share=0.25)
+    mine = found(gpu_fraction=0.25)
     after(gpu, mine, 0.0)
     reading = after(gpu, mine, 10.0)
     assert (reading["energy_wh"], reading["gpu_utilisation_percent"], reading["gpu_sm_activity_percent"]) == pytest.approx((0.25, 20, 10))

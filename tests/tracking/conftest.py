@@ -1,4 +1,4 @@
-"""Runs to publish: real ledgers, small made-up figures. Nothing here reaches further than the loopback."""
+"""Runs to publish: real ledgers with made-up metrics. Servers are on the loopback only."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,12 +27,12 @@ NAMES = (
     "latency/p50_ms",
     "latency/batch_64_p99_ms",
 )
-"""Of what `measure` measures, without `time/train_s`, which comes at a trial's end."""
+"""Metrics of `measure`, without `time/train_s`, which is reported at a trial's end."""
 
 
 @pytest.fixture(autouse=True)
 def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No W&B settings or key but the test's own, and no server: a closed port."""
+    """Only the test's own W&B settings and key, and no server: a closed port."""
     for name in [name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_ERROR_REPORTING"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -61,7 +61,7 @@ def hole(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of a run to be made with `create`."""
+    """Folder of a run that `create` makes."""
     return tmp_path / "runs" / "augmentation" / "2026-03-01-093000"
 
 

@@ -1,4 +1,4 @@
-"""W&B's server as far as its client asks: it takes runs, rows and files, and tells a resumed run what it holds of it."""
+"""The parts of W&B's server that its client uses: accepts runs, rows and files, and answers a resumed run with its state."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass
 class Held:
-    """What the server holds of a run: each row that was sent, in order, with repetitions."""
+    """State of a run at the server: every row in the order it was sent, with repetitions."""
 
     about: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -165,21 +165,6 @@ def serving(port: int = 0) -> Iterator[Server]:
 
 @contextmanager
 def black_hole() -> Iterator[str]:
-    """The address of a server that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        taken: list[socket.socket] = []
-
-        def accept() -> None:
-            while True:
-                try:
-                    taken.append(listener.accept()[0])
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=accept)
-        thread.start()
+    """The address of a server that accepts connections (the kernel does) and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
-    for connection in taken:
-        connection.close()

@@ -15,8 +15,8 @@ from ddl.tracking import connection
         ("offline", {"WANDB_API_KEY": "k" * 40}, "offline"),
         ("disabled", {"WANDB_API_KEY": "k" * 40}, "disabled"),
         ("online", {}, "online needs a key and there is none. Set WANDB_API_KEY"),
-        ("auto", {"WANDB_API_KEY": "canary"}, "the key for http://127.0.0.1:9 can't be used"),
-        ("loud", {}, "mode 'loud' is unknown; it may be auto, online"),
+        ("auto", {"WANDB_API_KEY": "canary"}, "the key for http://127.0.0.1:9 cannot be used"),
+        ("loud", {}, "mode 'loud' is unknown. Choose one of auto, online"),
     ],
 )
 def test_the_mode_follows_from_settings_and_key(
@@ -27,14 +27,14 @@ def test_the_mode_follows_from_settings_and_key(
     run = {"launch": {"wandb": {"mode": settings, "project": "p"}}}
     with connection.WandbClient():
         if outcome in connection.MODES:
-            assert connection.mode_of(run) == outcome
+            assert connection.resolve_mode(run) == outcome
         else:
             with pytest.raises(ValueError, match=outcome) as raised:
-                connection.mode_of(run)
+                connection.resolve_mode(run)
             assert "canary" not in str(raised.value)
 
 
 def test_a_netrc_entry_is_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "netrc").write_text(f"machine 127.0.0.1:9 login user password {'k' * 40}\n")
     with connection.WandbClient():
-        assert connection.mode_of({}) == "online"
+        assert connection.resolve_mode({}) == "online"

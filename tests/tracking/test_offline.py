@@ -7,7 +7,9 @@ import pytest
 from filelock import FileLock
 
 from ddl.tracking import connection, records
-from ddl.tracking.publish import follow, main, publish
+from ddl.tracking.__main__ import main
+from ddl.tracking.follow import follow
+from ddl.tracking.publish import publish
 from tests.tracking.conftest import SAMPLE, create, in_ledger, measure, of_history, picture, sample, whole
 from tests.tracking.readback import held
 
@@ -176,8 +178,8 @@ def test_a_trial_that_did_not_come_to_a_good_end_is_marked(folder: Path) -> None
     }
     assert runs["t1"]["rows"] == []
     assert [row["val/loss"] for row in runs["t2"]["rows"]] == ["NaN"]
-    assert "STAND-IN DATA" in runs["t2"]["tags"]
-    assert "[STAND-IN DATA]" in runs["t2"]["name"]
+    assert "FALLBACK DATA" in runs["t2"]["tags"]
+    assert "[FALLBACK DATA]" in runs["t2"]["name"]
     assert "epoch" not in runs["t2"]["rows"][0]
 
 
@@ -212,7 +214,7 @@ def test_a_figure_that_is_no_image_costs_only_itself(folder: Path, capfd: pytest
     publish(folder)
     (run,) = assert_once(folder, {"t0"}).values()
     assert [name for name in run["summary"] if name.startswith("figures/")] == ["figures/good"]
-    assert "bad.png: not an image, left out" in capfd.readouterr().err
+    assert "bad.png: not an image, skipped" in capfd.readouterr().err
 
 
 def test_following_publishes_ended_trials_and_ends_with_the_drivers_mark(folder: Path) -> None:
@@ -243,10 +245,10 @@ def test_disabled_writes_nothing(folder: Path) -> None:
 
 
 def test_a_folder_without_a_ledger_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match=r"no ledger\.sqlite in it"):
+    with pytest.raises(ValueError, match=r"no ledger\.sqlite"):
         publish(tmp_path)
     follow(tmp_path)
-    assert "no ledger.sqlite in it" in capfd.readouterr().err
+    assert "no ledger.sqlite" in capfd.readouterr().err
 
 
 def test_what_wandb_uploaded_before_is_not_offered_to_it_again(folder: Path) -> None:
@@ -269,6 +271,9 @@ def test_the_command_says_what_it_did_and_how_to_go_on(folder: Path, capfd: pyte
     with create(folder) as ledger:
         whole(ledger, "t0")
     assert main([str(folder)]) == 0
-    assert f"1 of them with 3 new rows, in {folder}/wandb. With a key, upload them: python -m" in capfd.readouterr().out
+    assert (
+        f"1 of them with 3 new rows, in {folder}/wandb. With a key, upload them: python -m ddl.tracking {folder} --mode online"
+        in capfd.readouterr().out
+    )
     assert main([str(folder), "--mode", "online"]) == 2
     assert "online needs a key and there is none" in capfd.readouterr().err

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from ddl.tracking import connection
-from ddl.tracking import publish as tracking
-from ddl.tracking.publish import follow, publish
+from ddl.tracking import follow as following_module
+from ddl.tracking.follow import follow
+from ddl.tracking.publish import publish
 from tests.tracking.conftest import KEY, create, in_ledger, measure, of_history, picture, whole
 from tests.tracking.server import Held, Server, serving
 
@@ -42,7 +43,7 @@ def assert_once(folder: Path, server: Server, trials: set[str]) -> dict[str, Hel
 @contextmanager
 def following(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """The process that a driver starts."""
-    command = [sys.executable, "-m", "ddl.tracking.publish", str(folder), "--follow"]
+    command = [sys.executable, "-m", "ddl.tracking", str(folder), "--follow"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -136,7 +137,7 @@ def test_without_its_driver_a_follower_ends(folder: Path, server: Server) -> Non
     with create(folder, trials=1) as ledger:
         ledger.started("t0", 0, "somewhere cpu")
         measure(ledger, "t0", range(3))
-    command = f"{sys.executable} -m ddl.tracking.publish '{folder}' --follow & echo $!; wait"
+    command = f"{sys.executable} -m ddl.tracking '{folder}' --follow & echo $!; wait"
     with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, text=True) as driver:
         try:
             assert driver.stdout is not None
@@ -162,16 +163,16 @@ def test_a_follower_that_is_ended_says_so_at_once(folder: Path, hole: str) -> No
         assert process.wait(timeout=3) == 1
         assert process.stderr is not None
         (line,) = process.stderr.read().splitlines()
-    assert line.startswith("W&B: ended before all was published. Nothing is lost")
+    assert line.startswith("W&B: stopped before everything was published. Nothing is lost")
 
 
 def test_a_server_that_never_answers_is_given_up_in_time(
     folder: Path, hole: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(connection, "INIT_S", 1.0)
-    monkeypatch.setattr(tracking, "FIRST_PAUSE_S", 0.1)
-    monkeypatch.setattr(tracking, "FAILURES", 2)
-    monkeypatch.setattr(tracking, "POLL_S", 0.1)
+    monkeypatch.setattr(following_module, "FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr(following_module, "FAILURES", 2)
+    monkeypatch.setattr(following_module, "POLL_S", 0.1)
     with create(folder, trials=1) as ledger:
         whole(ledger, "t0")
     began = time.monotonic()
@@ -186,7 +187,7 @@ def test_a_server_that_never_answers_is_given_up_in_time(
     assert time.monotonic() - began < 15
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 2
-    assert "Trying again in 0 s; the sweep goes on meanwhile." in said[0]
+    assert "Trying again in 0 s; the sweep continues." in said[0]
     assert said[1].startswith(f"W&B at {hole}: ")
     assert "Nothing is lost" in said[1]
     assert not [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
@@ -198,8 +199,8 @@ def test_a_server_that_comes_back_gets_everything(folder: Path, monkeypatch: pyt
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setattr(connection, "INIT_S", 1.0)
-    monkeypatch.setattr(tracking, "FIRST_PAUSE_S", 0.2)
-    monkeypatch.setattr(tracking, "POLL_S", 0.1)
+    monkeypatch.setattr(following_module, "FIRST_PAUSE_S", 0.2)
+    monkeypatch.setattr(following_module, "POLL_S", 0.1)
     with create(folder, trials=1) as ledger:
         whole(ledger, "t0")
     follower = threading.Thread(target=follow, args=(folder,))

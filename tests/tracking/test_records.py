@@ -65,7 +65,7 @@ def test_a_run_has_its_own_ids_which_moving_it_does_not_change(folder: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("kinds", "over"),
+    ("kinds", "ended"),
     [
         ("", False),
         ("started finished", False),
@@ -77,11 +77,11 @@ def test_a_run_has_its_own_ids_which_moving_it_does_not_change(folder: Path) -> 
         ("started interrupted resumed started trained", True),
     ],
 )
-def test_the_drivers_mark_ends_what_it_was_last_started_for(folder: Path, kinds: str, over: bool) -> None:
+def test_the_drivers_mark_ends_what_it_was_last_started_for(folder: Path, kinds: str, ended: bool) -> None:
     with create(folder) as ledger:
         for kind in kinds.split():
             ledger.event(kind, "")
-    assert LedgerReplay(folder).over() is over
+    assert LedgerReplay(folder).ended() is ended
 
 
 def test_the_fingerprint_is_of_all_that_is_published(folder: Path) -> None:

@@ -56,7 +56,7 @@ def test_without_a_login_nothing_is_published(run: Path, capsys: pytest.CaptureF
 def test_a_run_that_has_not_begun_has_no_report(folder: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     create(folder)._db.close()
     assert main(["--publish", str(folder), "--report"]) == 2
-    assert "no trial has begun, so there is nothing to report on" in capsys.readouterr().err
+    assert "no trial has started, so there is nothing to report" in capsys.readouterr().err
     assert server.reports == {}
 
 
@@ -88,10 +88,10 @@ def test_a_report_alone_takes_runs_as_before(run: Path, tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--report"], "--report: name a run, or several."),
-        (["--publish", "a", "--report", "b"], "--publish RUN --report is about that one run; remove b, or publish each."),
-        (["--sweep", "augmentation", "--report"], "--report does not go with --sweep. It takes runs alone, or goes with --publish RUN."),
-        (["--list", "--report", "a"], "--report does not go with --list. It takes runs alone, or goes with --publish RUN."),
+        (["--report"], "--report: name one or several runs."),
+        (["--publish", "a", "--report", "b"], "--publish RUN --report is about that one run. Remove b, or publish each."),
+        (["--sweep", "augmentation", "--report"], "--report cannot be combined with --sweep. Use it alone, or with --publish RUN."),
+        (["--list", "--report", "a"], "--report cannot be combined with --list. Use it alone, or with --publish RUN."),
         (["--publish", "a", "--steps", "3"], "--steps belongs to --reproduce."),
         (
             [],

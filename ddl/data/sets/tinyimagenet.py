@@ -1,8 +1,8 @@
 """Tiny ImageNet (Stanford's CS231n course; from ILSVRC, Russakovsky et al. 2015): 100,000 + 10,000 photographs, 64 x 64, 200 classes.
 
-The official archive itself is the one official file: its authors publish no checksum, and the MD5 is the one that public
-loaders agree on (Avalanche's `benchmarks/datasets/tiny_imagenet`, pytorch-fgvc-dataset's `tiny_imagenet.py`). CIFAR-10
-stands in where it cannot be had. Of the official test split the classes are not published, so it is not read.
+The official content is the official archive itself. Its authors publish no checksum; the MD5 is the one that public loaders
+agree on (Avalanche's `benchmarks/datasets/tiny_imagenet`, pytorch-fgvc-dataset's `tiny_imagenet.py`). The fallback data set
+is CIFAR-10. The labels of the official test split are not published, so that split is not read.
 """
 
 import re
@@ -15,42 +15,31 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from ddl.data.archives import extract
-from ddl.data.integrity import Damaged, Unavailable
-from ddl.data.recipe import Archive
+from ddl.data.integrity import Damaged
+from ddl.data.recipe import Archive, DataSetRecipe
 from ddl.data.splits import Split
 
-CLASSES = tuple(f"class {number}" for number in range(200))
-"""By their place among WordNet's numbers in the archive's `wnids.txt`, ascending; its `words.txt` says them in words."""
+CLASSES = 200
 SHAPE = (3, 64, 64)
-MEAN = (0.4802, 0.4481, 0.3975)
-STD = (0.2770, 0.2691, 0.2821)
-FALLBACK = "cifar10"
-
 FILE = "tiny-imagenet-200.zip"
-CONTENT = {FILE: "md5:90528d7ca1a48142e341f4ef8d21d0de"}
-ARCHIVES = (Archive(FILE, CONTENT[FILE], (f"http://cs231n.stanford.edu/{FILE}", f"https://cs231n.stanford.edu/{FILE}")),)
-ROOT = "tiny-imagenet-200"
+CHECKSUM = "md5:90528d7ca1a48142e341f4ef8d21d0de"
 
 
-def unpack(archives: Sequence[Path], content: Path) -> None:
+def _unpack(archives: Sequence[Path], content: Path) -> None:
     shutil.copyfile(archives[0], content / FILE)
 
 
-def from_package(work: Path, content: Path) -> str:
-    raise Unavailable(f"{FILE}: no package has it")
-
-
-def decode(content: Path) -> tuple[Split, Split]:
+def _decode(content: Path) -> tuple[Split, Split]:
     extract(content / FILE, content / "unpacked")
-    root = content / "unpacked" / ROOT
+    root = content / "unpacked" / "tiny-imagenet-200"
     try:
         wnids = sorted(set((root / "wnids.txt").read_text(encoding="ascii").split()))
         annotations = (root / "val" / "val_annotations.txt").read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise Damaged(f"{content / FILE}: not laid out as Tiny ImageNet ({error}).") from error
-    if len(wnids) != len(CLASSES) or not all(re.fullmatch(r"n\d{8}", wnid) for wnid in wnids):
-        raise Damaged(f"{content / FILE}: wnids.txt does not name {len(CLASSES)} classes.")
-    # Class by class in turn, so that the first n are balanced.
+        raise Damaged(f"{content / FILE}: not the layout of Tiny ImageNet ({error}).") from error
+    if len(wnids) != CLASSES or not all(re.fullmatch(r"n\d{8}", wnid) for wnid in wnids):
+        raise Damaged(f"{content / FILE}: wnids.txt does not name {CLASSES} classes.")
+    # The classes take turns, so that the first n images are balanced.
     turns = [(turn, c, path) for c, wnid in enumerate(wnids) for turn, path in enumerate(_in_order(root / "train" / wnid / "images"))]
     train = [(path, c) for _, c, path in sorted(turns)]
     # A line: file, class, then the corners of a box around the object.
@@ -69,9 +58,9 @@ def _in_order(folder: Path) -> list[Path]:
 
 def _read(examples: Sequence[tuple[Path, int]]) -> Split:
     if not examples:
-        raise Damaged("Tiny ImageNet: a split without an image.")
-    pixels = np.empty((len(examples), *SHAPE), dtype=np.uint8)
-    for target, (path, _) in zip(pixels, examples, strict=True):
+        raise Damaged("Tiny ImageNet: a split has no images.")
+    inputs = np.empty((len(examples), *SHAPE), dtype=np.uint8)
+    for pixels, (path, _) in zip(inputs, examples, strict=True):
         try:
             with Image.open(path) as image:
                 if image.size != (64, 64):
@@ -79,9 +68,20 @@ def _read(examples: Sequence[tuple[Path, int]]) -> Split:
                 picture = np.asarray(image.convert("RGB"))  # some are grey
         except (OSError, UnidentifiedImageError) as error:
             raise Damaged(f"{path}: cannot be decoded ({error}).") from error
-        target[:] = picture.transpose(2, 0, 1)
-    return Split(torch.from_numpy(pixels), torch.tensor([c for _, c in examples]))
+        pixels[:] = picture.transpose(2, 0, 1)
+    return Split(torch.from_numpy(inputs), torch.tensor([label for _, label in examples]))
 
 
-def sample() -> tuple[Split, Split]:
-    raise AssertionError("tinyimagenet has no sample: cifar10 stands in")
+TINYIMAGENET = DataSetRecipe(
+    name="tinyimagenet",
+    # A label is the position of its WordNet id in the sorted `wnids.txt` of the archive; `words.txt` describes each id.
+    classes=tuple(f"class {number}" for number in range(CLASSES)),
+    shape=SHAPE,
+    mean=(0.4802, 0.4481, 0.3975),
+    std=(0.2770, 0.2691, 0.2821),
+    content={FILE: CHECKSUM},
+    archives=(Archive(FILE, CHECKSUM, (f"http://cs231n.stanford.edu/{FILE}", f"https://cs231n.stanford.edu/{FILE}")),),
+    unpack=_unpack,
+    decode=_decode,
+    fallback="cifar10",
+)

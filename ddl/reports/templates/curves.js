@@ -1,7 +1,7 @@
-const tells = { seconds: "%{x:.1f} s", "env steps": "%{x:,.0f} env steps", episodes: "%{x:,.0f} episodes" };
+const hoverTitles = { seconds: "%{x:.1f} s", "env steps": "%{x:,.0f} env steps", episodes: "%{x:,.0f} episodes" };
 const faint = 0.3;
 
-// Exponential smoothing without the pull towards zero at the start (Adam's correction, Kingma and Ba 2015).
+// Exponential smoothing with the bias correction of Adam (Kingma and Ba 2015), so that it does not start near zero.
 function smoothed(values, weight) {
   let [sum, norm] = [0, 0];
   return values.map((value) => {
@@ -36,7 +36,7 @@ function curveLayout(figure, state, t) {
     hovermode: "x unified", hoverdistance: -1, dragmode: touch ? false : "zoom",
     xaxis: {
       ...basicAxis(t), title: { text: axis === "seconds" ? "seconds trained" : axis, font: { color: t.soft } },
-      ...(figure.ticks && axis === "epoch" ? { dtick: 1 } : {}), unifiedhovertitle: { text: tells[axis] ?? axis + " %{x}" },
+      ...(figure.ticks && axis === "epoch" ? { dtick: 1 } : {}), unifiedhovertitle: { text: hoverTitles[axis] ?? axis + " %{x}" },
     },
     yaxis: { ...basicAxis(t), type: state.y, ...(range ? { range: [...range] } : { autorange: true }) },
   };
@@ -58,13 +58,13 @@ for (const element of document.querySelectorAll(".curves")) {
 
   const slider = element.querySelector("input[type=range]");
   const output = element.querySelector("output");
-  const say = () => {
+  const label = () => {
     output.textContent = state.smooth ? state.smooth.toFixed(2) : "off";
-    const note = state.smooth ? `smoothed exponentially, weight ${state.smooth.toFixed(2)}; as measured: faint` : "";
+    const note = state.smooth ? `exponential smoothing, weight ${state.smooth.toFixed(2)}; faint: as measured` : "";
     element.querySelectorAll(".smoothing").forEach((place) => { place.textContent = note; });
   };
   const change = () => {
-    say();
+    label();
     kept.set(element.dataset.island, { ...state, hidden: chips.filter((chip) => state.hidden.has(Number(chip.dataset.series))).map(named) });
     draw(places.filter((place) => seen.has(place)));
   };
@@ -87,5 +87,5 @@ for (const element of document.querySelectorAll(".curves")) {
   }
   slider.value = state.smooth;
   slider.addEventListener("input", () => { state.smooth = Number(slider.value); change(); });
-  say();
+  label();
 }

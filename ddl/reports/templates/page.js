@@ -5,16 +5,16 @@ const theme = (name) => (name ?? (dark.matches ? "dark" : "light")) === "dark"
   ? { colours: palettes.dark, paper: "#14171b", ink: "#e6e9ed", soft: "#a6aeb8", grid: "#2d333b" }
   : { colours: palettes.light, paper: "#ffffff", ink: "#1c1f23", soft: "#5b636d", grid: "#e6e9ed" };
 
-// What the reader chose outlives a reload, for as long as the tab is open.
+// The reader's choices survive a reload while the tab is open.
 const kept = (() => {
   const place = `ddl ${location.pathname}`;
   let all = {};
-  try { all = JSON.parse(sessionStorage.getItem(place)) ?? {}; } catch { /* a browser that keeps nothing for files */ }
+  try { all = JSON.parse(sessionStorage.getItem(place)) ?? {}; } catch { /* a browser without storage for files */ }
   return {
     get: (key, otherwise) => all[key] ?? otherwise,
     set: (key, value) => {
       all[key] = value;
-      try { sessionStorage.setItem(place, JSON.stringify(all)); } catch { /* then nothing is kept */ }
+      try { sessionStorage.setItem(place, JSON.stringify(all)); } catch { /* then nothing is stored */ }
     },
   };
 })();
@@ -30,14 +30,14 @@ const settings = {
   modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
 };
 
-// Every plot with the function that draws it: (theme's name, width) -> promise.
+// Each plot with the function that draws it: (theme name, width) -> promise.
 const plots = new Map();
 const seen = new Set();
-let printed = []; // the theme and width that a print asks for, while it lasts
+let printed = []; // theme and width while the page is printed
 const draw = async (some) => {
   await Promise.all([...some].map((plot) => plots.get(plot)(...printed)));
-  // Who takes a picture of the page by machine can wait for this.
-  document.documentElement.dataset.drawn = printed[0] ?? (dark.matches ? "dark" : "light");
+  // Scripts that take screenshots wait for this attribute.
+  document.documentElement.dataset.plotted = printed[0] ?? (dark.matches ? "dark" : "light");
 };
 
 function press(buttons, pressed) {

@@ -5,7 +5,7 @@ for (const element of document.querySelectorAll(".parallel")) {
   const axes = [...svg.querySelectorAll(".axis")];
   const points = new Map(lines.map((line) => [line, [...line.points].map((point) => [point.x, point.y])]));
   const place = `${element.id} brushes`;
-  const brushes = kept.get(place, {}); // by the axis's name: [upper y, lower y]
+  const brushes = kept.get(place, {}); // axis name -> [upper y, lower y]
 
   const inside = (line) => axes.every((axis, i) => {
     const brush = brushes[axis.dataset.name];
@@ -13,7 +13,7 @@ for (const element of document.querySelectorAll(".parallel")) {
   });
   const rest = () => {
     const left = lines.filter((line) => !line.classList.contains("out")).length;
-    output.textContent = left < lines.length ? `${left} of ${lines.length} within the ranges.` : "";
+    output.textContent = left < lines.length ? `${left} of ${lines.length} within the selected ranges.` : "";
   };
   const apply = () => {
     for (const axis of axes) {
@@ -36,7 +36,7 @@ for (const element of document.querySelectorAll(".parallel")) {
       if (from === null) return;
       const [low, high] = [from, at(event).y].map((y) => Math.min(Math.max(y, top), bottom)).sort((a, b) => a - b);
       if (high - low > 3) brushes[axis.dataset.name] = [low, high];
-      else delete brushes[axis.dataset.name]; // a click without a range takes the old one away
+      else delete brushes[axis.dataset.name]; // too short for a range: clear the old one
       apply();
     });
     handle.addEventListener("pointerup", (event) => {
@@ -47,7 +47,7 @@ for (const element of document.querySelectorAll(".parallel")) {
     });
   }
 
-  // The line nearest to the pointer says what it is.
+  // Show the values of the line nearest to the pointer.
   let near = null;
   const point = (line) => {
     near?.classList.remove("near");

@@ -1,4 +1,4 @@
-// A plot is drawn when it comes near the screen, so that a page of many opens as fast as a page of few.
+// Plots are drawn when they come near the screen, so that a page with many plots opens as fast as one with few.
 const near = new IntersectionObserver((entries) => {
   const fresh = entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target);
   fresh.forEach((plot) => { seen.add(plot); near.unobserve(plot); });
@@ -14,7 +14,7 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => { printed = []; draw(seen); });
 
-// Where the reader was, over a reload: what is unfolded, what is scrolled, where a word is being typed.
+// Keep the reading position over a reload: open folds, scrolled boxes and the focused search field.
 const folds = [...document.querySelectorAll("details")];
 const scrolled = [...document.querySelectorAll(".scroll, .frames")];
 const searches = [...document.querySelectorAll("input[type=search]")];
@@ -33,10 +33,10 @@ addEventListener("pagehide", () => kept.set("where", {
   typing: searches.indexOf(document.activeElement),
 }));
 
-// A driver that was killed leaves a page that would say "running" for ever.
+// If the driver was killed, the page would say "running" for ever.
 document.querySelectorAll(".live").forEach((live) => {
   const silent = (Date.now() - Date.parse(live.dataset.written)) / 1000;
   if (silent < Math.max(600, 10 * live.dataset.every)) return;
-  live.textContent = `No news since ${live.dataset.written.replace("T", " ").replace("+00:00", " UTC")}: the sweep has been ` +
-    "stopped from outside, or its machine cannot be reached. What is below is what was recorded until then; --resume goes on from there.";
+  live.textContent = `No update since ${live.dataset.written.replace("T", " ").replace("+00:00", " UTC")}. The sweep was killed, ` +
+    "or its machine cannot be reached. This page shows the records up to that time; --resume continues the sweep.";
 });

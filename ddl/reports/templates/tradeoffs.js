@@ -1,7 +1,7 @@
 function tradeoffLayout(figure, t) {
   const title = (text) => ({ text, font: { color: t.soft } });
   return {
-    ...basicLayout(t), height: 300, margin: { l: 54, r: 14, t: 10, b: 44 }, hovermode: "closest", dragmode: touch ? false : "zoom",
+    ...basicLayout(t), height: 290, margin: { l: 54, r: 14, t: 10, b: 44 }, hovermode: "closest", dragmode: touch ? false : "zoom",
     xaxis: { ...basicAxis(t), title: title(figure.title), type: figure.scale },
     yaxis: { ...basicAxis(t), title: title(figure.value) },
   };

@@ -3,7 +3,7 @@ function compare(a, b) {
   const [x, y] = [Number(a), Number(b)];
   return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, "en", { numeric: true }) : x - y;
 }
-// What was not measured sorts last, whichever way.
+// Missing values sort last in both directions.
 const absent = (text) => text === "" || text === "–" || text === "NaN";
 
 for (const element of document.querySelectorAll(".trials")) {
@@ -44,7 +44,7 @@ for (const element of document.querySelectorAll(".trials")) {
   }));
   search.value = state.search;
   select.value = state.status;
-  if (select.selectedIndex < 0) select.value = ""; // no trial has this status any more
+  if (select.selectedIndex < 0) select.value = ""; // no trial has this status after the reload
   if (state.search || state.status) filter();
   sort();
 }

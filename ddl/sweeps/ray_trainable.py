@@ -1,0 +1,68 @@
+"""The function that Ray Tune runs in a worker process for each trial."""
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from ddl import checkpoints
+from ddl.sweeps import ray_preemption
+from ddl.sweeps.ray_schedulers import CHANGED, PERCENT
+from ddl.sweeps.ray_train import run_together
+from ddl.sweeps.worker import Assignment, device_of, run_trial
+from ddl.trial_report import TrialReport
+
+POINTER = "trial.json"
+"""File in a Tune checkpoint: [id, folder] of the trial whose newest checkpoint it refers to."""
+
+
+def train(config: dict[str, Any], population: Mapping[str, Assignment]) -> None:
+    """Run a trial. Each report waits until the driver has recorded it."""
+    assignment = _apply_changes(find_assignment(config, population), config[CHANGED])
+    if assignment.num_workers > 1:
+        _report(assignment, run_together(assignment))
+        return
+    with ray_preemption.preemption_notice() as preemption_requested:
+        _report(assignment, run_trial(assignment, device_of(assignment), preemption_requested))
+
+
+def find_assignment(config: Mapping[str, Any], population: Mapping[str, Assignment]) -> Assignment:
+    """The assignment of Tune's trial with this `config`."""
+    return population[config["trial_id"]] if population else config["assignment"]
+
+
+def _report(assignment: Assignment, reports: Iterator[TrialReport]) -> None:
+    for report in reports:
+        metrics = report.metrics if report.kind == "stored" or not assignment.store_measured else {}
+        # Schedulers read metrics from the top level, and NaN would corrupt their comparisons.
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        result = {**finite, PERCENT: 100 * report.step / max(report.total_steps, 1), "report": report}
+        if report.kind == "stored":
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / POINTER).write_text(json.dumps([assignment.trial_id, str(assignment.folder)]))
+                tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
+        else:
+            tune.report(result)
+    # Only now, when the iterator is exhausted: the resources of the trial's workers have been released.
+    if report.kind == "preempted":
+        raise ray_preemption.preempted(report.reason)
+
+
+def _apply_changes(assignment: Assignment, changed: Mapping[str, Any]) -> Assignment:
+    """The assignment with the hyperparameters that population based training changed, and the checkpoint to continue from.
+
+    Tune's checkpoints only point to a trial; the states stay in the trials' folders.
+    """
+    if not changed:
+        return assignment
+    if (checkpoint := tune.get_checkpoint()) is not None:
+        with checkpoint.as_directory() as folder:
+            other_id, other_folder = json.loads((Path(folder) / POINTER).read_text())
+        if other_id != assignment.trial_id:
+            checkpoints.take_over(assignment.folder / "checkpoints", assignment.trial_id, Path(other_folder) / "checkpoints", other_id)
+    return replace(assignment, task=replace(assignment.task, **changed), changed=dict(changed))

@@ -1,0 +1,84 @@
+"""Publishes a run to W&B while its sweep runs, in a process of its own (`follower_process.py` starts it)."""
+
+import os
+import time
+from pathlib import Path
+from typing import TextIO
+
+from ddl.tracking import connection
+from ddl.tracking.connection import WANDB_ERRORS, WandbClient, print_error
+from ddl.tracking.follower_process import FollowerStatus
+from ddl.tracking.offline import OfflineRuns
+from ddl.tracking.online import OnlineRuns
+from ddl.tracking.publish import describe_error, open_target, publish_later, publishing_lock
+from ddl.tracking.records import LedgerReplay
+
+POLL_S = 2.0  # seconds between two reads of the ledger
+FIRST_PAUSE_S = 10.0  # pause after the first failure, in seconds; each further failure in a row doubles it
+FAILURES = 7  # failures in a row after which `follow` gives up: about twelve minutes
+IDLE_S = 24 * 3600.0  # seconds without a new row after which the driver is taken to be dead although it marked no end
+
+
+def follow(folder: Path, mode: str | None = None, status_stream: TextIO | None = None) -> bool:
+    """Publish a run until its driver marks the end or dies. Returns True if W&B then has all of it.
+
+    Online runs get each row as it is measured, offline runs each trial as it ends. Failures are printed on standard error and
+    retried with growing pauses, FAILURES times in a row and once more at the end; none is raised. The status of each request
+    goes to `status_stream`, one word per line (`FollowerStatus`).
+    """
+    try:
+        replay = LedgerReplay(Path(folder))
+        with WandbClient() as client:
+            mode = connection.resolve_mode(replay.run, mode)
+            if mode == "disabled":
+                return True
+            with publishing_lock(replay.folder):
+                return _publish_until_end(replay, mode, client, FollowerStatus(status_stream))
+    except ValueError as error:
+        print_error(str(error))
+    except WANDB_ERRORS as error:
+        print_error(f"{describe_error(error, mode)}. {publish_later(folder)}")
+    return False
+
+
+def _publish_until_end(replay: LedgerReplay, mode: str, client: WandbClient, status: FollowerStatus) -> bool:
+    target = open_target(replay, mode, status, skip_complete=True)
+    driver = os.getppid()
+    published: dict[str, tuple[object, ...]] = {}
+    failures, retry_at = 0, 0.0
+    progress, progress_at = (0, 0), time.monotonic()
+    while True:
+        # Checked before the ledger is read, so that the last read misses nothing.
+        ended = replay.ended() or os.getppid() != driver or time.monotonic() - progress_at > IDLE_S
+        if ended or time.monotonic() >= retry_at:
+            try:
+                _publish_changes(replay, target, published)
+                if ended:
+                    target.close()
+                failures = 0
+            except WANDB_ERRORS as error:
+                failures += 1
+                published.clear()
+                target.reset()
+                client.restart()
+                if ended or failures >= FAILURES:
+                    print_error(f"{describe_error(error, mode)}. {publish_later(replay.folder)}")
+                    return False
+                pause = FIRST_PAUSE_S * 2 ** (failures - 1)
+                retry_at = time.monotonic() + pause
+                print_error(f"{describe_error(error, mode)}. Trying again in {pause:.0f} s; the sweep continues.")
+        if ended:
+            return True
+        if (replay.read, len(published)) != progress:
+            progress, progress_at = (replay.read, len(published)), time.monotonic()
+        time.sleep(POLL_S)
+
+
+def _publish_changes(replay: LedgerReplay, target: OfflineRuns | OnlineRuns, published: dict[str, tuple[object, ...]]) -> None:
+    """Publish every trial whose state in the ledger differs from the one in `published`, and update `published`."""
+    replay.poll()
+    for trial in replay.trials:
+        state = (trial.status, trial.attempts, bool(trial.metadata), len(replay.rows.get(trial.trial_id, ())))
+        if trial.status != "planned" and published.get(trial.trial_id) != state:
+            target.write(replay.record(trial), final=False)
+            published[trial.trial_id] = state
