@@ -40,12 +40,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 SLOW = (
-    "cluster/test_hosts.py",
-    "cluster/test_private.py",
-    "cluster/test_scripts.py",
+    "cluster/",
+    "data/test_packages.py",
+    "data/test_store.py",
     "docs/test_examples.py",
+    "reports/test_live.py",
     "reports/test_page.py",
+    "rl/test_env_runners.py",
+    "rl/test_environments.py",
+    "rl/test_tables.py",
     "rl/test_tasks.py",
+    "rl/test_training.py",
     "sweeps/test_cluster.py",
     "sweeps/test_engine.py",
     "sweeps/test_object_store.py",
@@ -54,10 +59,12 @@ SLOW = (
     "sweeps/test_search.py",
     "sweeps/test_workers.py",
     "tasks/",
+    "test_checkpoints.py",
     "test_export.py",
     "test_latency.py",
     "test_reproduce.py",
     "test_sharding.py",
+    "tracking/test_follower_process.py",
     "tracking/test_online.py",
 )
 """Test files, and folders, that `make quick` leaves out: they train, start processes of their own, or open a browser."""
