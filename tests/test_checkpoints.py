@@ -107,9 +107,9 @@ def test_names_that_look_like_paths_are_kept_apart(tmp_path):
 
 
 def test_a_state_that_nothing_could_read_back_is_refused(tmp_path):
-    with pytest.raises(AssertionError, match="keys of a state are strings"):
+    with pytest.raises(AssertionError, match="the keys of a state are strings"):
         checkpoints.store(tmp_path, "trial", 1, {"a": {1: 2}})
-    with pytest.raises(AssertionError, match="/a: a state holds no set"):
+    with pytest.raises(AssertionError, match="/a: a state cannot hold a set"):
         checkpoints.store(tmp_path, "trial", 1, {"a": {1, 2}})
     assert checkpoints.newest(tmp_path, "trial") is None
 

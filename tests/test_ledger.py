@@ -330,9 +330,9 @@ def test_a_folder_whose_name_means_something_in_a_url(tmp_path):
 
 def test_a_ledger_of_a_later_version(folder):
     with sqlite3.connect(folder / FILE) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
     db.close()
-    with pytest.raises(ValueError, match=r"ledger schema 2, this version of ddl reads 1\. Use the version that wrote it\."):
+    with pytest.raises(ValueError, match=r"ledger schema 3, this version of ddl reads 2\. Use the version that wrote it\."):
         LedgerReader(folder)
 
 

@@ -149,7 +149,7 @@ def test_what_is_different_now_is_named_before_it_starts(copy: Path, capsys: pyt
     sha256 = json.loads(_facts(copy, "aaaa00000001"))["data"]
     assert sha256["sha256"] == "feed"
     assert [line.partition(":")[0] for line in named] == [
-        "commit", "the uncommitted changes to the code are others (then's are in the ledger)", "threads", "torch", "cpu", "data, sha256",
+        "commit", "the uncommitted changes to the code differ (the recorded ones are in the ledger)", "threads", "torch", "cpu", "data, sha256",
     ]  # fmt: skip
     assert named[0].startswith("commit: 0123456789abcdef then, ")
     assert named[2:4] == ["threads: 7 then, 1 now", f"torch: 1.2.3 then, {provenance.versions()['torch']} now"]
@@ -181,7 +181,7 @@ def test_the_commit_is_that_of_the_resume_it_began_under(copy: Path, capsys: pyt
         ("trials/zzz", "this run has no trial zzz. Known names: aaaa00000001, aaaa00000002, bbbb00000003, cccc00000004."),
         ("trials/cccc00000004", "its record has no first steps to compare with (it is planned). Take another trial."),
         ("", "name a trial as RUN/trials/TRIAL_ID"),
-        ("elsewhere/trials/x", "no ledger.sqlite in it"),
+        ("elsewhere/trials/x", "not a run folder, it has no ledger.sqlite"),
     ],
 )
 def test_what_cannot_be_reproduced_is_refused_in_a_line(run: Path, path: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -224,9 +224,9 @@ def test_a_batch_that_cannot_be_shared_is_filled_up_so_that_steps_are_the_same(f
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4])
-def test_equal_shares_cover_the_batch(workers):
+def test_equal_shards_cover_the_batch(workers):
     for length in range(1, 9):
-        shares = [Device(CPU.torch, rank, workers).equal_share(torch.arange(length)).tolist() for rank in range(workers)]
+        shares = [Device(CPU.torch, rank, workers).equal_shard(torch.arange(length)).tolist() for rank in range(workers)]
         assert len({len(share) for share in shares}) == 1
         assert {item for share in shares for item in share} == set(range(length))
         assert sum(map(len, shares)) < length + workers
