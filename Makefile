@@ -20,7 +20,7 @@ check: .venv/installed
 quick: .venv/installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m 'not slow and not network and not campaign'
 
-# Everything.
+# Everything but the tests marked network and campaign.
 test: check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 

@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--out", metavar="DIR|URL", default="runs", help="folder for runs, or a URL such as s3://bucket/runs (default: runs)"
     )
-    parse.add_argument("--check", action="store_true", help="exit 4 if a published value is not reproduced")
+    parse.add_argument("--check", action="store_true", help='exit 4 if a verdict is "not reproduced"')
     parse.add_argument(
         "overrides",
         nargs="*",

@@ -224,6 +224,7 @@ def write_report(folders: Sequence[Path], path: Path) -> None:
     """Write one HTML report over the runs in `folders`."""
     from ddl.reports import html, model
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     html.write_html(model.build_report(folders), path)
 
 

@@ -48,7 +48,7 @@ class Wandb:
     """Weights & Biases settings."""
 
     mode: Literal["auto", "online", "offline", "disabled"]
-    """`auto`: online if `WANDB_API_KEY` is set, else offline in the run's folder."""
+    """`auto`: `WANDB_MODE` if it is set, else online with a key (`WANDB_API_KEY` or `wandb login`), else offline in the run's folder."""
     project: str
     """W&B project."""
 

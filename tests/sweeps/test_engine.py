@@ -40,8 +40,8 @@ def processes_of(session: int) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("sweep", config.config_names("sweep"))
 def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(sweep: str, tmp_path: Path) -> None:
-    # In one process: other tests cover Ray, and starting it would take most of the time.
-    done = launch("--sweep", sweep, "--scale", "smoke", "--executor", "inline", "seeds=1", cwd=tmp_path)
+    # In one process and without W&B: other tests cover both, and starting them would take most of the time.
+    done = launch("--sweep", sweep, "--scale", "smoke", "--executor", "inline", "seeds=1", "wandb.mode=disabled", cwd=tmp_path)
     folder = run_folder(done.stdout, tmp_path)
     files = {"ledger.sqlite", "results.csv", "results.parquet", "report.html", "launch.log", "trials"}
     assert {path.name for path in folder.iterdir()} >= files
