@@ -3,14 +3,13 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write `content` to `path` and sync it. After a crash meanwhile, `path` may hold a part of it."""
     with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        _write_synced(file, content)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -19,14 +18,18 @@ def replace_file(path: Path, content: bytes) -> None:
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            _write_synced(file, content)
             os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 would let nobody else read it
         os.replace(draft, path)
     except BaseException:
         os.unlink(draft)
         raise
+
+
+def _write_synced(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync(path: Path) -> None:

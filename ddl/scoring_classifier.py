@@ -4,7 +4,7 @@ import logging
 import math
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -81,15 +81,13 @@ def _read(file: str) -> dict[str, Tensor] | None:
     """Read cached weights; None if the file is missing, unreadable or damaged."""
     path = store.cache_folder(FOLDER) / file
     try:
-        with safe_open(path, framework="pt") as opened:
-            checksum = (opened.metadata() or {}).get("sha256")
-            weights = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a dictionary)
+        weights, metadata = store.read_tensors(path)
     except FileNotFoundError:
         return None
     except SafetensorError as error:
         log.warning("%s: cannot be read (%s). Training the classifier again.", path, error)
         return None
-    if fingerprint(weights) != checksum:
+    if fingerprint(weights) != metadata.get("sha256"):
         log.warning("%s: checksum mismatch. Training the classifier again.", path)
         return None
     return weights

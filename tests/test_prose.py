@@ -3,10 +3,11 @@
 import ast
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
+
+from .codebase import parsed, undocumented
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = sorted([*(ROOT / "ddl").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), ROOT / "launch.py"])
@@ -30,7 +31,7 @@ AVOIDED = {
     "labels": r"class numbers?",
     "token ids": r"word numbers?",
     "logits": r"class scores",
-    "metadata": "fact" + "s?",
+    "metadata": r"facts?",
     "scoring classifier": r"judges?(?!_epochs|/|\", 0)|judged by",
     "sampled": r"drawn",
     "fallback data set": r"stand-?ins?|stands? in for|standing in for",
@@ -56,52 +57,6 @@ def shown(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
-def documented_methods() -> dict[str, set[str]]:
-    """For each class of the tree, by name: its methods with a docstring, and the names of its bases."""
-    found: dict[str, set[str]] = {}
-    bases: dict[str, list[str]] = {}
-    for path in CODE:
-        for node in ast.walk(parsed(path)):
-            if isinstance(node, ast.ClassDef):
-                found[node.name] = {m.name for m in node.body if isinstance(m, ast.FunctionDef) and ast.get_docstring(m)}
-                bases[node.name] = [base.id for base in node.bases if isinstance(base, ast.Name)]
-
-    def inherited(name: str) -> set[str]:
-        return found.get(name, set()).union(*(inherited(base) for base in bases.get(name, ())))
-
-    return {name: set().union(*(inherited(base) for base in bases[name])) for name in found}
-
-
-OUTSIDE = {"forward", "train"}
-"""Methods of `nn.Module`, whose shapes stand in the class's docstring."""
-
-
-def undocumented(path: Path) -> Iterator[str]:
-    """Public modules, classes, functions and methods of a file without a docstring, unless a base class documents the method."""
-    tree = parsed(path)
-    if tree.body and not ast.get_docstring(tree):
-        yield "1: the module"
-    for node in tree.body:
-        if not isinstance(node, ast.ClassDef | ast.FunctionDef) or node.name.startswith("_"):
-            continue
-        if not ast.get_docstring(node):
-            yield f"{node.lineno}: {node.name}"
-        if isinstance(node, ast.ClassDef):
-            known = documented_methods()[node.name] | OUTSIDE
-            for method in node.body:
-                if isinstance(method, ast.FunctionDef) and not method.name.startswith("_") and method.name not in known:
-                    if any(isinstance(d, ast.Attribute) and d.attr == "setter" for d in method.decorator_list):
-                        continue
-                    if not ast.get_docstring(method):
-                        yield f"{method.lineno}: {node.name}.{method.name}"
-
-
 def openings(path: Path) -> Iterator[str]:
     """Docstrings, those under a field or a constant among them, that begin with a clause instead of their subject."""
     for node in ast.walk(parsed(path)):
@@ -122,7 +77,7 @@ def avoided(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", CODE, ids=shown)
 def test_every_public_definition_has_a_docstring(path):
-    assert list(undocumented(path)) == []
+    assert list(undocumented(path, CODE)) == []
 
 
 @pytest.mark.parametrize("path", CODE, ids=shown)

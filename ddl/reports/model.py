@@ -67,7 +67,7 @@ class RunReport(Measured):
         """Direction of the metric: "max" if higher is better, else "min"."""
         return self.record["sweep"]["metric"]["mode"]
 
-    @property
+    @cached_property
     def statuses(self) -> Mapping[str, int]:
         """Number of trials by status, zeros included."""
         return {status: sum(trial.status == status for trial in self.trials) for status in STATUSES}
