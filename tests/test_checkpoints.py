@@ -23,6 +23,7 @@ import pytest
 import torch
 
 from ddl import checkpoints
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -292,7 +293,9 @@ def kill_at_random_moments(folder: Path) -> None:
 def elsewhere(what: Callable[[Path], None], folder: Path, *before: str) -> subprocess.CompletedProcess:
     script = f"import pathlib; from tests.test_checkpoints import {what.__name__} as go; go(pathlib.Path({str(folder)!r}))"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    return subprocess.run([*before, sys.executable, "-c", script], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [*before, sys.executable, "-c", script], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S
+    )
 
 
 def kill(folder: Path) -> None:

@@ -19,6 +19,7 @@ from ddl.storage import runs, urls
 from ddl.storage.remote_folder import RemoteFolder, Unreachable
 from ddl.storage.runs import RunStore
 from ddl.storage.trials import TrialStore
+from tests.waiting import wait_until
 
 from .ledgers import ReportingLedger
 
@@ -167,10 +168,7 @@ def test_a_runs_ledger_and_report_are_copied_while_it_is_written(url, tmp_path):
     with begun(tmp_path / "here") as ledger, owned(tmp_path / "here", url) as run:
         ledger.started("t1", 0, "somewhere")
         ledger.measured("t1", 1, None, 0.1, {"val/loss": 2.5}, {})
-        ends = time.monotonic() + 20
-        while "ledger.sqlite" not in RemoteFolder(url).names():
-            assert time.monotonic() < ends
-            time.sleep(0.05)
+        wait_until(lambda: "ledger.sqlite" in RemoteFolder(url).names(), "the ledger copied")
         ledger.ended("t1", "finished")
         (tmp_path / "here/report.html").write_text("the report")
     assert run.not_uploaded == ""

@@ -20,6 +20,9 @@ from ddl.rl.vectorised_agents import AgentSettings, TrainingSettings, Vectorised
 TIMEOUT_S = 60.0
 """Default time after which a runner that has not answered is replaced."""
 
+START_S = 300.0
+"""Time for the process of a runner to start."""
+
 ATTEMPTS = 5
 """Runners tried for one rollout before it fails."""
 
@@ -70,6 +73,7 @@ class RayRunners:
         self._ray = contextlib.ExitStack()
         self._ray.enter_context(private_ray(len(self._parts)))
         self._actors = [self._launch(part) for part in self._parts]
+        self._await_start(self._actors)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -98,8 +102,16 @@ class RayRunners:
                 ray.kill(self._actors[index])
                 self._actors[index] = self._launch(self._parts[index])
                 self.replaced += 1
+                self._await_start([self._actors[index]])
                 reference = self._actors[index].sample.remote(*request)
         raise RuntimeError(f"env runner {index}: {ATTEMPTS} in a row died or did not answer within {self._timeout_s:g} s")
+
+    def _await_start(self, actors: list[Any]) -> None:
+        """Wait until the actors' processes have started, which the timeout of a rollout does not include."""
+        import ray
+
+        with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):  # their rollouts then fail
+            ray.get([actor.process_id.remote() for actor in actors], timeout=START_S)
 
     def _launch(self, part: tuple[int, int]) -> Any:
         import ray

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from ddl.ledger import LedgerReader
-from tests.sweeps.command import PLUGIN, ROOT, run_folder, wait_until
+from tests.sweeps.command import PLUGIN, ROOT, run_folder
+from tests.waiting import HANG_S, wait_until
 
 from .hosts import Host, two_hosts
 
@@ -142,17 +143,17 @@ def test_a_slurm_job_whose_time_is_up_goes_on_when_it_is_started_again(tmp_path:
             (tmp_path / "task").unlink(missing_ok=True)
             sweep = ["--sweep", str(PLUGIN / "race.yaml"), "--scale", "smoke", "task.pause_s=0.5", "checkpoint_every_s=0.1"]
             script = subprocess.Popen(one.inside(["bash", str(ROOT / "cluster/slurm.sh"), *sweep]), env=environment, stdout=log, stderr=log)
-            wait_until((tmp_path / "task").exists, 30, "the job asks for its tasks")
+            wait_until((tmp_path / "task").exists, "the job asks for its tasks")
             task = (tmp_path / "task").read_text().split("\0")[:-1]
             second = {**environment, "SLURM_NODEID": "1", "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
             second |= {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "runs/slurm-42/token"), "RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT": "300"}
             other = subprocess.Popen(two.inside(task), env=second, stdout=log, stderr=log)
             if until is not None:
-                wait_until(until, 200, "two trials under way")
+                wait_until(until, "two trials under way")
                 (bash,) = psutil.Process(script.pid).children()
                 bash.send_signal(signal.SIGUSR1)
-            code = script.wait(400)
-            assert other.wait(120) == 0, "the second node's task ends by itself, and well"
+            code = script.wait(2 * HANG_S)
+            assert other.wait(HANG_S) == 0, "the second node's task ends by itself, and well"
             return code
 
         assert job(measured) == 130, driver_said()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ddl.ray_private import keep_token
 from tests.sweeps.command import ROOT
+from tests.waiting import HANG_S
 
 LOOK = """
 import ray  # before ddl says how it wants it, as a notebook might
@@ -35,7 +36,7 @@ def test_it_listens_to_this_machine_alone_and_keeps_its_token_to_its_owner(tmp_p
     environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "RAY_ADDRESS": "127.0.0.1:9"}
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         environment.pop(name, None)
-    done = subprocess.run([sys.executable, "-c", LOOK], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", LOOK], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert len(found["listening"]) >= 3, "the store, the node and a worker"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ddl.ledger import TrialRow
-from tests.sweeps.command import ROOT, wait_until
+from tests.sweeps.command import ROOT
+from tests.waiting import HANG_S, wait_until
 
 from ..ledgers import ReportingLedger
 
@@ -105,7 +106,7 @@ def test_shell_scripts_are_sound(script: Path) -> None:
 
 
 def test_each_node_joins_and_the_head_runs_the_sweep(job: Job) -> None:
-    assert job.start("--sweep", "augmentation", "seeds=2").wait(60) == 0
+    assert job.start("--sweep", "augmentation", "seeds=2").wait(HANG_S) == 0
     port = 20000 + 1234567 % 10000
     common = ["symmetric-run", "--address", f"node-a:{port}", "--min-nodes", "2", "--num-cpus=8"]
     head, node = job.said("ray-0"), job.said("ray-1")
@@ -118,7 +119,7 @@ def test_each_node_joins_and_the_head_runs_the_sweep(job: Job) -> None:
 
 
 def test_the_token_is_in_a_private_file_and_nowhere_else(job: Job) -> None:
-    assert job.start("--sweep", "augmentation").wait(60) == 0
+    assert job.start("--sweep", "augmentation").wait(HANG_S) == 0
     file = job.out / "token"
     assert file.stat().st_mode & 0o777 == 0o600
     token = file.read_text()
@@ -129,36 +130,36 @@ def test_the_token_is_in_a_private_file_and_nowhere_else(job: Job) -> None:
 
 
 def test_when_time_is_nearly_up_the_sweep_stops_and_the_job_is_queued_again(job: Job) -> None:
-    process = job.start("--sweep", "augmentation", seconds=60)
-    wait_until((job.notes / "running").exists, 30, "the sweep runs")
+    process = job.start("--sweep", "augmentation", seconds=2 * HANG_S)
+    wait_until((job.notes / "running").exists, "the sweep runs")
     process.send_signal(signal.SIGUSR1)  # as --signal=B:USR1 does: to the script alone
-    assert process.wait(30) == 130
+    assert process.wait(HANG_S) == 130
     assert job.said("requeued") == ["1234567"]
     # Slurm starts the script again, from its beginning and in the same job: the same folder, and so the same token.
     token = (job.out / "token").read_text()
-    assert job.start("--sweep", "augmentation").wait(60) == 0
+    assert job.start("--sweep", "augmentation").wait(HANG_S) == 0
     assert (job.out / "token").read_text() == token
     assert job.said("requeued") == ["1234567"], "not once more"
 
 
 def test_a_cancelled_job_stops_in_order_and_is_not_queued_again(job: Job) -> None:
-    process = job.start("--sweep", "augmentation", seconds=60)
-    wait_until((job.notes / "running").exists, 30, "the sweep runs")
+    process = job.start("--sweep", "augmentation", seconds=2 * HANG_S)
+    wait_until((job.notes / "running").exists, "the sweep runs")
     mask = int(job.said("blocked-0")[0].split()[1], 16)
     assert mask >> (signal.SIGTERM - 1) & 1, "Ray's processes outlive the driver's stop"
     driver = int((job.out / "driver.pid").read_text())
     for pid in (process.pid, driver):  # of a signal to all processes, those two and Ray's would hear it
         os.kill(pid, signal.SIGTERM)
-    assert process.wait(30) == 130
+    assert process.wait(HANG_S) == 130
     assert not job.said("requeued")
 
 
 def test_a_sweep_that_fails_is_not_queued_again(job: Job) -> None:
     process = job.start("--sweep", "augmentation", seconds=2, code=1)
-    wait_until((job.notes / "running").exists, 30, "the sweep runs")
+    wait_until((job.notes / "running").exists, "the sweep runs")
     (job.out / "driver.pid").write_text("")  # the signal comes too late to reach it
     process.send_signal(signal.SIGUSR1)
-    assert process.wait(30) == 1
+    assert process.wait(HANG_S) == 1
     assert not job.said("requeued")
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ddl.data import sources, store
 from ddl.data.integrity import Damaged
+from tests.waiting import HANG_S
 
 PREPARED = "full-2.safetensors"
 
@@ -154,7 +155,7 @@ def load_at_once(tiny, reports: Path, processes: int) -> list[tuple[dict, str]]:
     command = [sys.executable, "-c", LOAD, tiny.url, str(reports), str(processes)]
     one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
     path = {"PYTHONPATH": str(Path(sources.__file__).parents[2])}
-    subprocess.run(command, env=os.environ | one_thread | path, check=True, timeout=100)
+    subprocess.run(command, env=os.environ | one_thread | path, check=True, timeout=HANG_S)
     return [(json.loads((reports / str(n)).read_text()), (reports / f"{n}.log").read_text()) for n in range(processes)]
 
 

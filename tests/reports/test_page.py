@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from ddl.reports import html, model
+from tests.waiting import HANG_S
 
 from .synthetic import SAMPLE, create, create_agents, create_thousand, leave, png
 from .test_embedding import DRAWING
@@ -51,9 +52,9 @@ class Opened:
 
     def until(self, expression: str) -> None:
         """Wait for a JavaScript expression. Playwright's own function for it needs `eval`, which the page forbids."""
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + HANG_S
         while not self.page.evaluate(expression):
-            assert time.monotonic() < ends, f"not within 30 s: {expression}"
+            assert time.monotonic() < ends, f"not within {HANG_S:g} s: {expression}"
             self.page.wait_for_timeout(50)
 
     def slide(self, value: float) -> None:

@@ -1,15 +1,21 @@
 """The command as a user runs it, in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import pytest
+
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "tests" / "sweeps" / "plugin"
-
+STARTED: list[subprocess.Popen] = []
+"""What `start` has started in this test."""
 
 SCRIPT = (str(ROOT / "launch.py"),)
 ANYWHERE = ("-c", "from ddl.launch import main; raise SystemExit(main())")
@@ -20,7 +26,7 @@ def start(*arguments: str, cwd: Path, how: Sequence[str] = SCRIPT, **variables: 
     """In a session of its own, so that a signal to its group reaches all it started and not the tests."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(PLUGIN)])} | variables
     environment.pop("WANDB_API_KEY", None)
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *how, *arguments],
         cwd=cwd,
         env=environment,
@@ -29,18 +35,30 @@ def start(*arguments: str, cwd: Path, how: Sequence[str] = SCRIPT, **variables: 
         text=True,
         start_new_session=True,
     )
+    STARTED.append(process)
+    return process
 
 
-def communicate(process: subprocess.Popen, seconds: float, exits: int = 0) -> tuple[str, str]:
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """End what a failed test has left, which would slow down and disturb the tests after it."""
+    yield
+    while STARTED:
+        with STARTED.pop() as process, suppress(ProcessLookupError):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def communicate(process: subprocess.Popen, exits: int = 0) -> tuple[str, str]:
     """Standard output and error of a process, once it has ended with the exit code `exits`."""
-    output, errors = process.communicate(timeout=seconds)
+    output, errors = process.communicate(timeout=2 * HANG_S)
     assert process.returncode == exits, output + errors
     return output, errors
 
 
 def launch(*arguments: str, cwd: Path, exits: int = 0, **variables: str) -> subprocess.CompletedProcess:
     """Run the command to its end, which must have the exit code `exits`."""
-    output, errors = communicate(start(*arguments, cwd=cwd, **variables), 240, exits)
+    output, errors = communicate(start(*arguments, cwd=cwd, **variables), exits)
     return subprocess.CompletedProcess(arguments, exits, output, errors)
 
 
@@ -49,10 +67,3 @@ def run_folder(output: str, cwd: Path) -> Path:
     last = output.strip().splitlines()[-1]
     assert last.startswith("report: "), output
     return (cwd / last.removeprefix("report: ")).parent
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, f"not within {seconds} s: {what}"
-        time.sleep(0.1)

@@ -10,8 +10,9 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from ddl.ledger import LedgerReader
+from tests.waiting import HANG_S, wait_until
 
-from .command import ANYWHERE, PLUGIN, ROOT, communicate, launch, run_folder, start, wait_until
+from .command import ANYWHERE, PLUGIN, ROOT, communicate, launch, run_folder, start
 
 pytestmark = pytest.mark.xdist_group("cluster")  # one cluster for all tests
 
@@ -29,7 +30,7 @@ A_JOB = '{"runtime_env": {}, "metadata": {}}'
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head that trains nothing and two nodes with a core each; none of their processes can import ddl by itself."""
     # The user's own token: a process reads it once, and an earlier test may have made this one do so.
-    subprocess.run([RAY, "get-auth-token", "--generate"], check=True, capture_output=True, timeout=60)
+    subprocess.run([RAY, "get-auth-token", "--generate"], check=True, capture_output=True, timeout=HANG_S)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_AUTH_MODE", "token")
         environment.delenv("PYTHONPATH", raising=False)
@@ -57,11 +58,11 @@ def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Clus
         found = reader()
         return found is not None and found.metrics().trial_id.nunique() >= 2
 
-    wait_until(measured, 120, "two trials under way")
+    wait_until(measured, "two trials under way")
     lost = cluster.list_all_nodes()[-1]
     cluster.remove_node(lost, allow_graceful=False)
     cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-    output, _ = communicate(process, 200)
+    output, _ = communicate(process)
 
     folder = run_folder(output, tmp_path)
     rows, events = LedgerReader(folder).trials(), LedgerReader(folder).events()
@@ -91,13 +92,13 @@ def test_a_node_that_is_drained_loses_no_step_and_no_retry(cluster: Cluster, tmp
         folders = list(tmp_path.glob("out/race/*/ledger.sqlite"))
         return bool(folders) and LedgerReader(folders[0].parent).metrics().trial_id.nunique() == 2
 
-    wait_until(measured, 120, "two trials under way")
+    wait_until(measured, "two trials under way")
     drained = cluster.list_all_nodes()[-1]
     reason = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "reclaimed", "--deadline-remaining-seconds", "600")
     drain = (RAY, "drain-node", "--address", cluster.address, "--node-id", drained.node_id, *reason)
-    said = subprocess.run(drain, capture_output=True, text=True, timeout=60)
+    said = subprocess.run(drain, capture_output=True, text=True, timeout=HANG_S)
     assert said.returncode == 0, said.stdout + said.stderr
-    output, _ = communicate(process, 200)
+    output, _ = communicate(process)
     cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
     folder = run_folder(output, tmp_path)
     rows, metrics = LedgerReader(folder).trials(), LedgerReader(folder).metrics()
@@ -117,9 +118,9 @@ def test_a_terminated_sweep_can_be_resumed(cluster: Cluster, tmp_path: Path) -> 
     arguments = ("--sweep", RACE, "--scale", "smoke", "task.pause_s=0.3", "--address", cluster.address)
     process = start(*arguments, cwd=tmp_path, how=ANYWHERE, RAY_JOB_CONFIG_JSON_ENV_VAR=A_JOB)
     ledgers = lambda: [path.parent for path in tmp_path.glob("runs/race/*/ledger.sqlite") if path.stat().st_size]  # noqa: E731
-    wait_until(lambda: any("started" in set(LedgerReader(run).events().kind) for run in ledgers()), 200, "a trial under way")
+    wait_until(lambda: any("started" in set(LedgerReader(run).events().kind) for run in ledgers()), "a trial under way")
     process.terminate()
-    _, errors = communicate(process, 60, exits=130)
+    _, errors = communicate(process, exits=130)
     assert "resume with: python launch.py --resume" in errors
     (run,) = ledgers()
     assert {row.status for row in LedgerReader(run).trials()} == {"planned"}
@@ -137,6 +138,6 @@ def test_without_the_token_a_cluster_is_no_use(cluster: Cluster, tmp_path: Path)
     assert not list(tmp_path.rglob("ledger.sqlite")), "nothing was started"
     assert "Traceback" not in done.stderr
     joining = subprocess.run(
-        [RAY, "start", "--address", cluster.address], env=os.environ | STRANGER, capture_output=True, text=True, timeout=60
+        [RAY, "start", "--address", cluster.address], env=os.environ | STRANGER, capture_output=True, text=True, timeout=HANG_S
     )
     assert joining.returncode != 0

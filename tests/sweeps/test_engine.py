@@ -14,8 +14,9 @@ import pytest
 
 from ddl import config
 from ddl.ledger import LedgerReader
+from tests.waiting import wait_until
 
-from .command import PLUGIN, ROOT, communicate, launch, run_folder, start, wait_until
+from .command import PLUGIN, ROOT, communicate, launch, run_folder, start
 
 MISCHIEF = str(PLUGIN / "mischief.yaml")
 SMALL = ("task.widths=[8]", "task.convolutions=1", "task.dense=16", "task.train_limit=256", "wandb.mode=disabled")
@@ -94,14 +95,14 @@ def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(tmp_path:
     killed = start(*arguments, "--out", "killed", cwd=tmp_path)
     ledgers = lambda: list(tmp_path.glob("killed/augmentation/*/ledger.sqlite"))  # noqa: E731
     ended = lambda: ledgers() and sum(t.status == "finished" for t in LedgerReader(ledgers()[0].parent).trials()) >= 2  # noqa: E731
-    wait_until(ended, 120, "two trials finished")
+    wait_until(ended, "two trials finished")
 
     os.kill(killed.pid, signal.SIGKILL)
     output, _ = killed.communicate()
 
     before = {t.trial_id: t for t in LedgerReader(ledgers()[0].parent).trials()}
     assert any(t.status != "finished" for t in before.values()), "it was killed before the end"
-    wait_until(lambda: not processes_of(session), 60, "no process is left of a killed driver")
+    wait_until(lambda: not processes_of(session), "no process is left of a killed driver")
     command = re.search(r"python launch.py (--resume \S+)", " ".join(output.split()))
     assert command, output
     resumed = launch(*command[1].split(), cwd=tmp_path)
@@ -119,11 +120,11 @@ def test_a_preempted_process_loses_no_step_and_no_retry(tmp_path: Path) -> None:
     arguments = ("task.deed=none", f"task.marks={tmp_path}", "task.steps=40", "task.pause_s=0.1", "retries=0", "checkpoint_every_s=1000.0")
     process = start("--sweep", MISCHIEF, "--scale", "smoke", *arguments, cwd=tmp_path)
     ledgers = lambda: list(tmp_path.glob("runs/mischief/*/ledger.sqlite"))  # noqa: E731
-    wait_until(lambda: bool(ledgers()) and len(LedgerReader(ledgers()[0].parent).metrics()) >= 6, 60, "some steps measured")
+    wait_until(lambda: bool(ledgers()) and len(LedgerReader(ledgers()[0].parent).metrics()) >= 6, "some steps measured")
     mark = max(tmp_path.glob("none-*"), key=lambda path: path.stat().st_mtime_ns)
 
     os.kill(int(mark.name.split("-")[2]), signal.SIGTERM)
-    output, _ = communicate(process, 120)
+    output, _ = communicate(process)
 
     folder = run_folder(output, tmp_path)
     (trial,) = LedgerReader(folder).trials()
@@ -140,14 +141,14 @@ def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(number: int,
     arguments = ("task.deed=none", "seeds=4", f"task.marks={tmp_path}", "task.steps=40", "task.pause_s=0.1")
     process = start("--sweep", MISCHIEF, "--scale", "smoke", *arguments, cwd=tmp_path)
     measured = lambda: (found := list(tmp_path.glob("runs/mischief/*/ledger.sqlite"))) and len(LedgerReader(found[0].parent).metrics()) >= 6  # noqa: E731
-    wait_until(measured, 60, "some steps measured")
+    wait_until(measured, "some steps measured")
 
     os.killpg(process.pid, number)  # as a terminal does: the whole group
-    output, errors = communicate(process, 60, exits=130)
+    output, errors = communicate(process, exits=130)
 
     assert "interrupted; resume with: python launch.py --resume " in errors
     assert "Traceback" not in output + errors
-    wait_until(lambda: not processes_of(session), 30, "no process is left")
+    wait_until(lambda: not processes_of(session), "no process is left")
     resumed = launch(*errors.strip().rpartition("launch.py ")[2].split(), "--executor", "inline", cwd=tmp_path)
     results = settled(run_folder(resumed.stdout, tmp_path))
     assert set(results["status"]) == {"finished"}
@@ -170,9 +171,9 @@ def test_a_trial_resumed_at_its_very_end_is_announced_with_its_metric(tmp_path: 
 def test_a_search_samples_while_the_sweep_runs_and_a_resume_samples_the_rest(tmp_path: Path) -> None:
     process = start("--sweep", str(PLUGIN / "search.yaml"), "--scale", "smoke", "task.pause_s=0.1", cwd=tmp_path)
     folder = lambda: next(iter(tmp_path.glob("runs/search/*/ledger.sqlite")), tmp_path).parent  # noqa: E731
-    wait_until(lambda: (folder() / "ledger.sqlite").is_file() and len(LedgerReader(folder()).trials()) >= 4, 90, "four sampled")
+    wait_until(lambda: (folder() / "ledger.sqlite").is_file() and len(LedgerReader(folder()).trials()) >= 4, "four sampled")
     os.killpg(process.pid, signal.SIGINT)
-    output, errors = communicate(process, 60, exits=130)
+    output, errors = communicate(process, exits=130)
     assert "8 trials will be sampled during the sweep" in " ".join(output.split())
     before = LedgerReader(folder()).trials()
     assert len(before) < 8

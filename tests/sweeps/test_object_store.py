@@ -9,8 +9,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from ddl.ledger import LedgerReader
+from tests.waiting import wait_until
 
-from .command import PLUGIN, communicate, launch, run_folder, start, wait_until
+from .command import PLUGIN, communicate, launch, run_folder, start
 
 SECRET = "canary0secret"
 COUNTING = ("--sweep", str(PLUGIN / "mischief.yaml"), "--scale", "smoke", "task.deed=none", "--executor", "inline")
@@ -24,9 +25,9 @@ def test_a_run_is_kept_at_a_url_and_resumed_from_there_on_another_machine(tmp_pa
     store = f"file://{tmp_path}/store"
     arguments = (*COUNTING, f"task.marks={tmp_path}", "task.steps=60", "task.pause_s=0.1", "checkpoint_every_s=0.3", "--out", store)
     process = start(*arguments, cwd=tmp_path, DDL_CACHE=str(tmp_path / "here"))
-    wait_until(lambda: bool(list(at(store).glob("mischief/*/trials/*/checkpoints/step-*/manifest.json"))), 90, "a checkpoint there")
+    wait_until(lambda: bool(list(at(store).glob("mischief/*/trials/*/checkpoints/step-*/manifest.json"))), "a checkpoint there")
     process.send_signal(signal.SIGTERM)
-    _, errors = communicate(process, 90, exits=130)
+    _, errors = communicate(process, exits=130)
     command = re.search(r"launch\.py --resume (file://\S+)", errors)
     assert command, errors
     assert (at(command[1]) / "ledger.sqlite").is_file()
@@ -104,11 +105,11 @@ def test_a_store_that_goes_away_stops_no_trial_but_is_no_success(tmp_path: Path)
     store = tmp_path / "store"
     arguments = (*COUNTING, f"task.marks={tmp_path}", "task.steps=60", "task.pause_s=0.1", "--out", f"file://{store}")
     process = start(*arguments, cwd=tmp_path, DDL_CACHE=str(tmp_path / "cache"))
-    wait_until(lambda: bool(list(tmp_path.glob("none-*"))) and store.is_dir(), 90, "it trains")
-    wait_until(lambda: bool(list(store.glob("mischief/*/trials/*/checkpoints/step-*/manifest.json"))), 90, "a checkpoint there")
+    wait_until(lambda: bool(list(tmp_path.glob("none-*"))) and store.is_dir(), "it trains")
+    wait_until(lambda: bool(list(store.glob("mischief/*/trials/*/checkpoints/step-*/manifest.json"))), "a checkpoint there")
     store.rename(tmp_path / "away")
     store.touch()  # nothing can be made below a file
-    output, errors = communicate(process, 120, exits=1)
+    output, errors = communicate(process, exits=1)
     (trial,) = LedgerReader(run_folder(output, tmp_path)).trials()
     assert trial.status == "finished"
     assert ", except:" in output

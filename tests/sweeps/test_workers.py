@@ -12,8 +12,9 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from ddl.ledger import LedgerReader
+from tests.waiting import HANG_S, wait_until
 
-from .command import ANYWHERE, PLUGIN, communicate, run_folder, start, wait_until
+from .command import ANYWHERE, PLUGIN, communicate, run_folder, start
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(1200)]
 
@@ -25,7 +26,7 @@ EPOCHS, STEPS_PER_EPOCH = 20, 256 // 32
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """Two nodes with room for a worker each, and a head with room for what waits for them."""
-    subprocess.run([RAY, "get-auth-token", "--generate"], check=True, capture_output=True, timeout=60)
+    subprocess.run([RAY, "get-auth-token", "--generate"], check=True, capture_output=True, timeout=HANG_S)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setenv("DDL_TEST_SESSION", str(tmp_path))
@@ -49,12 +50,12 @@ def begin(cluster: Cluster, folder: Path, *arguments: str) -> subprocess.Popen:
         stored = folder.glob("out/paused/*/trials/*/checkpoints/step-?????????/manifest.json")
         return any(int(path.parent.name.removeprefix("step-")) > STEPS_PER_EPOCH for path in stored)
 
-    wait_until(under_way, 500, "a checkpoint")
+    wait_until(under_way, "a checkpoint")
     return process
 
 
 def assert_whole(process: subprocess.Popen, folder: Path) -> Path:
-    output, _ = communicate(process, 500)
+    output, _ = communicate(process)
     run = run_folder(output, folder)
     (trial,) = LedgerReader(run).trials()
     assert (trial.status, trial.attempts) == ("finished", 2)

@@ -17,6 +17,7 @@ from ddl.tracking import follower_process
 from ddl.tracking.follower_process import publish_live
 from tests.tracking.conftest import create, in_ledger, measure, of_history, whole
 from tests.tracking.server import Server
+from tests.waiting import HANG_S, wait_until
 
 ENDED = 1000.0
 
@@ -92,10 +93,7 @@ def test_a_trial_is_begun_at_the_server_before_its_first_row(folder: Path, serve
     with create(folder, trials=1) as ledger, publish_live(console(screen), folder, "online"):
         ledger.started("t0", 0, "somewhere cpu")
         measure(ledger, "t0", [0])
-        end = time.monotonic() + 30
-        while not server.runs:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_until(lambda: server.runs, "a run")
         (run,) = server.runs.values()
         assert (run.about["displayName"], run.rows) == ("strength 0, seed 7 [SAMPLE DATA]", [])
         measure(ledger, "t0", [1, 2])
@@ -113,5 +111,5 @@ def test_a_follower_continues_after_its_status_pipe_is_closed(folder: Path, serv
     with subprocess.Popen([sys.executable, "-m", "ddl.tracking", str(folder), "--follow"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(HANG_S) == 0
     assert len(server.runs) == 1

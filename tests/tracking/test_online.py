@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ddl.tracking.follow import follow
 from ddl.tracking.publish import publish
 from tests.tracking.conftest import KEY, create, in_ledger, measure, of_history, picture, whole
 from tests.tracking.server import Held, Server, serving
+from tests.waiting import HANG_S, wait_until
 
 from ..ledgers import ReportingLedger
 
@@ -49,13 +50,6 @@ def following(folder: Path) -> Iterator["subprocess.Popen[str]"]:
             yield process
         finally:
             process.kill()
-
-
-def until(condition: Callable[[], object], within_s: float = 15.0) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_whatever_is_published_again_each_row_is_sent_once(folder: Path, server: Server) -> None:
@@ -103,7 +97,9 @@ def test_a_sweep_is_followed_live_and_over_a_retry(folder: Path, server: Server)
     with create(folder) as ledger, following(folder) as process:
         ledger.started("t0", 0, "somewhere cpu")
         measure(ledger, "t0", range(3))
-        until(lambda: server.runs and len(held(server)["t0"].rows) == 2, 30)  # live, but for the newest row; W&B's client sends every 15 s
+        wait_until(
+            lambda: server.runs and len(held(server)["t0"].rows) == 2, "two rows sent"
+        )  # live, but for the newest row; W&B's client sends every 15 s
         assert held(server)["t0"].exit_code is None
         ledger.started("t0", 10, "elsewhere cpu")  # its process was lost
         measure(ledger, "t0", range(2, 4))
@@ -111,9 +107,9 @@ def test_a_sweep_is_followed_live_and_over_a_retry(folder: Path, server: Server)
         ledger.ended("t0", "finished")
         ledger.started("t1", 0, "somewhere cpu")
         measure(ledger, "t1", range(2))
-        until(lambda: len(held(server)) == 2)
+        wait_until(lambda: len(held(server)) == 2, "the second run")
         ledger.interrupted()
-        assert process.wait(timeout=15) == 0
+        assert process.wait(HANG_S) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
     cut_off = held(server)["t1"]
@@ -142,12 +138,12 @@ def test_without_its_driver_a_follower_ends(folder: Path, server: Server) -> Non
         try:
             assert driver.stdout is not None
             follower = psutil.Process(int(driver.stdout.readline()))
-            until(lambda: server.runs)
+            wait_until(lambda: server.runs, "a run")
             processes = [follower, *follower.children(recursive=True)]
             assert len(processes) > 1
         finally:
             driver.kill()
-    _, alive = psutil.wait_procs(processes, timeout=15)
+    _, alive = psutil.wait_procs(processes, timeout=HANG_S)
     assert not alive
     assert (held(server)["t0"].exit_code, held(server)["t0"].summary["status"]) == (1, "interrupted")
 
@@ -157,10 +153,10 @@ def test_a_follower_that_is_ended_says_so_at_once(folder: Path, hole: str) -> No
         whole(ledger, "t0")
     with following(folder) as process:
         child = psutil.Process(process.pid)
-        until(child.children)
+        wait_until(child.children, "a process of W&B's client")
         time.sleep(1.0)  # it waits for the server
         process.terminate()
-        assert process.wait(timeout=3) == 1
+        assert process.wait(connection.INIT_S - 3) == 1, "it does not wait for the server first"
         assert process.stderr is not None
         (line,) = process.stderr.read().splitlines()
     assert line.startswith("W&B: stopped before everything was published. Nothing is lost")
@@ -175,16 +171,12 @@ def test_a_server_that_never_answers_is_given_up_in_time(
     monkeypatch.setattr(following_module, "POLL_S", 0.1)
     with create(folder, trials=1) as ledger:
         whole(ledger, "t0")
-    began = time.monotonic()
 
     with pytest.raises(ValueError, match=rf"^W&B at {hole}: .*Nothing is lost.*--publish") as raised:
         publish(folder)
-    assert time.monotonic() - began < 8
     assert len(str(raised.value).splitlines()) == 1
 
-    began = time.monotonic()
     follow(folder)  # whose driver goes on, as far as the ledger says
-    assert time.monotonic() - began < 15
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 2
     assert "Trying again in 0 s; the sweep continues." in said[0]
@@ -205,12 +197,12 @@ def test_a_server_that_comes_back_gets_everything(folder: Path, monkeypatch: pyt
         whole(ledger, "t0")
     follower = threading.Thread(target=follow, args=(folder,))
     follower.start()
-    until(lambda: "Trying again" in capfd.readouterr().err)
+    wait_until(lambda: "Trying again" in capfd.readouterr().err, "a second try")
     with serving(port) as server:
-        until(lambda: server.runs and held(server)["t0"].exit_code == 0)
+        wait_until(lambda: server.runs and held(server)["t0"].exit_code == 0, "the run whole")
         with ReportingLedger(folder) as ledger:
             ledger.event("trained", "")
-        follower.join(timeout=15)
+        follower.join(HANG_S)
         assert not follower.is_alive()
         assert_once(folder, server, {"t0"})
 
@@ -233,10 +225,8 @@ def test_a_server_that_falls_silent_is_given_up_in_time_and_no_row_is_sent_twice
 
     with monkeypatch.context() as patch:
         patch.setattr(Server, "stream", stalled)
-        began = time.monotonic()
         with pytest.raises(ValueError, match="Nothing is lost"):
             publish(folder)
-        assert time.monotonic() - began < 8
         silent.clear()
     publish(folder)
     assert_once(folder, server, {"t0"})
