@@ -6,8 +6,10 @@ The loop never reports, records or stores anything: its consumer does.
 import math
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,6 +56,7 @@ def fit(
         raise ValueError(
             f"batch_size: {batch_size} cannot be shared by {device.world_size} workers. Make it a multiple of {device.world_size}."
         )
+    evaluate = partial(_evaluate, learner, val, batch_size, device)
     loop = _Loop(learner, train, val, epochs, batch_size, device)
     first_step = 0 if resume is None else loop.load(resume)
     if first_step == 0:
@@ -62,27 +65,29 @@ def fit(
     if first_step == loop.total_steps:
         yield loop.progress(first_step)  # training is complete; the state and the predictor are still available
 
-    order = torch.empty(0)
+    order, on_host = torch.empty(0), list[np.ndarray]()
     began, examples = time.perf_counter(), 0
     for step in range(first_step, loop.total_steps):
         epoch, position = divmod(step, loop.steps_per_epoch)
         if position == 0 or step == first_step:
-            order = train.order(torch.Generator().manual_seed(derive_seed(seed, "order", epoch)), batch_size).to(device.torch)
+            order = train.order(torch.Generator().manual_seed(derive_seed(seed, "order", epoch)), batch_size)
+            on_host = [device.equal_shard(part).numpy() for part in order.split(batch_size)]
+            order = order.to(device.torch)
         indices = order[position * batch_size : (position + 1) * batch_size]
         seed_step(seed, step, device.rank)
-        parts = loop.step(indices)
+        parts = loop.step(indices, on_host[position])
         examples += len(indices)
         ends_epoch = position == loop.steps_per_epoch - 1
         if step % CHECK_EVERY == 0 or ends_epoch:
             loop.check(parts["loss"], step)
         if not ends_epoch:
             paused = time.perf_counter()
-            yield loop.progress(step + 1, loss=parts["loss"])
+            yield loop.progress(step + 1, loss=parts["loss"], evaluate=evaluate)
             began += time.perf_counter() - paused  # the consumer's time is not training time
             continue
         device.synchronise()
         speed = {f"time/{unit}_per_s": examples / (time.perf_counter() - began)}
-        metrics = speed | loop.epoch_means() | _evaluate(learner, val, batch_size, device)
+        metrics = speed | loop.epoch_means() | evaluate()
         yield loop.progress(step + 1, loss=parts["loss"], metrics=metrics, **_artefacts(learner, epoch + 1))
         began, examples = time.perf_counter(), 0
 
@@ -104,9 +109,9 @@ class _Loop:
         self._epoch_sums = {name: value.to(self._device.torch) for name, value in state["epoch_sums"].items()}
         return state["step"]
 
-    def step(self, indices: Tensor) -> dict[str, Tensor]:
-        """Train on the global batch `indices`, and return the loss and its parts."""
-        parts = self._learner.step(self._train.batch(self._device.equal_shard(indices)))
+    def step(self, indices: Tensor, on_host: np.ndarray) -> dict[str, Tensor]:
+        """Train on the global batch `indices`, of which this process takes `on_host`. Returns the loss and its parts."""
+        parts = self._learner.step(self._train.batch(self._device.equal_shard(indices), on_host))
         for name, value in parts.items():
             weighted = value * len(indices)
             self._epoch_sums[name] = self._epoch_sums[name] + weighted if name in self._epoch_sums else weighted

@@ -1,15 +1,18 @@
 """Number format, memory layout and compilation of a model, and the timing probe that chooses between them.
 
 bf16 is the fastest choice on one processor, the slowest on another, and sometimes wrong (pytorch#163347, #183815). Candidates
-are therefore timed in turn on the trial's own first steps, and only one whose losses agree with plain fp32 is chosen.
+are therefore timed on the trial's own first steps, and only one whose losses agree with plain fp32 is chosen.
 """
 
+import gc
+import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,31 +23,52 @@ from ddl.progress import Diverged, Progress
 AGREEMENT = 0.02
 """Largest relative deviation of a candidate's losses from fp32's. bf16 has a rounding error of 0.4% (2^-8) per operation."""
 
+WARM_UP = 2
+"""Steps before the timed ones: they load kernels, choose algorithms and compile."""
+
+CONTEXT_BYTES = 600e6
+"""GPU memory of a CUDA process without its tensors: kernels and workspaces of libraries. Some hundred MB, by library and GPU."""
+
 
 @dataclass(frozen=True)
 class Precision:
-    """Number format, memory layout and compilation. As text: "fp32", "bf16 channels_last", "bf16 channels_last compiled"."""
+    """Number format, memory layout and compilation. As text: "fp32", "bf16 channels_last", "bf16 channels_last compiled".
 
-    dtype: torch.dtype
-    channels_last: bool
-    compiled: bool
+    Formats: `fp32`; `tf32`, fp32 whose products have 10 bits of mantissa (NVIDIA Ampere and later; fp32 elsewhere); `bf16` and
+    `fp16` (autocast; fp16 also scales the loss, because its gradients would underflow: Micikevicius et al. 2018, "Mixed precision
+    training"). Layout: `channels_last`. Compilation: `compiled`, or `cuda_graphs`, which also replays the compiled kernels as CUDA
+    graphs, for small networks whose kernels are shorter than their launch.
+    """
+
+    format: str
+    channels_last: bool = False
+    compiled: bool = False
+    cuda_graphs: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Precision":
         """The inverse of `str()`. Raises ValueError for unknown words."""
-        dtype, *rest = text.split() or [""]
-        if dtype not in _DTYPES or not set(rest) <= {"channels_last", "compiled"} or len(set(rest)) < len(rest):
-            raise ValueError(f"precision: {text!r} is unknown. Use auto, or fp32 or bf16, then channels_last, compiled or both.")
-        return cls(_DTYPES[dtype], "channels_last" in rest, "compiled" in rest)
+        format, *rest = text.split() or [""]
+        if (
+            format not in _DTYPES
+            or not set(rest) <= set(_OPTIONS)
+            or len(set(rest)) < len(rest)
+            or {"compiled", "cuda_graphs"} <= set(rest)
+        ):
+            raise ValueError(
+                f"precision: {text!r} is unknown. Use auto, or {', '.join(_DTYPES)}, then channels_last, and compiled or cuda_graphs."
+            )
+        return cls(format, *(option in rest for option in _OPTIONS))
 
     def __str__(self) -> str:
-        name = next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
-        return " ".join([name] + ["channels_last"] * self.channels_last + ["compiled"] * self.compiled)
+        return " ".join([self.format, *(option for option in _OPTIONS if getattr(self, option))])
 
     def apply(self, module: nn.Module) -> nn.Module:
         """The module in this layout, compiled if asked for. Its parameters stay fp32; `autocast` only affects operations."""
         if self.channels_last:
             module = module.to(memory_format=torch.channels_last)
+        if self.cuda_graphs:
+            return torch.compile(module, mode="reduce-overhead")  # type: ignore[return-value]
         return torch.compile(module) if self.compiled else module  # type: ignore[return-value]
 
     def layout(self, images: Tensor) -> Tensor:
@@ -53,18 +77,62 @@ class Precision:
 
     def autocast(self, device: Device) -> AbstractContextManager:
         """Context in which operations run in this number format."""
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(device.torch.type, dtype=self.dtype)
+        dtype = _DTYPES[self.format]
+        return nullcontext() if dtype == torch.float32 else torch.autocast(device.torch.type, dtype=dtype)
+
+    def scaler(self, device: Device) -> torch.amp.GradScaler:
+        """The loss's scaler, which does nothing in formats other than fp16."""
+        return torch.amp.GradScaler(device.torch.type, enabled=self.format == "fp16")
 
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_OPTIONS = ("channels_last", "compiled", "cuda_graphs")
+
+
+def prepare_process(precision: str) -> None:
+    """Set this process up for a trial in this precision ("": one without a precision).
+
+    Products of fp32 tensors use TF32 in the format `tf32` only: PyTorch's default is TF32 in convolutions and not in matrix
+    products. Forgets compiled code, which otherwise counts against the recompile limit of the next trial's, and releases the GPU memory of the
+    last trial.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision.startswith("tf32")
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+    if torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def ran_eagerly() -> bool:
+    """True if compiled code of this process's trial ran eagerly in the end, because it was compiled too often (`recompile_limit`)."""
+    if "torch._dynamo" not in sys.modules:
+        return False
+    return any(reason.startswith("Dynamo recompile limit exceeded") for reason in torch._dynamo.utils.counters["unimplemented"])
 
 
 def candidates(device: Device) -> list[str]:
-    """The precisions worth timing on `device`, fp32 first. Compiling takes half a minute, which pays off on a GPU only."""
-    names = ["fp32", "fp32 channels_last", "bf16 channels_last"]
-    return [*names, "bf16 channels_last compiled"] if device.torch.type == "cuda" else names
+    """The precisions worth timing on `device`, fp32 first.
+
+    On a CPU: bf16 if the CPU computes in it. Emulated, it may take six times as long as fp32, and so would the probe. On a GPU: tf32 and bf16 if it computes in them (compute capability 8 and later), else fp16 (7: emulated bf16 is slower than fp32),
+    eager, compiled and as CUDA graphs. Compiling takes half a minute, which pays off on a GPU only.
+    """
+    if device.torch.type != "cuda":
+        return ["fp32", "fp32 channels_last", *(["bf16 channels_last"] if _cpu_computes_in_bf16() else [])]
+    major, _ = torch.cuda.get_device_capability(device.torch)
+    if major < 7:
+        return ["fp32", "fp32 channels_last"]
+    half = "bf16" if major >= 8 else "fp16"
+    single = ["tf32 channels_last"] if major >= 8 else ["fp32 channels_last"]
+    return ["fp32", *single, *(f"{half} channels_last{option}" for option in ("", " compiled", " cuda_graphs"))]
+
+
+def _cpu_computes_in_bf16() -> bool:
+    if platform.machine() in ("arm64", "aarch64"):
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 @dataclass(frozen=True)
@@ -74,7 +142,8 @@ class TimingProbe:
     start_s, step_s, evaluate_s: seconds until the first step, per step (as `Progress.step` counts), and per evaluation.
     deviation: largest relative difference of the losses from fp32's.
     metadata: the trial's `Progress.metadata`.
-    memory_fraction: peak fraction of the GPU's memory, 0..1; 0 on a CPU.
+    compile_s: seconds of compilation in every trial; first_compile_s: the further seconds in a process's first trial.
+    memory_bytes: peak GPU memory of the process; free_bytes: GPU memory that it could have used; 0 on a CPU.
     """
 
     precision: str
@@ -85,12 +154,15 @@ class TimingProbe:
     total_steps: int
     evaluations: int
     metadata: Mapping[str, Any]
-    memory_fraction: float = 0.0
+    compile_s: float = 0.0
+    first_compile_s: float = 0.0
+    memory_bytes: float = 0.0
+    free_bytes: float = 0.0
 
     @property
     def training_s(self) -> float:
-        """Expected seconds for all steps and evaluations."""
-        return self.total_steps * self.step_s + self.evaluations * self.evaluate_s
+        """Expected seconds for all steps and evaluations, and for compilation in a process that has trained such a trial before."""
+        return self.total_steps * self.step_s + self.evaluations * self.evaluate_s + self.compile_s
 
     @property
     def trial_s(self) -> float:
@@ -98,76 +170,200 @@ class TimingProbe:
         return self.start_s + self.training_s
 
 
-def time_candidates(start: Callable[[str], Iterator[Progress]], names: Sequence[str], device: Device, steps: int) -> list[TimingProbe]:
-    """Time the first `steps` steps of one trial in each precision of `names`, in turn; fastest first.
+@dataclass(frozen=True)
+class Timings:
+    """Timing probes of one trial, fastest first, and the precisions that failed, each with its error or its deviation from fp32."""
 
-    `start(name)` starts the trial in that precision. The first of `names` is the reference; precisions that deviate from it by
-    more than `AGREEMENT` are left out. The time per step is the median, without the first two steps, which include warm-up.
+    probes: Sequence[TimingProbe]
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+def time_candidates(
+    start: Callable[[str], Iterator[Progress]],
+    names: Sequence[str],
+    device: Device,
+    steps: int,
+    window_s: float = 0.0,
+    ready: Callable[[], None] = lambda: None,
+) -> Timings:
+    """Time the first steps of one trial in each precision of `names`, one after another: at least `steps` steps and `window_s` seconds.
+
+    `start(name)` starts the trial in that precision. The first of `names` is the reference, whose errors are raised. A precision
+    that raises, or whose losses deviate from the reference's by more than `AGREEMENT`, is a failure and does not affect the others.
+    `ready` is called before the timed steps of each precision, and may wait for probes in other processes.
+
+    A CPU's time per step is the median; a GPU, which runs behind the host, is timed over the whole window.
     """
-    tried = [_begin(name, start(name), device) for name in names]
-    for _ in range(steps):
-        for candidate in tried:
-            _advance(candidate, device)
-    for candidate in tried:
-        candidate.run.close()  # type: ignore[attr-defined]
-    timed = []
-    for candidate in tried:
-        first, deviation = candidate.first, _deviation(candidate.losses, tried[0].losses)
-        if deviation > AGREEMENT:
+    probes: list[TimingProbe] = []
+    failures: dict[str, str] = {}
+    reference: Sequence[float] | None = None
+    for name in names:
+        try:
+            probe, losses = _time_one(name, start, device, steps, window_s, ready)
+        except Exception as error:
+            if reference is None:
+                raise
+            failures[name] = error_line(error)
             continue
-        step_s = statistics.median(candidate.times[2:] or candidate.times or [0.0])
-        first_evaluation_s = first.metrics.get("time/evaluate_s", 0.0)
-        evaluate_s = first.metadata["evaluation_steps"] * step_s if "evaluation_steps" in first.metadata else first_evaluation_s
-        start_s, evaluations = candidate.start_s - first_evaluation_s, first.metadata.get("evaluations", 0)
-        timed.append(
-            TimingProbe(candidate.name, start_s, step_s, evaluate_s, deviation, first.total_steps, evaluations, dict(first.metadata))
-        )
-    return sorted(timed, key=lambda probe: probe.step_s)
+        reference = losses if reference is None else reference
+        deviation = _deviation(losses, reference)
+        if deviation > AGREEMENT:
+            failures[name] = f"its losses deviate from fp32's by {100 * deviation:.3g}%"
+        else:
+            probes.append(replace(probe, deviation=deviation))
+    return Timings(sorted(probes, key=lambda probe: probe.step_s), failures)
 
 
-@dataclass
-class _Candidate:
-    """A running trial in one precision: seconds and loss of each timed step, and the last step (`done`)."""
-
-    name: str
-    run: Iterator[Progress]
-    first: Progress
-    start_s: float
-    done: int
-    times: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
+def error_line(error: BaseException) -> str:
+    """Type and first line of an error."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _begin(name: str, run: Iterator[Progress], device: Device) -> _Candidate:
-    """Start the trial, and run the steps that it declares untypical (`untimed_steps`)."""
-    began = time.perf_counter()
-    first = next(run)
-    device.synchronise()
-    candidate = _Candidate(name, run, first, time.perf_counter() - began, first.step)
-    while candidate.done < first.metadata.get("untimed_steps", 0) and (progress := _next(run)) is not None:
-        candidate.done = progress.step
-    return candidate
+def _time_one(
+    name: str, start: Callable[[str], Iterator[Progress]], device: Device, steps: int, window_s: float, ready: Callable[[], None]
+) -> tuple[TimingProbe, list[float]]:
+    """The timing probe of one precision, without its deviation, and its first losses."""
+    compiles = not {"compiled", "cuda_graphs"}.isdisjoint(name.split())
+    prepare_process(name)
+    free_bytes = _free_bytes(device)
+    with _refuse_eager_fallback(compiles), _Timed(start(name), device) as timed:
+        timed.warm_up()
+        ready()
+        step_s = timed.step_s(steps, window_s)
+        evaluate_s = timed.evaluate_s(step_s)
+    warm_up_s, first = timed.warm_up_s, timed.first
+    memory_bytes = _peak_bytes(device)
+    compile_s = first_compile_s = 0.0
+    if compiles:  # again, as a later trial in the same process, which finds the compiler's results on the disk
+        prepare_process(name)
+        with _Timed(start(name), device) as again:
+            again.warm_up()
+        compile_s = max(again.warm_up_s - WARM_UP * step_s, 0.0)
+        first_compile_s = max(warm_up_s - again.warm_up_s, 0.0)
+    probe = TimingProbe(
+        precision=name,
+        start_s=timed.start_s,
+        step_s=step_s,
+        evaluate_s=evaluate_s,
+        deviation=0.0,
+        total_steps=first.total_steps,
+        evaluations=first.metadata.get("evaluations", 0),
+        metadata=dict(first.metadata),
+        compile_s=compile_s,
+        first_compile_s=first_compile_s,
+        memory_bytes=memory_bytes,
+        free_bytes=free_bytes,
+    )
+    return probe, timed.losses(steps)
 
 
-def _advance(candidate: _Candidate, device: Device) -> None:
-    """Time one yield, which may be many steps, without any evaluation in it. Does nothing if the trial has ended."""
-    began = time.perf_counter()
-    progress = _next(candidate.run)
-    device.synchronise()
-    if progress is None:
+class _Timed:
+    """A running trial whose first steps are timed. A context manager: the trial ends with it."""
+
+    def __init__(self, run: Iterator[Progress], device: Device):
+        self._run, self._device = run, device
+        began = time.perf_counter()
+        self.first = self._last = next(run)
+        device.synchronise()
+        self._first_evaluation_s = self.first.metrics.get("time/evaluate_s", 0.0)
+        self.start_s = time.perf_counter() - began - self._first_evaluation_s
+        self.warm_up_s = 0.0
+        self._times: list[float] = []
+        self._losses: list[Tensor | None] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._run.close()  # type: ignore[attr-defined]
+
+    def warm_up(self) -> None:
+        """Run the steps that the trial declares untypical (`untimed_steps`), then a few more and, on a GPU, an evaluation."""
+        while self._last.step < self.first.metadata.get("untimed_steps", 0) and self._advance():
+            pass
+        began = time.perf_counter()
+        for _ in range(WARM_UP):
+            if (duration := self._time_one()) is not None:
+                self._times.append(duration)
+        if self._device.torch.type == "cuda" and self._last.evaluate:
+            self._last.evaluate()  # compiles and allocates as the trial's first evaluation will
+        self._device.synchronise()
+        self.warm_up_s = time.perf_counter() - began
+
+    def step_s(self, steps: int, window_s: float) -> float:
+        """Seconds per step, from at least `steps` yields, warm-up included, and at least `window_s` seconds."""
+        began, first = time.perf_counter(), self._last.step
+        if self._device.torch.type != "cuda":
+            times: list[float] = []
+            while (len(self._times) + len(times) < steps or time.perf_counter() - began < window_s) and (
+                took := self._time_one()
+            ) is not None:
+                times.append(took)
+            return statistics.median(times or self._times or [0.0])
+        evaluations_s, yields = 0.0, 0
+        while (yields < steps or time.perf_counter() - began < window_s) and self._advance():
+            evaluations_s += self._last.metrics.get("time/evaluate_s", 0.0)
+            yields += 1
+        self._device.synchronise()
+        return (time.perf_counter() - began - evaluations_s) / max(self._last.step - first, 1)
+
+    def evaluate_s(self, step_s: float) -> float:
+        """Seconds per evaluation: measured on a GPU, else as the trial declares it, else the first evaluation's."""
+        if self._device.torch.type == "cuda" and self._last.evaluate:
+            began = time.perf_counter()
+            self._last.evaluate()
+            self._device.synchronise()
+            return time.perf_counter() - began
+        declared = self.first.metadata.get("evaluation_steps")
+        return self._first_evaluation_s if declared is None else declared * step_s
+
+    def losses(self, steps: int) -> list[float]:
+        """The losses of the first `steps` yields; NaN if a yield has none."""
+        return [float("nan") if loss is None else loss.item() for loss in self._losses[:steps]]
+
+    def _time_one(self) -> float | None:
+        """Seconds per step of the next yield, which may be many steps, without any evaluation in it. None if the trial has ended."""
+        began, before = time.perf_counter(), self._last.step
+        if not self._advance():
+            return None
+        self._device.synchronise()
+        took = time.perf_counter() - began - self._last.metrics.get("time/evaluate_s", 0.0)
+        return took / max(self._last.step - before, 1)
+
+    def _advance(self) -> bool:
+        """Run to the next yield. False if the trial has ended, also by diverging, since its first steps were timed all the same."""
+        try:
+            self._last = next(self._run)
+        except (StopIteration, Diverged):
+            return False
+        if self._last.step > self.first.metadata.get("untimed_steps", 0):
+            self._losses.append(self._last.loss)
+        return True
+
+
+@contextmanager
+def _refuse_eager_fallback(compiles: bool) -> Iterator[None]:
+    """Makes a model that compiles too often raise. By default Dynamo then runs it eagerly, with no more than a line in the log."""
+    if not compiles:
+        yield
         return
-    took = time.perf_counter() - began - progress.metrics.get("time/evaluate_s", 0.0)
-    candidate.times.append(took / max(progress.step - candidate.done, 1))
-    candidate.losses.append(float("nan") if progress.loss is None else progress.loss.item())
-    candidate.done = progress.step
+    import torch._dynamo.config as dynamo  # loading the compiler is slow
+
+    with dynamo.patch(fail_on_recompile_limit_hit=True):
+        yield
 
 
-def _next(run: Iterator[Progress]) -> Progress | None:
-    """The next yield; None if the trial has ended, also by diverging, since its first steps were timed all the same."""
-    try:
-        return next(run, None)
-    except Diverged:
-        return None
+def _free_bytes(device: Device) -> float:
+    """GPU memory that this process could use, its CUDA context included; 0 on a CPU."""
+    if device.torch.type != "cuda":
+        return 0.0
+    return torch.cuda.mem_get_info(device.torch)[0] + torch.cuda.memory_reserved(device.torch) + CONTEXT_BYTES
+
+
+def _peak_bytes(device: Device) -> float:
+    """Peak GPU memory of this process since `prepare_process`, CUDA context included; 0 on a CPU."""
+    return torch.cuda.max_memory_reserved(device.torch) + CONTEXT_BYTES if device.torch.type == "cuda" else 0.0
 
 
 def _deviation(losses: Sequence[float], reference: Sequence[float]) -> float:

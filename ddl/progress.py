@@ -44,6 +44,7 @@ class Progress:
     loss: the step's training loss, left on the device, because reading it synchronises the device.
     state: returns the state for a checkpoint. Call it before the next `next()`.
     predictor: returns the model for inference, or None if there is none to time or export. Call it before the next `next()`.
+    evaluate: evaluates the model as the trial will at its next evaluation, for a plan that times it; None if it cannot.
 
     If several processes train the trial, `state` and `predictor` must be called in all of them; only rank 0's state is complete.
     """
@@ -58,3 +59,4 @@ class Progress:
     texts: Mapping[str, str] = field(default_factory=dict)
     loss: Tensor | None = None
     predictor: Callable[[], Predictor | None] = lambda: None
+    evaluate: Callable[[], object] | None = None

@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -141,7 +142,7 @@ class Reversed(Split):
     def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
         return torch.arange(len(self)).flip(0)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
+    def batch(self, indices: Tensor, on_host: np.ndarray | None = None) -> tuple[Tensor, ...]:
         return self.inputs[indices], 2 * self.targets[indices]
 
 
@@ -150,6 +151,19 @@ def test_examples_say_how_they_form_batches():
     list(run(notes, train=Reversed(**vars(numbered(5))), val=Reversed(**vars(numbered(2))), epochs=1))
     assert notes.batches == [[8, 6, 4, 2], [0]]
     assert notes.evaluated == [[0, 2]]
+
+
+def test_training_batches_get_their_indices_on_the_host_too():
+    asked = []
+
+    class Asked(Split):
+        def batch(self, indices: Tensor, on_host: np.ndarray | None = None) -> tuple[Tensor, ...]:
+            asked.append((indices.tolist(), on_host.tolist()))
+            return super().batch(indices)
+
+    list(run(Notes(), train=Asked(**vars(numbered(10))), epochs=2))
+    assert [len(indices) for indices, _ in asked] == [4, 4, 2] * 2
+    assert all(indices == on_host for indices, on_host in asked)
 
 
 def test_every_example_once_an_epoch_the_last_smaller_batch_too():

@@ -4,7 +4,7 @@ import csv
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ class Windows(Examples):
         n = len(self.targets)
         return torch.cat([torch.randperm(n, generator=generator) + n * number for number in range(self.repeats)])
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
+    def batch(self, indices: Tensor, on_host: np.ndarray | None = None) -> tuple[Any, ...]:
         chosen = indices % len(self.targets)
         return self.inputs[chosen], self.targets[chosen], self.known[chosen], self.actual[chosen], self.before[chosen]
 

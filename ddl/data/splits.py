@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +19,12 @@ class Examples(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
-        """These examples (int64 [k], on the device) as tensors whose first axis is k."""
+    def batch(self, indices: Tensor, on_host: np.ndarray | None = None) -> tuple[Any, ...]:
+        """These examples (int64 [k], on the device) as tensors whose first axis is k.
+
+        `on_host` are the same indices on the host, if the caller has them. Examples whose batches differ in shape need them to form
+        a batch without waiting for the device.
+        """
 
     def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
         """The order of one epoch: a permutation of the examples, int64 [n] on the CPU. Its consecutive slices are the batches."""
@@ -48,7 +53,7 @@ class Split(Examples):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
+    def batch(self, indices: Tensor, on_host: np.ndarray | None = None) -> tuple[Any, ...]:
         return self.inputs[indices], self.targets[indices]
 
     def limit(self, n: int | None) -> Self:

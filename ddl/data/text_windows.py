@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ class TextWindows(Examples):
     def __len__(self) -> int:
         return -(-(len(self.ids) - self.first) // self.length)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
+    def batch(self, indices: Tensor, on_host: np.ndarray | None = None) -> tuple[Any, ...]:
         """Inputs and targets int64 [k, context + length]; weights fp32 of that shape, 1 for targets that count and 0 for others;
         and the number of characters and the spelling bits of each window [k]."""
         scored = self.first + indices.unsqueeze(1) * self.length

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
@@ -49,26 +50,28 @@ class WordVocabulary:
 @dataclass(frozen=True, eq=False)
 class TokenisedTexts(Examples):
     """Labelled texts of different lengths. `ids` int64 contains the token ids of all texts, concatenated. `starts`, `lengths` and
-    `targets` int64 [n] are the position, the length and the label of each text."""
+    `targets` int64 [n] are the position, the length and the label of each text. `lengths_on_host` equals `lengths` and stays on the
+    host, because the shape of a batch depends on it."""
 
     ids: Tensor
     starts: Tensor
     lengths: Tensor
     targets: Tensor
+    lengths_on_host: np.ndarray
 
     @classmethod
     def of(cls, encoded: Sequence[Sequence[int]], targets: Sequence[int]) -> Self:
         """Texts from the token ids and the label of each."""
         lengths = torch.tensor([len(ids) for ids in encoded])
         ids = torch.tensor([token for ids in encoded for token in ids])
-        return cls(ids, lengths.cumsum(0) - lengths, lengths, torch.tensor(targets))
+        return cls(ids, lengths.cumsum(0) - lengths, lengths, torch.tensor(targets), lengths.numpy())
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def order(self, generator: torch.Generator, batch_size: int) -> Tensor:
         """A random order with batches of texts of similar length. An incomplete batch comes last."""
-        lengths = self.lengths.cpu()
+        lengths = torch.from_numpy(self.lengths_on_host)
         parts = torch.randperm(len(self), generator=generator).split(BUCKET * batch_size)
         whole = torch.cat([part[lengths[part].argsort(stable=True)] for part in parts])
         batches = whole.split(batch_size)
@@ -76,17 +79,21 @@ class TokenisedTexts(Examples):
         shuffled = [full[place] for place in torch.randperm(len(full), generator=generator).tolist()]
         return torch.cat(shuffled + [batch for batch in batches if len(batch) < batch_size])
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, ...]:
-        """Token ids int64 [k, longest of these texts], padded with 0 at the end, and labels [k]."""
+    def batch(self, indices: Tensor, on_host: np.ndarray | None = None) -> tuple[Any, ...]:
+        """Token ids int64 [k, longest of these texts], padded with 0 at the end; labels [k]; and the lengths as k integers.
+
+        Without `on_host` it waits for the device.
+        """
+        known = self.lengths_on_host[indices.cpu().numpy() if on_host is None else on_host].tolist()
         lengths = self.lengths[indices].unsqueeze(1)
-        position = torch.arange(int(lengths.max()), device=indices.device).unsqueeze(0)
+        position = torch.arange(max(known), device=indices.device).unsqueeze(0)
         ids = self.ids[(self.starts[indices].unsqueeze(1) + position).clamp(max=len(self.ids) - 1)]
-        return ids.masked_fill(position >= lengths, 0), self.targets[indices]
+        return ids.masked_fill(position >= lengths, 0), self.targets[indices], known
 
     def by_length(self) -> Self:
         """The same texts, shortest first, so that evaluation batches need little padding."""
         order = self.lengths.argsort(stable=True)
-        return type(self)(self.ids, self.starts[order], self.lengths[order], self.targets[order])
+        return type(self)(self.ids, self.starts[order], self.lengths[order], self.targets[order], self.lengths_on_host[order.numpy()])
 
 
 def read_vectors(path: Path, words: Sequence[str], width: int) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,12 @@
 """Generative adversarial networks: a generator and a discriminator, trained against each other."""
 
+import copy
 from collections.abc import Iterable, Iterator
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ddl.devices import Device
 from ddl.learners.learner import Batch, Learner
@@ -90,7 +90,7 @@ class GanLearner(Learner):
     ):
         self._gan, self._prepare, self._latent = gan, prepare, latent
         self._gallery, self._grace_steps, self._device = gallery, grace_steps, device
-        self._mean = AveragedModel(gan.generator.module, avg_fn=partial(_running_mean, averaging))
+        self._mean, self._averaging = copy.deepcopy(gan.generator.module), averaging
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         images = self._prepare(batch[0])
@@ -99,10 +99,19 @@ class GanLearner(Learner):
         discriminator_loss = self._gan.train_discriminator(images, generated)
         loss = self._gan.generator_loss(generated)
         self._gan.generator.minimise(loss)
-        self._mean.update_parameters(self._gan.generator.module)
+        self._update_mean()
         generator_loss = loss.detach()
         total = generator_loss + discriminator_loss
         return {"loss": total, "generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
+
+    @torch.no_grad()
+    def _update_mean(self) -> None:
+        """Move the mean towards the current weights, which it equals after the first step. It keeps less in the first steps."""
+        current, steps = self._gan.generator.module, self._gan.generator.steps
+        keep = min(self._averaging, steps / (9 + steps)) if steps > 1 else 0.0
+        get_ema_multi_avg_fn(keep)(list(self._mean.parameters()), list(current.parameters()), steps)
+        for mean, value in zip(self._mean.buffers(), current.buffers(), strict=True):
+            mean.copy_(value)
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
@@ -121,16 +130,14 @@ class GanLearner(Learner):
         yield from self._gallery.show(self._generate, epoch)
 
     def _generate(self, latents: Tensor) -> Tensor:
-        return self._gan.generator.through(self._mean.module.eval(), latents)
+        return self._gan.generator.through(self._mean.eval(), latents)
 
     def state_dict(self) -> State:
-        return self._gan.state_dict() | {"mean": self._mean.state_dict()}
+        # Names as in stored checkpoints and hashes of first steps.
+        mean = {f"module.{name}": value for name, value in self._mean.state_dict().items()}
+        return self._gan.state_dict() | {"mean": {"n_averaged": torch.tensor(self._gan.generator.steps), **mean}}
 
     def load_state_dict(self, state: State) -> None:
         self._gan.load_state_dict(state)
-        self._mean.load_state_dict(state["mean"])
-
-
-def _running_mean(keep: float, mean: Tensor, weights: Tensor, steps: Tensor) -> Tensor:
-    """The mean after `steps` steps and one more. It keeps less in the first steps, to forget the initial weights sooner."""
-    return mean.lerp(weights, 1 - min(keep, (1 + int(steps)) / (10 + int(steps))))
+        mean = {name.removeprefix("module."): value for name, value in state["mean"].items() if name != "n_averaged"}
+        self._mean.load_state_dict(mean)

@@ -2,15 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import final
+from typing import Any, final
 
 from torch import Tensor, nn
 
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.progress import State
 
-Batch = tuple[Tensor, ...]
-"""Tensors with the examples along their first axis, on the learner's device."""
+Batch = tuple[Any, ...]
+"""Tensors with the examples along their first axis, on the learner's device. Lists of numbers, such as lengths, are on the host."""
 
 Transform = Callable[[Tensor], Tensor]
 """Maps stored inputs to model inputs. It must be a `nn.Module` if it is exported with the model."""

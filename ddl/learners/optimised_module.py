@@ -37,20 +37,21 @@ class OptimisedModule:
         self._replicated = device.replicate(precision.apply(self.module))
         self._optimiser = optimiser(self.module.parameters())  # after `replicate`: sharding replaces the parameters
         self._precision, self._device = precision, device
+        self._scaler = precision.scaler(device)
         self._decay_steps, self._clip = decay_steps, clip
         self._initial_lrs = [group["lr"] for group in self._optimiser.param_groups]
         self.steps = 0
 
-    def __call__(self, inputs: Tensor) -> Any:
-        return self.through(self._replicated, inputs)
+    def __call__(self, inputs: Tensor, *more: Any) -> Any:
+        return self.through(self._replicated, inputs, *more)
 
-    def through(self, part: Callable[[Tensor], Any], inputs: Tensor) -> Any:
-        """Call `part`, a part of the module or a copy of it, in the module's precision.
+    def through(self, part: Callable[..., Any], inputs: Tensor, *more: Any) -> Any:
+        """Call `part`, a part of the module or a copy of it, in the module's precision. `more` are further arguments of it.
 
         Returns a tensor, or a nested tuple of tensors, in fp32. Gradients are not averaged over processes.
         """
         with self._precision.autocast(self._device):
-            outputs = part(self._precision.layout(inputs))
+            outputs = part(self._precision.layout(inputs), *more)
         return _to_fp32(outputs)
 
     def train(self) -> None:
@@ -74,21 +75,26 @@ class OptimisedModule:
             for group, initial_lr in zip(self._optimiser.param_groups, self._initial_lrs, strict=True):
                 group["lr"] = initial_lr * max(1 - self.steps / self._decay_steps, 0.0)
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self._scaler.scale(loss).backward()
         if math.isfinite(self._clip):
+            self._scaler.unscale_(self._optimiser)
             nn.utils.clip_grad_norm_(self.module.parameters(), self._clip)
-        self._optimiser.step()
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
         self.steps += 1
 
     def state_dict(self) -> State:
-        """Weights, optimiser state and number of steps."""
-        return {"model": self.module.state_dict(), "optimiser": optimiser_state(self._optimiser), "steps": self.steps}
+        """Weights, optimiser state, number of steps and, in fp16, the scale of the loss."""
+        scale = {"scaler": self._scaler.state_dict()} if self._scaler.is_enabled() else {}
+        return {"model": self.module.state_dict(), "optimiser": optimiser_state(self._optimiser), "steps": self.steps, **scale}
 
     def load_state_dict(self, state: State) -> None:
         """Restore a state from `state_dict`, with unsharded tensors."""
         self._device.load(self.module, state["model"])
         load_optimiser(self._optimiser, state["optimiser"])
         self.steps = state["steps"]
+        if "scaler" in state:
+            self._scaler.load_state_dict(state["scaler"])
 
 
 def _to_fp32(outputs: Any) -> Any:

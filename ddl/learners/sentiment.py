@@ -38,7 +38,7 @@ class SentimentLearner(SingleNetworkLearner):
         self._questions = questions
         encoded = questions.words.encode(questions.phrases, longest=1000)
         phrases = TokenisedTexts.of(encoded, [0] * len(encoded)).to(device.torch)
-        self._phrases, _ = phrases.batch(torch.arange(len(encoded), device=device.torch))
+        self._phrases, *_ = phrases.batch(torch.arange(len(encoded), device=device.torch))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         return self._classifier.step(batch)

@@ -14,8 +14,8 @@ from ddl.learners.optimised_module import OptimisedModule
 class Classifier(SingleNetworkLearner):
     """A network that maps inputs to logits [n, classes], trained on the cross-entropy.
 
-    Batches are (inputs as stored, labels int64 [n]); `training` and `evaluation` map stored inputs to model inputs. Metrics:
-    `loss` (nats) and `accuracy` (0..1).
+    Batches are (inputs as stored, labels int64 [n], further arguments of the network if it has any); `training` and `evaluation` map
+    stored inputs to model inputs. Metrics: `loss` (nats) and `accuracy` (0..1).
     """
 
     def __init__(self, network: OptimisedModule, training: Transform, evaluation: Transform, device: Device):
@@ -23,9 +23,9 @@ class Classifier(SingleNetworkLearner):
         self._training, self._evaluation, self._device = training, evaluation, device
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        inputs, labels = batch
+        inputs, labels, *more = batch
         self._network.train()
-        logits = self._network(self._training(inputs))
+        logits = self._network(self._training(inputs), *more)
         loss = F.cross_entropy(logits, labels)
         self._network.minimise(loss)
         return {"loss": loss.detach(), "accuracy": (logits.detach().argmax(1) == labels).float().mean()}
@@ -34,8 +34,8 @@ class Classifier(SingleNetworkLearner):
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
         self._network.eval()
         totals = torch.zeros(3, dtype=torch.float64, device=self._device.torch)
-        for inputs, labels in batches:
-            logits = self._network(self._evaluation(inputs))
+        for inputs, labels, *more in batches:
+            logits = self._network(self._evaluation(inputs), *more)
             loss = F.cross_entropy(logits, labels, reduction="sum")
             correct = (logits.argmax(1) == labels).sum()
             totals += torch.stack([loss.double(), correct.double(), torch.tensor(float(len(labels))).to(correct).double()])

@@ -34,9 +34,13 @@ def tempered(log_probabilities: Tensor, temperature: Tensor | float) -> Tensor:
 
     `temperature` is a number or [..., 1], one per row. Raises ValueError if one is not above 0.
     """
+    _require_positive(temperature)
+    return torch.softmax(log_probabilities / temperature, dim=-1)
+
+
+def _require_positive(temperature: Tensor | float) -> None:
     if not torch.as_tensor(temperature > 0).all():
         raise ValueError(f"temperature: {temperature} is not above 0. Use 0.01 to always sample the likeliest token.")
-    return torch.softmax(log_probabilities / temperature, dim=-1)
 
 
 @torch.no_grad()
@@ -45,7 +49,11 @@ def generate(model: LanguageModel, prompts: Tensor, length: int, temperatures: T
 
     All rows form one batch, and each step reads one token, because the LSTM's state holds the context. Token id 0, the unknown
     token, is never sampled.
+
+    The loop does not wait for the device. `torch.multinomial` would, to check the probabilities; it also samples p / q for q from the
+    exponential distribution, and takes the largest.
     """
+    _require_positive(temperatures)
     model.eval()
     logits, state = model(prompts)
     sampled = torch.empty(len(prompts), length, dtype=torch.int64, device=prompts.device)
@@ -53,7 +61,8 @@ def generate(model: LanguageModel, prompts: Tensor, length: int, temperatures: T
     for step in range(length):
         logits = logits[:, -1]
         logits[:, 0] = -torch.inf
-        sampled[:, step] = torch.multinomial(tempered(logits, temperatures), 1, generator=generator).squeeze(1)
+        probabilities = torch.softmax(logits / temperatures, dim=-1)
+        sampled[:, step] = (probabilities / torch.empty_like(probabilities).exponential_(generator=generator)).argmax(1)
         if step < length - 1:
             logits, state = model(sampled[:, step : step + 1], state)
     return sampled

@@ -1,5 +1,7 @@
 """Networks that classify texts of token ids."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -16,7 +18,8 @@ class AveragedEmbeddings(nn.Module):
         nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
         self.head = nn.Linear(width, CLASSES)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        """`lengths` is not used: the arguments are those of `LstmClassifier`."""
         mask = (tokens != 0).unsqueeze(2)
         return self.head((self.embedding(tokens) * mask).sum(1) / mask.sum(1))
 
@@ -36,19 +39,29 @@ class LstmClassifier(nn.Module):
         self.head = nn.Linear(hidden * (1 + bidirectional), CLASSES)
         self.pooling, self.hidden = pooling, hidden
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        lengths = (tokens != 0).sum(1)
+    def forward(self, tokens: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+        """`lengths` are the numbers of tokens without padding. Without them, a bidirectional LSTM waits for the device to count them."""
+        counts = (tokens != 0).sum(1)
         embedded = self.dropout(self.embedding(tokens))
         if self.lstm.bidirectional:
-            # The backward LSTM must not read the padding first.
-            packed, _ = self.lstm(pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False))
-            outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=tokens.shape[1])
+            outputs = self._packed(embedded, counts, counts.tolist() if lengths is None else lengths)
         else:
             outputs, _ = self.lstm(embedded)  # padding after a text's end does not change earlier outputs
         if self.pooling == "max":
             pooled = outputs.masked_fill((tokens == 0).unsqueeze(2), -torch.inf).amax(1)
         else:
-            pooled = outputs[torch.arange(len(tokens), device=tokens.device), lengths - 1]
+            pooled = outputs[torch.arange(len(tokens), device=tokens.device), counts - 1]
             if self.lstm.bidirectional:
                 pooled = torch.cat([pooled[:, : self.hidden], outputs[:, 0, self.hidden :]], dim=1)
         return self.head(self.dropout(pooled))
+
+    def _packed(self, embedded: Tensor, counts: Tensor, lengths: Sequence[int]) -> Tensor:
+        """The LSTM's outputs without reading the padding, which its backward half would read first.
+
+        `counts` on the device equals `lengths`. The texts are sorted on the device, because `pack_padded_sequence` would sort on the
+        host and copy the order to the device, which makes the host wait.
+        """
+        order = counts.argsort(descending=True)
+        packed, _ = self.lstm(pack_padded_sequence(embedded.index_select(0, order), sorted(lengths, reverse=True), batch_first=True))
+        outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=embedded.shape[1])
+        return outputs.index_select(0, order.argsort())

@@ -27,8 +27,10 @@ class UniformDraws:
         """Numbers of one step [agents, width], fp32."""
         block, row = divmod(step, BLOCK)
         if block != self._block:
-            numbers = np.stack([self._generate(seed, block) for seed in self._seeds], axis=1)
-            self._block, self._numbers = block, torch.from_numpy(numbers).to(self._device)
+            numbers = torch.from_numpy(np.stack([self._generate(seed, block) for seed in self._seeds], axis=1))
+            if self._device.type == "cuda":
+                numbers = numbers.pin_memory()  # the host waits for a copy from memory that is not pinned
+            self._block, self._numbers = block, numbers.to(self._device, non_blocking=True)
         return self._numbers[row]
 
     def _generate(self, seed: int, block: int) -> np.ndarray:

@@ -8,6 +8,7 @@ depend on the other agents. The state is a plain tensor that can be stored and s
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -67,8 +68,7 @@ class VectorisedCartPole:
 
     def observe(self, state: EnvState) -> Tensor:
         """Observations [agents, 4, envs] fp32, of order one."""
-        scale = torch.tensor(ORDER_ONE, dtype=torch.float64, device=state.physics.device).view(4, 1, 1)
-        return (state.physics * scale).float().transpose(0, 1)
+        return (state.physics * _order_one(state.physics.device)).float().transpose(0, 1)
 
     def step(self, state: EnvState, actions: Tensor) -> tuple[EnvState, Tensor, Tensor]:
         """State after `actions` [agents, envs] (0 left, 1 right), terminated and truncated [agents, envs]. Restarts nothing.
@@ -93,6 +93,12 @@ class VectorisedCartPole:
 
     def _physics(self, uniforms: Tensor) -> Tensor:
         return uniforms.double().unflatten(1, (-1, 4)).permute(2, 0, 1).mul(2 * START).sub(START)
+
+
+@cache
+def _order_one(device: torch.device) -> Tensor:
+    """`ORDER_ONE` as a column, fp64 [4, 1, 1]; cached, because copying it to the device at every step would make the host wait."""
+    return torch.tensor(ORDER_ONE, dtype=torch.float64, device=device).view(4, 1, 1)
 
 
 ENVIRONMENTS = {item.name: item for item in (VectorisedCartPole("CartPole-v0", 200, 195.0), VectorisedCartPole("CartPole-v1", 500, 475.0))}

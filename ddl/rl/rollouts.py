@@ -18,28 +18,27 @@ from ddl.rl.vectorised_agents import VectorisedAgents
 class Rollout:
     """Transitions `rows` [agents, steps, envs, width], and the `state` after the last step.
 
-    `ended` [n, 4] int64 lists the episodes that ended, in this order: step, agent, environment, length. An episode's return
-    equals its length, because the reward is 1 per step.
+    `lengths` [steps, agents, envs] int64 are the lengths of the episodes that ended at each step, 0 where none ended. An episode's
+    return equals its length, because the reward is 1 per step.
     """
 
     rows: Tensor
-    ended: Tensor
+    lengths: Tensor
     state: EnvState
 
     def to(self, device: torch.device) -> "Rollout":
-        """The same rollout with rows and state on `device`."""
-        return Rollout(self.rows.to(device), self.ended, self.state.to(device))
+        """The same rollout on `device`."""
+        return Rollout(self.rows.to(device), self.lengths.to(device), self.state.to(device))
 
 
 def join_rollouts(parts: Sequence[Rollout]) -> Rollout:
     """One rollout from rollouts of neighbouring ranges of environments."""
     if len(parts) == 1:
         return parts[0]
-    ended = torch.cat([part.ended for part in parts])
-    order = sorted(range(len(ended)), key=lambda index: ended[index, :3].tolist())
-    physics = torch.cat([part.state.physics for part in parts], dim=2)
-    steps = torch.cat([part.state.steps for part in parts], dim=1)
-    return Rollout(torch.cat([part.rows for part in parts], dim=2), ended[order], EnvState(physics, steps))
+    rows, lengths, physics = (
+        torch.cat(tensors, dim=2) for tensors in zip(*((part.rows, part.lengths, part.state.physics) for part in parts), strict=True)
+    )
+    return Rollout(rows, lengths, EnvState(physics, torch.cat([part.state.steps for part in parts], dim=1)))
 
 
 class RolloutSampler:
@@ -53,7 +52,7 @@ class RolloutSampler:
         self, agents: VectorisedAgents, network: VectorisedQNetwork, environment: VectorisedCartPole, envs: int, first: int, last: int
     ):
         self._agents, self._network, self._environment = agents, network, environment
-        self._envs, self._first = envs, first
+        self._envs = envs
         starts = environment.start_numbers
         self._draws = UniformDraws(agents.seeds, "environments", envs * (1 + starts), agents.device)
         self._acting, self._starting = slice(first, last), slice(envs + first * starts, envs + last * starts)
@@ -61,10 +60,11 @@ class RolloutSampler:
     def sample(self, parameters: Tensor, state: EnvState, step: int, steps: int) -> Rollout:
         """Take `steps` steps in each environment from `state`, which is the state before step number `step`.
 
-        `parameters` [agents, n] are constant during the rollout.
+        `parameters` [agents, n] are constant during the rollout. It does not wait for the device: if no episode ended, restarting
+        changes nothing.
         """
         environment, layers = self._environment, self._network.layers(parameters)
-        rows, ended = [], []
+        rows, lengths = [], []
         observations = environment.observe(state)
         for number in range(steps):
             uniforms = self._draws.at(step + number)
@@ -74,12 +74,7 @@ class RolloutSampler:
             next_observations = environment.observe(after)
             rows.append(replay.transition_rows(observations, next_observations, actions, terminated))
             over = terminated | truncated
-            if over.any():
-                places = over.nonzero()
-                columns = (torch.full_like(places[:, :1], number), places + places.new_tensor([0, self._first]))
-                ended.append(torch.cat((*columns, after.steps[over].unsqueeze(1)), dim=1))
-                after = environment.restart(after, over, uniforms[:, self._starting])
-                next_observations = environment.observe(after)
-            state, observations = after, next_observations
-        episodes = torch.cat(ended) if ended else torch.zeros(0, 4, dtype=torch.int64, device=observations.device)
-        return Rollout(torch.stack(rows, dim=1), episodes, state)
+            lengths.append(after.steps * over)
+            state = environment.restart(after, over, uniforms[:, self._starting])
+            observations = environment.observe(state)
+        return Rollout(torch.stack(rows, dim=1), torch.stack(lengths), state)

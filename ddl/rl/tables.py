@@ -6,6 +6,7 @@ velocity at +-0.5 m/s, angle at 0, +-1 and +-6 degrees, angular velocity at +-50
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -34,8 +35,14 @@ def boxes(state: EnvState) -> Tensor:
     """Number of the box of each environment's state [agents, envs], from 0 to BOXES - 1."""
     numbers = torch.zeros_like(state.steps)
     for values, edges in zip(state.physics, EDGES, strict=True):
-        numbers = numbers * (len(edges) + 1) + torch.bucketize(values.contiguous(), values.new_tensor(edges))
+        numbers = numbers * (len(edges) + 1) + torch.bucketize(values.contiguous(), _boundaries(edges, values.device))
     return numbers
+
+
+@cache
+def _boundaries(edges: tuple[float, ...], device: torch.device) -> Tensor:
+    """`edges` as fp64 [n]; cached, because copying them to the device at every step would make the host wait."""
+    return torch.tensor(edges, dtype=torch.float64, device=device)
 
 
 class TableTraining(Training):
@@ -86,13 +93,10 @@ class TableTraining(Training):
         mean = torch.zeros_like(self.table.flatten(1)).scatter_reduce(1, cells, change, "mean", include_self=False)
         self.table += mean.view_as(self.table)
         over = terminated | truncated
-        if over.any():
-            for agent, env in over.nonzero().tolist():
-                self.scores[agent].add(int(after.steps[agent, env]))
-            after = self.environment.restart(after, over, uniforms[:, envs:])
-            restarted = agents.policy.probabilities(self.values(self.table)(after), self._env_steps)
-            probabilities = torch.where(over.unsqueeze(1), restarted, probabilities)
-        self._env_state, self._actions = after, choose(probabilities, uniforms[:, :envs])
+        self._collect((after.steps * over).unsqueeze(0))
+        self._env_state = self.environment.restart(after, over, uniforms[:, envs:])
+        restarted = agents.policy.probabilities(self.values(self.table)(self._env_state), self._env_steps)
+        self._actions = choose(torch.where(over.unsqueeze(1), restarted, probabilities), uniforms[:, :envs])
         return (change / alpha).abs().mean(1)
 
     def state(self) -> State:

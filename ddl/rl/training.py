@@ -19,7 +19,8 @@ from ddl.rl.scores import AgentScore
 from ddl.rl.vectorised_agents import AgentSettings, SharedSettings, TrainingSettings, VectorisedAgents
 
 CHECK_EVERY = 100
-"""Updates between checks for agents with NaN or infinite parameters: reading the result synchronises the device."""
+"""Updates between checks for agents with NaN or infinite parameters, and the most rollouts between two counts of the episodes that
+ended: reading the result synchronises the device."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Clock:
 class Training(ABC):
     """Training of vectorised agents whose action values follow from parameters [agents, ...].
 
-    Iterate `run` to train. `best_values` can be called at any time.
+    Iterate `run` to train. `best_values` can be called at any time; `scores` lack the episodes since the last evaluation or `state`.
     """
 
     settings: SharedSettings
@@ -75,6 +76,7 @@ class Training(ABC):
         self._stop_when_solved = stop_when_solved
         self._env_steps, self._clock, self._started = 0, Clock(), False
         self._env_state = self.environment.start(self.agents.seeds, "first episodes", settings.envs, device)
+        self._lengths: list[Tensor] = []
 
     @property
     @abstractmethod
@@ -105,6 +107,21 @@ class Training(ABC):
             due = self._env_steps // every > before // every or self._env_steps >= total
             yield from self._yield_step(td_error, self._evaluate(td_error) if due else {})
 
+    def _collect(self, lengths: Tensor) -> None:
+        """Collect the lengths of episodes that ended (`Rollout.lengths`), and count them if it is time."""
+        self._lengths.append(lengths)
+        if len(self._lengths) == CHECK_EVERY:
+            self._count_episodes()
+
+    def _count_episodes(self) -> None:
+        """Add the collected episodes to the scores."""
+        if self._lengths:
+            lengths = torch.cat(self._lengths).cpu()
+            for agent, score in enumerate(self.scores):
+                for length in lengths[:, agent][lengths[:, agent] > 0].tolist():
+                    score.add(length)
+            self._lengths = []
+
     def _yield_step(self, td_error: Tensor | None, measured: dict[int, dict[str, float]]) -> Iterator[TrainingStep]:
         diverged = {index: score.diverged for index, score in enumerate(self.scores) if score.diverged}
         self._clock.pause()
@@ -117,6 +134,7 @@ class Training(ABC):
 
     def _evaluate(self, td_error: Tensor | None) -> dict[int, dict[str, float]]:
         """Metrics of every agent that has not diverged; its score and, if it is newly solved, its learner are updated."""
+        self._count_episodes()
         running = [index for index, score in enumerate(self.scores) if not score.diverged]
         chosen = [index for index in running if self.scores[index].recent_return >= self.settings.evaluate_from]
         if self._stop_when_solved:
@@ -152,6 +170,7 @@ class Training(ABC):
 
     def state(self) -> State:
         """State for a checkpoint. Call it before the next step."""
+        self._count_episodes()
         return {
             "env_steps": self._env_steps,
             "seconds": self._clock.before_s,
@@ -201,8 +220,7 @@ class VectorisedTraining(Training):
         rollout = self._sampler.sample(learner.newest, self._env_state, self._env_steps // settings.envs, settings.rollout_steps)
         self._env_state = rollout.state
         self._replay.add(rollout.rows.flatten(1, 2))
-        for _, agent, _, length in rollout.ended.tolist():
-            self.scores[agent].add(length)
+        self._collect(rollout.lengths)
         self._env_steps += settings.envs * settings.rollout_steps
         if self._env_steps < settings.learning_starts:
             return None
@@ -211,16 +229,18 @@ class VectorisedTraining(Training):
             batch = self._replay.sample(uniforms[:, : settings.batch_size])
             td_error = learner.step(batch, uniforms[:, settings.batch_size :], self._env_steps)
             if learner.updates % CHECK_EVERY == 0:
-                self._find_diverged()
+                self._look()
         return td_error
 
-    def _find_diverged(self) -> None:
+    def _look(self) -> None:
+        """Count the episodes that ended, and find the agents that have diverged."""
+        self._count_episodes()
         for score, finite in zip(self.scores, self.learner.finite().tolist(), strict=True):
             if not finite and not score.diverged:
                 score.diverged = f"Q values are not finite after {self.learner.updates} updates ({self._env_steps} env steps)"
 
     def _evaluate(self, td_error: Tensor | None) -> dict[int, dict[str, float]]:
-        self._find_diverged()
+        self._look()
         unsolved = [index for index, score in enumerate(self.scores) if not score.solved]
         began = time.perf_counter()
         measured = super()._evaluate(td_error)

@@ -45,12 +45,21 @@ def texts() -> TokenisedTexts:
 
 
 def test_a_batch_holds_each_text_padded_at_its_end(texts):
-    tokens, targets = texts.batch(torch.tensor([5, 102, 0]))
+    tokens, targets, known = texts.batch(torch.tensor([5, 102, 0]))
     lengths = texts.lengths[[5, 102, 0]]
+    assert known == lengths.tolist()
     assert tokens.shape == (3, lengths.max())
     assert targets.tolist() == [1, 0, 0]
     for row, length, value in zip(tokens.tolist(), lengths.tolist(), (7, 104, 2), strict=True):
         assert row == [value] * length + [0] * (len(row) - length)
+
+
+def test_a_batch_is_the_same_if_its_indices_are_known_on_the_host(texts):
+    for part in (texts, texts.by_length()):
+        indices = torch.tensor([5, 102, 0])
+        (tokens, targets, lengths), (expected, *others) = part.batch(indices, indices.numpy()), part.batch(indices)
+        assert torch.equal(tokens, expected)
+        assert [targets.tolist(), lengths] == [others[0].tolist(), others[1]]
 
 
 def test_an_order_has_every_text_once_and_batches_of_like_length(texts):

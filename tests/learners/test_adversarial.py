@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from ddl.learners.adversarial import PENALISED_EVERY, GanLearner, GanPair
 from ddl.learners.optimised_module import OptimisedModule
@@ -75,3 +76,17 @@ def test_without_averaging_it_has_the_weights_as_they_are():
     latents = torch.randn(5, 3)
     with torch.no_grad():
         assert torch.equal(made._generate(latents), gan.generator.through(gan.generator.trained(), latents))
+
+
+def test_the_stored_mean_has_the_names_of_torchs_averaged_model():
+    made, gan = learner(averaging=0.25)
+    for _ in range(3):
+        made.step((torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)))
+    stored = made.state_dict()["mean"]
+    assert stored.keys() == AveragedModel(gan.generator.module).state_dict().keys()
+    assert stored["n_averaged"].item() == 3
+    other, _ = learner(averaging=0.25)
+    other.load_state_dict(made.state_dict())
+    latents = torch.randn(5, 3)
+    with torch.no_grad():
+        assert torch.equal(other._generate(latents), made._generate(latents))

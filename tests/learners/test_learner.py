@@ -149,7 +149,8 @@ def sentiment() -> Learner:
 def texts_and_classes(n: int) -> Batch:
     """Of a text's words those before the number 4 are of one class. All are of one length, so that parts are padded alike."""
     encoded = torch.randint(2, len(WORDS), (n, 6))
-    return TokenisedTexts.of(encoded.tolist(), (encoded[:, -1] < 4).long().tolist()).batch(torch.arange(n))
+    tokens, labels, _ = TokenisedTexts.of(encoded.tolist(), (encoded[:, -1] < 4).long().tolist()).batch(torch.arange(n))
+    return tokens, labels
 
 
 def regressor() -> Learner:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from ddl.metrics import images
 from ddl.metrics.images import colourfulness, grey, make_loss, psnr_db, ssim
@@ -17,6 +17,15 @@ def test_errors_and_psnr_of_each_image_alone():
     torch.testing.assert_close(images.absolute_error(predicted, wanted), torch.tensor([1.0, 0.1]))
     torch.testing.assert_close(images.squared_error(predicted, wanted), torch.tensor([1.0, 0.01]))
     torch.testing.assert_close(psnr_db(predicted, wanted), torch.tensor([0.0, 20.0]))
+
+
+def test_psnr_and_its_gradient_are_torchmetrics():
+    predicted, wanted = torch.rand(4, 3, 16, 16, requires_grad=True), torch.rand(4, 3, 16, 16)
+    ours = psnr_db(predicted, wanted)
+    theirs = peak_signal_noise_ratio(predicted, wanted, data_range=1.0, dim=(1, 2, 3), reduction="none")
+    assert torch.equal(ours, theirs)
+    (gradient,), (expected,) = (torch.autograd.grad(values.sum(), predicted) for values in (ours, theirs))
+    assert torch.equal(gradient, expected)
 
 
 def test_structure_is_what_ssim_sees():

@@ -3,6 +3,8 @@ import torch
 
 from ddl.models.language import LanguageModel, generate, tempered
 
+from ..tasks.steps import watch_cpu
+
 
 @pytest.fixture
 def model() -> LanguageModel:
@@ -62,6 +64,31 @@ def test_texts_are_drawn_by_the_models_probabilities(model):
     scores[0] = -torch.inf
     shares = drawn.bincount(minlength=12) / 4000
     torch.testing.assert_close(shares, torch.softmax(scores / 1.5, 0), atol=0.03, rtol=0)
+
+
+def test_sampling_draws_the_same_numbers_as_torchs_multinomial(model):
+    prompts, temperatures = torch.tensor([[3, 4], [5, 6], [7, 8]]), torch.tensor([0.5, 1.0, 2.0])
+    sampled = generate(model, prompts, 12, temperatures, torch.Generator().manual_seed(5))
+    generator, text = torch.Generator().manual_seed(5), prompts
+    for _ in range(12):
+        logits = model(text)[0][:, -1]
+        logits[:, 0] = -torch.inf
+        text = torch.cat([text, torch.multinomial(tempered(logits, temperatures.unsqueeze(1)), 1, generator=generator)], dim=1)
+    assert torch.equal(sampled, text[:, 2:])
+
+
+def test_sampling_does_not_read_each_token_from_the_device(model):
+    found = []
+    for length in (3, 30):
+        with watch_cpu() as reads:
+            generate(model, torch.tensor([[3, 4]]), length, torch.ones(1), torch.Generator().manual_seed(0))
+        found.append(len(reads))
+    assert found == [1, 1], "the temperatures are checked once"
+
+
+def test_a_text_at_a_temperature_that_is_not_above_0_is_refused(model):
+    with pytest.raises(ValueError, match="is not above 0"):
+        generate(model, torch.tensor([[3, 4]]), 3, torch.zeros(1), torch.Generator())
 
 
 def test_the_unknown_token_is_never_drawn_and_the_same_numbers_give_the_same_texts(model):

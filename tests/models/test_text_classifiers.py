@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ddl.models.text_classifiers import AveragedEmbeddings, LstmClassifier
 
@@ -19,6 +20,31 @@ def test_padding_changes_nothing(pooling, bidirectional):
     model = reader(pooling=pooling, bidirectional=bidirectional)
     torch.testing.assert_close(model(TOKENS)[:1], model(ALONE))
     torch.testing.assert_close(AveragedEmbeddings(10, 1)(TOKENS).shape, torch.Size([2, 2]))
+
+
+@pytest.mark.parametrize("pooling", ["last", "max"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_known_lengths_change_nothing(pooling, bidirectional):
+    model, lengths = reader(pooling=pooling, bidirectional=bidirectional), (TOKENS != 0).sum(1).tolist()
+    assert torch.equal(model(TOKENS, lengths), model(TOKENS))
+    average = AveragedEmbeddings(10, 1)
+    assert torch.equal(average(TOKENS, lengths), average(TOKENS))
+
+
+def test_a_bidirectional_lstm_reads_as_torchs_packing_does():
+    """Texts of equal lengths too, whose order is arbitrary. Weights get the same gradients."""
+    model = reader(bidirectional=True)
+    tokens = torch.tensor([[3, 4, 0, 0], [6, 7, 8, 9], [5, 3, 0, 0], [9, 8, 7, 0], [4, 4, 4, 4]])
+    lengths, embedded = (tokens != 0).sum(1), model.embedding(tokens)
+    packed, _ = model.lstm(pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False))
+    expected, _ = pad_packed_sequence(packed, batch_first=True, total_length=4)
+    found = model._packed(embedded, lengths, lengths.tolist())
+    assert torch.equal(found, expected)
+    weights = list(model.lstm.parameters())
+    for ours, theirs in zip(
+        *(torch.autograd.grad(out.square().sum(), weights, retain_graph=True) for out in (found, expected)), strict=True
+    ):
+        assert torch.equal(ours, theirs)
 
 
 def test_padding_changes_no_average():

@@ -34,7 +34,7 @@ def start_state(vectorised: VectorisedAgents, chosen: TrainingSettings) -> EnvSt
 
 def same(ours: Rollout, theirs: Rollout) -> None:
     assert torch.equal(ours.rows, theirs.rows)
-    assert ours.ended.tolist() == theirs.ended.tolist()
+    assert torch.equal(ours.lengths, theirs.lengths)
     assert torch.equal(ours.state.physics, theirs.state.physics)
     assert torch.equal(ours.state.steps, theirs.state.steps)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ddl.rl import training as training_module
 from ddl.rl.environments import EnvState
 from ddl.rl.tables import BOXES, TableTraining, boxes
 from ddl.rl.vectorised_agents import TableSettings
@@ -79,6 +80,17 @@ def test_a_resumed_training_equals_an_uninterrupted_one():
     list(resumed.run())
     assert torch.equal(resumed.table, whole.table)
     assert torch.equal(resumed.best(), whole.best())
+
+
+def test_every_episode_is_counted_once_however_rarely_the_device_is_read(monkeypatch):
+    found = []
+    for every in (1, 7, 100):
+        monkeypatch.setattr(training_module, "CHECK_EVERY", every)
+        made = training(AGENT, replace(AGENT, seed=1), envs=8, env_steps=3200, evaluate_every=3200)
+        list(made.run())
+        found.append([(score.episodes, list(score.recent)) for score in made.scores])
+    assert found[0] == found[1] == found[2]
+    assert all(episodes > 50 for episodes, _ in found[0])
 
 
 def test_it_learns():

@@ -60,6 +60,27 @@ def test_a_resumed_training_equals_an_uninterrupted_one():
     assert torch.equal(resumed.best(), whole.best())
 
 
+def test_every_episode_is_counted_once_however_rarely_the_device_is_read(monkeypatch):
+    found = []
+    for every in (1, 7, 100):
+        monkeypatch.setattr(training_module, "CHECK_EVERY", every)
+        made = VectorisedTraining(agents(1), settings(evaluate_every=1600), CPU)
+        *_, last = made.run()
+        found.append([(score.episodes, list(score.recent), without_times(last.measured[i])) for i, score in enumerate(made.scores)])
+    assert found[0] == found[1] == found[2]
+    assert all(episodes > 20 for episodes, *_ in found[0])
+
+
+def test_a_state_has_the_episodes_that_have_ended():
+    made, episodes = VectorisedTraining([AGENT], settings(evaluate_every=1600), CPU), []
+    counted = made._collect
+    made._collect = lambda lengths: episodes.append((lengths > 0).sum().item()) or counted(lengths)
+    for step in made.run():
+        if step.env_steps == 800:
+            assert step.state()["scores"][0]["episodes"] == sum(episodes) > 10
+            break
+
+
 def test_an_agent_whose_values_are_not_finite_ends_and_the_others_continue():
     sick = replace(AGENT, lr=1e38)
     healthy = [replace(AGENT, seed=1), replace(AGENT, seed=2, agent="sarsa", policy="softmax")]
@@ -122,7 +143,7 @@ def test_a_truncated_step_is_stored_as_not_terminated_with_the_last_state_of_its
     rollout = sampler.sample(QLearner(VectorisedAgents([AGENT], CPU), sampler._network, settings()).newest, late, 0, 1)
     batch = TransitionBatch(rollout.rows.flatten(1, 2), 4)
     assert batch.terminated.tolist() == [[0.0] * 8 + [1.0] * 8]
-    assert rollout.ended[:, 3].tolist() == [500] * 16
+    assert rollout.lengths.tolist() == [[[500] * 16]]
     assert (batch.next_observations[0, 2, 8:] > 1).all(), "the state after the fall, not the start of the next episode"
     assert (batch.next_observations[0, 1].abs() > 0.05).all(), "after a push, unlike the start of the next episode"
     assert (rollout.state.steps == 0).all()

@@ -11,7 +11,7 @@ from ddl.models.cnn import ConvNet
 from ddl.tasks import classification
 from ddl.tasks.classification import Classification
 
-from .test_task import CPU, make_task
+from .steps import CPU, make_task
 
 TINY = {
     "seed": 3,

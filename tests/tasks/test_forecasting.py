@@ -7,7 +7,7 @@ import torch
 
 from ddl.tasks.forecasting import Forecasting
 
-from .test_task import CPU, make_task
+from .steps import CPU, make_task
 
 TINY = {"seed": 3, "window": 4, "hidden": 4, "passes": 3, "dropout": 0.1, "weight_decay": 0.1}
 CHANGES = {

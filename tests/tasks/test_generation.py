@@ -17,7 +17,7 @@ from ddl.precision import Precision
 from ddl.progress import Diverged
 from ddl.scoring_classifier import load_scoring_classifier
 
-from .test_task import CPU, build
+from .steps import CPU, build
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from ddl.tasks.image_task import ImageTask
 
-from .test_task import CPU, TINY, build
+from .steps import CPU, TINY, build
 
 IMAGE_TASKS = sorted(name for name in TINY if isinstance(build(name), ImageTask))
 

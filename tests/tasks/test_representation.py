@@ -9,7 +9,8 @@ from ddl.data import sources
 from ddl.metrics.images import squared_error
 from ddl.models.preprocess import ScaleToUnit
 
-from .test_task import CPU, build, measured
+from .steps import CPU, build
+from .test_task import measured
 
 SMALL = {"size": 16, "latent": 10, "train_limit": 500, "val_limit": 100}
 

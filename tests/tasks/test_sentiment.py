@@ -10,7 +10,7 @@ from ddl.data.reviews import Reviews
 from ddl.tasks import sentiment
 from ddl.tasks.sentiment import Sentiment
 
-from .test_task import CPU, make_task
+from .steps import CPU, make_task
 
 TINY = {
     "seed": 3,

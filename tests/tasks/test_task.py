@@ -1,4 +1,4 @@
-"""Contract tests of every task at its smallest size. A new task needs only an entry in `TINY`."""
+"""Contract tests of every task at its smallest size. A new task needs only an entry in `TINY` (steps.py)."""
 
 import copy
 import dataclasses
@@ -10,116 +10,18 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-import yaml
 from pydantic import ValidationError
 
-from ddl import checkpoints, config
+from ddl import checkpoints
 from ddl.data import sources
-from ddl.devices import Device
 from ddl.progress import Progress
-from ddl.tasks.loading import load_task_class
-from ddl.tasks.task import Task
 
-CPU = Device(torch.device("cpu"))
-
-CARTPOLE = {
-    "hidden": [8],
-    "env_steps": 320,
-    "envs": 4,
-    "learning_starts": 40,
-    "replay_size": 200,
-    "batch_size": 8,
-    "evaluate_every": 80,
-    "evaluation_episodes": 2,
-}
-IMAGES = {"content": "sample", "train_limit": 40, "val_limit": 20, "batch_size": 16, "epochs": 2}
-DIGITS = {"widths": [2, 3], "dense": 8, "generated": 20, "judge_epochs": 1}
-TINY = {
-    "classification": {
-        "content": "sample",
-        "train_limit": 40,
-        "val_limit": 20,
-        "widths": [4],
-        "convolutions": 1,
-        "dense": 8,
-        "dropout": 0.1,
-        "augmentation": "light",
-        "batch_size": 16,
-        "epochs": 2,
-    },
-    "forecasting": {"window": 4, "hidden": 4, "passes": 5, "dropout": 0.1, "epochs": 2},
-    "sentiment": {
-        "content": "sample",
-        "train_limit": 60,
-        "val_limit": 30,
-        "longest": 12,
-        "hidden": 4,
-        "batch_size": 16,
-        "epochs": 2,
-        "model": "lstm",
-    },
-    "text_generation": {
-        "content": "sample",
-        "limit": 5000,
-        "embedding": 8,
-        "hidden": 8,
-        "layers": 1,
-        "length": 16,
-        "batch_size": 32,
-        "epochs": 2,
-        "temperatures": [0.5, 1.5],
-        "texts": 2,
-        "text_length": 30,
-        "references": 2,
-    },
-    "transfer": {
-        "data_set": "cifar10",
-        "content": "sample",
-        "train_limit": 12,
-        "val_limit": 6,
-        "size": 32,
-        "network": "efficientnet_lite0",
-        "weights": "none",
-        "batch_size": 6,
-        "epochs": 2,
-        "augmentation": "light",
-    },
-    "cartpole": CARTPOLE,
-    "cartpole_rllib": CARTPOLE,
-    "cartpole_table": {"env_steps": 320, "envs": 4, "evaluate_every": 80, "evaluation_episodes": 2},
-    "representation": IMAGES | {"size": 16, "latent": 3, "dense_down": [12], "dense_up": [12]},
-    "representation: convolutional": IMAGES
-    | {
-        "size": 16,
-        "latent": 3,
-        "method": "convolutional",
-        "convolutional_widths": [2, 3],
-        "convolutional_up": [8],
-        "convolutional_epochs": 2,
-    },
-    "generation": IMAGES | DIGITS,
-    "generation: gan": IMAGES | DIGITS | {"model": "gan", "convolutions": 1, "dense": 0, "discriminator_dense": 8},
-    "colouring": IMAGES | {"widths": [2, 3]},
-    "colouring: cgan": IMAGES | {"widths": [2, 3], "model": "cgan", "discriminator_width": 2},
-    "denoising": IMAGES | {"widths": [2, 3]},
-}
-"""Values that make a trial small, by the name of the task's YAML; the name of a variant follows a colon."""
+from .steps import CPU, TASKS, TINY, build
 
 FALLBACK_FOR = {"denoising": "Tiny ImageNet", "sentiment": "imdb", "text_generation": "the Game of Thrones script of the study"}
 """Data that the task's data are a fallback for."""
 
-TASKS = {path.stem for path in (config.FOLDER / "task").glob("*.yaml")}
 every_task = pytest.mark.parametrize("name", sorted(name for name in TINY if name.partition(":")[0] in TASKS))
-
-
-def make_task(name: str, **changed) -> Task:
-    """The task of the YAML `name`, with some of its values changed."""
-    values = yaml.safe_load((config.FOLDER / "task" / f"{name}.yaml").read_text())
-    return load_task_class(values.pop("class"))(**values | changed)
-
-
-def build(name: str, **changed) -> Task:
-    return make_task(name.partition(":")[0], **TINY[name] | {"seed": 3} | changed)
 
 
 def measured(progress: Iterator[Progress]) -> list[tuple[int, dict[str, float]]]:

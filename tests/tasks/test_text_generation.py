@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ddl.tasks.text_generation import TextGeneration
 
-from .test_task import CPU, make_task
+from .steps import CPU, make_task
 
 TINY = {
     "seed": 3,

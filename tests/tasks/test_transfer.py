@@ -20,7 +20,7 @@ from ddl.progress import Progress
 from ddl.tasks import transfer
 from ddl.tasks.transfer import Transfer
 
-from .test_task import CPU, make_task
+from .steps import CPU, make_task
 
 TINY = {
     "seed": 3,
