@@ -25,8 +25,8 @@ KEEP = 2
 """Number of checkpoints kept: the newest, and one to fall back on if the newest is damaged."""
 
 
-def store(folder: Path, identity: str, step: int, state: State) -> None:
-    """Write the state after `step` steps into `folder`, then remove all but the newest `KEEP` checkpoints.
+def store(folder: Path, identity: str, step: int, state: State, keep_from: int | None = None) -> None:
+    """Write the state after `step` steps into `folder`, then remove all but the newest `KEEP` checkpoints and those from step `keep_from`.
 
     `identity` is the trial's id. After a crash, or if the disk is full, the folder holds what it held before. Raises OSError if
     the checkpoint cannot be written.
@@ -60,12 +60,13 @@ def store(folder: Path, identity: str, step: int, state: State) -> None:
         raise
     shutil.rmtree(former, ignore_errors=True)
     for old in _newest_first(folder)[KEEP:]:
-        shutil.rmtree(old, ignore_errors=True)
+        if keep_from is None or _step(old) < keep_from:
+            shutil.rmtree(old, ignore_errors=True)
 
 
-def take_over(folder: Path, identity: str, other: Path, other_identity: str) -> bool:
-    """Replace all checkpoints in `folder` by the newest good one of another trial; False if that trial has none."""
-    checkpoint = newest(other, other_identity)
+def take_over(folder: Path, identity: str, other: Path, other_identity: str, step: int) -> bool:
+    """Replace all checkpoints in `folder` by the newest good one of another trial up to `step`; False if that trial has none."""
+    checkpoint = newest(other, other_identity, step)
     if checkpoint is None:
         return False
     shutil.rmtree(folder, ignore_errors=True)
@@ -73,12 +74,14 @@ def take_over(folder: Path, identity: str, other: Path, other_identity: str) -> 
     return True
 
 
-def newest(folder: Path, identity: str) -> tuple[int, State] | None:
-    """(step, state) of the newest good checkpoint in `folder`, with tensors on the CPU; None if there is none.
+def newest(folder: Path, identity: str, up_to: int | None = None) -> tuple[int, State] | None:
+    """(step, state) of the newest good checkpoint in `folder`, up to a step, with tensors on the CPU; None if there is none.
 
     A damaged checkpoint is renamed to `*.damaged` with a warning, and the next older one is used.
     """
     for candidate in _newest_first(folder):
+        if up_to is not None and _step(candidate) > up_to:
+            continue
         try:
             return _load(candidate, identity)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError, safetensors.SafetensorError) as error:
@@ -113,6 +116,10 @@ def _newest_first(folder: Path) -> list[Path]:
         return []
     found = [(path, match) for path in folder.iterdir() if (match := re.fullmatch(r"step-(\d+)(\.former)?", path.name, re.ASCII))]
     return [path for path, match in sorted(found, key=lambda item: (int(item[1][1]), not item[1][2]), reverse=True)]
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1].removesuffix(".former"))
 
 
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

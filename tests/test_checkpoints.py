@@ -471,8 +471,19 @@ def test_a_trial_takes_over_anothers_newest_checkpoint_and_forgets_its_own(tmp_p
     checkpoints.store(mine, "me", 90, {"value": 1})
     checkpoints.store(theirs, "them", 40, {"value": 2})
     checkpoints.store(theirs, "them", 50, {"value": 3})
-    assert checkpoints.take_over(mine, "me", theirs, "them")
+    assert checkpoints.take_over(mine, "me", theirs, "them", 10**9)
     assert checkpoints.newest(mine, "me") == (50, {"value": 3})
     assert checkpoints.newest(theirs, "them") == (50, {"value": 3}), "theirs is theirs still"
-    assert not checkpoints.take_over(mine, "me", tmp_path / "nobody", "nobody")
+    assert not checkpoints.take_over(mine, "me", tmp_path / "nobody", "nobody", 10**9)
     assert checkpoints.newest(mine, "me") == (50, {"value": 3}), "from one that has none nothing is taken, and nothing lost"
+
+
+def test_another_trials_state_is_taken_at_the_step_asked_for_as_long_as_that_is_kept(tmp_path):
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    for step in range(1, 11):
+        checkpoints.store(theirs, "them", step, {"value": torch.tensor(step)}, keep_from=step - 4)
+    assert sorted(path.name for path in theirs.iterdir()) == [f"step-{step:09d}" for step in range(6, 11)]
+    assert checkpoints.take_over(mine, "me", theirs, "them", 7)
+    step, state = checkpoints.newest(mine, "me")
+    assert (step, state["value"].item()) == (7, 7)
+    assert not checkpoints.take_over(mine, "me", theirs, "them", 5)

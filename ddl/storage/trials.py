@@ -50,9 +50,9 @@ class TrialStore:
             self._report(error)
         return local
 
-    def store(self, step: int, state: State) -> None:
+    def store(self, step: int, state: State, keep_from: int | None = None) -> None:
         """Write a checkpoint (`checkpoints.store`) and upload it in the background. A slow upload skips to the newest checkpoint."""
-        checkpoints.store(self._local / "checkpoints", self._identity, step, state)
+        checkpoints.store(self._local / "checkpoints", self._identity, step, state, keep_from)
         self._changed.set()
 
     def finish(self) -> None:
