@@ -28,9 +28,9 @@ from ddl.sweeps import space, worker
 from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.space import Trial
 from ddl.sweeps.worker import Assignment, with_precision
-from ddl.telemetry import nvml
 from ddl.telemetry.cpu import FIND_CHILDREN_EVERY_S, ProcessTree
 from ddl.telemetry.device_sampler import EVERY_S
+from ddl.telemetry.gpu import find_gpu, gpu_uuid
 from ddl.trial_report import TrialReport
 
 TARGET = 0.01  # target: overhead of at most 1%
@@ -83,8 +83,8 @@ def direct_costs() -> Iterator[str]:
     yield f"reading CPU and memory: {reading:.3f} ms"
     yield f"searching for children, every {FIND_CHILDREN_EVERY_S:g} s: {search:.2f} ms ({len(psutil.pids())} processes on the machine)"
     every_second = reading / EVERY_S + search / FIND_CHILDREN_EVERY_S
-    uuid = nvml.gpu_uuid(torch.device("cuda", 0)) if torch.cuda.is_available() else None
-    gpu = nvml.find_gpu(uuid, 1.0) if uuid else None
+    uuid = gpu_uuid(torch.device("cuda", 0)) if torch.cuda.is_available() else None
+    gpu = find_gpu(uuid, 1.0) if uuid else None
     if gpu:
         each = cost_ms(lambda: gpu.read(time.monotonic()), time.thread_time, 100)
         gpu.close()

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Self
 
+import torch
+
 from ddl.devices import Device
 from ddl.progress import State
 from ddl.telemetry.cpu import ProcessTree
-from ddl.telemetry.nvml import find_gpu, gpu_uuid
+from ddl.telemetry.gpu import find_gpu, gpu_uuid
 from ddl.telemetry.usage import Usage
 
 EVERY_S = 1.0  # seconds between readings
@@ -22,6 +24,10 @@ class DeviceSampler:
 
     Each of several workers has its own sampler. Energy is the sum over workers, utilisation the mean, memory and temperature
     are the first worker's.
+
+    GPU memory has two figures: `gpu_process_memory_peak_mb` with CUDA's context and memory that PyTorch's allocator keeps without use,
+    and `gpu_allocated_peak_mb`, the memory of tensors at its peak. If the process has run other trials before, both are this trial's
+    because `ddl.precision.prepare_process` empties the allocator and resets its peak.
     """
 
     def __init__(
@@ -70,6 +76,8 @@ class DeviceSampler:
         while True:
             now = self._clock()
             reading = cpu.read(now, last) | (gpu.read(now) if gpu else {})
+            if self._device.torch.type == "cuda":
+                reading["gpu_allocated_peak_mb"] = torch.cuda.max_memory_allocated(self._device.torch) / 1e6
             with self._lock:
                 self._usage.add(reading, now - self._read_at)
                 self._read_at = now

@@ -9,7 +9,7 @@ from ddl.progress import State
 
 MEANS = ("cpu_utilisation_percent", "gpu_utilisation_percent", "gpu_sm_activity_percent")
 TOTALS = ("energy_wh",)
-PEAKS = ("memory_peak_mb", "gpu_memory_peak_mb", "gpu_process_memory_peak_mb", "gpu_temperature_max_celsius")
+PEAKS = ("memory_peak_mb", "gpu_memory_peak_mb", "gpu_process_memory_peak_mb", "gpu_allocated_peak_mb", "gpu_temperature_max_celsius")
 
 GAP_S, GAP = 2.0, 0.1
 """A figure is dropped if it misses more than GAP_S seconds and more than the fraction GAP of the trial."""
@@ -69,4 +69,6 @@ class Usage:
             metrics.pop("gpu_memory_peak_mb", None)
         else:
             metrics.pop("gpu_process_memory_peak_mb", None)
+        if not metrics.get("gpu_allocated_peak_mb"):  # the trial's tensors are not in PyTorch's GPU allocator
+            metrics.pop("gpu_allocated_peak_mb", None)
         return {f"device/{name}": value for name, value in metrics.items()}

@@ -20,7 +20,7 @@ from ddl.sweeps.worker import Assignment, run_trial
 from ddl.tasks.task import STRICT, Count, Task
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_report import TrialReport
-from tests.telemetry.conftest import FakeGpu
+from tests.telemetry.conftest import FakeDevice, FakeGpu
 
 CPU, GPU = Device(torch.device("cpu")), Device(torch.device("cuda", 0))
 EVERYWHERE = {"device/cpu_utilisation_percent", "device/memory_peak_mb"}
@@ -181,6 +181,35 @@ def test_a_checkpoint_that_says_nothing_of_use_leaves_unmeasured_what_is_not_kno
     *_, last = run_trial(assignment(tmp_path, gpus=1.0), GPU)
     assert last.status == "finished"
     assert device_metrics(last) == {}
+
+
+@pytest.mark.usefixtures("ten_readings_a_step")
+def test_on_a_slice_only_its_own_figures_are_there(mig: FakeDevice, tmp_path: Path) -> None:
+    *_, last = run_trial(assignment(tmp_path, gpus=1.0), GPU)
+    assert set(device_metrics(last)) == EVERYWHERE | ON_A_GPU - {"device/energy_wh", "device/gpu_utilisation_percent"}
+
+
+@pytest.mark.usefixtures("ten_readings_a_step")
+def test_the_allocated_peak_is_the_trial_s_and_not_that_of_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's allocator lives as long as the process, and keeps its peak until it is reset."""
+    peaks = {"peak": 0}
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda device=None: peaks["peak"])
+    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda device=None: peaks.update(peak=0))
+    wait = Patient.between
+
+    def trained(name: str, used: int) -> dict[str, float]:
+        def step() -> None:
+            peaks["peak"] = max(peaks["peak"], used)
+            wait()
+
+        monkeypatch.setattr(Patient, "between", step)
+        *_, last = run_trial(assignment(tmp_path / name, gpus=1.0), GPU)
+        return device_metrics(last)
+
+    assert trained("large", 9_000_000_000)["device/gpu_allocated_peak_mb"] == 9000.0
+    assert trained("small", 2_000_000_000)["device/gpu_allocated_peak_mb"] == 2000.0
 
 
 def test_the_thread_ends_with_the_trial_also_where_nobody_waits_for_its_end(tmp_path: Path) -> None:

@@ -67,6 +67,13 @@ def test_memory_is_the_process_s_where_the_driver_tells_and_the_name_says_which(
     assert usage.metrics(workers=1) == {f"device/{name}": listed or 5000.0}
 
 
+def test_the_allocated_peak_is_shown_next_to_the_process_s_memory_unless_nothing_was_allocated() -> None:
+    usage = used(({"gpu_process_memory_peak_mb": 700.0, "gpu_allocated_peak_mb": 0.0}, 1.0))
+    assert usage.metrics(workers=1) == {"device/gpu_process_memory_peak_mb": 700.0}
+    usage.add({"gpu_process_memory_peak_mb": 700.0, "gpu_allocated_peak_mb": 100.0}, 1.0)
+    assert usage.metrics(workers=1) == {"device/gpu_process_memory_peak_mb": 700.0, "device/gpu_allocated_peak_mb": 100.0}
+
+
 def test_a_checkpoint_keeps_it(tmp_path: Path) -> None:
     usage = used(({"energy_wh": 1.0, "memory_peak_mb": 300.0, "cpu_utilisation_percent": 80.0}, 10.0))
     checkpoints.store(tmp_path, "trial", 3, {"usage": usage.state()})
