@@ -27,7 +27,8 @@ from ddl.ledger import FILE, Ledger, LedgerReader, TrialRow
 from ddl.progress import Progress, State
 from ddl.reports import html, model, results
 from ddl.sweeps import space
-from ddl.sweeps.executors import local_capacity
+from ddl.sweeps.capacity import local_capacity
+from ddl.sweeps.ray_schedulers import InOrder
 from ddl.sweeps.ray_tune import RayExecutor
 from ddl.sweeps.worker import Assignment
 from ddl.tasks.task import STRICT, Count, Task
@@ -116,7 +117,7 @@ def handover(folder: Path, trials: int) -> None:
     cores = local_capacity().cpus
     measurements = 200
     constants: list[tuple[str, float, str]] = []
-    with quiet(folder / "log"), RayExecutor(None, 0, folder, None, {"ddl"}) as executor:
+    with quiet(folder / "log"), RayExecutor(None, 0, folder, InOrder(), {"ddl"}) as executor:
 
         def rate(name: str, count: int, each: int, kind: str) -> float:
             """Reports of kind `kind` per second, from the first one on: before it, processes start."""

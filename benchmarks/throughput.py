@@ -148,7 +148,7 @@ def main() -> None:
         assert isinstance(task, Classification)
         if task.augmentation not in given.augmentation:
             continue
-        best = time_candidates(lambda name, task=task: with_precision(task, name).run(CPU), candidates(CPU), CPU, PROBE_STEPS)[0]
+        best = time_candidates(lambda name, task=task: with_precision(task, name).run(CPU), candidates(CPU), CPU, PROBE_STEPS).probes[0]
         modes = {f"{cores} trials, one core each": (cores, 1), "1 trial, all cores": (1, cores)}
         ratios: dict[str, list[float]] = {mode: [] for mode in modes}
         for number in range(given.rounds):

@@ -13,9 +13,9 @@ from ddl.config import ConfigError
 from ddl.ledger import Ledger
 from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare
-from ddl.sweeps.allocation import allocate
+from ddl.sweeps.allocation import allocate, reallocate
 from ddl.sweeps.executors import Executor, InlineExecutor
-from ddl.sweeps.plan import Plan, choose_plan, makespan
+from ddl.sweeps.plan import Plan, choose_plan, make_plan, makespan
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.space import Trial
 from ddl.sweeps.worker import Assignment, with_precision
@@ -43,7 +43,11 @@ def make_executor(runs: Sequence[PreparedRun], scratch: Path) -> Executor:
     from ddl.sweeps.ray_tune import RayExecutor
 
     # Several sweeps in one queue have no scheduler; `ddl.run` refuses one.
-    scheduler = None if len(runs) > 1 else ray_schedulers.make_scheduler(first.launch, first.metric, first.population, first.history)
+    scheduler = (
+        ray_schedulers.InOrder()
+        if len(runs) > 1
+        else ray_schedulers.make_scheduler(first.launch, first.metric, first.population, first.history)
+    )
     packages = {"ddl"} | {run.about["task_class"].partition(".")[0] for run in runs}
     return RayExecutor(first.address, max(run.launch.retries for run in runs), scratch, scheduler, packages)
 
@@ -56,25 +60,40 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
     problems: list[str] = []
     plans: list[Plan] = []
     precisions: dict[type, str] = {}
-    trials = sum(run.size for run in runs)
+    trials, capacity = sum(run.size for run in runs), executor.capacity()
     for run in runs:
-        allocation = run.allocation or allocate(run.launch, executor.capacity(), trials, run.executor == "inline", problems)
+        inline = run.executor == "inline"
+        if run.allocation:
+            allocation = reallocate(run.allocation, run.launch, capacity, trials, inline, problems)
+        else:
+            allocation = allocate(run.launch, capacity, trials, inline, problems)
+        if not problems and allocation.gpus:
+            problems.extend(_refused_gpu(problem) for problem in executor.gpu_problems())
         if problems:
             raise ConfigError(problems)
+        if run.allocation and run.allocation.size != allocation.size:
+            console.print(
+                f"this hardware cannot hold a trial as it was planned ({run.allocation.size}); now {allocation.size}. "
+                "The remaining trials may differ from the earlier ones in rounding."
+            )
         timed = [*run.trials, *(run.search.examples() if run.search and run.to_sample else [])]
         task_class = type(timed[0].task)
-        precision, launch = precisions.get(task_class), run.launch
-        if run.resumed:
-            # A resumed run keeps its allocation: the same number of threads gives the same numbers.
-            precision, launch = run.precision, replace(launch, resources=replace(launch.resources, gpus=allocation.gpus))
+        precision = run.precision if run.resumed else precisions.get(task_class)
         with show_activity(console, f"{run.name}: timing the first steps of each configuration"):
-            plan = choose_plan(timed, run.trials, run.to_sample, allocation, executor, launch, precision, out)
+            if inline or run.resumed:  # a resumed run keeps its allocation
+                plan = make_plan(timed, run.trials, run.to_sample, allocation, executor, precision, out)
+            else:
+                plan = choose_plan(timed, run.trials, run.to_sample, allocation, executor, run.launch, precision, out)
         precisions.setdefault(task_class, plan.precision)
         plans.append(plan)
         if len(runs) > 1:
             console.print(f"[bold]{run.name}[/bold]")
         show_plan(console, plan, timed if run.to_sample else run.trials, run.to_sample)
     return plans
+
+
+def _refused_gpu(problem: str) -> str:
+    return f"{problem} Start Ray on that node with --num-gpus=0, or set resources.gpus=0 to train on CPUs."
 
 
 def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], executor: Executor, top: Path) -> None:
@@ -144,8 +163,8 @@ def _assignments(
 def _assignment(run: OpenRun, plan: Plan, trial: Trial) -> Assignment:
     population, launch = run.prepared.population, run.prepared.launch
     optional: Mapping[str, Any] = {}
-    if population:
-        optional = {"changed": {key: getattr(trial.task, key) for key in population}, "store_measured": True}
+    if population:  # others continue from its state at its last comparison, which is at most about one interval ago
+        optional = {"changed": {key: getattr(trial.task, key) for key in population}, "keep_measured": 2 * launch.search.every}
     return plan.allocation.assignment(
         replace(trial, task=with_precision(trial.task, plan.precision)),
         (run.folder / "trials" / trial.trial_id).resolve(),

@@ -220,6 +220,8 @@ class Ledger(LedgerReader):
                 case "measured":
                     self._measure(report)
                     self._add_metadata(report)
+                case "out_of_memory":
+                    self._event("out_of_memory", report.reason, report.trial_id)
                 case "ended":
                     self._measure(report)
                     self._end(report)
@@ -232,8 +234,8 @@ class Ledger(LedgerReader):
             " started_at = coalesce(started_at, ?), ended_at = NULL WHERE trial_id = ?",
             (report.place, time.time(), trial_id),
         )
-        given = "".join(f", {name} {json.dumps(value)}" for name, value in report.metadata.items())
-        self._event("started", f"from step {step} at {report.place}{given}", trial_id)
+        changed = f", changed {json.dumps(report.metadata['changed'])}" if "changed" in report.metadata else ""
+        self._event("started", f"from step {step} at {report.place}{changed}", trial_id)
         self._add_metadata(report)
 
     def _end(self, report: TrialReport) -> None:

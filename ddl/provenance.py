@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
+
+from ddl.gpus import machine_gpus
+from ddl.telemetry.describe import cpu_name
 
 MAX_DIFF = 1_000_000
 """Characters of uncommitted changes in the record, at most."""
@@ -27,12 +29,12 @@ def versions() -> dict[str, str]:
 
 
 def host() -> dict[str, Any]:
-    """CPU, cores, memory (GiB), GPUs and operating system of this machine."""
+    """CPU, cores, memory (GiB), usable GPUs and operating system of this machine."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "gpus": [gpu.name for gpu in machine_gpus().usable],
         "os": platform.platform(),
     }
 
@@ -55,12 +57,3 @@ def _git(folder: Path, *arguments: str) -> str:
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

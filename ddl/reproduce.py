@@ -10,12 +10,14 @@ import torch
 
 from ddl import provenance
 from ddl.devices import Device
+from ddl.gpus import machine_gpus
 from ddl.hints import suggest_name
 from ddl.ledger import LedgerReader, TrialRow
+from ddl.precision import prepare_process
 from ddl.progress import Diverged
 from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.first_steps import METADATA_KEY, FirstSteps
-from ddl.sweeps.worker import Assignment, device_of, with_precision
+from ddl.sweeps.worker import Assignment, with_precision
 from ddl.tasks.loading import load_task_class
 from ddl.tasks.task import Task
 
@@ -47,8 +49,9 @@ def reproduce(path: Path, steps: int | None = None) -> bool:
     if wanted < recorded and not any(record.first_steps["losses"]):
         raise ValueError(f"--steps {wanted}: this trial has no losses to compare, only its state after {recorded} steps. Omit --steps.")
     task = _build_task(record)
-    with InlineExecutor():  # restores the number of threads and the random state
-        device = device_of(_assignment(record, task))
+    with InlineExecutor() as executor:  # restores torch's settings and random state
+        device = executor.device(_assignment(record, task))
+        prepare_process(getattr(task, "precision", ""))
         print(f"trial {record.trial.trial_id}: {record.trial.configuration}, seed {record.trial.seed}", flush=True)
         differences = _differences(record, device)
         _print_differences(differences)
@@ -108,7 +111,7 @@ def _assignment(record: _TrialRecord, task: Task) -> Assignment:
         task=task,
         num_workers=1,
         cpus=plan["cpus_per_trial"],
-        gpus=plan["gpus_per_trial"] if torch.cuda.is_available() else 0,
+        gpus=plan["gpus_per_trial"] if machine_gpus().usable else 0,
         folder=record.path,
         checkpoint_every_s=math.inf,
     )

@@ -4,24 +4,22 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 
 from ddl import config, driver, provenance
 from ddl.config import ConfigError
 from ddl.console import quiet, signals, terminal
 from ddl.driver import OpenRun
+from ddl.gpus import machine_gpus
 from ddl.ledger import FILE, Ledger, LedgerReader, TrialRow
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
 from ddl.storage.trials import TrialStore
 from ddl.sweeps import prepare
-from ddl.sweeps.allocation import allocate
-from ddl.sweeps.executors import local_capacity
 from ddl.sweeps.prepare import EXECUTORS, PreparedRun, RunOptions, resume_command
 from ddl.tracking.follower_process import publish_live
 
@@ -83,9 +81,11 @@ class Interrupted(Exception):
 
 def default_scale() -> tuple[str, str]:
     """(scale, reason) if the user names none."""
-    if torch.cuda.is_available():
-        return "paper", "a GPU was found"
-    return "sample", "no GPU was found; --scale paper runs the study's own size"
+    gpus = machine_gpus()
+    if gpus.usable:
+        return "paper", f"{gpus.usable[0].name} was found"
+    reason = "no usable GPU was found" if gpus.problems else "no GPU was found"
+    return "sample", f"{reason}; --scale paper runs the study's own size"
 
 
 def run_sweep(
@@ -258,9 +258,6 @@ def _prepare_runs(
         problems.append("early_stopping.scheduler: compares the trials of one sweep. Use none for several sweeps.")
     if urls.is_url(out) and any(run.population for run in runs):
         problems.append(f"--out {out}: search.algorithm: pbt needs local checkpoints. Name a folder.")
-    if address is None:
-        total = sum(run.size for run in runs)
-        runs = [replace(run, allocation=allocate(run.launch, local_capacity(), total, executor == "inline", problems)) for run in runs]
     if problems or not runs:
         raise ConfigError(list(dict.fromkeys(problems)))
     console.print(f"scale: {scale} ({reason})")
@@ -299,8 +296,11 @@ def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, to
     with driver.make_executor(prepared, scratch) as executor:
         plans = driver.make_plans(console, prepared, executor, top)
         for run, plan in zip(runs, plans, strict=True):
-            if not run.prepared.resumed:
+            earlier = run.prepared.allocation
+            if earlier is None or earlier.size != plan.allocation.size:
                 run.ledger.note(plan=plan.record(run.prepared.executor, run.prepared.size))
+            if earlier and earlier.size != plan.allocation.size:
+                run.ledger.event("reallocated", f"{earlier.size} to {plan.allocation.size}")
         driver.train_runs(console, list(zip(runs, plans, strict=True)), executor, top)
 
 

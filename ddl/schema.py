@@ -33,8 +33,8 @@ class Resources:
     cpus: Count | Literal["auto"]
     """CPU cores of each worker. `auto`: the machine's cores divided by the number of trials that run at once."""
     gpus: Annotated[Number, Ge(0)] | Literal["auto"]
-    """GPUs of each worker; a fraction below 1 puts several trials on one GPU. `auto`: one GPU each if there are any, else
-    none; small trials share a GPU if that fits in its memory and is expected to be faster."""
+    """GPUs of each worker, 0 to 1; a fraction puts several trials on one GPU. `auto`: one usable GPU each if there are any, else
+    none; small trials share a GPU if that fits in its memory and was measured to be faster."""
 
     @property
     def workers(self) -> tuple[int, int]:

@@ -38,15 +38,22 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
     minimum = f"{allocation.min_workers} to " if allocation.min_workers < allocation.num_workers else ""
     workers = f"{minimum}{allocation.num_workers} workers ({allocation.strategy}), each with " if allocation.num_workers > 1 else ""
     gpus = f", {allocation.gpus:g} of {capacity.gpus} GPUs" if capacity.gpus else ""
-    nodes = f" on {capacity.nodes} nodes" if capacity.nodes > 1 else ""
+    nodes = f" on {len(capacity.nodes)} nodes" if len(capacity.nodes) > 1 else ""
     console.print(
         f"each trial: {workers}{allocation.cpus} of {capacity.cpus} CPU cores{gpus}{nodes}; trials at a time: {allocation.concurrent}"
     )
+    idle = capacity.idle(allocation.cpus, allocation.gpus)
+    if idle.nodes:
+        console.print(f"idle: {len(idle.nodes)} nodes that cannot hold a trial ({idle.cpus} CPU cores, {idle.gpus} GPUs)")
+    for problem in capacity.unusable_gpus:
+        console.print(Text(f"GPU not used: {problem}"), soft_wrap=True)
     for line in dict.fromkeys(describe_data_line(probe.metadata) for probe in plan.probes.values()):
         if line:
             console.print(Text(line))
     if plan.precision:
         console.print(f"precision: {plan.precision} (the fastest that agrees with fp32)")
+    for name, reason in plan.failures.items():
+        console.print(Text(f"not used: {name or 'timing probe'} ({reason})"), soft_wrap=True)
     timed = f"timed {len(plan.probes)} of {len({t.configuration for t in trials})} configurations"
     disk = f"{size(plan.disk_bytes)} of {size(plan.free_bytes)} free" if plan.disk_bytes else "unknown"
     console.print(f"expected: {duration(plan.eta_s)} ({timed}); disk: {disk}")
@@ -142,6 +149,8 @@ class ProgressDisplay:
             self._done += 1
             reason = f": {report.reason}" if report.reason else ""
             self._line(f"{name} {report.status}{metric} after {duration(report.elapsed_s)}{reason}")
+        elif report.kind == "out_of_memory":
+            self._line(f"{name} {report.reason}")
         elif report.kind != "started" and not self._live and time.monotonic() - self._last_line >= LINE_EVERY_S:
             epoch = "" if report.epoch is None else f" epoch {report.epoch},"
             self._line(f"{name}{epoch} step {report.step}/{report.total_steps}{metric}; about {duration(self._left_s())} left")

@@ -10,8 +10,9 @@ class TrialReport:
     """A report from the worker that runs a trial.
 
     kind: `started` (the trial trains from `step`), `alive` (nothing to record), `measured` (`metrics` and `metadata`),
-        `stored` (a checkpoint contains the last measurement), `ended` (`status`, `reason` and the last metrics) or
-        `preempted` (the trial continues elsewhere from its checkpoint of `step`).
+        `stored` (a checkpoint contains the last measurement), `ended` (`status`, `reason` and the last metrics),
+        `preempted` (the trial continues elsewhere from its checkpoint of `step`) or `out_of_memory` (the trial starts again from
+        its newest checkpoint with a larger part of a GPU; `reason`).
     elapsed_s: training time in seconds, over all attempts.
     metadata: JSON-serialisable; merged into the metadata of the trial in the ledger.
     usage: device metrics (`device/...`) up to the last measurement, recorded when the trial ends, even if a scheduler stops it.
@@ -20,7 +21,7 @@ class TrialReport:
     """
 
     trial_id: str
-    kind: Literal["started", "alive", "measured", "stored", "ended", "preempted"]
+    kind: Literal["started", "alive", "measured", "stored", "ended", "preempted", "out_of_memory"]
     step: int = 0
     total_steps: int = 0
     epoch: int | None = None

@@ -8,8 +8,11 @@ from torch import nn
 
 from ddl import precision
 from ddl.devices import Device
+from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.optimisers import make_optimiser
 from ddl.precision import Precision, TimingProbe, candidates, time_candidates
 from ddl.progress import Diverged, Progress
+from ddl.sweeps.executors import InlineExecutor
 
 CPU = Device(torch.device("cpu"))
 NAN, INFINITY = float("nan"), float("inf")
@@ -46,8 +49,8 @@ def trials(now: list[float]) -> Callable[..., list[TimingProbe]]:
                 closed.append(name)
 
         found = time_candidates(trial, list(seconds), CPU, steps)
-        assert sorted(closed) == sorted(seconds), "each trial is ended"
-        return found
+        assert closed == [name for name in seconds for _ in range(2 if "compiled" in name else 1)], "each trial is ended before the next"
+        return found.probes
 
     return trials
 
@@ -64,8 +67,24 @@ def test_the_fastest_comes_first(trials):
 
 
 def test_warming_up_and_a_single_slow_step_do_not_count(trials):
-    seconds = {"fp32": [1.0] * 6, "compiled": [90.0, 20.0, 0.5, 0.5, 30.0, 0.5]}
-    assert [(one.precision, one.step_s) for one in trials(seconds, dict.fromkeys(seconds, [2.0] * 6))] == [("compiled", 0.5), ("fp32", 1.0)]
+    seconds = {"fp32": [1.0] * 6, "bf16": [90.0, 20.0, 0.5, 0.5, 30.0, 0.5]}
+    assert [(one.precision, one.step_s) for one in trials(seconds, dict.fromkeys(seconds, [2.0] * 6))] == [("bf16", 0.5), ("fp32", 1.0)]
+
+
+def test_compiling_costs_each_trial_its_own_time_and_the_first_one_more(now):
+    attempts = []
+
+    def trial(name: str) -> Iterator[Progress]:
+        yield Progress(0, 1000, dict, metadata={"evaluations": 0})
+        attempts.append(name)
+        compiling = {"fp32": 0.0, "fp32 compiled": 60.0 if attempts.count(name) == 1 else 8.0}[name]
+        for step in range(6):
+            now[0] += (compiling if step == 0 else 0.0) + 0.5
+            yield Progress(step + 1, 1000, dict, loss=torch.tensor(1.0))
+
+    compiled = time_candidates(trial, ["fp32", "fp32 compiled"], CPU, 6).probes[1]
+    assert (compiled.step_s, compiled.compile_s, compiled.first_compile_s) == (0.5, 8.0, 52.0)
+    assert compiled.trial_s == 1000 * 0.5 + 8.0
 
 
 def test_what_a_probe_says_of_a_whole_trial(trials):
@@ -116,7 +135,7 @@ def test_a_yield_that_is_many_steps_counts_as_many_and_an_evaluation_within_as_n
             now[0] += 5.0 + 70.0
             yield Progress(step, 1000, dict, metrics={"time/evaluate_s": 70.0})
 
-    (found,) = time_candidates(trial, [""], CPU, 6)
+    (found,) = time_candidates(trial, [""], CPU, 6).probes
     assert found.step_s == 0.05
 
 
@@ -127,7 +146,7 @@ def test_steps_that_a_trial_calls_untypical_are_not_timed(now):
             now[0] += 1.0 if step <= 50 else 20.0
             yield Progress(step, 1000, dict)
 
-    (found,) = time_candidates(trial, [""], CPU, 3)
+    (found,) = time_candidates(trial, [""], CPU, 3).probes
     assert found.step_s == 2.0
 
 
@@ -139,7 +158,7 @@ def test_an_evaluation_that_was_not_seen_costs_what_the_trial_says_in_steps(now)
             now[0] += 2.0
             yield Progress(step, 1000, dict)
 
-    (found,) = time_candidates(trial, [""], CPU, 6)
+    (found,) = time_candidates(trial, [""], CPU, 6).probes
     assert found.trial_s == 5.0 + 1000 * 2.0 + 4 * 12.5 * 2.0
 
 
@@ -154,22 +173,72 @@ def test_a_task_that_gives_no_losses_is_timed_all_the_same(trials):
     assert names(trials(seconds, dict.fromkeys(seconds, [None] * 6))) == ["bf16", "fp32"]
 
 
-def test_trials_take_turns_so_that_none_has_the_machine_at_a_better_time():
-    turns = []
+def test_a_precision_that_fails_does_not_affect_the_others_and_is_named(now):
+    def trial(name: str) -> Iterator[Progress]:
+        yield Progress(0, 10, dict)
+        if name == "bf16":
+            raise RuntimeError("no C compiler\nin any of these places")
+        for step in range(6):
+            now[0] += 1.0
+            yield Progress(step + 1, 10, dict, loss=torch.tensor(2.0 if name != "fp16" else 3.0))
+
+    found = time_candidates(trial, ["fp32", "bf16", "fp16", "fp32 channels_last"], CPU, 6)
+    assert names(found.probes) == ["fp32", "fp32 channels_last"]
+    assert found.failures == {"bf16": "RuntimeError: no C compiler", "fp16": "its losses deviate from fp32's by 50%"}
+
+
+def test_an_error_of_the_reference_is_the_trials_own(now):
+    def trial(name: str) -> Iterator[Progress]:
+        yield Progress(0, 10, dict)
+        raise RuntimeError("a mistake in the task")
+
+    with pytest.raises(RuntimeError, match="a mistake in the task"):
+        time_candidates(trial, ["fp32", "bf16"], CPU, 6)
+
+
+def test_timed_steps_fill_the_window_and_begin_when_the_other_probes_are_ready(now):
+    steps, ready_at = [], []
 
     def trial(name: str) -> Iterator[Progress]:
-        for step in range(10):
-            turns.append(name)
-            yield Progress(step, 10, dict, loss=torch.tensor(1.0))
+        for step in range(100):
+            steps.append(step)
+            now[0] += 1.0
+            yield Progress(step, 100, dict, loss=torch.tensor(1.0))
 
-    time_candidates(trial, ["a", "b"], CPU, 3)
-    assert turns[2:] == ["a", "b"] * 3
+    time_candidates(trial, ["fp32"], CPU, 6, window_s=20.0, ready=lambda: ready_at.append(len(steps)))
+    assert ready_at == [1 + precision.WARM_UP]
+    assert len(steps) == 1 + precision.WARM_UP + 20
+
+
+def test_a_model_that_compiles_too_often_is_refused_instead_of_timed_as_eager():
+    def trial(name: str) -> Iterator[Progress]:
+        module = torch.compile(Sized(), backend="eager", dynamic=False) if "compiled" in name else Sized()
+        for size in range(1, 20):
+            yield Progress(size, 20, dict, loss=module(torch.ones(1), size).sum())
+
+    class Sized(nn.Module):
+        def forward(self, inputs: torch.Tensor, size: int) -> torch.Tensor:
+            return inputs.expand(size) if size % 2 else inputs.expand(size) + 1
+
+    found = time_candidates(trial, ["fp32", "fp32 compiled"], CPU, 18)
+    assert names(found.probes) == ["fp32"]
+    assert found.failures["fp32 compiled"].startswith("FailOnRecompileLimitHit")
 
 
 # Names
 
 
-ALL = ["fp32", "bf16", "fp32 channels_last", "bf16 channels_last", "fp32 compiled", "bf16 channels_last compiled"]
+ALL = [
+    "fp32",
+    "tf32",
+    "bf16",
+    "fp16",
+    "fp32 channels_last",
+    "bf16 channels_last",
+    "fp32 compiled",
+    "bf16 channels_last compiled",
+    "bf16 channels_last cuda_graphs",
+]
 
 
 @pytest.mark.parametrize("text", ALL)
@@ -183,18 +252,39 @@ def test_each_name_is_another_precision():
     assert Precision.parse("bf16 compiled channels_last") == Precision.parse("bf16 channels_last compiled")
 
 
-@pytest.mark.parametrize("text", ["", "fp64", "bf16 channel_last", "channels_last", "fp32 fp32", "fp32 compiled compiled", "auto", "FP32"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "fp64", "bf16 channel_last", "channels_last", "fp32 fp32", "fp32 compiled compiled", "fp32 compiled cuda_graphs", "auto", "FP32"],
+)
 def test_unknown_words_are_refused(text):
-    with pytest.raises(ValueError, match=r"is unknown\. Use auto, or fp32 or bf16, then channels_last, compiled or both\."):
+    with pytest.raises(
+        ValueError, match=r"is unknown\. Use auto, or fp32, tf32, bf16, fp16, then channels_last, and compiled or cuda_graphs\."
+    ):
         Precision.parse(text)
 
 
-@pytest.mark.parametrize("kind", ["cpu", "cuda"])
-def test_candidates_begin_with_the_reference_and_can_all_be_parsed(kind):
-    tried = candidates(Device(torch.device(kind)))
+@pytest.mark.parametrize("computes_in_bf16", [True, False])
+@pytest.mark.parametrize("capability", [None, (6, 0), (7, 5), (8, 0), (9, 0)])
+def test_candidates_begin_with_the_reference_and_are_formats_that_the_device_computes_in(capability, computes_in_bf16, monkeypatch):
+    monkeypatch.setattr(precision.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: computes_in_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    tried = candidates(Device(torch.device("cuda" if capability else "cpu")))
     assert tried[0] == "fp32"
     assert [str(Precision.parse(name)) for name in tried] == tried
-    assert any("compiled" in name for name in tried) == (kind == "cuda")
+    formats = {name.split()[0] for name in tried}
+    assert (
+        formats
+        == {
+            None: {"fp32", "bf16"} if computes_in_bf16 else {"fp32"},
+            (6, 0): {"fp32"},
+            (7, 5): {"fp32", "fp16"},
+            (8, 0): {"fp32", "tf32", "bf16"},
+            (9, 0): {"fp32", "tf32", "bf16"},
+        }[capability]
+    )
+    assert any("compiled" in name for name in tried) == any("cuda_graphs" in name for name in tried) == (capability not in (None, (6, 0)))
 
 
 # What they do
@@ -217,3 +307,36 @@ def test_channels_last_is_the_layout_of_weights_and_images():
     assert chosen.layout(images).is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(chosen.layout(images), images)
     assert Precision.parse("fp32").layout(images) is images
+
+
+@pytest.mark.parametrize(("name", "tf32"), [("fp32", False), ("tf32 channels_last", True), ("bf16", False), ("", False)])
+def test_only_the_format_tf32_uses_it(name, tf32):
+    with InlineExecutor():  # restores the settings
+        precision.prepare_process(name)
+        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
+
+
+def test_an_inline_run_leaves_no_setting_behind():
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with InlineExecutor():
+        precision.prepare_process("tf32" if not before[0] else "fp32")
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+def test_fp16_scales_the_loss_so_that_small_gradients_survive_and_a_checkpoint_keeps_the_scale():
+    def optimised() -> OptimisedModule:
+        torch.manual_seed(0)
+        return OptimisedModule(nn.Linear(4, 1), make_optimiser("sgd", 1.0), Precision.parse("fp16"), CPU)
+
+    trained = optimised()
+    before = trained.module.weight.detach().clone()
+    trained.minimise(trained(torch.full((2, 4), 1e-5)).sum() * 1e-4)  # a gradient of 2e-9 is 0 in fp16
+    assert (before - trained.module.weight).abs().max().item() > 0
+    trained.minimise(trained(torch.full((2, 4), 1e30)).sum())  # overflows: the step is skipped and the scale halved
+    assert torch.isfinite(trained.module.weight).all()
+    state = trained.state_dict()
+    assert state["scaler"]["scale"] == 32768.0
+    again = optimised()
+    again.load_state_dict(state)
+    assert again.state_dict()["scaler"] == state["scaler"]
+    assert "scaler" not in OptimisedModule(nn.Linear(4, 1), make_optimiser("sgd", 1.0), Precision.parse("bf16"), CPU).state_dict()

@@ -13,9 +13,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
     {"sharding", "trial_report", "durable", "units"},
-    {"progress", "devices", "yamlfile", "hints", "ledger", "provenance", "figures", "ray_private"},
+    {"progress", "devices", "yamlfile", "hints", "ledger", "figures", "ray_private"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry", "latency"},
-    {"storage"},
+    {"storage", "gpus"},
+    {"provenance"},
     {"learners", "rl"},
     {"fit"},
     {"scoring_classifier"},

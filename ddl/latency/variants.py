@@ -1,7 +1,7 @@
 """Variants of a model for inference: precision, memory layout, compiled or exported.
 
-A variant's name has the words of a precision (`fp32`, `bf16`, `channels_last`, `compiled`) and `exported`. bf16 here is
-autocast over weights that are rounded once; in training they are rounded at every call.
+A variant's name has the words of a precision (`fp32`, `bf16`, `fp16`, `channels_last`, `compiled`) and `exported`. bf16 and fp16
+here are autocast over weights that are rounded once; in training they are rounded at every call.
 """
 
 import copy
@@ -25,17 +25,22 @@ VARIANTS = (
 class InferenceVariant(nn.Module):
     """A model with a precision and a memory layout. Takes inputs as they are stored, returns fp32 outputs."""
 
-    def __init__(self, module: nn.Module, bf16: bool, channels_last: bool):
+    def __init__(self, module: nn.Module, half: torch.dtype | None, channels_last: bool):
         super().__init__()
-        self.module, self._bf16, self._channels_last = module, bf16, channels_last
+        self.module, self._half, self._channels_last = module, half, channels_last
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self._channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        if not self._bf16:
+        if self._half is None:
             return self.module(inputs).float()
-        with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
+        with torch.autocast(inputs.device.type, dtype=self._half):
             return self.module(inputs).float()
+
+
+def training_variant(precision: str) -> str:
+    """The variant in a trial's own precision. Eager, because compiling takes too long for a quick benchmark, and without TF32."""
+    return " ".join(word for word in precision.replace("tf32", "fp32").split() if word not in ("compiled", "cuda_graphs"))
 
 
 def eager_variant(name: str, module: nn.Module) -> InferenceVariant:
@@ -43,11 +48,12 @@ def eager_variant(name: str, module: nn.Module) -> InferenceVariant:
     words = set(name.split())
     module = copy.deepcopy(module).eval()
     module.to(memory_format=torch.channels_last if "channels_last" in words else torch.contiguous_format)
-    if "bf16" in words:
+    half = torch.bfloat16 if "bf16" in words else torch.float16 if "fp16" in words else None
+    if half:
         for part in module.modules():
             if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-                part.to(torch.bfloat16)
-    return InferenceVariant(module, "bf16" in words, "channels_last" in words).eval()
+                part.to(half)
+    return InferenceVariant(module, half, "channels_last" in words).eval()
 
 
 def prepare_variant(name: str, module: nn.Module, inputs: Tensor) -> Callable[[Tensor], Tensor]:

@@ -5,26 +5,17 @@ Both run `worker.run_trial`, so both give the same numbers.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Protocol, Self
 
-import psutil
 import torch
 
-from ddl.precision import TimingProbe
+from ddl.devices import Device
+from ddl.gpus import machine_gpus
+from ddl.precision import Timings
+from ddl.sweeps.capacity import Capacity, Node, local_capacity
 from ddl.sweeps.worker import Assignment, device_of, run_trial, time_trial
 from ddl.trial_report import TrialReport
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """CPU cores and GPUs of all nodes together, and of the largest node (`node_...`)."""
-
-    nodes: int
-    cpus: int
-    gpus: int
-    node_cpus: int
-    node_gpus: int
 
 
 class Executor(Protocol):
@@ -37,8 +28,14 @@ class Executor(Protocol):
     def capacity(self) -> Capacity:
         """The resources that trials can use."""
 
-    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[TimingProbe]]:
-        """`worker.time_trial` of each assignment, in parallel if possible, so that they are timed under the load of a sweep."""
+    def gpu_problems(self) -> list[str]:
+        """Reasons why trials cannot run on some GPUs of the capacity. Starts a process on each node with a GPU."""
+
+    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None, window_s: float) -> list[Timings]:
+        """`worker.time_trial` of each assignment, in parallel if possible, so that they are timed under the load of a sweep.
+
+        Trials that share a GPU start their timed steps at the same moment and run for `window_s` seconds.
+        """
 
     def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[TrialReport]:
         """Run all trials, at most `concurrent` at a time (None: as many as fit), and yield their reports.
@@ -49,41 +46,44 @@ class Executor(Protocol):
         """
 
 
-def local_capacity() -> Capacity:
-    """Capacity of this machine: the cores that this process may use, and its CUDA devices."""
-    affinity = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else None
-    cpus = len(affinity) if affinity else os.cpu_count() or 1
-    gpus = torch.cuda.device_count()
-    return Capacity(nodes=1, cpus=cpus, gpus=gpus, node_cpus=cpus, node_gpus=gpus)
-
-
 class InlineExecutor:
     """Runs one trial after another in this process, on one GPU at most. Restores the process's torch state on exit."""
 
     def __enter__(self) -> Self:
         self._threads = torch.get_num_threads()
-        self._visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        self._variables = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "TORCHINDUCTOR_COMPILE_THREADS")}
         self._random = torch.get_rng_state()
+        self._tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
         return self
 
     def __exit__(self, *exception: Any) -> None:
         torch.set_num_threads(self._threads)
         torch.set_rng_state(self._random)
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-        if self._visible is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = self._visible
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._tf32
+        for name, value in self._variables.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
     def capacity(self) -> Capacity:
-        """All cores of this machine, and one GPU if it has any."""
+        """All cores of this machine, and one usable GPU if it has any."""
         machine = local_capacity()
-        gpus = min(machine.gpus, 1)
-        return Capacity(nodes=1, cpus=machine.cpus, gpus=gpus, node_cpus=machine.cpus, node_gpus=gpus)
+        return replace(machine, nodes=(Node(machine.cpus, min(machine.gpus, 1)),))
 
-    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[TimingProbe]]:
+    def gpu_problems(self) -> list[str]:
+        """See `Executor.gpu_problems`. The capacity has usable GPUs only."""
+        return []
+
+    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None, window_s: float) -> list[Timings]:
         """`worker.time_trial` of each assignment, one after another."""
-        return [time_trial(assignment, precisions) for assignment in assignments]
+        return [time_trial(assignment, self.device(assignment), precisions, window_s) for assignment in assignments]
 
     def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[TrialReport]:
         """See `Executor.run`. `concurrent` has no effect."""
         for assignment in assignments:
-            yield from run_trial(assignment, device_of(assignment))
+            yield from run_trial(assignment, self.device(assignment))
+
+    @staticmethod
+    def device(assignment: Assignment) -> Device:
+        """The CPU, or the first usable GPU: this process sees all GPUs, also those that are not usable."""
+        return device_of(assignment, machine_gpus().usable[0].index if assignment.gpus else 0)

@@ -3,7 +3,8 @@
 import heapq
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from ddl import checkpoints
 from ddl.precision import TimingProbe
 from ddl.schema import Launch
 from ddl.sweeps.allocation import Allocation, allocate
-from ddl.sweeps.executors import Capacity, Executor
+from ddl.sweeps.capacity import Capacity
+from ddl.sweeps.executors import Executor
 from ddl.sweeps.space import Trial
 
 MAX_PROBED = 8
@@ -22,7 +24,13 @@ MAX_ON_A_GPU = 8
 """Largest number of trials that share a GPU."""
 
 MEMORY_SPARE = 0.1
-"""Fraction of a GPU's memory that no plan uses: the few steps of a timing probe may miss a trial's peak."""
+"""Fraction of a GPU's free memory that no plan uses: the few steps of a timing probe may miss a trial's peak."""
+
+WINDOW_S, SHARING_WINDOW_S = 1.0, 3.0
+"""Seconds that the probe of a trial on a GPU is timed, alone and with others on the same GPU."""
+
+PLANNING = 0.1
+"""Fraction of a sweep's expected duration that further probes may take. The first round is always timed."""
 
 BYTES_PER_PARAMETER = 12
 """Checkpoint size per parameter: fp32 weights and Adam's two moments."""
@@ -33,13 +41,14 @@ class Plan:
     """Allocation, precision and expected duration of a sweep.
 
     `probes` maps configurations to their timing probe in the chosen precision; `mean_s` is their mean duration of a trial in
-    seconds. `eta_s` is the time in seconds from the start of the first trial to the end of the last one; NaN if unknown.
+    seconds. `failures` has the reason for each precision that was tried and cannot be used. `eta_s` is the time in seconds from the start of the first trial to the end of the last one; NaN if unknown.
     """
 
     allocation: Allocation
     capacity: Capacity
     precision: str
     probes: Mapping[str, TimingProbe]
+    failures: Mapping[str, str]
     mean_s: float
     eta_s: float
     disk_bytes: int
@@ -61,10 +70,11 @@ class Plan:
             "strategy": self.allocation.strategy,
             "cpus_per_trial": self.allocation.cpus,
             "gpus_per_trial": self.allocation.gpus,
-            "nodes": self.capacity.nodes,
+            "nodes": len(self.capacity.nodes),
             "cpus": self.capacity.cpus,
             "gpus": self.capacity.gpus,
             "precision": self.precision,
+            "failed_precisions": dict(self.failures),
             "eta_s": None if math.isnan(self.eta_s) else self.eta_s,
             "disk_bytes": self.disk_bytes,
             "probes": [
@@ -95,41 +105,59 @@ def make_plan(
     All configurations of a sweep get the same precision, so that the comparison is fair: the fastest that agreed with fp32 in
     every configuration.
     """
-    probes, precision = _probe_configurations(timed, allocation, executor, precision, out)
+    size = len(trials) + to_sample
+    probes, failures, precision = _probe_configurations(timed, size, allocation, executor, precision, out)
     mean = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1)
     seconds = [probes[t.configuration].trial_s if t.configuration in probes else mean for t in trials] + [mean] * to_sample
+    first_compile_s = max((probe.first_compile_s for probe in probes.values()), default=0.0)
     return Plan(
         allocation=allocation,
         capacity=executor.capacity(),
         precision=precision,
         probes=probes,
+        failures=failures,
         mean_s=mean,
-        eta_s=makespan(seconds, allocation.concurrent) if probes else math.nan,
+        eta_s=makespan(seconds, allocation.concurrent) + first_compile_s if probes else math.nan,
         disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_sample * max(map(_bytes, probes.values()), default=0),
         free_bytes=shutil.disk_usage(out).free,
     )
 
 
 def _probe_configurations(
-    timed: Sequence[Trial], allocation: Allocation, executor: Executor, precision: str | None, out: Path
-) -> tuple[dict[str, TimingProbe], str]:
-    """The timing probe of each configuration, and the precision. Runs as many probes at once as the sweep runs trials."""
+    timed: Sequence[Trial], size: int, allocation: Allocation, executor: Executor, precision: str | None, out: Path
+) -> tuple[dict[str, TimingProbe], dict[str, str], str]:
+    """The timing probe of each configuration, the precisions that failed, and the chosen one. `size` is the number of trials to train.
+
+    Runs as many probes at once as the sweep runs trials. Stops after a round if the next ones would take longer than they are worth.
+    """
     by_configuration: dict[str, Trial] = {}
     for trial in timed:
         by_configuration.setdefault(trial.configuration, trial)
     waiting = list(by_configuration.values())[:MAX_PROBED]
+    trials_each = size / max(len(by_configuration), 1)
+    window_s = 0.0 if not allocation.gpus else WINDOW_S if allocation.gpus == 1 else SHARING_WINDOW_S
     probes: dict[str, TimingProbe] = {}
+    failures: dict[str, str] = {}
     while waiting:
         batch, waiting = waiting[: allocation.concurrent], waiting[allocation.concurrent :]
         # Repeat configurations to fill the machine: on a partly idle machine they would run faster than in the sweep.
         padded = [batch[index % len(batch)] for index in range(allocation.concurrent)][:MAX_PROBED]
         assignments = [allocation.assignment(trial, out, checkpoint_every_s=math.inf) for trial in padded]
-        results = executor.probe(assignments, None if precision is None else [precision])
-        precision = precision or _fastest_precision(results)
-        for trial, by_precision in zip(batch, results, strict=False):
-            if by_precision:
-                probes[trial.configuration] = next((p for p in by_precision if p.precision == precision), by_precision[0])
-    return probes, precision or ""
+        began = time.monotonic()
+        results = executor.probe(assignments, None if precision is None else [precision], window_s)
+        tried = max(len(timings.probes) + len(timings.failures) for timings in results)
+        round_s = (time.monotonic() - began) / max(tried, 1)  # the next round times one precision
+        for trial, timings in zip(batch, results, strict=False):
+            failures |= {name: f"{trial.configuration}: {reason}" for name, reason in timings.failures.items()}
+        precision = precision or _fastest_precision([timings.probes for timings in results], trials_each, allocation.concurrent)
+        for trial, timings in zip(batch, results, strict=False):
+            if timings.probes:
+                probes[trial.configuration] = next((p for p in timings.probes if p.precision == precision), timings.probes[0])
+        rounds = math.ceil(len(waiting) / allocation.concurrent)
+        expected_s = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1) * size / allocation.concurrent
+        if probes and rounds * round_s > PLANNING * expected_s:
+            break
+    return probes, failures, precision or ""
 
 
 def choose_plan(
@@ -142,33 +170,46 @@ def choose_plan(
     precision: str | None,
     out: Path,
 ) -> Plan:
-    """The faster of two plans (`make_plan`): one trial on each GPU, or several if their memory allows it.
+    """The fastest of several plans (`make_plan`): one trial on each GPU, or as many as its memory allows, or fewer.
 
     Ray does not enforce fractions of a GPU. The memory that the first probes used decides how many trials may fit, and probes
-    that run together confirm it.
+    that run at the same time confirm it. Fewer and fewer trials on a GPU are timed until that is slower, or has taken too long.
     """
-    alone = make_plan(timed, trials, to_sample, allocation, executor, precision, out)
-    if (shared := gpu_sharing_allocation(alone, launch, len(trials) + to_sample)) is None:
-        return alone
-    together = make_plan(timed, trials, to_sample, shared, executor, alone.precision, out)
-    fits = all(probe.memory_fraction <= (1 - MEMORY_SPARE) * shared.gpus for probe in together.probes.values())
-    return together if fits and len(together.probes) == len(alone.probes) and together.eta_s < alone.eta_s else alone
+    best = alone = make_plan(timed, trials, to_sample, allocation, executor, precision, out)
+    began = time.monotonic()
+    for shared in gpu_sharing_allocations(alone, launch, len(trials) + to_sample):
+        together = make_plan(timed, trials, to_sample, shared, executor, alone.precision, out)
+        if _fits(together, alone) and together.eta_s < best.eta_s:
+            best = together
+        elif best is not alone:
+            break
+        if time.monotonic() - began > PLANNING * best.eta_s:
+            break
+    return best
 
 
-def gpu_sharing_allocation(plan: Plan, launch: Launch, trials: int) -> Allocation | None:
-    """An allocation with as many trials on a GPU as its memory and the CPU cores allow.
+def gpu_sharing_allocations(plan: Plan, launch: Launch, trials: int) -> Iterator[Allocation]:
+    """Allocations with several trials on a GPU: as many as its memory and the CPU cores allow, then one less, and so on.
 
     None if only one fits, or if `resources.gpus` is not auto.
     """
-    peak = max((probe.memory_fraction for probe in plan.probes.values()), default=0.0)
-    if launch.resources.gpus != "auto" or plan.allocation.gpus != 1 or plan.allocation.num_workers > 1 or not peak:
-        return None
-    capacity = plan.capacity
+    allocation, capacity = plan.allocation, plan.capacity
+    peak = max((probe.memory_bytes / probe.free_bytes for probe in plan.probes.values() if probe.free_bytes), default=0.0)
+    if launch.resources.gpus != "auto" or allocation.gpus != 1 or allocation.num_workers > 1 or not peak:
+        return
     per_gpu = min(int((1 - MEMORY_SPARE) / peak), MAX_ON_A_GPU, capacity.cpus // capacity.gpus, math.ceil(trials / capacity.gpus))
-    if per_gpu < 2:
-        return None
-    gpus = math.floor(10_000 / per_gpu) / 10_000  # Ray counts in ten-thousandths
-    return allocate(replace(launch, resources=replace(launch.resources, gpus=gpus)), capacity, trials, False, [])
+    for sharing in range(per_gpu, 1, -1):
+        gpus = math.floor(10_000 / sharing) / 10_000  # Ray counts in ten-thousandths
+        shared = allocate(replace(launch, resources=replace(launch.resources, gpus=gpus)), capacity, trials, False, [])
+        if shared.concurrent > allocation.concurrent:
+            yield shared
+
+
+def _fits(together: Plan, alone: Plan) -> bool:
+    """True if all configurations could be timed together, and all trials of a GPU fit into the memory that was free for one."""
+    free = min(probe.free_bytes for probe in alone.probes.values())
+    peaks = [probe.memory_bytes for probe in together.probes.values()]
+    return len(peaks) == len(alone.probes) and max(peaks) <= (1 - MEMORY_SPARE) * free * together.allocation.gpus
 
 
 def makespan(seconds: Sequence[float], concurrent: int) -> float:
@@ -179,17 +220,19 @@ def makespan(seconds: Sequence[float], concurrent: int) -> float:
     return max(ends)
 
 
-def _fastest_precision(results: Sequence[Sequence[TimingProbe]]) -> str:
+def _fastest_precision(results: Sequence[Sequence[TimingProbe]], trials_each: float, concurrent: int) -> str:
     """The precision with the shortest total training time among those that all configurations have; "" if there is none.
 
+    `trials_each` is the number of trials of a configuration. Each of the `concurrent` processes compiles for the first time once.
     fp32 is always timed and always agrees with itself.
     """
     results = [by_precision for by_precision in results if by_precision]
     total: dict[str, float] = {}
     for name in {probe.precision for by_precision in results for probe in by_precision}:
-        seconds = [probe.training_s for by_precision in results for probe in by_precision if probe.precision == name]
-        if len(seconds) == len(results):
-            total[name] = sum(seconds)
+        probes = [probe for by_precision in results for probe in by_precision if probe.precision == name]
+        if len(probes) == len(results):
+            first_s = concurrent * max(probe.first_compile_s for probe in probes)
+            total[name] = trials_each * sum(probe.training_s for probe in probes) + first_s
     return min(total, key=lambda name: total[name], default="")
 
 

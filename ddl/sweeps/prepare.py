@@ -13,8 +13,8 @@ from ddl.config import ConfigError
 from ddl.ledger import Ledger, TrialRow
 from ddl.schema import Launch, Metric, Sweep
 from ddl.sweeps import space
-from ddl.sweeps.allocation import Allocation, allocate, check_inline, recorded_allocation
-from ddl.sweeps.executors import local_capacity
+from ddl.sweeps.allocation import Allocation, allocate, check_gpus, check_inline, recorded_allocation
+from ddl.sweeps.capacity import local_capacity
 from ddl.sweeps.search import TpeSearch
 from ddl.sweeps.space import Trial
 from ddl.tasks.loading import load_task_class, task_class_path
@@ -93,7 +93,8 @@ def prepare_run(sweep: str, options: RunOptions, problems: list[str]) -> Prepare
     else:
         trials = space.expand_trials(composed, problems)
     population = _population_axes(composed, problems) if composed.launch.search.algorithm == "pbt" else {}
-    if options.address is None:  # only to find impossible requests; the plan allocates for all sweeps of the command
+    check_gpus(composed.launch, problems)
+    if options.address is None and not problems:  # only to find impossible requests; the plan allocates for all sweeps of the command
         allocate(composed.launch, local_capacity(), max(len(trials), 1), options.executor == "inline", problems)
     if not (trials or search):
         return None

@@ -48,6 +48,6 @@ def preemption_notice() -> Iterator[Callable[[], bool]]:
             faulthandler.unregister(signal.SIGTERM)
 
 
-def preempted(reason: str) -> RayActorError:
+def restart(reason: str) -> RayActorError:
     """The error to raise so that Tune restarts the trial without counting a retry."""
     return RayActorError(error_msg=reason, preempted=True)

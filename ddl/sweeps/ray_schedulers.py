@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, PopulationBasedTraining, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, PopulationBasedTraining, TrialScheduler
 
 from ddl.schema import Launch, Metric
+from ddl.sweeps.worker import larger_fraction
 
 PERCENT = "percent"
 """Result key: percent of the trial's steps. The schedulers' unit of time, so that trials of different lengths can be compared."""
@@ -20,8 +21,8 @@ CHANGED = "changed"
 
 def make_scheduler(
     launch: Launch, metric: Metric, population: Mapping[str, Any], history: Mapping[str, Sequence[tuple[float, float]]]
-) -> TrialScheduler | None:
-    """The scheduler of a sweep; None if all trials run to their end unchanged.
+) -> TrialScheduler:
+    """The scheduler of a sweep.
 
     `population` are the axes that population based training changes, empty without it. `history` has the measurements of trials
     that ended before a resume, in order, as (percent of the trial's steps, metric).
@@ -32,10 +33,10 @@ def make_scheduler(
     grace = 100 * early_stopping.grace
     match early_stopping.scheduler:
         case "none":
-            return None
+            return InOrder()
         case "asha":
             # Above 100, because trials end by themselves: at max_t the scheduler would stop them.
-            scheduler: TrialScheduler = _Asha(
+            scheduler: _Asha | _Median = _Asha(
                 time_attr=PERCENT, metric=metric.name, mode=metric.mode, max_t=101, grace_period=grace,
                 reduction_factor=early_stopping.reduction_factor,
             )  # fmt: skip
@@ -89,7 +90,28 @@ class _EndedTrial:
     trial_id: str
 
 
+class InOrder(FIFOScheduler):
+    """Runs all trials to their ends, in order."""
+
+    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """Called before a trial that raised starts again."""
+        _give_more_memory(trial)
+
+
+def _give_more_memory(trial: TuneTrial) -> None:
+    """Give a trial that ran out of memory a larger fraction of a GPU. A population's trials keep their size."""
+    report, assignment = (trial.last_result or {}).get("report"), trial.config.get("assignment")
+    if assignment is not None and report is not None and report.kind == "out_of_memory":
+        larger = replace(assignment, gpus=larger_fraction(assignment.gpus))
+        trial.config["assignment"] = larger
+        trial.update_resources({"cpu": larger.cpus, "gpu": larger.gpus})
+
+
 class _Population(PopulationBasedTraining):
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+        # At its end a trial has nothing left to change, and a trial that continued from there would have no steps left.
+        return TrialScheduler.CONTINUE if result[PERCENT] >= 100 else super().on_trial_result(tune_controller, trial, result)
+
     def _get_new_config(self, trial: TuneTrial, trial_to_clone: TuneTrial) -> tuple[dict[str, Any], dict[str, Any]]:
         # Ray's method also copies the other trial's id.
         new, operations = super()._get_new_config(trial, trial_to_clone)
@@ -111,6 +133,10 @@ def _diverged(result: Mapping[str, Any]) -> bool:
 class _Asha(AsyncHyperBandScheduler):
     """Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning")."""
 
+    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
+        super().on_trial_error(tune_controller, trial)
+        _give_more_memory(trial)
+
     def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
         super().on_trial_complete(tune_controller, trial, result)
         if _diverged(result):
@@ -121,6 +147,10 @@ class _Asha(AsyncHyperBandScheduler):
 
 class _Median(MedianStoppingRule):
     """Stops trials below the median of running averages (Golovin et al. 2017, "Google Vizier")."""
+
+    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
+        super().on_trial_error(tune_controller, trial)
+        _give_more_memory(trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
         # Ray's method would record the last result again, which has no metric here.

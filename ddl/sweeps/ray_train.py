@@ -8,12 +8,11 @@ from typing import Any
 
 import ray
 import ray.train
-import torch
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from ddl.devices import Device
 from ddl.sweeps import ray_preemption
-from ddl.sweeps.worker import Assignment, run_trial
+from ddl.sweeps.worker import Assignment, run_trial, use_cores
 from ddl.trial_report import TrialReport
 
 
@@ -81,7 +80,7 @@ def run_together(assignment: Assignment) -> Iterator[TrialReport]:
 def _run_worker(config: dict[str, Any]) -> None:
     """Run the trial in one of its workers."""
     assignment: Assignment = config["assignment"]
-    torch.set_num_threads(assignment.cpus)
+    use_cores(assignment.cpus)
     context = ray.train.get_context()
     device = Device(get_device(), context.get_world_rank(), context.get_world_size(), assignment.strategy)
     with ray_preemption.preemption_notice() as preemption_requested:
@@ -92,4 +91,4 @@ def _run_worker(config: dict[str, Any]) -> None:
                 # If only this worker failed, the others would wait for it for ever.
                 raise RuntimeError(f"worker {device.rank} of {device.world_size}: {report.reason}")
             if report.kind == "preempted":
-                raise ray_preemption.preempted(report.reason)
+                raise ray_preemption.restart(report.reason)

@@ -14,11 +14,11 @@ from ddl import checkpoints
 from ddl.sweeps import ray_preemption
 from ddl.sweeps.ray_schedulers import CHANGED, PERCENT
 from ddl.sweeps.ray_train import run_together
-from ddl.sweeps.worker import Assignment, device_of, run_trial
+from ddl.sweeps.worker import RESTARTED, Assignment, device_of, run_trial
 from ddl.trial_report import TrialReport
 
 POINTER = "trial.json"
-"""File in a Tune checkpoint: [id, folder] of the trial whose newest checkpoint it refers to."""
+"""File in a Tune checkpoint: [id, folder, step] of the trial and the checkpoint that it refers to."""
 
 
 def train(config: dict[str, Any], population: Mapping[str, Assignment]) -> None:
@@ -38,19 +38,19 @@ def find_assignment(config: Mapping[str, Any], population: Mapping[str, Assignme
 
 def _report(assignment: Assignment, reports: Iterator[TrialReport]) -> None:
     for report in reports:
-        metrics = report.metrics if report.kind == "stored" or not assignment.store_measured else {}
+        metrics = report.metrics if report.kind == "stored" or not assignment.keep_measured else {}
         # Schedulers read metrics from the top level, and NaN would corrupt their comparisons.
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         result = {**finite, PERCENT: 100 * report.step / max(report.total_steps, 1), "report": report}
         if report.kind == "stored":
             with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / POINTER).write_text(json.dumps([assignment.trial_id, str(assignment.folder)]))
+                (Path(folder) / POINTER).write_text(json.dumps([assignment.trial_id, str(assignment.folder), report.step]))
                 tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
         else:
             tune.report(result)
     # Only now, when the iterator is exhausted: the resources of the trial's workers have been released.
-    if report.kind == "preempted":
-        raise ray_preemption.preempted(report.reason)
+    if report.kind in RESTARTED:
+        raise ray_preemption.restart(report.reason)
 
 
 def _apply_changes(assignment: Assignment, changed: Mapping[str, Any]) -> Assignment:
@@ -62,7 +62,9 @@ def _apply_changes(assignment: Assignment, changed: Mapping[str, Any]) -> Assign
         return assignment
     if (checkpoint := tune.get_checkpoint()) is not None:
         with checkpoint.as_directory() as folder:
-            other_id, other_folder = json.loads((Path(folder) / POINTER).read_text())
+            other_id, other_folder, step = json.loads((Path(folder) / POINTER).read_text())
         if other_id != assignment.trial_id:
-            checkpoints.take_over(assignment.folder / "checkpoints", assignment.trial_id, Path(other_folder) / "checkpoints", other_id)
+            # The state at the moment of the decision: the other trial may have trained further meanwhile.
+            theirs = Path(other_folder) / "checkpoints"
+            checkpoints.take_over(assignment.folder / "checkpoints", assignment.trial_id, theirs, other_id, step)
     return replace(assignment, task=replace(assignment.task, **changed), changed=dict(changed))

@@ -1,5 +1,7 @@
 """The executor that runs trials in parallel on Ray: Ray Tune places and stops them."""
 
+import asyncio
+import contextlib
 import functools
 import os
 import socket
@@ -14,16 +16,19 @@ from typing import Any, Self
 import ray
 from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ddl import ray_private
 from ddl.config import ConfigError
-from ddl.precision import TimingProbe
+from ddl.gpus import machine_gpus, use_only
+from ddl.precision import Timings, error_line
 from ddl.sweeps import RAY_SETTINGS
-from ddl.sweeps.executors import Capacity, local_capacity
+from ddl.sweeps.capacity import Capacity, Node, local_capacity
 from ddl.sweeps.ray_handover import Handover, HandoverCallback, HandoverSearcher, HandoverStopper, trial_name
 from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import find_assignment, train
-from ddl.sweeps.worker import Assignment, time_trial
+from ddl.sweeps.worker import Assignment, device_of, time_trial
+from ddl.telemetry.gpu import MIG_NAME
 from ddl.trial_report import TrialReport
 
 LEADER = "trial_leader"
@@ -34,6 +39,9 @@ DATA_SETTINGS = ("DDL_CACHE", "DDL_DATA_MIRROR")
 
 CONNECT_S = 5
 """Timeout for the first connection to a cluster."""
+
+MEETING_S = 300
+"""Time for the probes of trials that share a GPU to wait for each other."""
 
 STOP_S = 10
 """Time for Tune to end its trials when a sweep is stopped. After that their processes are killed."""
@@ -46,7 +54,7 @@ class RayExecutor:
     from its newest checkpoint, up to `retries` times, on another node if its own is gone.
     """
 
-    def __init__(self, address: str | None, retries: int, scratch: Path, scheduler: TrialScheduler | None, packages: Set[str]):
+    def __init__(self, address: str | None, retries: int, scratch: Path, scheduler: TrialScheduler, packages: Set[str]):
         """`scratch` is an existing folder for Tune's files. `packages` are the packages of the tasks' classes, which are sent to the
         workers of a running cluster."""
         self._address, self._retries, self._scratch = address, retries, scratch
@@ -56,7 +64,9 @@ class RayExecutor:
         if self._address is not None:
             _connect(self._address, self._packages)
             return self
-        machine = local_capacity()
+        machine, gpus = local_capacity(), machine_gpus()
+        if gpus.usable and (gpus.problems or any(MIG_NAME in gpu.name for gpu in gpus.usable)):
+            use_only(gpus.usable)
         ray_private.start(machine.cpus, machine.gpus, {LEADER: machine.cpus})
         return self
 
@@ -65,20 +75,32 @@ class RayExecutor:
 
     def capacity(self) -> Capacity:
         """The resources of all nodes that are alive."""
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        cpus, gpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU"))
-        return Capacity(nodes=len(nodes), cpus=sum(cpus), gpus=sum(gpus), node_cpus=max(cpus, default=0), node_gpus=max(gpus, default=0))
+        resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = tuple(Node(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in resources)
+        return Capacity(nodes, machine_gpus().problems if self._address is None else ())
 
-    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None) -> list[list[TimingProbe]]:
-        """`worker.time_trial` of each assignment, in parallel. A probe whose process dies gives an empty list, like one that raises."""
-        remote = ray.remote(max_retries=0)(time_trial)
-        pending = [remote.options(num_cpus=a.cpus, num_gpus=a.gpus).remote(a, precisions) for a in assignments]
-        results: list[list[TimingProbe]] = []
+    def gpu_problems(self) -> list[str]:
+        """See `Executor.gpu_problems`. A private cluster has usable GPUs only."""
+        if self._address is None:
+            return []
+        nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")}
+        look = ray.remote(num_cpus=0, max_calls=1)(machine_gpus)  # without GPUs of its own it sees all, unless Ray hides them
+        pending = [look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote() for node in nodes]
+        found = zip(nodes.values(), ray.get(pending), strict=True)
+        return [f"{host}: {problem}" for host, gpus in found for problem in gpus.problems]
+
+    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None, window_s: float) -> list[Timings]:
+        """See `Executor.probe`. All run at once. A probe whose process dies has no timings, like one that raises."""
+        # A process keeps the first GPU it used, its memory and its peak, so one with a GPU ends with its probe.
+        remote = ray.remote(max_retries=0, max_calls=1 if assignments[0].gpus else 0)(_probe)
+        meeting = _Meeting.remote(len(assignments)) if 0 < assignments[0].gpus < 1 else None  # type: ignore[attr-defined]
+        pending = [remote.options(num_cpus=a.cpus, num_gpus=a.gpus).remote(a, precisions, window_s, meeting) for a in assignments]
+        results: list[Timings] = []
         for reference in pending:
             try:
                 results.append(ray.get(reference))
-            except ray.exceptions.WorkerCrashedError:
-                results.append([])
+            except ray.exceptions.WorkerCrashedError as error:
+                results.append(Timings([], {"": error_line(error)}))
         return results
 
     def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[TrialReport]:
@@ -131,6 +153,44 @@ class RayExecutor:
                 verbose=0,
             ),
         )
+
+
+@ray.remote(num_cpus=0)
+class _Meeting:
+    """Lets `members` processes wait for each other, once per number of arrivals. A process that has left is not waited for."""
+
+    def __init__(self, members: int):
+        self._members, self._arrived = members, 0
+        self._changed = asyncio.Condition()
+
+    async def arrive(self) -> None:
+        """Return when all members have arrived, or after `MEETING_S`."""
+        async with self._changed:
+            self._arrived += 1
+            self._changed.notify_all()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._arrived >= self._members), MEETING_S)
+
+    async def leave(self) -> None:
+        async with self._changed:
+            self._members -= 1
+            self._changed.notify_all()
+
+
+def _probe(assignment: Assignment, precisions: list[str] | None, window_s: float, meeting: Any) -> Timings:
+    """`time_trial` in a process of its own. With a `meeting`, its timed steps begin together with those of the other members."""
+    arrived = False
+
+    def ready() -> None:
+        nonlocal arrived
+        if meeting is not None and not arrived:
+            arrived = True
+            ray.get(meeting.arrive.remote())
+
+    timings = time_trial(assignment, device_of(assignment), precisions, window_s, ready)
+    if meeting is not None and not arrived:
+        ray.get(meeting.leave.remote())
+    return timings
 
 
 def _resources(config: dict[str, Any], population: Mapping[str, Assignment], private: bool) -> tune.PlacementGroupFactory:

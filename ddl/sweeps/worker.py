@@ -14,11 +14,12 @@ import torch
 
 from ddl.devices import Device, Strategy, lost_another_rank
 from ddl.latency.measure import measure_or_explain
-from ddl.precision import TimingProbe, candidates, time_candidates
+from ddl.precision import Timings, candidates, error_line, prepare_process, ran_eagerly, time_candidates
 from ddl.progress import Diverged, Progress, State
 from ddl.storage.trials import TrialStore
 from ddl.sweeps.first_steps import STEPS, FirstSteps
 from ddl.tasks.task import Task
+from ddl.telemetry.describe import describe_device
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.telemetry.usage import Usage
 from ddl.trial_report import TrialReport
@@ -28,11 +29,12 @@ REPORT_EVERY_S = 1.0
 
 PROBE_STEPS = 8
 
-CONTEXT_BYTES = 600e6
-"""GPU memory of a CUDA process without its tensors: kernels and workspaces of libraries. Some hundred MB, by library and GPU."""
-
 CHECKPOINTED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "metadata")
 """Fields of a measured report that a checkpoint contains."""
+
+
+RESTARTED = ("preempted", "out_of_memory")
+"""Kinds of a last report after which the trial starts again from its newest checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Assignment:
     """A trial as a worker receives it: the task, its resources and the folder for its files.
 
     `cpus` and `gpus` are per worker; `min_workers` to `num_workers` workers train the trial. `changed` are hyperparameters that
-    population based training changed during the run; `task` has them already. `store_measured`: store a checkpoint at every
-    measurement. `url`: copy of the trial's folder in an object store, or empty. `latency`: how to time the trained model
+    population based training changed during the run; `task` has them already. `keep_measured`: if not 0, store a checkpoint at
+    every measurement, and keep those of the last steps, by this fraction of all steps. `url`: copy of the trial's folder in an object store, or empty. `latency`: how to time the trained model
     (`ddl.latency`).
     """
 
@@ -55,7 +57,7 @@ class Assignment:
     min_workers: int = 1
     strategy: Strategy = "ddp"
     changed: Mapping[str, Any] = field(default_factory=dict)
-    store_measured: bool = False
+    keep_measured: float = 0.0
     url: str = ""
     latency: str = "none"
 
@@ -64,25 +66,26 @@ def run_trial(assignment: Assignment, device: Device, preemption_requested: Call
     """Run a trial from its newest checkpoint to its end, yielding reports. The last one has the kind `ended`.
 
     Once `preemption_requested()` is true, the trial finishes the current step, stores a checkpoint and yields a last report of
-    the kind `preempted`.
+    the kind `preempted`. A trial that runs out of memory with a fraction of a GPU yields a last report of the kind `out_of_memory`.
 
     If several processes train the trial, each runs this function with its own `device`; only the reports of rank 0 count.
     A measurement is yielded, and so recorded, before the checkpoint that contains it is stored. A resume therefore may measure
     a step again, but never skips one. A trial that raises ends as `failed` and does not affect other trials. Raises if another
     rank of the same trial died, since that is not an error of the trial.
     """
+    prepare_process(getattr(assignment.task, "precision", ""))
     url = assignment.url if device.rank == 0 else ""
     with TrialStore(assignment.folder, assignment.trial_id, url) as store:
         step, saved = device.broadcast(store.newest() if device.rank == 0 else None) or (0, None)
         report = TrialReport(assignment.trial_id, "alive", step=step, elapsed_s=saved["elapsed_s"] if saved else 0.0)
         changed = {"changed": dict(assignment.changed)} if assignment.changed else {}
-        yield replace(report, kind="started", place=_place(device), metadata=changed)
+        yield replace(report, kind="started", place=_place(device), metadata={**changed, "device": describe_device(device.torch)})
         if url and saved:
             # The ledger's copy may be older than the checkpoint's. The ledger skips measurements that it has.
             for measurement in saved.get("measured", []):
                 yield replace(report, kind="measured", **measurement)
         for last in _TrialRun(assignment, device, saved, report, store).reports(preemption_requested):
-            if last.kind in ("ended", "preempted"):
+            if last.kind in RESTARTED or last.kind == "ended":
                 store.finish()
                 if url:
                     yield replace(report, kind="measured", metadata={"only_here": store.not_uploaded or None})
@@ -119,7 +122,7 @@ class _TrialRun:
                     _check_finite(progress.metrics)
                     due = device.rank == 0 and self._report.elapsed_s - self._stored_s >= assignment.checkpoint_every_s
                     due, preempted = device.any_rank(due, preemption_requested())
-                    store_measured = assignment.store_measured and bool(progress.metrics)
+                    store_measured = assignment.keep_measured > 0 and bool(progress.metrics)
                     if store_measured or due or preempted:
                         self._store_checkpoint(progress)
                     if store_measured:
@@ -129,7 +132,7 @@ class _TrialRun:
                         return
                 if self._progress is not None and self._unsaved:
                     self._store_checkpoint(self._progress)
-                status, reason = "finished", ""
+                status, reason = "finished", "its model was compiled too often, so parts of it ran eagerly" if ran_eagerly() else ""
             except Diverged as error:
                 if self._first_steps.unfinished:
                     metadata = {"total_steps": self._report.total_steps, **self._first_steps.so_far()}
@@ -140,6 +143,10 @@ class _TrialRun:
                     raise
                 traceback.print_exc()
                 status, reason = "failed", _reason(error)
+                if isinstance(error, torch.OutOfMemoryError) and 0 < assignment.gpus < 1:
+                    larger = f"out of memory with gpus={assignment.gpus:g}, starts again with gpus={larger_fraction(assignment.gpus):g}"
+                    yield replace(self._report, kind="out_of_memory", reason=larger)
+                    return
         yield from self._end(status, reason)
 
     def _report_progress(self, progress: Progress) -> Iterator[TrialReport]:
@@ -168,7 +175,8 @@ class _TrialRun:
         """Store the state. Collective: every rank calls it, rank 0 writes."""
         state = {"elapsed_s": self._elapsed_s(), "usage": self._sampler.state(), "measured": self._measured, "task": progress.state()}
         if self._device.rank == 0:
-            self._store.store(progress.step, state)
+            keep = self._assignment.keep_measured
+            self._store.store(progress.step, state, progress.step - round(keep * progress.total_steps) if keep else None)
         self._stored_s, self._unsaved = self._elapsed_s(), False
 
     def _end(self, status: str, reason: str) -> Iterator[TrialReport]:
@@ -180,6 +188,7 @@ class _TrialRun:
         # A sharded model is not timed: gathering it would need all ranks.
         if finished and self._progress is not None and device.rank == 0 and not device.sharded:
             precision = getattr(self._assignment.task, "precision", "fp32")
+            prepare_process("")  # inference in fp32 is timed without TF32
             latencies = measure_or_explain(self._progress.predictor, device, self._assignment.latency, precision)
             metrics |= latencies.metrics
             if latencies.metadata:
@@ -187,30 +196,23 @@ class _TrialRun:
         yield replace(self._report, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
 
 
-def time_trial(assignment: Assignment, precisions: list[str] | None) -> list[TimingProbe]:
+def time_trial(
+    assignment: Assignment, device: Device, precisions: list[str] | None, window_s: float, ready: Callable[[], None] = lambda: None
+) -> Timings:
     """Timing probes of the trial's first steps in each precision (None: all candidates for the device), fastest first.
 
-    A task without a `precision` is timed once, under the name "". A trial that raises gives an empty list: a failing probe must
-    not fail the whole plan.
+    `window_s` and `ready` as in `time_candidates`. A task without a `precision` is timed once, under the name "". A trial that
+    raises has no probe, only failures: a failing probe must not fail the whole plan.
     """
-    device, task = device_of(assignment), assignment.task
+    task = assignment.task
     names = [""]
     if hasattr(task, "precision"):
         names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
     try:
-        probes = time_candidates(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS)
-        fraction = _memory_fraction(device) / len(names)  # the models of all precisions were in memory at once
-        return [replace(probe, memory_fraction=fraction) for probe in probes]
-    except Exception:  # noqa: BLE001  the trial itself will raise it again and end as failed
+        return time_candidates(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS, window_s, ready)
+    except Exception as error:  # noqa: BLE001  the trial itself will raise it again and end as failed
         traceback.print_exc()
-        return []
-
-
-def _memory_fraction(device: Device) -> float:
-    """Peak fraction of the GPU's memory that this process used, CUDA context included; 0 on a CPU."""
-    if device.torch.type != "cuda":
-        return 0.0
-    return (torch.cuda.max_memory_reserved(device.torch) + CONTEXT_BYTES) / torch.cuda.mem_get_info(device.torch)[1]
+        return Timings([], {names[0]: error_line(error)})
 
 
 def with_precision(task: Task, name: str) -> Task:
@@ -218,14 +220,28 @@ def with_precision(task: Task, name: str) -> Task:
     return replace(task, precision=name or "fp32") if getattr(task, "precision", None) == "auto" else task  # type: ignore[call-arg]
 
 
-def device_of(assignment: Assignment) -> Device:
-    """The device of a trial that this process trains alone. Also sets the number of torch threads to the trial's cores."""
-    torch.set_num_threads(assignment.cpus)
+def device_of(assignment: Assignment, gpu: int = 0) -> Device:
+    """The device of a trial that this process trains alone: the CPU, or the GPU with this index among those that it sees.
+
+    Also limits torch to the trial's cores.
+    """
+    use_cores(assignment.cpus)
     if not assignment.gpus:
         # With num_gpus=0 Ray leaves all GPUs visible (ray#62492).
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return Device(torch.device("cpu"))
-    return Device(torch.device("cuda", 0))
+    return Device(torch.device("cuda", gpu))
+
+
+def use_cores(cpus: int) -> None:
+    """Limit torch's threads, and the processes that compile, to this number."""
+    torch.set_num_threads(cpus)
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(cpus)  # read when the compiler is imported
+
+
+def larger_fraction(gpus: float) -> float:
+    """The fraction of a GPU for a trial that ran out of memory with `gpus`."""
+    return min(2 * gpus, 1.0)
 
 
 def _place(device: Device) -> str:

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from ddl.precision import TimingProbe
+from ddl.precision import TimingProbe, Timings
 from ddl.sweeps import plan
-from ddl.sweeps.allocation import Allocation, allocate, recorded_allocation
-from ddl.sweeps.executors import Capacity
+from ddl.sweeps.allocation import Allocation, allocate, check_gpus, reallocate, recorded_allocation
+from ddl.sweeps.capacity import Capacity, Node
 from ddl.sweeps.plan import makespan
 from ddl.sweeps.worker import with_precision
 
-LAPTOP = Capacity(nodes=1, cpus=8, gpus=0, node_cpus=8, node_gpus=0)
-WORKSTATION = Capacity(nodes=1, cpus=16, gpus=4, node_cpus=16, node_gpus=4)
-CLUSTER = Capacity(nodes=3, cpus=30, gpus=9, node_cpus=10, node_gpus=3)
+LAPTOP = Capacity((Node(8),))
+WORKSTATION = Capacity((Node(16, 4),))
+CLUSTER = Capacity((Node(10, 3),) * 3)
+MIXED = Capacity((Node(64), Node(8, 1), Node(16, 2)))
+"""A head without GPUs, and two kinds of node with GPUs."""
 
 
 @pytest.fixture
@@ -47,14 +49,18 @@ def allocated(ask):
         (LAPTOP, 100, ["resources.cpus=3"], 3, 0, 2),
         (LAPTOP, 100, ["resources.cpus=8"], 8, 0, 1),
         (WORKSTATION, 100, [], 4, 1, 4),
-        (WORKSTATION, 2, [], 8, 1, 2),
-        (WORKSTATION, 100, ["resources.gpus=2"], 8, 2, 2),
-        (WORKSTATION, 100, ["resources.gpus=3"], 16, 3, 1),
+        (WORKSTATION, 2, [], 4, 1, 2),
+        (WORKSTATION, 2, ["resources.cpus=8"], 8, 1, 2),
         (WORKSTATION, 100, ["resources.gpus=0.5"], 2, 0.5, 8),
         (WORKSTATION, 100, ["resources.gpus=0.1"], 1, 0.1, 16),
         (WORKSTATION, 100, ["resources.gpus=0"], 1, 0, 16),
         (WORKSTATION, 100, ["resources.cpus=6"], 6, 1, 2),
         (CLUSTER, 100, [], 3, 1, 9),
+        (MIXED, 100, [], 4, 1, 3),
+        (MIXED, 100, ["resources.gpus=0.5"], 4, 0.5, 6),
+        (MIXED, 100, ["resources.cpus=9"], 9, 1, 1),
+        (MIXED, 4, ["resources.gpus=0"], 16, 0, 4),
+        (MIXED, 100, ["resources.gpus=0"], 1, 0, 88),
     ],
 )
 def test_a_trials_allocation(allocated, capacity, trials, overrides, cpus, gpus, concurrent):
@@ -69,7 +75,6 @@ def test_a_fraction_of_a_gpu_is_on_one_gpu(allocated):
 
 
 def test_a_worker_is_on_one_node(allocated):
-    assert allocated(CLUSTER, 100, "resources.gpus=2")[0].concurrent == 3, "not four: one GPU of each node is left over"
     assert allocated(CLUSTER, 100, "resources.cpus=6", "resources.gpus=0")[0].concurrent == 3, "not five"
 
 
@@ -78,7 +83,7 @@ def test_inline_is_one_at_a_time_with_all_the_cores(allocated):
     assert (found.cpus, found.concurrent, problems) == (8, 1, [])
 
 
-@pytest.mark.parametrize("capacity", [LAPTOP, WORKSTATION, CLUSTER])
+@pytest.mark.parametrize("capacity", [LAPTOP, WORKSTATION, CLUSTER, MIXED])
 @pytest.mark.parametrize("trials", [1, 2, 3, 7, 50])
 def test_default_allocations_never_exceed_the_capacity(allocated, capacity, trials):
     found, problems = allocated(capacity, trials)
@@ -86,7 +91,7 @@ def test_default_allocations_never_exceed_the_capacity(allocated, capacity, tria
     assert 1 <= found.concurrent <= trials
     assert found.cpus * found.concurrent <= capacity.cpus
     assert found.gpus * found.concurrent <= capacity.gpus
-    assert found.cpus <= capacity.node_cpus
+    assert capacity.slots(found.cpus, found.gpus) >= found.concurrent, "Ray would wait for ever"
 
 
 @pytest.mark.parametrize(
@@ -96,15 +101,15 @@ def test_default_allocations_never_exceed_the_capacity(allocated, capacity, tria
         (LAPTOP, ["resources.gpus=1"], "resources.gpus: 1 per worker, "),
         (LAPTOP, ["resources.gpus=0.5"], "resources.gpus: 0.5 per worker, "),
         (CLUSTER, ["resources.cpus=11"], "resources.cpus: 11 per worker, "),
-        (CLUSTER, ["resources.gpus=4"], "resources.gpus: 4 per worker, "),
-        (WORKSTATION, ["resources.gpus=1.5"], "resources.gpus: 1.5 is not a whole number. "),
+        (MIXED, ["resources.cpus=17"], "resources.cpus: cpus=17 and gpus=1 per worker, but nodes with a GPU have at most 16 cores. "),
+        (MIXED, ["resources.cpus=65"], "resources.cpus: 65 per worker, "),
     ],
 )
 def test_a_request_that_no_node_can_fulfil_is_refused_with_a_fix(allocated, capacity, overrides, said):
     _, problems = allocated(capacity, 10, *overrides)
     (problem,) = problems
     assert problem.startswith(said)
-    assert re.search(r"(Request at most \d+|Write 2)\.$", problem)
+    assert re.search(r"(Request at most \d+|Set it to 0 to train on the CPU)\.$", problem)
 
 
 def test_allocation_of_several_workers(allocated):
@@ -122,7 +127,7 @@ def test_allocation_of_several_workers(allocated):
     [
         (WORKSTATION, ["resources.num_workers=5"], 4),
         (WORKSTATION, ["resources.num_workers=5", "resources.gpus=0.6"], 4),
-        (CLUSTER, ["resources.num_workers=4", "resources.gpus=2"], 3),
+        (MIXED, ["resources.num_workers=4"], 3),
         (LAPTOP, ["resources.num_workers=3", "resources.cpus=4"], 2),
         (CLUSTER, ["resources.num_workers=4", "resources.cpus=6", "resources.gpus=0"], 3),
     ],
@@ -136,11 +141,13 @@ def test_more_workers_than_fit(allocated, capacity, overrides, room):
 def test_as_many_workers_as_fit(allocated):
     found, problems = allocated(WORKSTATION, 100, "resources.num_workers=[1,3]")
     assert problems == []
-    assert (found.min_workers, found.num_workers, found.cpus, found.gpus, found.concurrent) == (1, 3, 5, 1, 1)
+    assert (found.min_workers, found.num_workers, found.cpus, found.gpus, found.concurrent) == (1, 3, 4, 1, 1)
     found, problems = allocated(LAPTOP, 100, "resources.num_workers=[2,6]", "resources.cpus=3")
     assert (found.min_workers, found.num_workers, found.concurrent, problems) == (2, 6, 1, []), "the cluster may grow"
     _, (problem,) = allocated(WORKSTATION, 100, "resources.num_workers=[5,6]")
-    assert problem == "resources.num_workers: 5 workers with gpus=1 each, but only 4 fit. Request fewer workers or gpus."
+    assert problem == (
+        "resources.num_workers: 5 workers with cpus=1 and gpus=1 each, but only 4 fit. Request fewer workers, or less for each."
+    )
 
 
 def test_an_allocation_is_read_back_from_the_ledger(allocated, ask, make):
@@ -148,6 +155,38 @@ def test_an_allocation_is_read_back_from_the_ledger(allocated, ask, make):
     made = dataclasses.replace(make(rates(ask, 0.1), Probing({0.1: {}}), concurrent=1), allocation=found)
     assert recorded_allocation(made.record("ray", 2)) == found
     assert found.assignment(rates(ask, 0.1)[0], Path(), 1.0).strategy == "fsdp"
+
+
+def test_a_worker_on_several_gpus_or_several_workers_on_one_are_refused(ask):
+    def refusal(*overrides: str) -> list[str]:
+        problems: list[str] = []
+        check_gpus(ask(overrides=overrides).sweep.launch, problems)
+        return problems
+
+    (problem,) = refusal("resources.gpus=2")
+    assert problem.endswith("set resources.num_workers=2 and resources.gpus=1.")
+    (problem,) = refusal("resources.num_workers=[1,2]", "resources.gpus=0.5")
+    assert "NCCL refuses" in problem
+    assert refusal("resources.num_workers=2", "resources.gpus=1") == refusal("resources.gpus=0.5") == refusal() == []
+
+
+def test_a_resumed_run_keeps_its_allocation_where_it_fits_and_gets_another_where_it_does_not(allocated, ask):
+    launch = ask().sweep.launch
+    recorded, _ = allocated(WORKSTATION, 100)
+    problems: list[str] = []
+    assert reallocate(recorded, launch, CLUSTER, 100, False, problems) == dataclasses.replace(recorded, concurrent=6)
+    assert reallocate(recorded, launch, WORKSTATION, 3, False, problems) == dataclasses.replace(recorded, concurrent=3)
+    assert reallocate(recorded, launch, LAPTOP, 100, False, problems) == allocated(LAPTOP, 100)[0], "no GPU here"
+    assert reallocate(recorded, launch, Capacity((Node(64), Node(2, 1))), 9, False, problems).cpus == 2, "no node has both"
+    assert problems == []
+    asked_for = ask(overrides=["resources.gpus=1"]).sweep.launch
+    reallocate(recorded, asked_for, LAPTOP, 100, False, problems)
+    assert len(problems) == 1
+
+
+def test_the_reason_why_a_gpu_is_not_usable_is_part_of_the_refusal(allocated):
+    _, (problem,) = allocated(Capacity((Node(8),), ("Tesla P100: too old.",)), 10, "resources.gpus=1")
+    assert problem == ("resources.gpus: 1 per worker, but no node has more than 0. Tesla P100: too old. Set it to 0 to train on the CPU.")
 
 
 def test_inline_is_one_process(allocated):
@@ -204,20 +243,35 @@ class Probing:
     step_s: dict[float, dict[str, float]]
     steps: dict[float, int] = dataclasses.field(default_factory=dict)
     asked: list[tuple[list[float], list[str] | None]] = dataclasses.field(default_factory=list)
+    first_compile_s: float = 0.0
+    failures: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def capacity(self) -> Capacity:
         return LAPTOP
 
-    def probe(self, assignments, precisions):
+    def probe(self, assignments, precisions, window_s):
         self.asked.append(([one.task.lr for one in assignments], precisions))
         return [
-            sorted(
-                (
-                    TimingProbe(name, 10.0, step_s, 1.0, 0.0, self.steps.get(one.task.lr, 100), 2, {"parameters": 1000})
-                    for name, step_s in self.step_s[one.task.lr].items()
-                    if precisions is None or name in precisions
+            Timings(
+                sorted(
+                    (
+                        TimingProbe(
+                            name,
+                            10.0,
+                            step_s,
+                            1.0,
+                            0.0,
+                            self.steps.get(one.task.lr, 100),
+                            2,
+                            {"parameters": 1000},
+                            first_compile_s=self.first_compile_s if "compiled" in name else 0.0,
+                        )
+                        for name, step_s in self.step_s[one.task.lr].items()
+                        if precisions is None or name in precisions
+                    ),
+                    key=lambda probe: probe.step_s,
                 ),
-                key=lambda probe: probe.step_s,
+                self.failures,
             )
             for one in assignments
         ]
@@ -285,6 +339,30 @@ def test_of_many_configurations_some_are_timed_and_the_others_get_their_mean(ask
     assert made.eta_s == pytest.approx(makespan([12 + 100 * value for value in values[:8]] + [mean] * 12, 4))
 
 
+def test_compiling_counts_in_the_choice_and_in_the_expected_duration(ask, make):
+    executor = Probing({0.1: {"fp32": 1.0, "bf16 compiled": 0.9}}, first_compile_s=30.0)
+    assert make(rates(ask, 0.1, seeds=1), executor, concurrent=1).precision == "fp32", "saves 10 s of 100 s"
+    made = make(rates(ask, 0.1, seeds=4), executor, concurrent=1)
+    assert made.precision == "bf16 compiled", "saves 40 s"
+    assert made.eta_s == pytest.approx(4 * (12 + 90) + 30)
+
+
+def test_a_precision_that_failed_is_named_with_its_reason(ask, make):
+    executor = Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 1.0}}, failures={"bf16 compiled": "InductorError: no C compiler"})
+    made = make(rates(ask, 0.1, 0.2), executor, concurrent=1)
+    assert made.failures == {"bf16 compiled": "0.2: InductorError: no C compiler"}
+    assert made.record("ray", 2)["failed_precisions"] == made.failures
+
+
+def test_further_rounds_of_a_short_sweep_are_not_timed(ask, make, monkeypatch):
+    now = itertools.count(step=20.0)
+    monkeypatch.setattr(plan.time, "monotonic", lambda: next(now))
+    short = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 0.5}, 0.2: {"fp32": 0.5}}), concurrent=1)
+    assert list(short.probes) == ["0.1"], "20 s to time a trial of 62 s"
+    long = make(rates(ask, 0.1, 0.2, seeds=9), Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 1.0}}), concurrent=1)
+    assert list(long.probes) == ["0.1", "0.2"]
+
+
 def test_the_duration_is_unknown_if_nothing_could_be_timed(ask, make):
     made = make(rates(ask, 0.1), Probing({0.1: {}}), concurrent=1)
     assert math.isnan(made.eta_s)
@@ -320,16 +398,18 @@ class Gpus(Probing):
     """Two GPUs with four cores each. A trial uses the fraction `memory` of its GPU; with `n` trials on it a step takes `slowdown[n]` times as long."""
 
     memory: float = 0.2
-    slowdown: dict[int, float] = dataclasses.field(default_factory=lambda: {1: 1.0, 4: 2.0})
+    slowdown: dict[int, float] = dataclasses.field(default_factory=lambda: {1: 1.0, 2: 2.0, 3: 3.0, 4: 2.0})
 
     def capacity(self) -> Capacity:
-        return Capacity(1, 8, 2, 8, 2)
+        return Capacity((Node(8, 2),))
 
-    def probe(self, assignments, precisions):
+    def probe(self, assignments, precisions, window_s):
         per_gpu = round(1 / assignments[0].gpus)
+        assert window_s == (plan.WINDOW_S if per_gpu == 1 else plan.SHARING_WINDOW_S)
+        memory = {"memory_bytes": self.memory * 10e9, "free_bytes": 10e9}
         return [
-            [dataclasses.replace(one, step_s=one.step_s * self.slowdown[per_gpu], memory_fraction=self.memory) for one in found]
-            for found in super().probe(assignments, precisions)
+            Timings([dataclasses.replace(one, step_s=one.step_s * self.slowdown[per_gpu], **memory) for one in found.probes])
+            for found in super().probe(assignments, precisions, window_s)
         ]
 
 
@@ -354,8 +434,13 @@ def test_small_trials_share_a_gpu_if_that_is_faster(settle):
 
 
 def test_sharing_that_is_slower_is_not_used(settle):
-    made = settle(Gpus(QUICK, slowdown={1: 1.0, 4: 5.0}))
+    made = settle(Gpus(QUICK, slowdown={1: 1.0, 2: 5.0, 3: 5.0, 4: 5.0}))
     assert (made.allocation.gpus, made.allocation.concurrent) == (1.0, 2)
+
+
+def test_fewer_trials_share_a_gpu_if_as_many_as_fit_are_slower(settle):
+    made = settle(Gpus(QUICK, slowdown={1: 1.0, 2: 1.1, 3: 1.3, 4: 9.0}))
+    assert (made.allocation.gpus, made.allocation.concurrent) == (0.3333, 6)
 
 
 @pytest.mark.parametrize(("memory", "per_gpu"), [(0.5, 1), (0.4, 2), (0.31, 2), (0.29, 3), (0.22, 4), (0.01, 4)])
@@ -371,8 +456,8 @@ def test_a_requested_fraction_is_kept(settle):
 
 def test_trials_that_need_more_memory_together_do_not_share_a_gpu(settle):
     class Growing(Gpus):
-        def probe(self, assignments, precisions):
+        def probe(self, assignments, precisions, window_s):
             self.memory = 0.2 if assignments[0].gpus == 1 else 0.24
-            return super().probe(assignments, precisions)
+            return super().probe(assignments, precisions, window_s)
 
-    assert settle(Growing(QUICK)).allocation.gpus == 1.0
+    assert settle(Growing(QUICK, slowdown=dict.fromkeys(range(1, 9), 1.0))).allocation.gpus == 0.3333, "not 4 of 0.24 each"

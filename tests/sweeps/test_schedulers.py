@@ -10,7 +10,7 @@ from ray.tune.schedulers import TrialScheduler
 from ddl import config
 from ddl.ledger import LedgerReader
 from ddl.schema import EarlyStopping, Metric
-from ddl.sweeps.ray_schedulers import PERCENT, make_scheduler
+from ddl.sweeps.ray_schedulers import PERCENT, InOrder, make_scheduler
 from ddl.trial_report import TrialReport
 
 from .command import PLUGIN, launch, run_folder
@@ -97,7 +97,7 @@ def test_what_earlier_trials_measured_is_known(kind):
 def test_none_is_the_default():
     assert DEFAULTS.early_stopping.scheduler == "none"
     assert DEFAULTS.search.algorithm == "random"
-    assert make_scheduler(DEFAULTS, MORE, {}, {}) is None
+    assert isinstance(make_scheduler(DEFAULTS, MORE, {}, {}), InOrder)
     assert make_scheduler(replace(DEFAULTS, early_stopping=EarlyStopping("asha", 0.1, 3.0)), MORE, {}, {}) is not None
 
 

@@ -36,6 +36,8 @@ def plan_summary(run: RunReport) -> PlanSummary:
         "disk_bytes": ("Disk needed", size),
     }
     rows = [(label, text(plan[key])) for key, (label, text) in labels.items() if plan.get(key) not in (None, "")]
+    failed = plan.get("failed_precisions") or {}
+    rows += [("Not used", "; ".join(f"{name or 'timing probe'}: {reason}" for name, reason in failed.items()))] if failed else []
     eta = f"Expected {duration(plan['eta_s'])}" if plan.get("eta_s") is not None else ""
     starts = [t.started_at for t in run.trials if t.started_at is not None]
     ends = [t.ended_at for t in run.trials if t.ended_at is not None]

@@ -1,7 +1,9 @@
 """The records of a run that are needed to repeat it."""
 
 import shlex
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ddl.reports.model import RunReport
 from ddl.reports.narrative import split_sizes
@@ -25,10 +27,24 @@ def reproduction_record(run: RunReport) -> tuple[tuple[str, str], ...]:
         ("Versions", ", ".join(f"{package} {version}" for package, version in (record.get("versions") or {}).items())),
         ("Host", ", ".join(part for part in machine if part)),
         ("GPUs", ", ".join(str(gpu) for gpu in host.get("gpus") or ())),
+        ("Trained on", "; ".join(f"{name}: {trials} trials" for name, trials in _devices(run).items())),
         ("Seeds", ranges(sorted({t.seed for t in run.trials}))),
     ]
     rows += [("Data", f"{d.label}{split_sizes(d)}" + (f", sha256 {d.sha256}" if d.sha256 else "")) for d in run.data]
     return tuple((label, text) for label, text in rows if text)
+
+
+def _devices(run: RunReport) -> Counter[str]:
+    """The number of trials on each kind of device, by its description. A trial that was restarted counts for its last device."""
+    devices = (trial.metadata.get("device") or {} for trial in run.trials if trial.metadata)
+    return Counter(_describe(device) for device in devices if device.get("name"))
+
+
+def _describe(device: Mapping[str, Any]) -> str:
+    if device["type"] != "cuda":
+        return f"{device['name']} (CPU)"
+    details = [f"{device['memory_bytes'] / 2**30:.0f} GiB", f"driver {device['driver_version']}" if device.get("driver_version") else ""]
+    return f"{device['name']} ({', '.join(detail for detail in details if detail)})"
 
 
 def _wandb(run: RunReport) -> Iterator[Block]:

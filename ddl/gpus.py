@@ -1,0 +1,130 @@
+"""The GPUs of this machine: those that PyTorch can use, and the reasons why it cannot use the others."""
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ddl.telemetry.gpu import MIG_NAME, gpu_uuid, nvml_devices
+
+
+@dataclass(frozen=True)
+class UsableGpu:
+    """A GPU, or a MIG slice of one, that PyTorch can use: its CUDA index in this process, its UUID (None if NVML does not tell), its name."""
+
+    index: int
+    uuid: str | None
+    name: str
+
+
+@dataclass(frozen=True)
+class MachineGpus:
+    """The usable GPUs of a machine, and a sentence for each GPU, or group of GPUs, that is not usable."""
+
+    usable: tuple[UsableGpu, ...]
+    problems: tuple[str, ...] = ()
+
+
+def machine_gpus() -> MachineGpus:
+    """The GPUs that this process sees, and all MIG slices of GPUs in MIG mode. Does not create a CUDA context.
+
+    A GPU is usable if CUDA initialises and the installed PyTorch has kernels for the GPU's compute capability.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return MachineGpus(())
+    with warnings.catch_warnings(record=True) as caught:  # PyTorch warns of a driver that fails, and of GPUs without kernels
+        warnings.simplefilter("always")
+        if not torch.cuda.is_available():
+            names = _nvml_names()
+            return MachineGpus((), (f"{names}: CUDA does not start: {_cuda_failure(caught)}.",) if names else ())
+        try:
+            found = [_cuda_device(index) for index in range(torch.cuda.device_count())]
+            kernels = torch.cuda.get_arch_list()
+        except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
+            return MachineGpus((), (f"{_nvml_names() or 'GPU'}: CUDA does not start: {_first_line(error)}.",))
+    if "CUDA_VISIBLE_DEVICES" not in os.environ and any(MIG_NAME in gpu.name for gpu in found):
+        # CUDA shows one MIG slice only.
+        slices = [device for device in nvml_devices() if device.slice_of]
+        found = [gpu for gpu in found if MIG_NAME not in gpu.name] + [
+            _Gpu(0, device.uuid, device.name, _version(device.compute_capability)) for device in slices
+        ]
+    usable = tuple(UsableGpu(gpu.index, gpu.uuid, gpu.name) for gpu in found if has_kernels(gpu.capability, kernels))
+    problems = (_no_kernels(gpu, kernels) for gpu in found if not has_kernels(gpu.capability, kernels))
+    return MachineGpus(usable, tuple(problems))
+
+
+def use_only(gpus: Iterable[UsableGpu]) -> None:
+    """Hide all other GPUs from the processes that this process starts from now on."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid or (visible[gpu.index : gpu.index + 1] or [str(gpu.index)])[0] for gpu in gpus)
+
+
+def has_kernels(capability: tuple[int, int], kernels: Iterable[str]) -> bool:
+    """True if a GPU of this compute capability can run one of `kernels` (`torch.cuda.get_arch_list`).
+
+    Machine code (`sm_75`) runs on GPUs of the same major version with the same or a later minor version, `sm_90a` on exactly that
+    version, and PTX (`compute_90`) on all later ones (CUDA C++ Programming Guide, "Application Compatibility").
+    """
+    nvidia = [match for match in (re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", kernel) for kernel in kernels) if match]
+    if not nvidia:  # PyTorch for AMD GPUs names its kernels otherwise
+        return True
+    for match in nvidia:
+        built_for = (int(match[2]), int(match[3]))
+        if match[4] == "a":
+            runs = capability == built_for
+        elif match[1] == "sm":
+            runs = capability[0] == built_for[0] and capability[1] >= built_for[1]
+        else:
+            runs = capability >= built_for
+        if runs:
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class _Gpu:
+    index: int
+    uuid: str | None
+    name: str
+    capability: tuple[int, int]
+
+
+def _cuda_device(index: int) -> _Gpu:
+    device = torch.device("cuda", index)
+    return _Gpu(index, gpu_uuid(device), torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
+
+
+def _version(text: str | None) -> tuple[int, int]:
+    major, _, minor = (text or "0.0").partition(".")
+    return int(major), int(minor)
+
+
+def _no_kernels(gpu: _Gpu, kernels: Sequence[str]) -> str:
+    return (
+        f"{gpu.name}: its compute capability is {'.'.join(map(str, gpu.capability))}, but PyTorch {torch.__version__} has kernels for "
+        f"{', '.join(kernels)} only. Install a PyTorch that supports this GPU (docs/how-to/gpus.md)."
+    )
+
+
+def _nvml_names() -> str:
+    return ", ".join(device.name for device in nvml_devices() if device.slice_of is None)
+
+
+def _cuda_failure(caught: Sequence[warnings.WarningMessage]) -> str:
+    """The reason why CUDA is not available. `caught` are the warnings of the attempt."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"PyTorch {torch.__version__} is built without CUDA; pytorch.org has builds with CUDA"
+    if caught:
+        return _first_line(caught[0].message)
+    try:
+        torch.cuda.init()
+    except RuntimeError as error:
+        return _first_line(error)
+    return "it finds no device; check the driver with nvidia-smi"
+
+
+def _first_line(error: Warning | Exception | str) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")
