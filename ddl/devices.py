@@ -82,10 +82,13 @@ class Device:
         return values
 
     def any_rank(self, *flags: bool) -> list[bool]:
-        """For each flag, True in every process if any rank has set it. For decisions that depend on a clock or a signal."""
+        """For each flag, True in every process if any rank has set it. For decisions that depend on a clock or a signal.
+
+        The processes communicate on the CPU, so none waits for its GPU.
+        """
         if self.world_size == 1:
             return list(flags)
-        return [count > 0 for count in self.sum(torch.tensor(flags, dtype=torch.float32, device=self.torch)).tolist()]
+        return [count > 0 for count in self.sum(torch.tensor(flags, dtype=torch.float32)).tolist()]
 
     def synchronise(self) -> None:
         """Wait for the work queued on the device, so that a clock read afterwards includes it."""

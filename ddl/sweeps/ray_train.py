@@ -37,7 +37,7 @@ class _Mailbox:
 
 
 def run_together(assignment: Assignment) -> Iterator[TrialReport]:
-    """Run `worker.run_trial` in `num_workers` processes and yield the reports of rank 0. Uses NCCL on GPUs, gloo on CPUs.
+    """Run `worker.run_trial` in `num_workers` processes and yield the reports of rank 0. Tensors on GPUs use NCCL, those on CPUs gloo.
 
     Raises the error that ended the workers if the trial did not cause it, so that Tune restarts the trial.
     """
@@ -47,7 +47,7 @@ def run_together(assignment: Assignment) -> Iterator[TrialReport]:
     trainer = TorchTrainer(
         _run_worker,
         train_loop_config={"assignment": assignment, "mailbox": mailbox},
-        torch_config=TorchConfig(backend="nccl" if assignment.gpus else "gloo"),
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if assignment.gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=assignment.num_workers if fixed else (assignment.min_workers, assignment.num_workers),
             use_gpu=assignment.gpus > 0,

@@ -7,7 +7,7 @@ from pathlib import Path
 from ddl.ledger import LedgerReader
 
 from .command import PLUGIN, launch, run_folder
-from .plugin.simulated_gpus import read_marks
+from .plugin.marks import read_marks
 
 SWEEP = str(PLUGIN / "simulated_gpus.yaml")
 

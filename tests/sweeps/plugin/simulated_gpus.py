@@ -7,10 +7,10 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import torch
+from marks import read_marks
 from pydantic.dataclasses import dataclass
 
 from ddl.devices import Device
@@ -65,12 +65,3 @@ class Hungry(Task):
                 yield Progress(step + 1, CLAIMED, lambda step=step: {"step": step + 1}, metrics={"val/steps": float(step + 1)})
         finally:
             write(time.time())
-
-
-def read_marks(folder: str | Path) -> list[dict]:
-    """The marks of all processes so far."""
-    marks = []
-    for path in Path(folder).glob("*.json"):
-        with suppress(FileNotFoundError):
-            marks.append(json.loads(path.read_text()))
-    return marks
