@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import torch
 import yaml
 
-from ddl import config
+from ddl import yamlfile
 from ddl.devices import Device
 from ddl.progress import Progress
 from ddl.tasks.transfer import Transfer
@@ -27,7 +27,7 @@ STEPS = {"all": 4, "head": 100}  # steps timed in each round
 
 def begin(network: str, size: int, trained: str) -> tuple[Iterator[Progress], float]:
     """Start a trial and train two steps; returns it and the seconds until its first step."""
-    values = yaml.safe_load((config.FOLDER / "task" / "transfer.yaml").read_text())
+    values = yaml.safe_load((yamlfile.FOLDER / "task" / "transfer.yaml").read_text())
     del values["class"]
     changed = {"data_set": "cifar10", "content": "sample", "train_limit": 512, "val_limit": 64, "size": size, "batch_size": 64}
     changed |= {"network": network, "weights": "none", "trained": trained, "epochs": 100_000, "precision": "fp32", "seed": 0}

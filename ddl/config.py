@@ -17,13 +17,10 @@ from ddl.overrides import SweepDraft, apply_overrides
 from ddl.schema import Launch, Sweep, SweepFile, label
 from ddl.tasks.loading import load_task_class
 from ddl.tasks.task import Task
-from ddl.yamlfile import YamlFile, read_yaml
+from ddl.yamlfile import FOLDER, YamlFile, config_names, read_yaml
 
 SCALES = ("smoke", "sample", "paper")
 COMMAND_LINE = "command line"
-_HERE = Path(__file__).parent
-FOLDER = _HERE / "tune_configs" if (_HERE / "tune_configs").is_dir() else _HERE.parent / "tune_configs"
-"""`tune_configs/`: inside the package if it is installed, next to it in a checkout."""
 
 
 class ConfigError(ValueError):
@@ -32,11 +29,6 @@ class ConfigError(ValueError):
     def __init__(self, problems: Sequence[str]):
         super().__init__("\n".join(problems))
         self.problems = list(problems)
-
-
-def config_names(kind: str, folder: Path = FOLDER) -> list[str]:
-    """Names of the YAML files of a kind, `sweep` or `task`."""
-    return sorted(path.stem for path in (folder / kind).glob("*.yaml"))
 
 
 def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: list[str]) -> Sweep | None:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from ddl import sharding
@@ -45,7 +44,7 @@ class Device:
         if self.world_size == 1:
             return module
         if self.strategy == "fsdp":
-            return sharding.shard(module, init_device_mesh(self.torch.type, (self.world_size,)))
+            return sharding.shard(module, self.torch.type, self.world_size)
         return DistributedDataParallel(module, device_ids=[self.torch] if self.torch.type == "cuda" else None)
 
     def unsharded(self, module: Module) -> Module:

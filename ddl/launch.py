@@ -66,12 +66,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: this process's arguments) and return its exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     given = parser().parse_intermixed_args(arguments)
-    # Heavy imports come after parsing, so that --help and a mistyped option answer at once.
+    try:
+        _check_combination(given)
+        if given.list:
+            return _list_sweeps()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    # Heavy imports come as late as possible, so that --help, --list and a mistyped option answer at once.
     from ddl.config import ConfigError
     from ddl.run import Interrupted
 
     try:
-        _check_combination(given)
         return _run_action(given, f"python launch.py {shlex.join(arguments)}")
     except ConfigError as error:
         print(*error.problems, "Nothing was started.", sep="\n", file=sys.stderr)
@@ -102,8 +108,6 @@ def _check_combination(given: argparse.Namespace) -> None:
 def _run_action(given: argparse.Namespace, command: str) -> int:
     from ddl import run
 
-    if given.list:
-        return _list_sweeps()
     if given.prepare_data:
         return _prepare_data(given.prepare_data)
     if given.publish:
@@ -170,11 +174,11 @@ def _publish(folder: Path, with_report: bool) -> None:
 
 
 def _list_sweeps() -> int:
-    from ddl import config, yamlfile
+    from ddl import yamlfile
 
-    for name in config.config_names("sweep"):
+    for name in yamlfile.config_names("sweep"):
         problems: list[str] = []
-        values = yamlfile.read_yaml(config.FOLDER / "sweep" / f"{name}.yaml", problems).values
+        values = yamlfile.read_yaml(yamlfile.FOLDER / "sweep" / f"{name}.yaml", problems).values
         print(f"{name:24} {values.get('title', problems)}")
     return 0
 

@@ -22,6 +22,7 @@ from ddl.storage.trials import TrialStore
 from ddl.sweeps import prepare
 from ddl.sweeps.prepare import EXECUTORS, PreparedRun, RunOptions, resume_command
 from ddl.tracking.follower_process import publish_live
+from ddl.yamlfile import config_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,7 +249,7 @@ def _prepare_runs(
     if executor not in EXECUTORS:
         problems.append(f"executor: {executor!r} is unknown. Use {', '.join(EXECUTORS)}.")
     options = RunOptions(tuple(overrides), scale, executor, address)
-    names = config.config_names("sweep") if sweep == ALL else [sweep] if Path(sweep).is_file() else sweep.split(",")
+    names = config_names("sweep") if sweep == ALL else [sweep] if Path(sweep).is_file() else sweep.split(",")
     if len(set(names)) < len(names):
         problems.append(f"--sweep {sweep!r}: names a sweep twice. Name each once.")
     runs = [run for name in names if (run := prepare.prepare_run(name, options, problems))]

@@ -1,19 +1,17 @@
 """Sharding of one model over processes (FSDP2; Zhao et al. 2023, "PyTorch FSDP"), and conversion back to unsharded tensors.
 
-Each process keeps a shard of every parameter, of its gradient and of its optimiser state. A block's parameters are gathered
+Imports PyTorch's part for it only when it is needed: that takes a second. Each process keeps a shard of every parameter, of its gradient and of its optimiser state. A block's parameters are gathered
 while the block computes.
 """
 
 import copy
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -21,12 +19,16 @@ UNSHARDED = "_unsharded"
 """Attribute of a sharded module with its unsharded form: code and buffers, with parameters on the meta device."""
 
 
-def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Shard the module's parameters over the processes of `mesh`, in place. Build optimisers afterwards.
+def shard(module: nn.Module, device_type: str, world_size: int) -> nn.Module:
+    """Shard the module's parameters over all processes, in place. Build optimisers afterwards.
 
     Each element of a `nn.ModuleList` is one block, and the rest another. A compiled module is a single block, because
     gathering a block would break its graph. As under DDP, every forward pass starts with rank 0's buffers.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device_type, (world_size,))
     plain = getattr(module, "_orig_mod", module)
     for parameter in plain.parameters():
         parameter.data = parameter.data.contiguous()  # FSDP supports no other layout; activations keep theirs
@@ -53,7 +55,7 @@ def gather_state(state: Any, keep: bool) -> Any:
     Tensors are gathered one at a time. Must be called in every process.
     """
     match state:
-        case DTensor():
+        case Tensor() if _is_sharded(state):
             value = _full(state)
             return value.cpu() if keep else torch.empty(0)
         case dict():
@@ -63,10 +65,12 @@ def gather_state(state: Any, keep: bool) -> Any:
     return state
 
 
-def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
+def shard_like(value: Tensor, parameter: Any) -> Tensor:
     """This process's shard of an unsharded `value`, placed as `parameter` is; `value` itself if the shapes differ or nothing is sharded."""
-    if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
+    if not _is_sharded(parameter) or value.shape != parameter.shape:
         return value
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
@@ -110,8 +114,14 @@ def _fill(spec: Any, state: Any, device: torch.device) -> Any:
     return spec
 
 
-def _full(value: Tensor) -> Tensor:
-    return value.full_tensor() if isinstance(value, DTensor) else value.detach()
+def _full(value: Any) -> Tensor:
+    return value.full_tensor() if _is_sharded(value) else value.detach()
+
+
+def _is_sharded(value: Tensor) -> bool:
+    """True for a DTensor, which exists only if its module has been imported."""
+    tensor = sys.modules.get("torch.distributed.tensor")
+    return tensor is not None and isinstance(value, tensor.DTensor)
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:

@@ -1,4 +1,4 @@
-"""Reads YAML of bounded size, without YAML's surprises, and with the line of every key."""
+"""The YAML files of tune_configs, and a reader of YAML of bounded size, without YAML's surprises, and with the line of every key."""
 
 import re
 from dataclasses import dataclass
@@ -7,11 +7,20 @@ from typing import Any
 
 import yaml
 
+_HERE = Path(__file__).parent
+FOLDER = _HERE / "tune_configs" if (_HERE / "tune_configs").is_dir() else _HERE.parent / "tune_configs"
+"""`tune_configs/`: inside the package if it is installed, next to it in a checkout."""
+
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 8
 _OPENS = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken)
 _CLOSES = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 _NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+|\d*\.\d+)[eE][-+]?\d+")
+
+
+def config_names(kind: str, folder: Path = FOLDER) -> list[str]:
+    """Names of the YAML files of a kind, `sweep` or `task`."""
+    return sorted(path.stem for path in (folder / kind).glob("*.yaml"))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddl import config
+from ddl import config, yamlfile
 from ddl.schema import Sweep
 from ddl.sweeps import space
 from ddl.sweeps.space import Trial
@@ -107,7 +107,7 @@ def ask(tmp_path: Path) -> Callable[..., Asked]:
         problems: list[str] = []
         sweep = config.compose_sweep(str(path), overrides, scale, problems)
         trials = space.expand_trials(sweep, problems) if sweep else []
-        shown = [line.replace(f"{tmp_path}/", "").replace(f"{config.FOLDER}/", "") for line in problems]
+        shown = [line.replace(f"{tmp_path}/", "").replace(f"{yamlfile.FOLDER}/", "") for line in problems]
         return Asked(sweep, trials, shown)
 
     return ask

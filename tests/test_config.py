@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ddl import config, schema
+from ddl import config, schema, yamlfile
 from ddl.sweeps import space
 from ddl.tasks.classification import Classification
 
 from .conftest import SWEEP
 
-SWEEPS = sorted((config.FOLDER / "sweep").glob("*.yaml"))
+SWEEPS = sorted((yamlfile.FOLDER / "sweep").glob("*.yaml"))
 
 
 def problems_of(name: str) -> list[str]:
@@ -137,7 +137,7 @@ def test_what_a_sweep_must_have(ask):
 def test_an_unknown_task(ask):
     (problem,) = ask(base=SWEEP.replace("classification", "clasification")).problems
     assert problem.startswith("small.yaml:1: task: 'clasification' is unknown. Did you mean classification? Known tasks: ")
-    assert all(path.stem in problem for path in (config.FOLDER / "task").glob("*.yaml"))
+    assert all(path.stem in problem for path in (yamlfile.FOLDER / "task").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", ["../task/classification", "'a\\0b'", "x" * 300, "''", "'*'"])
@@ -174,7 +174,7 @@ def test_a_path_is_not_a_tasks_name(ask, name):
         ("augmentation", "null", "should be 'none', 'light' or 'aggressive', not None."),
         ("data_set", "cifar11", "should be 'cifar10' or 'mnist', not 'cifar11'."),
         ("data_set", "../mnist", "should be 'cifar10' or 'mnist', not '../mnist'."),
-        ("precision", "fp8", "precision: 'fp8' is unknown. Use auto, or fp32 or bf16, then channels_last, compiled or both."),
+        ("precision", "fp8", "precision: 'fp8' is unknown. Use auto, or fp32, tf32, bf16, fp16, then channels_last, and compiled or cuda_graphs."),
         ("widths", "8", "should be a valid list, not 8."),
     ],
 )
@@ -570,13 +570,13 @@ def test_a_tasks_file_that_is_empty(ask, own, tmp_path):
 
 def test_the_users_own_task_file_comes_before_ours(ask, tmp_path):
     (tmp_path / "task").mkdir()
-    ours = (config.FOLDER / "task" / "classification.yaml").read_text()
+    ours = (yamlfile.FOLDER / "task" / "classification.yaml").read_text()
     (tmp_path / "task" / "classification.yaml").write_text(ours.replace("batch_size: 128", "batch_size: 77"))
     assert "batch_size: 128" in ours
     assert ask().trials[0].task.batch_size == 77
 
 
-@pytest.mark.parametrize("path", sorted((config.FOLDER / "task").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((yamlfile.FOLDER / "task").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_tasks_file_gives_each_hyperparameter_and_no_other(path):
     values = yaml.safe_load(path.read_text())
     module, _, name = values.pop("class").rpartition(".")
@@ -600,4 +600,4 @@ def test_where_nothing_is_wrong_nothing_is_said_and_nothing_is_written(ask, tmp_
     assert ask().problems == []
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
     assert Classification.data_sets == ("cifar10", "mnist")
-    assert isinstance(config.FOLDER, Path)
+    assert isinstance(yamlfile.FOLDER, Path)

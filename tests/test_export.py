@@ -15,7 +15,7 @@ import yaml
 from pydantic.dataclasses import dataclass
 from safetensors.torch import load_file
 
-from ddl import config, export, launch
+from ddl import export, launch, yamlfile
 from ddl.data import sources
 from ddl.devices import Device
 from ddl.ledger import TrialRow
@@ -41,7 +41,7 @@ TINY = {
 
 
 def classification(**changed) -> Classification:
-    values = yaml.safe_load((config.FOLDER / "task" / "classification.yaml").read_text())
+    values = yaml.safe_load((yamlfile.FOLDER / "task" / "classification.yaml").read_text())
     del values["class"]
     return Classification(**values | TINY | {"seed": 5} | changed)
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from ddl import config
+from ddl import yamlfile
 from ddl.devices import Device
 from ddl.latency import measure as latency
 from ddl.learners.learner import Pipeline
@@ -179,7 +179,7 @@ def trial(tmp_path: Path, task: Task, depth: str = "quick", device: Device = CPU
 
 
 def classification() -> Classification:
-    values = yaml.safe_load((config.FOLDER / "task" / "classification.yaml").read_text())
+    values = yaml.safe_load((yamlfile.FOLDER / "task" / "classification.yaml").read_text())
     del values["class"]
     tiny = {"content": "sample", "train_limit": 32, "val_limit": 16, "widths": [4], "convolutions": 1, "dense": 8, "epochs": 1}
     return Classification(**values | tiny | {"precision": "bf16 channels_last", "seed": 0})

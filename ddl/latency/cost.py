@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ddl.devices import Device
 
@@ -12,6 +11,8 @@ def flops(module: nn.Module, example: Tensor) -> int:
 
     Counts what `torch.utils.flop_counter` supports: matrix products and convolutions.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # importing it takes a second
+
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(example)
     return counter.get_total_flops()

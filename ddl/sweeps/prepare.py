@@ -15,12 +15,13 @@ from ddl.schema import Launch, Metric, Sweep
 from ddl.sweeps import space
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus, check_inline, recorded_allocation
 from ddl.sweeps.capacity import local_capacity
-from ddl.sweeps.search import TpeSearch
 from ddl.sweeps.space import Trial
 from ddl.tasks.loading import load_task_class, task_class_path
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ddl.sweeps.search import TpeSearch
 
 EXECUTORS = ("ray", "inline")
 
@@ -51,7 +52,7 @@ class PreparedRun:
     executor: str
     address: str | None
     trials: Sequence[Trial]
-    search: TpeSearch | None
+    search: "TpeSearch | None"
     population: Mapping[str, Any]
     about: Mapping[str, Any]
     earlier: int = 0
@@ -89,6 +90,8 @@ def prepare_run(sweep: str, options: RunOptions, problems: list[str]) -> Prepare
         return None
     search, trials = None, []
     if composed.launch.search.algorithm == "tpe":
+        from ddl.sweeps.search import TpeSearch  # importing Optuna takes a second
+
         search = TpeSearch.of(composed, problems)
     else:
         trials = space.expand_trials(composed, problems)
@@ -190,6 +193,8 @@ def prepare_resume(ledger: Ledger, executor: str | None, address: str | None) ->
     search = None
     if about.get("search"):
         best = {trial_id: best_value(metric, [value for _, value in measured]) for trial_id, measured in history.items()}
+        from ddl.sweeps.search import TpeSearch
+
         search = TpeSearch.resumed(about["search"], task_class, rows, best)
     plan = about.get("plan")
     return PreparedRun(

@@ -6,7 +6,7 @@ import runpy
 
 import pytest
 
-from ddl import config, launch
+from ddl import config, launch, yamlfile
 from tests.docs import pages
 from tests.docs.pages import PAGES, ROOT
 
@@ -55,7 +55,7 @@ def launch_problems(arguments: list[str]) -> list[str]:
     assert [word for word in given.overrides if "=" not in word] == []
     problems: list[str] = []
     names = (given.sweep or "").split(",")
-    if set(names) <= set(config.config_names("sweep")):
+    if set(names) <= set(yamlfile.config_names("sweep")):
         for name in names:
             config.compose_sweep(name, given.overrides, given.scale or "sample", problems)
     return problems

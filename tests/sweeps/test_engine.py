@@ -12,7 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from ddl import config
+from ddl import yamlfile
 from ddl.ledger import LedgerReader
 from tests.waiting import wait_until
 
@@ -39,7 +39,7 @@ def processes_of(session: int) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("sweep", config.config_names("sweep"))
+@pytest.mark.parametrize("sweep", yamlfile.config_names("sweep"))
 def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(sweep: str, tmp_path: Path) -> None:
     # In one process and without W&B: other tests cover both, and starting them would take most of the time.
     done = launch("--sweep", sweep, "--scale", "smoke", "--executor", "inline", "seeds=1", "wandb.mode=disabled", cwd=tmp_path)
@@ -248,4 +248,4 @@ def test_the_plan_trains_and_writes_nothing(tmp_path: Path) -> None:
 def test_the_list_names_every_sweep() -> None:
     done = launch("--list", cwd=ROOT)
 
-    assert [line.split()[0] for line in done.stdout.splitlines()] == config.config_names("sweep")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == yamlfile.config_names("sweep")

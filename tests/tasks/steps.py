@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddl import config
+from ddl import yamlfile
 from ddl.devices import Device
 from ddl.fit import CHECK_EVERY
 from ddl.progress import Progress
@@ -112,12 +112,12 @@ TINY = {
 }
 """Values that make a trial small, by the name of the task's YAML; the name of a variant follows a colon."""
 
-TASKS = {path.stem for path in (config.FOLDER / "task").glob("*.yaml")}
+TASKS = {path.stem for path in (yamlfile.FOLDER / "task").glob("*.yaml")}
 
 
 def make_task(name: str, **changed) -> Task:
     """The task of the YAML `name`, with some of its values changed."""
-    values = yaml.safe_load((config.FOLDER / "task" / f"{name}.yaml").read_text())
+    values = yaml.safe_load((yamlfile.FOLDER / "task" / f"{name}.yaml").read_text())
     return load_task_class(values.pop("class"))(**values | changed)
 
 
