@@ -13,6 +13,7 @@ from pathlib import Path
 
 import ray
 from ray._private import ray_constants
+from ray._private.node import Node
 from ray._raylet import Config  # type: ignore[attr-defined]  # its stub leaves it out
 
 
@@ -25,7 +26,7 @@ def start(cpus: int, gpus: int, resources: Mapping[str, float], quiet: bool = Fa
     # Ray replaces a loopback address and binds to all interfaces, except on platforms without multi-node clusters.
     multi_node, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
-        with our_settings():
+        with our_settings(), _without_services():
             ray.init(
                 address="local",
                 num_cpus=cpus,
@@ -40,6 +41,21 @@ def start(cpus: int, gpus: int, resources: Mapping[str, float], quiet: bool = Fa
             )
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = multi_node
+
+
+@contextlib.contextmanager
+def _without_services() -> Iterator[None]:
+    """A context for `ray.init`: starts neither the autoscaler's monitor nor the dashboard's server, which take seconds of CPU time.
+
+    Nobody can reach them: the cluster never grows, and `include_dashboard=False` only hides the dashboard's pages.
+    """
+    monitor, server = Node.start_monitor, Node.start_api_server
+    Node.start_monitor = lambda self: None
+    Node.start_api_server = lambda self, **_: setattr(self, "_webui_url", "")
+    try:
+        yield
+    finally:
+        Node.start_monitor, Node.start_api_server = monitor, server
 
 
 @contextlib.contextmanager

@@ -174,7 +174,11 @@ def test_a_path_is_not_a_tasks_name(ask, name):
         ("augmentation", "null", "should be 'none', 'light' or 'aggressive', not None."),
         ("data_set", "cifar11", "should be 'cifar10' or 'mnist', not 'cifar11'."),
         ("data_set", "../mnist", "should be 'cifar10' or 'mnist', not '../mnist'."),
-        ("precision", "fp8", "precision: 'fp8' is unknown. Use auto, or fp32, tf32, bf16, fp16, then channels_last, and compiled or cuda_graphs."),
+        (
+            "precision",
+            "fp8",
+            "precision: 'fp8' is unknown. Use auto, or fp32, tf32, bf16, fp16, then channels_last, and compiled or cuda_graphs.",
+        ),
         ("widths", "8", "should be a valid list, not 8."),
     ],
 )

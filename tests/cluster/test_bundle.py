@@ -24,18 +24,19 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
 LIMIT = 45 * 2**20
 
-IMAGE = set(
-    """absl-py annotated-doc anyio attrs certifi charset-normalizer click cloudpickle contourpy cycler filelock fonttools fsspec grpcio
-    h5py hf-xet huggingface-hub idna iniconfig jinja2 kiwisolver lightning-utilities markdown-it-py markupsafe matplotlib mdurl mpmath
-    narwhals networkx numpy nvidia-ml-py packaging pandas pillow pluggy protobuf psutil pyarrow pygments pyparsing pytest
-    pytest-timeout pytest-xdist python-dateutil pyyaml regex requests rich safetensors scipy setuptools six sympy tensorboard tokenizers
-    torch torchmetrics torchvision tqdm typing-extensions urllib3 xxhash yarl""".split()
-)
+NAMES = """
+absl-py annotated-doc anyio attrs certifi charset-normalizer click cloudpickle contourpy cycler filelock fonttools fsspec grpcio h5py
+hf-xet huggingface-hub idna iniconfig jinja2 kiwisolver lightning-utilities markdown-it-py markupsafe matplotlib mdurl mpmath narwhals
+networkx numpy nvidia-ml-py packaging pandas pillow pluggy protobuf psutil pyarrow pygments pyparsing pytest pytest-timeout pytest-xdist
+python-dateutil pyyaml regex requests rich safetensors scipy setuptools six sympy tensorboard tokenizers torch torchmetrics torchvision
+tqdm typing-extensions urllib3 xxhash yarl"""
+IMAGE = set(NAMES.split())
 """Packages of a typical image with PyTorch and CUDA. The CUDA libraries and Triton come with PyTorch."""
 
 TOO_OLD = {"packaging", "typing-extensions"}
 """Packages of the image that the bundle has in a newer version."""
 
+SMOKE = ("--sweep", "augmentation", "--scale", "smoke", "seeds=1", "wandb.mode=disabled")
 OLDEST = ("torch==2.9.1", "torchvision==0.24.1")
 
 
@@ -108,8 +109,7 @@ class Machine:
         for module in ("run", "reports/html"):
             (self.unpacked / "ddl" / f"{module}.py").touch()
         self.packages.mkdir()
-        for link in link_packages(self.packages, {"packaging"}):
-            assert link.exists()
+        link_packages(self.packages, {"packaging"})
         (self.unpacked / "install").write_text(INSTALL.read_text())
         (self.unpacked / "python-version").write_text(f"{RUNNING}\n")
         (self.unpacked / "pyproject.toml").write_text('[project]\ndependencies = ["colours", "torch>=2.9", "wandb"]\n')
@@ -119,15 +119,12 @@ class Machine:
         return run(python or self.python, self.unpacked / "install", *arguments, exits=exits)
 
 
-def link_packages(folder: Path, names: Iterable[str]) -> Iterator[Path]:
-    """Link installed packages of this environment into `folder`, for those names that it has. Yields the links."""
-    for name in names:
-        for package in metadata.distributions(name=name):
-            for top in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
-                if not (folder / top).exists():
-                    (folder / top).symlink_to(package.locate_file(top))
-                    yield folder / top
-            break
+def link_packages(folder: Path, names: Iterable[str]) -> None:
+    """Link this environment's packages into `folder`. It need not have all of them."""
+    for package in (package for name in names for package in metadata.distributions(name=name)):
+        for top in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
+            if not (folder / top).exists():
+                (folder / top).symlink_to(package.locate_file(top))
 
 
 def run(*command: object, exits: int = 0, **how: object) -> str:
@@ -155,7 +152,7 @@ class TestInstall:
         output = machine.install()
         assert f"ddl is installed for Python {sys.version.split()[0]} with torch 2.9.0+cu128; GPUs: 2." in output
         python = machine.unpacked / ".venv" / "bin" / "python"
-        assert run(python, "-c", "import colours, ddl.run, torch; print(colours.mine, torch.__version__)") == "bundle 2.9.0+cu128\n"
+        assert run(python, "-P", "-c", "import colours, ddl.run, torch; print(colours.mine, torch.__version__)") == "bundle 2.9.0+cu128\n"
         assert sorted(machine.site_packages.rglob("*.dist-info")) == before
         assert not list(machine.site_packages.glob("*.pth")), "the machine's Python is as it was"
         assert "installed" in machine.install("--check", python=python)
@@ -213,40 +210,55 @@ def archive(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 @pytest.mark.network
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("archive", [RUNNING], indirect=True)
-def test_sweeps_run_from_the_bundle(archive: Path, tmp_path: Path) -> None:
-    """Next to the image's packages only, and with both executors. W&B is missing."""
-    machine = tmp_path / "machine"
-    venv.create(machine, symlinks=True)
-    (site_packages,) = machine.glob("lib/python*/site-packages")
-    with_torch = {package.name for package in metadata.distributions() if re.match("nvidia-|cuda-|triton", canonicalize_name(package.name))}
-    for link in link_packages(site_packages, IMAGE | with_torch):
-        assert link.exists()
+@pytest.mark.parametrize(("archive", "python"), [("3.11", "3.11"), ("3.12", "3.12")], indirect=["archive"])
+def test_the_archive_is_small_and_for_one_python(archive: Path, python: str, tmp_path: Path) -> None:
+    """Also for a Python that this machine does not have: a wheel's tags name the Python of its compiled files."""
+    assert archive.stat().st_size <= LIMIT
     run("tar", "xf", archive, cwd=tmp_path)
-    run(machine / "bin" / "python", "ddl-bundle/install", cwd=tmp_path)
-    folder = tmp_path / "ddl-bundle"
-    python = folder / ".venv" / "bin" / "python"
-    assert "No module named 'wandb'" in run(python, "-c", "import wandb", exits=1)
-    assert run(folder / ".venv" / "bin" / "ray", "--version").startswith("ray, version ")
-    smoke = ["--sweep", "augmentation", "--scale", "smoke", "seeds=1", "wandb.mode=disabled"]
-    for executor in ("inline", "ray"):
-        output = run(python, "launch.py", *smoke, "--executor", executor, cwd=folder)
-        assert run_folder(output, folder).is_relative_to(folder / "runs")
-    tpe = folder / "tpe.yaml"
-    tpe.write_text((folder / "tune_configs/sweep/augmentation.yaml").read_text().partition("reference:")[0] + SEARCH)
-    run(python, "launch.py", "--sweep", tpe, *smoke[2:], "--executor", "inline", cwd=folder)
-
-
-SEARCH = """
-samples: 2
-search: {algorithm: tpe}
-"""
+    unpacked = tmp_path / "ddl-bundle"
+    assert (unpacked / "python-version").read_text() == f"{python}\n"
+    packages = list(metadata.distributions(path=[str(unpacked / "packages")]))
+    assert {canonicalize_name(package.name) for package in packages} == bundled()
+    tags = {tag for package in packages for tag in re.findall(r"^Tag: (.*)$", package.read_text("WHEEL") or "", re.MULTILINE)}
+    compiled = {tag for tag in tags if not tag.endswith("-none-any")}
+    assert compiled
+    assert [tag for tag in compiled if not (tag.startswith(f"cp{python.replace('.', '')}-") or "-abi3-" in tag)] == []
+    assert [tag for tag in compiled if not tag.endswith("_x86_64")] == []
+    assert not [path for path in unpacked.rglob("*") if path.name in ("__pycache__", "jars")]
 
 
 @pytest.mark.network
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("archive", ["3.11", "3.12"], indirect=True)
-def test_the_archive_is_small_and_for_its_python(archive: Path, tmp_path: Path) -> None:
-    """Also for a Python that is not installed here: the tags of the wheels show which Python their compiled files are for."""
-    python = re.search(r"--python (\S+)", "")
+@pytest.mark.parametrize("archive", [RUNNING], indirect=True)
+def test_sweeps_run_from_the_bundle(archive: Path, tmp_path: Path) -> None:
+    """With the packages of a typical image and nothing else, and with both executors."""
+    venv.create(tmp_path / "machine", symlinks=True)
+    (site_packages,) = (tmp_path / "machine").glob("lib/python*/site-packages")
+    of_torch = {package.name for package in metadata.distributions() if package.name.startswith(("nvidia-", "cuda-", "triton"))}
+    link_packages(site_packages, IMAGE | of_torch)
     run("tar", "xf", archive, cwd=tmp_path)
+    run(tmp_path / "machine/bin/python", "ddl-bundle/install", cwd=tmp_path)
+    folder = tmp_path / "ddl-bundle"
+    python = folder / ".venv/bin/python"
+    assert "No module named 'wandb'" in run(python, "-P", "-c", "import wandb", exits=1)
+    assert run(folder / ".venv/bin/ray", "--version").startswith("ray, version ")
+    for executor in ("inline", "ray"):
+        output = run(python, "launch.py", *SMOKE, "--executor", executor, cwd=folder)
+        assert run_folder(output, folder).is_relative_to(folder / "runs")
+
+
+@pytest.mark.network
+@pytest.mark.timeout(3600)
+def test_sweeps_run_with_the_oldest_torch(tmp_path: Path) -> None:
+    """With its own CUDA libraries, a download of 4 GB. All other packages are those of the lock."""
+    assert f"torch>={OLDEST[0].partition('==')[2].rpartition('.')[0]}" in PROJECT["dependencies"]
+    old = tmp_path / "old"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", old]
+    run(*pip, *OLDEST)
+    (torch,) = metadata.distributions(name="torch", path=[str(old)])
+    run(*pip, *(each for each in torch.requires or () if each.startswith(("nvidia-", "triton"))))
+    path = os.pathsep.join([str(old), str(ROOT)])
+    for executor in ("inline", "ray"):
+        output = launch(*SMOKE, "--executor", executor, cwd=tmp_path, PYTHONPATH=path).stdout
+        (trial, *_) = run_folder(output, tmp_path).glob("trials/*")
+        launch("--reproduce", str(trial), cwd=tmp_path, PYTHONPATH=path)

@@ -22,8 +22,9 @@ ray_private.start(1, 0, {})
 ray.get(ray.remote(lambda: None).remote())
 started = psutil.Process().children(recursive=True)
 sockets = [s.laddr.ip for p in started for s in p.net_connections("tcp") if s.status == "LISTEN"]
+commands = [" ".join(p.cmdline()) for p in started]
 token = Path.home() / ".ray" / "auth_token"
-print(json.dumps({"listening": sockets, "mode": oct(token.stat().st_mode & 0o777), "mask": oct(os.umask(0))}))
+print(json.dumps({"services": [c for c in commands if "dashboard/dashboard.py" in c or "autoscaler" in c], "listening": sockets, "mode": oct(token.stat().st_mode & 0o777), "mask": oct(os.umask(0))}))
 """
 
 
@@ -41,6 +42,7 @@ def test_it_listens_to_this_machine_alone_and_keeps_its_token_to_its_owner(tmp_p
     found = json.loads(done.stdout.splitlines()[-1])
     assert len(found["listening"]) >= 3, "the store, the node and a worker"
     assert {address.removeprefix("::ffff:") for address in found["listening"]} == {"127.0.0.1"}
+    assert found["services"] == [], "a cluster that only the sweep uses needs no dashboard and never grows"
     assert found["mode"] == "0o600"
     assert token.read_text() == "ab" * 32, "others may already use it"
 
