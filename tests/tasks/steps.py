@@ -270,11 +270,11 @@ class _Calls(TorchFunctionMode):
 
 
 def _place() -> str:
-    """File and line of the innermost frame in this repository, this file aside."""
+    """File and line of the innermost frame in this repository, this file and a virtual environment in it aside."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(ROOT) and path != Path(__file__):
+        if path.is_relative_to(ROOT) and path != Path(__file__) and "site-packages" not in path.parts:
             return f"{path.relative_to(ROOT)}:{frame.f_lineno}"
         frame = frame.f_back
     return "unknown"
