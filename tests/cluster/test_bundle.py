@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ddl.ledger import LedgerReader
 from tests.sweeps.command import ROOT, launch, run_folder
 
 CLUSTER = ROOT / "cluster"
@@ -62,8 +63,8 @@ def test_the_bundle_has_what_the_image_lacks() -> None:
     assert bundled() == {*lacking("ddl", PROJECT["dependencies"]), *TOO_OLD}
 
 
-def make_bundle(*arguments: object, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), path])}
+def make_bundle(*arguments: object) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     return subprocess.run(["bash", str(BUNDLE), *map(str, arguments)], env=environment, capture_output=True, text=True)
 
 
@@ -260,5 +261,7 @@ def test_sweeps_run_with_the_oldest_torch(tmp_path: Path) -> None:
     path = os.pathsep.join([str(old), str(ROOT)])
     for executor in ("inline", "ray"):
         output = launch(*SMOKE, "--executor", executor, cwd=tmp_path, PYTHONPATH=path).stdout
-        (trial, *_) = run_folder(output, tmp_path).glob("trials/*")
+        folder = run_folder(output, tmp_path)
+        assert LedgerReader(folder).run()["versions"]["torch"].startswith(OLDEST[0].removeprefix("torch=="))
+        (trial, *_) = folder.glob("trials/*")
         launch("--reproduce", str(trial), cwd=tmp_path, PYTHONPATH=path)
