@@ -48,7 +48,7 @@ def test_every_gpu_is_used_by_one_trial_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_runs_out_of_memory_gets_more_of_the_gpu_and_its_sibling_is_not_disturbed(tmp_path: Path) -> None:
-    arguments = ("resources.gpus=0.5", "task.memory=0.6,0.61", "task.steps=40", f"task.marks={tmp_path}")
+    arguments = ("resources.gpus=0.5", "task.memory=0.6,0.61", "task.steps=300", f"task.marks={tmp_path}")
     done = launch("--sweep", SWEEP, "--scale", "smoke", *arguments, cwd=tmp_path, DDL_TEST_GPUS="1")
     folder = run_folder(done.stdout, tmp_path)
     trials = LedgerReader(folder).trials()
@@ -59,8 +59,8 @@ def test_a_trial_that_runs_out_of_memory_gets_more_of_the_gpu_and_its_sibling_is
     assert set(details) == {"out of memory with gpus=0.5, starts again with gpus=1"}
     assert re.search(r"seed 0 out of memory with gpus=0\.5, starts again with gpus=1", done.stdout)
     steps = LedgerReader(folder).metrics().query("name == 'val/steps'").groupby("trial_id").step
-    assert (steps.nunique() == 40).all()
-    assert (steps.size() == 40).all(), "no step twice"
+    assert (steps.nunique() == 300).all()
+    assert (steps.size() == 300).all(), "no step twice"
 
 
 def test_a_trial_that_runs_out_of_memory_alone_on_its_gpu_fails_with_the_reason(tmp_path: Path) -> None:
