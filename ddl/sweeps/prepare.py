@@ -96,8 +96,10 @@ def prepare_run(sweep: str, options: RunOptions, problems: list[str]) -> Prepare
     else:
         trials = space.expand_trials(composed, problems)
     population = _population_axes(composed, problems) if composed.launch.search.algorithm == "pbt" else {}
-    check_gpus(composed.launch, problems)
-    if options.address is None and not problems:  # only to find impossible requests; the plan allocates for all sweeps of the command
+    impossible: list[str] = []
+    check_gpus(composed.launch, impossible)
+    problems += impossible
+    if options.address is None and not impossible:  # only to find impossible requests; the plan allocates for all sweeps of the command
         allocate(composed.launch, local_capacity(), max(len(trials), 1), options.executor == "inline", problems)
     if not (trials or search):
         return None
