@@ -12,19 +12,20 @@ from ddl.telemetry.gpu import MIG_NAME, gpu_uuid, nvml_devices
 
 
 @dataclass(frozen=True)
-class UsableGpu:
-    """A GPU, or a MIG slice of one, that PyTorch can use: its CUDA index in this process, its UUID (None if NVML does not tell), its name."""
+class CudaGpu:
+    """A GPU, or a MIG slice of one: its CUDA index in this process, its UUID (None if unknown), its name and its compute capability."""
 
     index: int
     uuid: str | None
     name: str
+    capability: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class MachineGpus:
     """The usable GPUs of a machine, and a sentence for each GPU, or group of GPUs, that is not usable."""
 
-    usable: tuple[UsableGpu, ...]
+    usable: tuple[CudaGpu, ...]
     problems: tuple[str, ...] = ()
 
 
@@ -49,17 +50,18 @@ def machine_gpus() -> MachineGpus:
         # CUDA shows one MIG slice only.
         slices = [device for device in nvml_devices() if device.slice_of]
         found = [gpu for gpu in found if MIG_NAME not in gpu.name] + [
-            _Gpu(0, device.uuid, device.name, _version(device.compute_capability)) for device in slices
+            CudaGpu(0, device.uuid, device.name, _version(device.compute_capability)) for device in slices
         ]
-    usable = tuple(UsableGpu(gpu.index, gpu.uuid, gpu.name) for gpu in found if has_kernels(gpu.capability, kernels))
+    usable = tuple(gpu for gpu in found if has_kernels(gpu.capability, kernels))
     problems = (_no_kernels(gpu, kernels) for gpu in found if not has_kernels(gpu.capability, kernels))
     return MachineGpus(usable, tuple(problems))
 
 
-def use_only(gpus: Iterable[UsableGpu]) -> None:
+def use_only(gpus: Iterable[CudaGpu]) -> None:
     """Hide all other GPUs from the processes that this process starts from now on."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid or (visible[gpu.index : gpu.index + 1] or [str(gpu.index)])[0] for gpu in gpus)
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = named.split(",") if named else []
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid or (visible[gpu.index] if visible else str(gpu.index)) for gpu in gpus)
 
 
 def has_kernels(capability: tuple[int, int], kernels: Iterable[str]) -> bool:
@@ -84,17 +86,9 @@ def has_kernels(capability: tuple[int, int], kernels: Iterable[str]) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class _Gpu:
-    index: int
-    uuid: str | None
-    name: str
-    capability: tuple[int, int]
-
-
-def _cuda_device(index: int) -> _Gpu:
+def _cuda_device(index: int) -> CudaGpu:
     device = torch.device("cuda", index)
-    return _Gpu(index, gpu_uuid(device), torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
+    return CudaGpu(index, gpu_uuid(device), torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
 
 
 def _version(text: str | None) -> tuple[int, int]:
@@ -102,7 +96,7 @@ def _version(text: str | None) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def _no_kernels(gpu: _Gpu, kernels: Sequence[str]) -> str:
+def _no_kernels(gpu: CudaGpu, kernels: Sequence[str]) -> str:
     return (
         f"{gpu.name}: its compute capability is {'.'.join(map(str, gpu.capability))}, but PyTorch {torch.__version__} has kernels for "
         f"{', '.join(kernels)} only. Install a PyTorch that supports this GPU (docs/how-to/gpus.md)."

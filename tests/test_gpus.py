@@ -1,5 +1,6 @@
 """Which GPUs of a machine are usable. What PyTorch and NVML answer about the machine is simulated."""
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,6 +118,24 @@ def test_all_slices_of_a_gpu_in_mig_mode_are_used_although_cuda_shows_one(machin
     assert [gpu.uuid for gpu in machine_gpus().usable] == ["MIG-a", "MIG-b"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-b")
     assert [gpu.uuid for gpu in machine_gpus().usable] == ["GPU-0"], "the user has chosen"
+
+
+@pytest.mark.parametrize(
+    ("named", "uuid", "expected"), [(None, "GPU-x", "GPU-x"), (None, None, "1"), ("", None, "1"), ("MIG-a,MIG-b", None, "MIG-b")]
+)
+def test_a_gpu_is_shown_by_its_uuid_or_else_as_cuda_numbers_it(named, uuid, expected, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named or "")
+    if named is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    gpus.use_only([gpus.CudaGpu(1, uuid, "NVIDIA A100", (8, 0))])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+
+
+def test_the_first_gpu_is_not_hidden_if_its_uuid_is_unknown(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # restored after the test
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    gpus.use_only([gpus.CudaGpu(0, None, "NVIDIA A100", (8, 0))])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
 
 
 @pytest.mark.parametrize(

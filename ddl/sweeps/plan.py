@@ -191,7 +191,7 @@ def choose_plan(
 def gpu_sharing_allocations(plan: Plan, launch: Launch, trials: int) -> Iterator[Allocation]:
     """Allocations with several trials on a GPU: as many as its memory and the CPU cores allow, then one less, and so on.
 
-    None if only one fits, or if `resources.gpus` is not auto.
+    There are none if only one fits, or if `resources.gpus` is not auto.
     """
     allocation, capacity = plan.allocation, plan.capacity
     peak = max((probe.memory_bytes / probe.free_bytes for probe in plan.probes.values() if probe.free_bytes), default=0.0)

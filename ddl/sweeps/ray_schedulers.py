@@ -90,21 +90,20 @@ class _EndedTrial:
     trial_id: str
 
 
-class InOrder(FIFOScheduler):
-    """Runs all trials to their ends, in order."""
+class _MoreMemory(TrialScheduler):
+    """Gives a trial that ran out of memory a larger fraction of a GPU before it starts again. A population's trials keep their size."""
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
-        """Called before a trial that raised starts again."""
-        _give_more_memory(trial)
+        super().on_trial_error(tune_controller, trial)
+        report, assignment = (trial.last_result or {}).get("report"), trial.config.get("assignment")
+        if assignment is not None and report is not None and report.kind == "out_of_memory":
+            larger = replace(assignment, gpus=larger_fraction(assignment.gpus))
+            trial.config["assignment"] = larger
+            trial.update_resources({"cpu": larger.cpus, "gpu": larger.gpus})
 
 
-def _give_more_memory(trial: TuneTrial) -> None:
-    """Give a trial that ran out of memory a larger fraction of a GPU. A population's trials keep their size."""
-    report, assignment = (trial.last_result or {}).get("report"), trial.config.get("assignment")
-    if assignment is not None and report is not None and report.kind == "out_of_memory":
-        larger = replace(assignment, gpus=larger_fraction(assignment.gpus))
-        trial.config["assignment"] = larger
-        trial.update_resources({"cpu": larger.cpus, "gpu": larger.gpus})
+class InOrder(_MoreMemory, FIFOScheduler):
+    """Runs all trials to their ends, in order."""
 
 
 class _Population(PopulationBasedTraining):
@@ -130,12 +129,8 @@ def _diverged(result: Mapping[str, Any]) -> bool:
     return report is not None and report.status == "diverged"
 
 
-class _Asha(AsyncHyperBandScheduler):
+class _Asha(_MoreMemory, AsyncHyperBandScheduler):
     """Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning")."""
-
-    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
-        super().on_trial_error(tune_controller, trial)
-        _give_more_memory(trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
         super().on_trial_complete(tune_controller, trial, result)
@@ -145,12 +140,8 @@ class _Asha(AsyncHyperBandScheduler):
                     recorded.pop(trial.trial_id, None)
 
 
-class _Median(MedianStoppingRule):
+class _Median(_MoreMemory, MedianStoppingRule):
     """Stops trials below the median of running averages (Golovin et al. 2017, "Google Vizier")."""
-
-    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
-        super().on_trial_error(tune_controller, trial)
-        _give_more_memory(trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
         # Ray's method would record the last result again, which has no metric here.

@@ -157,7 +157,7 @@ class RayExecutor:
 
 @ray.remote(num_cpus=0)
 class _Meeting:
-    """Lets `members` processes wait for each other, once per number of arrivals. A process that has left is not waited for."""
+    """Lets `members` processes wait for each other once. A process that has left is not waited for."""
 
     def __init__(self, members: int):
         self._members, self._arrived = members, 0
