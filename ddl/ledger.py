@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock, Timeout
 
+from ddl.durable import replace_file, sync
 from ddl.trial_report import TrialReport
 
 if TYPE_CHECKING:
@@ -101,8 +102,6 @@ class LedgerReader:
             raise ValueError(f"{self.folder}: not a run folder, it has no {FILE}. Name a folder below runs/.")
         with self._connection() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            raise ValueError(f"{self.path}: an empty ledger: the run was interrupted before it started. Start it again.")
         if version != SCHEMA_VERSION:
             raise ValueError(
                 f"{self.path}: ledger schema {version}, this version of ddl reads {SCHEMA_VERSION}. Use the version that wrote it."
@@ -175,13 +174,14 @@ class Ledger(LedgerReader):
         """Create the ledger of a run in the existing `folder`. `run` maps names to JSON-serialisable values."""
         path = Path(folder) / FILE
         assert not path.exists(), f"{path} exists"
-        db = _connect(path)
+        db = sqlite3.connect(":memory:")
         with db:
-            db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
-        with db:
+            db.executescript(_SCHEMA)
             db.executemany("INSERT INTO run VALUES (?, ?)", [(key, json.dumps(value)) for key, value in run.items()])
             _insert(db, trials)
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")  # last, because it marks the ledger as complete
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        replace_file(path, db.serialize())  # in one step: whoever watches the folder sees a complete ledger or none
+        sync(path.parent)
         db.close()
         return cls(folder)
 

@@ -336,10 +336,23 @@ def test_a_ledger_of_a_later_version(folder):
         LedgerReader(folder)
 
 
-def test_a_run_that_was_killed_before_its_ledger_was_whole(tmp_path):
-    (tmp_path / FILE).touch()
-    with pytest.raises(ValueError, match=r"the run was interrupted before it started\. Start it again\."):
-        LedgerReader(tmp_path)
+def test_a_ledger_appears_complete_or_not_at_all(tmp_path):
+    watched = []
+
+    def trials():
+        for position, trial_id in enumerate("abc"):
+            watched.append((tmp_path / FILE).exists())
+            yield trial(trial_id, position)
+
+    with ReportingLedger.create(tmp_path, {}, trials()):
+        pass
+    assert watched == [False] * 3, "nobody can open it while it is written"
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".sqlite"] == [FILE]
+
+    (tmp_path / "full").mkdir()
+    with pytest.raises(ZeroDivisionError):
+        ReportingLedger.create(tmp_path / "full", {}, (trial("a", 1 // 0) for _ in range(1)))
+    assert list((tmp_path / "full").iterdir()) == []
 
 
 def read_all(folder: Path) -> None:
