@@ -53,6 +53,7 @@ SLOW = (
     "rl/test_training.py",
     "sweeps/test_cluster.py",
     "sweeps/test_engine.py",
+    "sweeps/test_gpu_trials.py",
     "sweeps/test_object_store.py",
     "sweeps/test_population.py",
     "sweeps/test_schedulers.py",
