@@ -1,8 +1,9 @@
 """The base class of tasks, and the types of their hyperparameters."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Annotated, ClassVar, Self, final
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ConfigDict, Strict
@@ -10,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from ddl.devices import Device, Strategy
 from ddl.precision import Precision
-from ddl.progress import Progress, State
+from ddl.progress import Diverged, Progress, State
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """Rejects strings as numbers, booleans as integers, unknown names, and infinite or NaN values."""
@@ -34,6 +35,10 @@ PrecisionName = Annotated[str, AfterValidator(_known_precision)]
 """`auto` (the fastest precision that agrees with fp32, timed before the sweep), or a precision that `Precision.parse` accepts."""
 
 
+StackStep = Mapping[int, Progress | Diverged]
+"""One step of trials that are trained as one model: by the index of each member that took it, its progress, or why it diverged."""
+
+
 @dataclass(frozen=True, config=STRICT)
 class Task(ABC):
     """Base class of tasks: a frozen dataclass of hyperparameters with `run`, which trains and evaluates.
@@ -52,6 +57,9 @@ class Task(ABC):
     changeable: ClassVar[tuple[str, ...]] = ()
     """Hyperparameters that may change between two steps of a trial: the shapes in its state do not depend on them."""
 
+    stackable: ClassVar[tuple[str, ...]] = ()
+    """Hyperparameters in which trials that are trained as one model may differ, besides `seed`."""
+
     seed: Seed
     """Seed of all random numbers of the trial, 0 to 2^53."""
 
@@ -62,3 +70,27 @@ class Task(ABC):
         `resume` is a state of an earlier run of the same task (`Progress.state`). Training continues after that step, and on a CPU
         the results are identical to those of an uninterrupted run.
         """
+
+    def can_stack(self) -> bool:
+        """True if trials with these hyperparameters can be trained as one model, by `run_stacked`."""
+        return False
+
+    @final
+    def stack_key(self) -> str | None:
+        """Trials with equal keys can be trained as one model. None: this one cannot."""
+        if not self.can_stack():
+            return None
+        names = [field.name for field in fields(self) if field.name != "seed" and field.name not in self.stackable]
+        return repr((type(self), [(name, getattr(self, name)) for name in names]))
+
+    @classmethod
+    def run_stacked(
+        cls, members: Sequence[Self], device: Device, resume: Sequence[State | None]
+    ) -> Generator[StackStep, Collection[int] | None, None]:
+        """Train `members`, which have equal keys, as one model; yields after every step of all of them.
+
+        `resume` has a state for each member, all of the same step, or None for each. They are the states of `run`, and those that
+        this yields, so a trial can resume in another stack or alone. A member's numbers do not depend on the others: in fp32 they are
+        those of `run` within rounding. A member that diverges has left, and so have the members whose indices are sent to the generator.
+        """
+        raise NotImplementedError(f"{cls.__name__} cannot train trials as one model")
