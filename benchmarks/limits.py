@@ -28,6 +28,7 @@ from ddl.progress import Progress, State
 from ddl.reports import html, model, results
 from ddl.sweeps import space
 from ddl.sweeps.capacity import local_capacity
+from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import InOrder
 from ddl.sweeps.ray_tune import RayExecutor
 from ddl.sweeps.worker import Assignment
@@ -96,15 +97,15 @@ def ledger(folder: Path, seconds: float) -> None:
         print_constant("ledger: size per trial without measurements", planned / 10_000, "bytes")
         began, count = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds:
-            written.record(TrialReport(f"{count % 10_000:012d}", "measured", step=count, elapsed_s=1.0, metrics=METRICS))
+            written.record([TrialReport(f"{count % 10_000:012d}", "measured", step=count, elapsed_s=1.0, metrics=METRICS)])
             count += 1
         print_constant("ledger: measurements recorded", count / passed, "/s")
         print_constant("ledger: rows recorded", count * len(METRICS) / passed, "/s")
         print_constant("ledger: size per row", ((folder / FILE).stat().st_size - planned) / (count * len(METRICS)), "bytes")
         began, ended = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds / 2:
-            written.record(TrialReport(f"{ended % 10_000:012d}", "started", step=1, place="host cpu"))
-            written.record(TrialReport(f"{ended % 10_000:012d}", "ended", status="finished", metrics={"time/train_s": 1.0}))
+            written.record([TrialReport(f"{ended % 10_000:012d}", "started", step=1, place="host cpu")])
+            written.record([TrialReport(f"{ended % 10_000:012d}", "ended", status="finished", metrics={"time/train_s": 1.0})])
             ended += 1
         print_constant("ledger: trials started and ended", ended / passed, "/s")
     began = time.perf_counter()
@@ -123,10 +124,9 @@ def handover(folder: Path, trials: int) -> None:
             """Reports of kind `kind` per second, from the first one on: before it, processes start."""
             part = [Assignment(f"{name}{n}", Tiny(n, each), 1, 1, 0.0, folder / name / str(n), 1e9) for n in range(count)]
             times = []
-            for report in executor.run(part, None):
-                assert report.status in ("", "finished"), report.reason
-                if report.kind == kind:
-                    times.append(time.perf_counter())
+            for reports in executor.run([Pack((assignment,)) for assignment in part], None):
+                assert all(report.status in ("", "finished") for report in reports), reports
+                times += [time.perf_counter() for report in reports if report.kind == kind]
             return (len(times) - 1) / (times[-1] - times[0])
 
         each = rate("long", cores, measurements, "measured")

@@ -26,11 +26,14 @@ from ddl import config
 from ddl.ledger import Ledger, TrialRow
 from ddl.sweeps import space, worker
 from ddl.sweeps.executors import InlineExecutor
+from ddl.sweeps.pack import Pack
+from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
-from ddl.sweeps.worker import Assignment, with_precision
+from ddl.sweeps.worker import Assignment
 from ddl.telemetry.cpu import FIND_CHILDREN_EVERY_S, ProcessTree
 from ddl.telemetry.device_sampler import EVERY_S
 from ddl.telemetry.gpu import find_gpu, gpu_uuid
+from ddl.telemetry.usage import Usage
 from ddl.trial_report import TrialReport
 
 TARGET = 0.01  # target: overhead of at most 1%
@@ -40,19 +43,20 @@ def recorded(trials: list[Trial], assignments: list[Assignment], folder: Path) -
     """Train the trials with the sampler and a ledger."""
     rows = [TrialRow(t.trial_id, t.position, t.configuration, t.swept, t.hyperparameters, t.task.seed) for t in trials]
     with Ledger.create(folder, {}, rows) as ledger, InlineExecutor() as executor:
-        for report in executor.run(assignments, 1):
-            if report.kind == "ended":
-                assert any(name.startswith("device/") for name in report.metrics), "the sampler measured nothing"
-            ledger.record(report)
+        for reports in executor.run([Pack((assignment,)) for assignment in assignments], 1):
+            for report in reports:
+                if report.kind == "ended":
+                    assert any(name.startswith("device/") for name in report.metrics), "the sampler measured nothing"
+            ledger.record(reports)
 
 
 def bare(trials: list[Trial], assignments: list[Assignment], folder: Path) -> None:
     """Train the trials without the sampler and a ledger."""
     sampler = mock.MagicMock()
-    sampler.return_value.configure_mock(**{"metrics.return_value": {}, "state.return_value": {}})
+    sampler.return_value.configure_mock(**{"usage.side_effect": Usage})
     with mock.patch.object(worker, "DeviceSampler", sampler), InlineExecutor() as executor:
-        for report in executor.run(assignments, 1):
-            assert report.status in ("", "finished"), report.reason
+        for reports in executor.run([Pack((assignment,)) for assignment in assignments], 1):
+            assert all(report.status in ("", "finished") for report in reports), reports
 
 
 def timed(train: Callable[[list[Trial], list[Assignment], Path], None], trials: list[Trial], cpus: int, gpus: float) -> tuple[float, float]:
@@ -98,7 +102,7 @@ def direct_costs() -> Iterator[str]:
         metrics = {f"val/{number}": 0.5 for number in range(6)}
         measured = TrialReport("trial", "measured", step=1, epoch=1, elapsed_s=1.0, metrics=metrics)
         with Ledger.create(Path(scratch), {}, [row]) as ledger:
-            each = cost_ms(lambda: ledger.record(measured), time.perf_counter, 100)
+            each = cost_ms(lambda: ledger.record([measured]), time.perf_counter, 100)
     yield f"recording an epoch, six metrics: {each:.2f} ms of wall time"
 
 

@@ -30,9 +30,9 @@ from ddl.data import sources
 from ddl.data.augment import STRENGTHS
 from ddl.devices import Device
 from ddl.models.cnn import ConvNet
-from ddl.precision import time_candidates
+from ddl.precision import candidates, time_candidates
 from ddl.sweeps import space
-from ddl.sweeps.worker import PROBE_STEPS, candidates, with_precision
+from ddl.sweeps.probe import PROBE_STEPS, with_precision
 from ddl.tasks.classification import Classification
 
 SECONDS = 6.0  # seconds of each measurement, after warm-up

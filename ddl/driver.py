@@ -15,16 +15,18 @@ from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare
 from ddl.sweeps.allocation import allocate, reallocate
 from ddl.sweeps.executors import Executor, InlineExecutor
-from ddl.sweeps.plan import Plan, choose_plan, make_plan, makespan
+from ddl.sweeps.pack import Pack
+from ddl.sweeps.plan import Plan, choose_plan, make_plan, makespan, with_stacks
 from ddl.sweeps.prepare import PreparedRun
+from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
-from ddl.sweeps.worker import Assignment, with_precision
+from ddl.sweeps.worker import Assignment
 from ddl.terminal import DisplayedTrial, ProgressDisplay, show_activity, show_plan
 from ddl.trial_report import TrialReport
 from ddl.units import duration
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpenRun:
     """A run with its folder and its open ledger. `url` is its copy in an object store, or empty."""
 
@@ -84,6 +86,7 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
                 plan = make_plan(timed, run.trials, run.to_sample, allocation, executor, precision, out)
             else:
                 plan = choose_plan(timed, run.trials, run.to_sample, allocation, executor, run.launch, precision, out)
+            plan = with_stacks(plan, run.trials, run.to_sample, executor, run.launch, out)
         precisions.setdefault(task_class, plan.precision)
         plans.append(plan)
         if len(runs) > 1:
@@ -99,32 +102,41 @@ def _refused_gpu(problem: str) -> str:
 def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], executor: Executor, top: Path) -> None:
     """Train all runs to their ends, and keep the report in the folder `top` up to date."""
     began = time.time()
-    queue = [(run, plan, trial) for run, plan in planned for trial in run.prepared.trials]
-    if len(planned) > 1:
-        # Longest trial first, so that no core is idle at the end (Graham, SIAM J. Appl. Math. 17, 1969).
-        queue.sort(key=lambda item: -item[1].seconds(item[2]))
     runs_of_trial: dict[str, list[OpenRun]] = {}
-    for run, _, trial in queue:
-        runs_of_trial.setdefault(trial.trial_id, []).append(run)
-    displayed = {trial.trial_id: _displayed_trial(run, plan, trial) for run, plan, trial in queue}
+    queue: list[tuple[OpenRun, Plan, list[Trial]]] = []
+    for run, plan in planned:
+        new = [trial for trial in run.prepared.trials if trial.trial_id not in runs_of_trial]
+        queue += [(run, plan, pack) for pack in plan.packs(new)]
+        for trial in run.prepared.trials:
+            sharing = runs_of_trial.setdefault(trial.trial_id, [])
+            sharing.append(run)
+            if len(sharing) > 1:
+                _link_trial_folder(sharing[0], run, trial.trial_id)
+    if len(planned) > 1:
+        # Longest pack first, so that no core is idle at the end (Graham, SIAM J. Appl. Math. 17, 1969).
+        queue.sort(key=lambda item: -item[1].pack_seconds(item[2]))
+    displayed = {trial.trial_id: _displayed_trial(run, plan, trial, len(pack)) for run, plan, pack in queue for trial in pack}
     to_sample = sum(run.prepared.to_sample for run, _ in planned)
     earlier = sum(run.prepared.earlier for run, _ in planned)
     concurrent = max(plan.allocation.concurrent for _, plan in planned)
     unsampled = [plan.mean_s for run, plan in planned for _ in range(run.prepared.to_sample)]
-    expected = makespan([trial.expected_s for trial in displayed.values()] + unsampled, concurrent)
+    expected = makespan([plan.pack_seconds(pack) for _, plan, pack in queue] + unsampled, concurrent)
     live = LiveReport([run.folder for run, _ in planned], top / "report.html")
     with ProgressDisplay(console, displayed, to_sample, earlier, concurrent) as progress:
         # Sample as late as possible: the search then knows the results of more trials.
         limited = any(plan.allocation.num_workers > 1 or run.prepared.search for run, plan in planned)
-        reports = executor.run(_assignments(queue, planned, runs_of_trial, progress), concurrent if limited else None)
+        batches = executor.run(_packs(queue, planned, runs_of_trial, progress), concurrent if limited else None)
         measured: dict[str, list[float]] = {}
-        with contextlib.closing(reports):  # type: ignore[type-var]
-            for report in reports:
-                for run in runs_of_trial[report.trial_id]:
-                    run.ledger.record(report)
-                    _update_search(run.prepared, report, measured)
-                progress.update(report)
-                if report.kind in ("measured", "ended"):
+        with contextlib.closing(batches):  # type: ignore[type-var]
+            for reports in batches:
+                for run, _ in planned:
+                    if own := [report for report in reports if run in runs_of_trial[report.trial_id]]:
+                        run.ledger.record(own)
+                        for report in own:
+                            _update_search(run.prepared, report, measured)
+                for report in reports:
+                    progress.update(report)
+                if any(report.kind in ("measured", "ended") for report in reports):
                     live.refresh()
     elapsed = time.time() - began
     for run, _ in planned:
@@ -132,35 +144,41 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
     console.print(f"all trials ended after {duration(elapsed)} (expected {duration(expected)})")
 
 
-def _displayed_trial(run: OpenRun, plan: Plan, trial: Trial) -> DisplayedTrial:
+def _displayed_trial(run: OpenRun, plan: Plan, trial: Trial, stacked: int = 1) -> DisplayedTrial:
     measured = run.prepared.measured.get(trial.trial_id)
-    return DisplayedTrial(trial.configuration, trial.task.seed, run.prepared.metric.name, plan.seconds(trial), measured)
+    expected_s = plan.pack_seconds([trial] * stacked) / stacked
+    return DisplayedTrial(trial.configuration, trial.task.seed, run.prepared.metric.name, expected_s, measured, stacked)
 
 
-def _assignments(
-    queue: Sequence[tuple[OpenRun, Plan, Trial]],
+def _packs(
+    queue: Sequence[tuple[OpenRun, Plan, list[Trial]]],
     planned: Sequence[tuple[OpenRun, Plan]],
     runs_of_trial: dict[str, list[OpenRun]],
     progress: ProgressDisplay,
-) -> Iterator[Assignment]:
-    """Each trial of the queue once, even if several sweeps have it, then the trials that searches sample."""
-    started: set[str] = set()
-    for run, plan, trial in queue:
-        if trial.trial_id not in started:
-            started.add(trial.trial_id)
-            yield _assignment(run, plan, trial)
-        else:
-            _link_trial_folder(runs_of_trial[trial.trial_id][0], run, trial.trial_id)
+) -> Iterator[Pack]:
+    """The packs of the queue, then the trials that searches sample.
+
+    The first trial of each configuration times inference: other seeds have the same layers.
+    """
+    timed: set[tuple[Path, str]] = set()
+
+    def assignment(run: OpenRun, plan: Plan, trial: Trial) -> Assignment:
+        first = (run.folder, trial.configuration) not in timed
+        timed.add((run.folder, trial.configuration))
+        return _assignment(run, plan, trial, run.prepared.launch.latency if first else "none")
+
+    for run, plan, trials in queue:
+        yield Pack(tuple(assignment(run, plan, trial) for trial in trials))
     for run, plan in planned:
         if run.prepared.search:
             for trial in run.prepared.search.trials(len(run.prepared.trials) + run.prepared.earlier):
                 run.ledger.add(prepare.ledger_row(trial))
                 runs_of_trial[trial.trial_id] = [run]
                 progress.add(trial.trial_id, _displayed_trial(run, plan, trial))
-                yield _assignment(run, plan, trial)
+                yield Pack((assignment(run, plan, trial),))
 
 
-def _assignment(run: OpenRun, plan: Plan, trial: Trial) -> Assignment:
+def _assignment(run: OpenRun, plan: Plan, trial: Trial, latency: str) -> Assignment:
     population, launch = run.prepared.population, run.prepared.launch
     optional: Mapping[str, Any] = {}
     if population:  # others continue from its state at its last comparison, which is at most about one interval ago
@@ -169,7 +187,7 @@ def _assignment(run: OpenRun, plan: Plan, trial: Trial) -> Assignment:
         replace(trial, task=with_precision(trial.task, plan.precision)),
         (run.folder / "trials" / trial.trial_id).resolve(),
         launch.checkpoint_every_s,
-        latency=launch.latency,
+        latency=latency,
         url=run.url and f"{run.url}/trials/{trial.trial_id}",
         **optional,
     )

@@ -22,7 +22,7 @@ from ddl.devices import Device
 from ddl.hints import suggest_name
 from ddl.ledger import LedgerReader, TrialRow
 from ddl.progress import Predictor
-from ddl.sweeps.worker import with_precision
+from ddl.sweeps.probe import with_precision
 from ddl.tasks.loading import load_task_class
 
 EXPORTABLE = ("finished", "stopped")

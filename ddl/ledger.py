@@ -9,7 +9,7 @@ It uses a rollback journal rather than a write-ahead log, which needs shared mem
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,24 +207,25 @@ class Ledger(LedgerReader):
         with self._db:
             self._event(kind, detail, trial_id)
 
-    def record(self, report: TrialReport) -> None:
-        """Write a report of a trial in one transaction, durable when this returns. Reports of other kinds leave no row.
+    def record(self, reports: Sequence[TrialReport]) -> None:
+        """Write trials' reports in one transaction, durable when this returns. Reports of other kinds leave no row.
 
         A trial that starts again from a checkpoint measures everything after `report.step` again, so those measurements are
         removed first; from step 0 on, all of them.
         """
         with self._db:
-            match report.kind:
-                case "started":
-                    self._start(report)
-                case "measured":
-                    self._measure(report)
-                    self._add_metadata(report)
-                case "out_of_memory":
-                    self._event("out_of_memory", report.reason, report.trial_id)
-                case "ended":
-                    self._measure(report)
-                    self._end(report)
+            for report in reports:
+                match report.kind:
+                    case "started":
+                        self._start(report)
+                    case "measured":
+                        self._measure(report)
+                        self._add_metadata(report)
+                    case "out_of_memory":
+                        self._event("out_of_memory", report.reason, report.trial_id)
+                    case "ended":
+                        self._measure(report)
+                        self._end(report)
 
     def _start(self, report: TrialReport) -> None:
         trial_id, step = report.trial_id, report.step

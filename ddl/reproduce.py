@@ -17,9 +17,13 @@ from ddl.precision import prepare_process
 from ddl.progress import Diverged
 from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.first_steps import METADATA_KEY, FirstSteps
-from ddl.sweeps.worker import Assignment, with_precision
+from ddl.sweeps.probe import with_precision
+from ddl.sweeps.worker import Assignment
 from ddl.tasks.loading import load_task_class
 from ddl.tasks.task import Task
+
+ROUNDING = 1e-4
+"""Largest relative difference of two losses, one of them of a trial that was trained as one model with others."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class _TrialRecord:
 def reproduce(path: Path, steps: int | None = None) -> bool:
     """Train the first steps of the trial `RUN/trials/TRIAL_ID` again in this process; True if they agree bit for bit.
 
+    Losses of a trial that was trained as one model with others have to agree within `ROUNDING`, because it is trained alone here.
     Hyperparameters, seed, precision and number of threads are those of the record. Differences (commit, uncommitted changes,
     versions, machine, data) are printed before the first step, and the outcome at the end. `steps` is the number of steps,
     by default all that are recorded. Works while the run is under way, and writes nothing into its folder. Raises ValueError
@@ -57,7 +62,9 @@ def reproduce(path: Path, steps: int | None = None) -> bool:
         _print_differences(differences)
         first_steps, different_data = _train_first_steps(record, task, device, wanted)
     mismatch = _first_mismatch(record.first_steps, first_steps, wanted)
-    print(mismatch or f"the first {wanted} steps agree bit for bit")
+    stacked = record.first_steps.get("stacked", 1)
+    how = "bit for bit" if stacked == 1 else f"up to rounding ({stacked} trials were trained as one model)"
+    print(mismatch or f"the first {wanted} steps agree {how}")
     if mismatch:
         print(_possible_cause([*differences, *different_data], device))
     return not mismatch
@@ -172,16 +179,21 @@ def _print_differences(differences: Sequence[str]) -> None:
 
 def _first_mismatch(recorded: Mapping[str, Any], current: Mapping[str, Any], wanted: int) -> str:
     """A line that names the first step at which the two differ; empty if they agree."""
+    stacked = "stacked" in recorded
     for step, before, now in zip(recorded["steps"][:wanted], recorded["losses"], current["losses"], strict=False):
-        if before != now:
+        if before != now and not (stacked and _equal_but_for_rounding(before, now)):
             return f"they differ from step {step} on: loss {_loss(before)} recorded, {_loss(now)} now"
     if (done := len(current["steps"])) < wanted:
         return f"they differ: training ended after {done} steps, the recorded trial continued"
     # A trial that diverged within its first steps has no recorded state.
-    if wanted == len(recorded["steps"]) and recorded["state"] and recorded["state"] != current["state"]:
+    if wanted == len(recorded["steps"]) and not stacked and recorded["state"] and recorded["state"] != current["state"]:
         same = "the losses are the same, but " if any(recorded["losses"]) else ""
         return f"they differ: {same}the weights or the optimiser's state are different after {wanted} steps"
     return ""
+
+
+def _equal_but_for_rounding(before: str | None, now: str | None) -> bool:
+    return None not in (before, now) and math.isclose(float.fromhex(before or ""), float.fromhex(now or ""), rel_tol=ROUNDING)
 
 
 def _loss(text: str | None) -> str:

@@ -88,6 +88,9 @@ class Launch:
     """Seed of the first replicate; the next ones count up from it."""
     resources: Resources
     """Allocation of one trial."""
+    stack: Count | Literal["auto", "off"]
+    """Trials that one process trains as one model, if their task can: `auto` for as many as was measured to be fastest, a number for
+    at most that many, `off` for none. A trial's results do not depend on it, but for rounding."""
     early_stopping: EarlyStopping
     """Early stopping."""
     search: Search

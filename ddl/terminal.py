@@ -52,6 +52,15 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
             console.print(Text(line))
     if plan.precision:
         console.print(f"precision: {plan.precision} (the fastest that agrees with fp32)")
+    for stack in plan.stacking.timings:
+        used = "stacked" if stack in plan.stacking.stacks.values() else "not used"
+        console.print(
+            Text(
+                f"{used}: {stack.members} trials as one model ({stack.configuration}, ...) take {duration(stack.stacked_s)} each "
+                f"instead of {duration(stack.alone_s)}, {stack.gain:.2g} times as fast"
+            ),
+            soft_wrap=True,
+        )
     for name, reason in plan.failures.items():
         console.print(Text(f"not used: {name or 'timing probe'} ({reason})"), soft_wrap=True)
     timed = f"timed {len(plan.probes)} of {len({t.configuration for t in trials})} configurations"
@@ -92,13 +101,18 @@ class _RunningTrial:
 
 @dataclass(frozen=True)
 class DisplayedTrial:
-    """A trial as displayed: name, seed, name of the compared metric, expected duration, and the metric's value from an earlier run."""
+    """A trial as displayed.
+
+    `metric` is the name of the compared metric, `measured` its value from an earlier run. `stacked` trials are trained as one model;
+    `expected_s` is the expected duration of all of them, divided by their number.
+    """
 
     name: str
     seed: int
     metric: str
     expected_s: float
     measured: float | None = None
+    stacked: int = 1
 
 
 class ProgressDisplay:
@@ -162,7 +176,10 @@ class ProgressDisplay:
     def _left_s(self) -> float:
         """Expected seconds to the end of the sweep: running trials at their own speed, the others as planned."""
         mean = sum(trial.expected_s for trial in self._trials.values()) / max(len(self._trials), 1)
-        running = [self._trials[trial_id].expected_s if row.left_s is None else row.left_s for trial_id, row in self._running.items()]
+        running = [
+            self._trials[trial_id].expected_s if row.left_s is None else row.left_s / self._trials[trial_id].stacked
+            for trial_id, row in self._running.items()
+        ]
         waiting = [self._trials[trial_id].expected_s for trial_id in self._waiting]
         return makespan([*running, *waiting, *[mean] * self._to_sample], self._concurrent)
 

@@ -4,9 +4,11 @@ import math
 
 
 def duration(seconds: float) -> str:
-    """Seconds as text in at most two units: "4.2 s", "48 s", "9 min 30 s", "2 h 5 min", "3 d 4 h"; "unknown" for NaN."""
+    """Seconds as text in at most two units: "30 ms", "4.2 s", "48 s", "9 min 30 s", "2 h 5 min", "3 d 4 h"; "unknown" for NaN."""
     if math.isnan(seconds):
         return "unknown"
+    if 0 < seconds < 0.095:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     for unit, length, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):

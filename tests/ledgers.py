@@ -9,7 +9,7 @@ from ddl.trial_report import TrialReport
 
 class ReportingLedger(Ledger):
     def started(self, trial_id: str, step: int, place: str, metadata: Mapping[str, Any] | None = None) -> None:
-        self.record(TrialReport(trial_id, "started", step=step, place=place, metadata=metadata or {}))
+        self.record([TrialReport(trial_id, "started", step=step, place=place, metadata=metadata or {})])
 
     def measured(
         self,
@@ -20,7 +20,7 @@ class ReportingLedger(Ledger):
         metrics: Mapping[str, float],
         metadata: Mapping[str, Any],
     ) -> None:
-        self.record(TrialReport(trial_id, "measured", step=step, epoch=epoch, elapsed_s=elapsed_s, metrics=metrics, metadata=metadata))
+        self.record([TrialReport(trial_id, "measured", step=step, epoch=epoch, elapsed_s=elapsed_s, metrics=metrics, metadata=metadata)])
 
     def ended(self, trial_id: str, status: str, reason: str = "", **last: Any) -> None:
-        self.record(TrialReport(trial_id, "ended", status=status, reason=reason, **last))
+        self.record([TrialReport(trial_id, "ended", status=status, reason=reason, **last)])

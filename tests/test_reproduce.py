@@ -14,7 +14,7 @@ import yaml
 
 from ddl import provenance, yamlfile
 from ddl.launch import main
-from ddl.ledger import TrialRow
+from ddl.ledger import LedgerReader, TrialRow
 from ddl.progress import Progress
 from ddl.reproduce import reproduce
 from ddl.sweeps.executors import InlineExecutor
@@ -248,3 +248,18 @@ def _facts(folder: Path, trial_id: str) -> str:
     (metadata,) = db.execute("SELECT metadata FROM trials WHERE trial_id = ?", (trial_id,)).fetchone()
     db.close()
     return str(metadata)
+
+
+@pytest.mark.parametrize(
+    ("factor", "exits", "said"), [(1 + 5e-5, 0, "the first 20 steps agree up to rounding"), (1.001, 1, "they differ from step 2 on")]
+)
+def test_a_trial_that_was_trained_as_one_model_with_others_may_differ_by_rounding(
+    copy: Path, factor: float, exits: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = {trial.trial_id: trial for trial in LedgerReader(copy).trials()}["aaaa00000001"].metadata or {}
+    losses = record["first_steps"]["losses"]
+    losses[1] = (float.fromhex(losses[1]) * factor).hex()
+    stacked = record["first_steps"] | {"losses": losses, "stacked": 4, "state": "another"}
+    alter(copy, "UPDATE trials SET metadata = ? WHERE trial_id = 'aaaa00000001'", json.dumps(record | {"first_steps": stacked}))
+    assert main(["--reproduce", f"{copy}/trials/aaaa00000001"]) == exits
+    assert said in capsys.readouterr().out

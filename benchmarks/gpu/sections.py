@@ -28,7 +28,7 @@ from ddl.ledger import LedgerReader
 from ddl.models.cnn import ConvNet
 from ddl.precision import candidates, prepare_process, time_candidates
 from ddl.sweeps import space
-from ddl.sweeps.worker import with_precision
+from ddl.sweeps.probe import with_precision
 from ddl.tasks.classification import Classification
 from ddl.telemetry.describe import describe_device
 from ddl.telemetry.gpu import find_gpu, gpu_uuid, nvml_devices

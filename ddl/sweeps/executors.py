@@ -1,6 +1,6 @@
-"""Executors run trials. This module has their protocol and the inline executor; the other one is in ray_tune.py.
+"""Executors run packs of trials. This module has their protocol and the inline executor; the other one is in ray_tune.py.
 
-Both run `worker.run_trial`, so both give the same numbers.
+Both run `pack.run_pack`, so both give the same numbers.
 """
 
 import os
@@ -14,12 +14,14 @@ from ddl.devices import Device
 from ddl.gpus import machine_gpus
 from ddl.precision import Timings
 from ddl.sweeps.capacity import Capacity, Node, local_capacity
-from ddl.sweeps.worker import Assignment, device_of, run_trial, time_trial
+from ddl.sweeps.pack import Pack, run_pack
+from ddl.sweeps.probe import time_pack
+from ddl.sweeps.worker import Assignment, device_of
 from ddl.trial_report import TrialReport
 
 
 class Executor(Protocol):
-    """Runs trials. A context manager: trials run only inside the `with` block."""
+    """Runs packs of trials. A context manager: trials run only inside the `with` block."""
 
     def __enter__(self) -> Self: ...
 
@@ -31,23 +33,23 @@ class Executor(Protocol):
     def gpu_problems(self) -> list[str]:
         """Reasons why trials cannot run on some GPUs of the capacity. Starts a process on each node with a GPU."""
 
-    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None, window_s: float) -> list[Timings]:
-        """`worker.time_trial` of each assignment, in parallel if possible, so that they are timed under the load of a sweep.
+    def probe(self, packs: Sequence[Pack], precisions: list[str] | None, window_s: float) -> list[Timings]:
+        """`probe.time_pack` of each pack, in parallel if possible, so that they are timed under the load of a sweep.
 
-        Trials that share a GPU start their timed steps at the same moment and run for `window_s` seconds.
+        Packs that share a GPU start their timed steps at the same moment and run for `window_s` seconds.
         """
 
-    def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[TrialReport]:
-        """Run all trials, at most `concurrent` at a time (None: as many as fit), and yield their reports.
+    def run(self, packs: Iterable[Pack], concurrent: int | None) -> Iterator[Sequence[TrialReport]]:
+        """Run all packs, at most `concurrent` at a time (None: as many as fit), and yield their reports.
 
-        Asking for the next report confirms that the last one is recorded. The iterable of assignments is advanced when there is
-        room for a trial, in the thread that consumes the reports, so it may depend on all earlier reports. Closing the iterator
-        stops the trials.
+        Asking for the next reports confirms that the last ones are recorded. The iterable of packs is advanced when there is room for
+        a pack, in the thread that consumes the reports, so it may depend on all earlier reports. Closing the iterator stops the
+        trials.
         """
 
 
 class InlineExecutor:
-    """Runs one trial after another in this process, on one GPU at most. Restores the process's torch state on exit."""
+    """Runs one pack after another in this process, on one GPU at most. Restores the process's torch state on exit."""
 
     def __enter__(self) -> Self:
         self._threads = torch.get_num_threads()
@@ -74,14 +76,14 @@ class InlineExecutor:
         """See `Executor.gpu_problems`. The capacity has usable GPUs only."""
         return []
 
-    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None, window_s: float) -> list[Timings]:
-        """`worker.time_trial` of each assignment, one after another."""
-        return [time_trial(assignment, self.device(assignment), precisions, window_s) for assignment in assignments]
+    def probe(self, packs: Sequence[Pack], precisions: list[str] | None, window_s: float) -> list[Timings]:
+        """`probe.time_pack` of each pack, one after another."""
+        return [time_pack(pack, self.device(pack.first), precisions, window_s) for pack in packs]
 
-    def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[TrialReport]:
+    def run(self, packs: Iterable[Pack], concurrent: int | None) -> Iterator[Sequence[TrialReport]]:
         """See `Executor.run`. `concurrent` has no effect."""
-        for assignment in assignments:
-            yield from run_trial(assignment, self.device(assignment))
+        for pack in packs:
+            yield from run_pack(pack, self.device(pack.first))
 
     @staticmethod
     def device(assignment: Assignment) -> Device:

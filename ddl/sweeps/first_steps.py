@@ -19,8 +19,9 @@ METADATA_KEY = "first_steps"
 class FirstSteps:
     """Records the first `steps` steps of a trial, or all if there are fewer."""
 
-    def __init__(self, steps: int = STEPS) -> None:
-        self._left = steps
+    def __init__(self, steps: int = STEPS, stacked: int = 1) -> None:
+        """`stacked` is the number of trials that are trained as one model."""
+        self._left, self._stacked = steps, stacked
         self._steps: list[int] = []
         self._losses: list[str | None] = []
         self._state = ""
@@ -43,7 +44,9 @@ class FirstSteps:
 
     def so_far(self) -> dict[str, Any]:
         """The metadata of the steps recorded so far, for a trial that ends within its first steps."""
-        return {METADATA_KEY: {"steps": self._steps, "losses": self._losses, "state": self._state, "threads": torch.get_num_threads()}}
+        stacked = {"stacked": self._stacked} if self._stacked > 1 else {}
+        record = {"steps": self._steps, "losses": self._losses, "state": self._state, "threads": torch.get_num_threads()}
+        return {METADATA_KEY: record | stacked}
 
     @property
     def unfinished(self) -> bool:

@@ -15,16 +15,15 @@ from ddl.schema import Launch
 from ddl.sweeps.allocation import Allocation, allocate
 from ddl.sweeps.capacity import Capacity
 from ddl.sweeps.executors import Executor
+from ddl.sweeps.pack import Pack
 from ddl.sweeps.space import Trial
+from ddl.sweeps.stacking import MEMORY_SPARE, Stacking, choose_stacking
 
 MAX_PROBED = 8
 """Largest number of configurations that are timed. The others are expected to take the mean of these."""
 
 MAX_ON_A_GPU = 8
 """Largest number of trials that share a GPU."""
-
-MEMORY_SPARE = 0.1
-"""Fraction of a GPU's free memory that no plan uses: the few steps of a timing probe may miss a trial's peak."""
 
 WINDOW_S, SHARING_WINDOW_S = 1.0, 3.0
 """Seconds that the probe of a trial on a GPU is timed, alone and with others on the same GPU."""
@@ -41,7 +40,8 @@ class Plan:
     """Allocation, precision and expected duration of a sweep.
 
     `probes` maps configurations to their timing probe in the chosen precision; `mean_s` is their mean duration of a trial in
-    seconds. `failures` has the reason for each precision that was tried and cannot be used. `eta_s` is the time in seconds from the start of the first trial to the end of the last one; NaN if unknown.
+    seconds. `failures` has the reason for each precision that was tried and cannot be used. `eta_s` is the time in seconds from the
+    start of the first trial to the end of the last one; NaN if unknown. `stacking` says which trials are trained as one model.
     """
 
     allocation: Allocation
@@ -53,9 +53,18 @@ class Plan:
     eta_s: float
     disk_bytes: int
     free_bytes: int
+    stacking: Stacking
+
+    def packs(self, trials: Sequence[Trial]) -> list[list[Trial]]:
+        """The trials in packs, in the order of their first members."""
+        return self.stacking.packs(trials)
+
+    def pack_seconds(self, pack: Sequence[Trial]) -> float:
+        """Expected duration of a pack in seconds."""
+        return self.stacking.seconds(pack, self.seconds(pack[0]))
 
     def seconds(self, trial: Trial) -> float:
-        """Expected duration of a trial in seconds."""
+        """Expected duration in seconds of a trial by itself."""
         probe = self.probes.get(trial.configuration)
         return self.mean_s if probe is None else probe.trial_s
 
@@ -75,6 +84,7 @@ class Plan:
             "gpus": self.capacity.gpus,
             "precision": self.precision,
             "failed_precisions": dict(self.failures),
+            "stacks": self.stacking.record(),
             "eta_s": None if math.isnan(self.eta_s) else self.eta_s,
             "disk_bytes": self.disk_bytes,
             "probes": [
@@ -120,6 +130,7 @@ def make_plan(
         eta_s=makespan(seconds, allocation.concurrent) + first_compile_s if probes else math.nan,
         disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_sample * max(map(_bytes, probes.values()), default=0),
         free_bytes=shutil.disk_usage(out).free,
+        stacking=Stacking(precision),
     )
 
 
@@ -142,9 +153,9 @@ def _probe_configurations(
         batch, waiting = waiting[: allocation.concurrent], waiting[allocation.concurrent :]
         # Repeat configurations to fill the machine: on a partly idle machine they would run faster than in the sweep.
         padded = [batch[index % len(batch)] for index in range(allocation.concurrent)][:MAX_PROBED]
-        assignments = [allocation.assignment(trial, out, checkpoint_every_s=math.inf) for trial in padded]
+        packs = [Pack((allocation.assignment(trial, out, checkpoint_every_s=math.inf),)) for trial in padded]
         began = time.monotonic()
-        results = executor.probe(assignments, None if precision is None else [precision], window_s)
+        results = executor.probe(packs, None if precision is None else [precision], window_s)
         tried = max(len(timings.probes) + len(timings.failures) for timings in results)
         round_s = (time.monotonic() - began) / max(tried, 1)  # the next round times one precision
         for trial, timings in zip(batch, results, strict=False):
@@ -186,6 +197,16 @@ def choose_plan(
         if time.monotonic() - began > PLANNING * best.eta_s:
             break
     return best
+
+
+def with_stacks(plan: Plan, trials: Sequence[Trial], to_sample: int, executor: Executor, launch: Launch, out: Path) -> Plan:
+    """The plan with those of `trials` as one model that are faster so."""
+    stacking = choose_stacking(trials, plan.probes, plan.allocation, executor, launch, plan.precision, out, PLANNING * plan.eta_s)
+    planned = replace(plan, stacking=stacking, failures={**plan.failures, **stacking.failures})
+    if not stacking.stacks:
+        return planned
+    seconds = [planned.pack_seconds(pack) for pack in planned.packs(trials)] + [plan.mean_s] * to_sample
+    return replace(planned, eta_s=makespan(seconds, plan.allocation.concurrent))
 
 
 def gpu_sharing_allocations(plan: Plan, launch: Launch, trials: int) -> Iterator[Allocation]:

@@ -1,8 +1,8 @@
-"""Passes trials' reports from Ray Tune's thread to the driver's thread, and assignments the other way."""
+"""Passes trials' reports from Ray Tune's thread to the driver's thread, and packs the other way."""
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,23 +10,22 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
+from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import CHANGED
-from ddl.sweeps.worker import Assignment
 from ddl.trial_report import TrialReport
 
 
 class Handover:
     """Two queues between Tune's thread and the driver's thread, which iterates over the reports.
 
-    `give` blocks until the driver has recorded the report, that is until it asks for the next one: a worker continues only
-    after its report is durable. `take` makes the driver's thread advance the assignments, which read and write that thread's
-    objects.
+    `give` blocks until the driver has recorded the reports, that is until it asks for the next ones: a worker continues only
+    after its reports are durable. `take` makes the driver's thread advance the packs, which read and write that thread's objects.
     """
 
-    def __init__(self, assignments: Iterable[Assignment]) -> None:
-        self._assignments = iter(assignments)
-        self._taken: queue.Queue[Assignment | None] = queue.Queue()
-        self._reports: queue.Queue[TrialReport | _AssignmentRequest | None] = queue.Queue()
+    def __init__(self, packs: Iterable[Pack]) -> None:
+        self._packs = iter(packs)
+        self._taken: queue.Queue[Pack | None] = queue.Queue()
+        self._reports: queue.Queue[Sequence[TrialReport] | _PackRequest | None] = queue.Queue()
         self._stopped = threading.Event()
         self._error: BaseException | None = None
 
@@ -35,17 +34,17 @@ class Handover:
         """True once the driver has stopped the sweep."""
         return self._stopped.is_set()
 
-    def give(self, report: TrialReport) -> None:
-        """Pass a report to the driver and wait until it is recorded."""
+    def give(self, reports: Sequence[TrialReport]) -> None:
+        """Pass reports to the driver and wait until they are recorded."""
         if not self.stopped:
-            self._reports.put(report)
+            self._reports.put(reports)
             self._reports.join()
 
-    def take(self) -> Assignment | None:
-        """The next assignment; None if there are no more."""
+    def take(self) -> Pack | None:
+        """The next pack; None if there are no more."""
         if self.stopped:
             return None
-        self._reports.put(_AssignmentRequest())
+        self._reports.put(_PackRequest())
         return self._taken.get()
 
     def finish(self, error: BaseException | None) -> None:
@@ -61,11 +60,11 @@ class Handover:
             self._reports.get()
             self._reports.task_done()
 
-    def __iter__(self) -> Iterator[TrialReport]:
+    def __iter__(self) -> Iterator[Sequence[TrialReport]]:
         while (item := self._reports.get()) is not None:
             try:
-                if isinstance(item, _AssignmentRequest):
-                    self._taken.put(next(self._assignments, None))
+                if isinstance(item, _PackRequest):
+                    self._taken.put(next(self._packs, None))
                 else:
                     yield item
             finally:
@@ -75,8 +74,8 @@ class Handover:
             raise self._error
 
 
-class _AssignmentRequest:
-    """Tune has room for another trial."""
+class _PackRequest:
+    """Tune has room for another pack."""
 
 
 class _TuneHook:
@@ -91,7 +90,7 @@ class _TuneHook:
 
 
 class HandoverSearcher(_TuneHook, Searcher):
-    """Gives Tune one trial at a time, when it has room for it."""
+    """Gives Tune one pack at a time, when it has room for it."""
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Accept any metric and space: they are not used."""
@@ -99,10 +98,10 @@ class HandoverSearcher(_TuneHook, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next trial's configuration for Tune."""
-        assignment = self._handover.take()
-        if assignment is None:
+        pack = self._handover.take()
+        if pack is None:
             return Searcher.FINISHED
-        return {"trial_id": assignment.trial_id, "assignment": assignment, CHANGED: dict(assignment.changed)}
+        return {"trial_id": pack.first.trial_id, "pack": pack, CHANGED: dict(pack.first.changed)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: `HandoverCallback` reports the end."""
@@ -131,35 +130,50 @@ class HandoverCallback(_TuneHook, tune.Callback):
     def __init__(self, handover: Handover) -> None:
         super().__init__(handover)
         self._ended: set[str] = set()
+        self._last: dict[str, TrialReport] = {}  # of the trials that have not ended
 
     def on_trial_result(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any) -> None:
-        """Pass on the report in a result."""
+        """Pass on the reports in a result."""
         # Tune repeats the last result of a trial that the scheduler stops.
-        if "report" in result and trial_name(trial) not in self._ended:
-            if result["report"].kind == "ended":
-                self._ended.add(trial_name(trial))
-            self._handover.give(result["report"])
+        reports = [report for report in result.get("reports", ()) if report.trial_id not in self._ended]
+        for report in reports:
+            if report.kind == "ended":
+                self._ended.add(report.trial_id)
+                self._last.pop(report.trial_id, None)
+            else:
+                self._last[report.trial_id] = report
+        if reports:
+            self._handover.give(reports)
+
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """Leave the trials that have ended out of a pack that starts again."""
+        if "pack" in trial.config:
+            trial.config["pack"] = trial.config["pack"].without(self._ended)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Report a trial that the scheduler stopped."""
-        report = (trial.last_result or {}).get("report")
-        step = f" at step {report.step} of {report.total_steps}" if report else ""
-        self._end(trial, "stopped", f"by the scheduler{step}")
+        self._end(trial, "stopped", "by the scheduler")
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        """Report a trial whose process died too often."""
+        """Report the trials of a process that died too often."""
         lines = str(trial.get_error() or "").strip().splitlines()
         self._end(trial, "failed", f"its process died and no retries are left ({lines[-1] if lines else 'no message'})")
 
     def _end(self, trial: TuneTrial, status: str, reason: str) -> None:
-        """Report the end of a trial that did not report it itself. Its last report has the device usage until then."""
-        name = trial_name(trial)
-        if name not in self._ended:
-            self._ended.add(name)
-            last = (trial.last_result or {}).get("report") or TrialReport(name, "ended")
-            self._handover.give(replace(last, kind="ended", status=status, reason=reason, metrics=last.usage))
+        """Report the end of trials that did not report it themselves. Their last reports have the device usage until then."""
+        pack = trial.config.get("pack")
+        trial_ids = [member.trial_id for member in pack.members] if pack else [trial_name(trial)]
+        reports = []
+        for trial_id in trial_ids:
+            if trial_id not in self._ended:
+                self._ended.add(trial_id)
+                last = self._last.pop(trial_id, TrialReport(trial_id, "ended"))
+                step = f" at step {last.step} of {last.total_steps}" if status == "stopped" and last.total_steps else ""
+                reports.append(replace(last, kind="ended", status=status, reason=f"{reason}{step}", metrics=last.usage))
+        if reports:
+            self._handover.give(reports)
 
 
 def trial_name(trial: TuneTrial) -> str:
-    """The id of the ddl trial that Tune's trial runs."""
+    """The id of the first trial of the pack that Tune's trial runs."""
     return trial.config["trial_id"]

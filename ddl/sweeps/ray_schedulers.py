@@ -10,6 +10,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, PopulationBasedTraining, TrialScheduler
 
 from ddl.schema import Launch, Metric
+from ddl.sweeps.pack import Pack
 from ddl.sweeps.worker import larger_fraction
 
 PERCENT = "percent"
@@ -95,11 +96,11 @@ class _MoreMemory(TrialScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
         super().on_trial_error(tune_controller, trial)
-        report, assignment = (trial.last_result or {}).get("report"), trial.config.get("assignment")
-        if assignment is not None and report is not None and report.kind == "out_of_memory":
-            larger = replace(assignment, gpus=larger_fraction(assignment.gpus))
-            trial.config["assignment"] = larger
-            trial.update_resources({"cpu": larger.cpus, "gpu": larger.gpus})
+        reports, pack = (trial.last_result or {}).get("reports"), trial.config.get("pack")
+        if pack is not None and reports and reports[-1].kind == "out_of_memory":
+            gpus = larger_fraction(pack.first.gpus)
+            trial.config["pack"] = Pack(tuple(replace(member, gpus=gpus) for member in pack.members))
+            trial.update_resources({"cpu": pack.first.cpus, "gpu": gpus})
 
 
 class InOrder(_MoreMemory, FIFOScheduler):
@@ -125,8 +126,8 @@ class _EmptyController:
 
 
 def _diverged(result: Mapping[str, Any]) -> bool:
-    report = result.get("report")  # a trial that was stopped before it started has no report
-    return report is not None and report.status == "diverged"
+    reports = result.get("reports", ())  # a trial that was stopped before it started has none
+    return any(report.status == "diverged" for report in reports)
 
 
 class _Asha(_MoreMemory, AsyncHyperBandScheduler):

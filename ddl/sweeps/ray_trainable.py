@@ -1,4 +1,4 @@
-"""The function that Ray Tune runs in a worker process for each trial."""
+"""The function that Ray Tune runs in a worker process for each pack of trials."""
 
 import json
 import math
@@ -12,39 +12,46 @@ from ray import tune
 
 from ddl import checkpoints
 from ddl.sweeps import ray_preemption
+from ddl.sweeps.pack import Pack, run_pack
 from ddl.sweeps.ray_schedulers import CHANGED, PERCENT
 from ddl.sweeps.ray_train import run_together
-from ddl.sweeps.worker import RESTARTED, Assignment, device_of, run_trial
+from ddl.sweeps.worker import RESTARTED, Assignment, device_of
 from ddl.trial_report import TrialReport
 
 POINTER = "trial.json"
 """File in a Tune checkpoint: [id, folder, step] of the trial and the checkpoint that it refers to."""
 
 
-def train(config: dict[str, Any], population: Mapping[str, Assignment]) -> None:
-    """Run a trial. Each report waits until the driver has recorded it."""
-    assignment = _apply_changes(find_assignment(config, population), config[CHANGED])
-    if assignment.num_workers > 1:
-        _report(assignment, run_together(assignment))
+def train(config: dict[str, Any], population: Mapping[str, Pack]) -> None:
+    """Run a pack of trials. Its reports wait until the driver has recorded them."""
+    pack = find_pack(config, population)
+    if not pack.members:  # its process died after the last of them had ended
+        return
+    if changed := config[CHANGED]:
+        pack = Pack((_apply_changes(pack.first, changed),))
+    if pack.first.num_workers > 1:
+        _report(pack.first, ([report] for report in run_together(pack.first)))
         return
     with ray_preemption.preemption_notice() as preemption_requested:
-        _report(assignment, run_trial(assignment, device_of(assignment), preemption_requested))
+        _report(pack.first, run_pack(pack, device_of(pack.first), preemption_requested))
 
 
-def find_assignment(config: Mapping[str, Any], population: Mapping[str, Assignment]) -> Assignment:
-    """The assignment of Tune's trial with this `config`."""
-    return population[config["trial_id"]] if population else config["assignment"]
+def find_pack(config: Mapping[str, Any], population: Mapping[str, Pack]) -> Pack:
+    """The pack of Tune's trial with this `config`."""
+    return population[config["trial_id"]] if population else config["pack"]
 
 
-def _report(assignment: Assignment, reports: Iterator[TrialReport]) -> None:
-    for report in reports:
-        metrics = report.metrics if report.kind == "stored" or not assignment.keep_measured else {}
+def _report(first: Assignment, batches: Iterator[list[TrialReport]]) -> None:
+    """Pass on the reports. Only those of a pack of one have metrics for a scheduler."""
+    for reports in batches:
+        report = reports[-1]
+        metrics = report.metrics if report.kind == "stored" or not first.keep_measured else {}
         # Schedulers read metrics from the top level, and NaN would corrupt their comparisons.
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        result = {**finite, PERCENT: 100 * report.step / max(report.total_steps, 1), "report": report}
+        result = {**finite, PERCENT: 100 * report.step / max(report.total_steps, 1), "reports": reports}
         if report.kind == "stored":
             with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / POINTER).write_text(json.dumps([assignment.trial_id, str(assignment.folder), report.step]))
+                (Path(folder) / POINTER).write_text(json.dumps([first.trial_id, str(first.folder), report.step]))
                 tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
         else:
             tune.report(result)
@@ -58,8 +65,6 @@ def _apply_changes(assignment: Assignment, changed: Mapping[str, Any]) -> Assign
 
     Tune's checkpoints only point to a trial; the states stay in the trials' folders.
     """
-    if not changed:
-        return assignment
     if (checkpoint := tune.get_checkpoint()) is not None:
         with checkpoint.as_directory() as folder:
             other_id, other_folder, step = json.loads((Path(folder) / POINTER).read_text())

@@ -24,10 +24,12 @@ from ddl.gpus import machine_gpus, use_only
 from ddl.precision import Timings, error_line
 from ddl.sweeps import RAY_SETTINGS
 from ddl.sweeps.capacity import Capacity, Node, local_capacity
+from ddl.sweeps.pack import Pack
+from ddl.sweeps.probe import time_pack
 from ddl.sweeps.ray_handover import Handover, HandoverCallback, HandoverSearcher, HandoverStopper, trial_name
 from ddl.sweeps.ray_schedulers import CHANGED
-from ddl.sweeps.ray_trainable import find_assignment, train
-from ddl.sweeps.worker import Assignment, device_of, time_trial
+from ddl.sweeps.ray_trainable import find_pack, train
+from ddl.sweeps.worker import device_of
 from ddl.telemetry.gpu import MIG_NAME
 from ddl.trial_report import TrialReport
 
@@ -48,10 +50,10 @@ STOP_S = 10
 
 
 class RayExecutor:
-    """Runs trials on a private cluster on this machine, or on a running cluster at `address`.
+    """Runs packs of trials on a private cluster on this machine, or on a running cluster at `address`. A pack is one of Tune's trials.
 
-    A worker process runs one trial after another, so imports and data stay in memory. If its process dies, a trial restarts
-    from its newest checkpoint, up to `retries` times, on another node if its own is gone.
+    A worker process runs one pack after another, so imports and data stay in memory. If its process dies, a pack's trials restart
+    from their newest checkpoints, up to `retries` times, on another node if theirs is gone.
     """
 
     def __init__(self, address: str | None, retries: int, scratch: Path, scheduler: TrialScheduler, packages: Set[str]):
@@ -89,12 +91,15 @@ class RayExecutor:
         found = zip(nodes.values(), ray.get(pending), strict=True)
         return [f"{host}: {problem}" for host, gpus in found for problem in gpus.problems]
 
-    def probe(self, assignments: Sequence[Assignment], precisions: list[str] | None, window_s: float) -> list[Timings]:
+    def probe(self, packs: Sequence[Pack], precisions: list[str] | None, window_s: float) -> list[Timings]:
         """See `Executor.probe`. All run at once. A probe whose process dies has no timings, like one that raises."""
         # A process keeps the first GPU it used, its memory and its peak, so one with a GPU ends with its probe.
-        remote = ray.remote(max_retries=0, max_calls=1 if assignments[0].gpus else 0)(_probe)
-        meeting = _Meeting.remote(len(assignments)) if 0 < assignments[0].gpus < 1 else None  # type: ignore[attr-defined]
-        pending = [remote.options(num_cpus=a.cpus, num_gpus=a.gpus).remote(a, precisions, window_s, meeting) for a in assignments]
+        gpus = packs[0].first.gpus
+        remote = ray.remote(max_retries=0, max_calls=1 if gpus else 0)(_probe)
+        meeting = _Meeting.remote(len(packs)) if 0 < gpus < 1 else None  # type: ignore[attr-defined]
+        pending = [
+            remote.options(num_cpus=pack.first.cpus, num_gpus=pack.first.gpus).remote(pack, precisions, window_s, meeting) for pack in packs
+        ]
         results: list[Timings] = []
         for reference in pending:
             try:
@@ -103,11 +108,11 @@ class RayExecutor:
                 results.append(Timings([], {"": error_line(error)}))
         return results
 
-    def run(self, assignments: Iterable[Assignment], concurrent: int | None) -> Iterator[TrialReport]:
+    def run(self, packs: Iterable[Pack], concurrent: int | None) -> Iterator[Sequence[TrialReport]]:
         """See `Executor.run`."""
         is_population = isinstance(self._scheduler, PopulationBasedTraining)
-        population = {assignment.trial_id: assignment for assignment in assignments} if is_population else {}
-        handover = Handover(assignments)
+        population = {pack.first.trial_id: pack for pack in packs} if is_population else {}
+        handover = Handover(packs)
         tuner = self._tuner(concurrent, handover, population)
 
         def fit() -> None:
@@ -125,9 +130,9 @@ class RayExecutor:
             handover.stop()
             thread.join(timeout=STOP_S)
 
-    def _tuner(self, concurrent: int | None, handover: Handover, population: Mapping[str, Assignment]) -> tune.Tuner:
-        """A tuner that takes trials from `handover`, or all of `population` at once: Tune must know a population from the start."""
-        changed = {trial_id: dict(assignment.changed) for trial_id, assignment in population.items()}
+    def _tuner(self, concurrent: int | None, handover: Handover, population: Mapping[str, Pack]) -> tune.Tuner:
+        """A tuner that takes packs from `handover`, or all of `population` at once: Tune must know a population from the start."""
+        changed = {trial_id: dict(pack.first.changed) for trial_id, pack in population.items()}
         members = {"trial_id": tune.grid_search(list(population)), CHANGED: tune.sample_from(lambda config: changed[config["trial_id"]])}
         return tune.Tuner(
             tune.with_resources(
@@ -177,8 +182,8 @@ class _Meeting:
             self._changed.notify_all()
 
 
-def _probe(assignment: Assignment, precisions: list[str] | None, window_s: float, meeting: Any) -> Timings:
-    """`time_trial` in a process of its own. With a `meeting`, its timed steps begin together with those of the other members."""
+def _probe(pack: Pack, precisions: list[str] | None, window_s: float, meeting: Any) -> Timings:
+    """`time_pack` in a process of its own. With a `meeting`, its timed steps begin together with those of the other members."""
     arrived = False
 
     def ready() -> None:
@@ -187,15 +192,15 @@ def _probe(assignment: Assignment, precisions: list[str] | None, window_s: float
             arrived = True
             ray.get(meeting.arrive.remote())
 
-    timings = time_trial(assignment, device_of(assignment), precisions, window_s, ready)
+    timings = time_pack(pack, device_of(pack.first), precisions, window_s, ready)
     if meeting is not None and not arrived:
         ray.get(meeting.leave.remote())
     return timings
 
 
-def _resources(config: dict[str, Any], population: Mapping[str, Assignment], private: bool) -> tune.PlacementGroupFactory:
-    """The resources that Tune reserves for a trial."""
-    assignment = find_assignment(config, population)
+def _resources(config: dict[str, Any], population: Mapping[str, Pack], private: bool) -> tune.PlacementGroupFactory:
+    """The resources that Tune reserves for a pack."""
+    assignment = find_pack(config, population).first
     if assignment.num_workers > 1:
         # Only the private cluster has the placeholder resource.
         return tune.PlacementGroupFactory([{LEADER: 1} if private else {"CPU": 0.01}])

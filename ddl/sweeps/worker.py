@@ -5,7 +5,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 from ddl.devices import Device, Strategy, lost_another_rank
 from ddl.latency.measure import measure_or_explain
-from ddl.precision import Timings, candidates, error_line, prepare_process, ran_eagerly, time_candidates
+from ddl.precision import prepare_process, ran_eagerly
 from ddl.progress import Diverged, Progress, State
 from ddl.storage.trials import TrialStore
 from ddl.sweeps.first_steps import STEPS, FirstSteps
@@ -26,8 +26,6 @@ from ddl.trial_report import TrialReport
 
 REPORT_EVERY_S = 1.0
 """Seconds between reports without a measurement. Measurements are reported at once."""
-
-PROBE_STEPS = 8
 
 CHECKPOINTED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "metadata")
 """Fields of a measured report that a checkpoint contains."""
@@ -43,8 +41,8 @@ class Assignment:
 
     `cpus` and `gpus` are per worker; `min_workers` to `num_workers` workers train the trial. `changed` are hyperparameters that
     population based training changed during the run; `task` has them already. `keep_measured`: if not 0, store a checkpoint at
-    every measurement, and keep those of the last steps, by this fraction of all steps. `url`: copy of the trial's folder in an object store, or empty. `latency`: how to time the trained model
-    (`ddl.latency`).
+    every measurement, and keep those of the last steps, by this fraction of all steps. `url`: copy of the trial's folder in an
+    object store, or empty. `latency`: how to time the trained model (`ddl.latency`).
     """
 
     trial_id: str
@@ -74,150 +72,196 @@ def run_trial(assignment: Assignment, device: Device, preemption_requested: Call
     rank of the same trial died, since that is not an error of the trial.
     """
     prepare_process(getattr(assignment.task, "precision", ""))
-    url = assignment.url if device.rank == 0 else ""
-    with TrialStore(assignment.folder, assignment.trial_id, url) as store:
-        step, saved = device.broadcast(store.newest() if device.rank == 0 else None) or (0, None)
-        report = TrialReport(assignment.trial_id, "alive", step=step, elapsed_s=saved["elapsed_s"] if saved else 0.0)
-        changed = {"changed": dict(assignment.changed)} if assignment.changed else {}
-        yield replace(report, kind="started", place=_place(device), metadata={**changed, "device": describe_device(device.torch)})
-        if url and saved:
-            # The ledger's copy may be older than the checkpoint's. The ledger skips measurements that it has.
-            for measurement in saved.get("measured", []):
-                yield replace(report, kind="measured", **measurement)
-        for last in _TrialRun(assignment, device, saved, report, store).reports(preemption_requested):
-            if last.kind in RESTARTED or last.kind == "ended":
-                store.finish()
-                if url:
-                    yield replace(report, kind="measured", metadata={"only_here": store.not_uploaded or None})
-            yield last
+    with open_store(assignment, device) as store:
+        saved = device.broadcast(store.newest() if device.rank == 0 else None)
+        sampler = DeviceSampler(device, assignment.cpus, min(assignment.gpus, 1))
+        trial = TrialRun(assignment, device, saved, store, sampler.usage)
+        yield from trial.start()
+        yield from trial.finish(_reports(trial, sampler, preemption_requested))
 
 
-class _TrialRun:
-    """The training of a trial from a checkpoint to its end, with its clock, device sampler and history of measurements."""
+def _reports(trial: "TrialRun", sampler: DeviceSampler, preemption_requested: Callable[[], bool]) -> Iterator[TrialReport]:
+    """Train the trial to its end and yield the reports after `started`."""
+    assignment, device = trial.assignment, trial.device
+    with sampler:
+        try:
+            for progress in assignment.task.run(device, trial.resume_state):
+                yield from trial.take(progress)
+                if not_finite := list_not_finite(progress.metrics):
+                    raise Diverged(not_finite)
+                due, preempted = device.any_rank(device.rank == 0 and trial.checkpoint_due(), preemption_requested())
+                store_measured = assignment.keep_measured > 0 and bool(progress.metrics)
+                if store_measured or due or preempted:
+                    trial.store_checkpoint()
+                if store_measured:
+                    yield replace(trial.report, kind="stored", metrics=dict(progress.metrics))
+                if preempted:
+                    yield trial.preempted()
+                    return
+            status, reason = "finished", "its model was compiled too often, so parts of it ran eagerly" if ran_eagerly() else ""
+            trial.store_last()
+        except Diverged as error:
+            status, reason = "diverged", str(error)
+        except Exception as error:
+            if device.world_size > 1 and lost_another_rank(error):
+                raise
+            traceback.print_exc()
+            status, reason = "failed", error_place(error)
+            if isinstance(error, torch.OutOfMemoryError) and 0 < assignment.gpus < 1:
+                larger = f"out of memory with gpus={assignment.gpus:g}, starts again with gpus={larger_fraction(assignment.gpus):g}"
+                yield replace(trial.report, kind="out_of_memory", reason=larger)
+                return
+    yield from trial.end(status, reason)
 
-    def __init__(self, assignment: Assignment, device: Device, saved: State | None, report: TrialReport, store: TrialStore):
-        """`saved` is the state of the checkpoint or None, `report` the template for all reports."""
-        self._assignment, self._device, self._saved, self._report, self._store = assignment, device, saved, report, store
-        self._measured: list[dict[str, Any]] = list(saved.get("measured", [])) if saved else []
+
+def open_store(assignment: Assignment, device: Device) -> TrialStore:
+    """The store of the trial's checkpoints. Only rank 0 uploads."""
+    return TrialStore(assignment.folder, assignment.trial_id, assignment.url if device.rank == 0 else "")
+
+
+class TrialRun:
+    """A trial between its start and its end in this process: its reports, checkpoints, clock and measurements.
+
+    `report` is the last report. `resume_state` is the task's state to continue from, None at the start.
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        device: Device,
+        saved: tuple[int, State] | None,
+        store: TrialStore,
+        usage: Callable[[], Usage],
+        stacked: int = 1,
+    ):
+        """`saved` is the trial's newest checkpoint. `usage` returns the device usage of this attempt. `stacked` trials are trained as
+        one model."""
+        step, state = saved or (0, None)
+        elapsed_s = state["elapsed_s"] if state else 0.0
+        self.assignment, self.device = assignment, device
+        self.resume_state = state["task"] if state else None
+        self.report = TrialReport(assignment.trial_id, "alive", step=step, elapsed_s=elapsed_s)
+        self._store, self._stacked = store, stacked
+        self._measured: list[dict[str, Any]] = list(state.get("measured", [])) if state else []
         # A checkpoint without usage still has the elapsed time.
-        usage = Usage.of(saved["usage"]) if saved and saved.get("usage") else Usage(report.elapsed_s)
-        self._sampler = DeviceSampler(device, assignment.cpus, min(assignment.gpus, 1), usage)
-        self._first_steps = FirstSteps(0 if saved else STEPS)
-        self._clock_offset = report.elapsed_s - time.monotonic()
-        self._reported_s = self._stored_s = report.elapsed_s
+        self._before = Usage.of(state["usage"]) if state and state.get("usage") else Usage(elapsed_s)
+        self._usage_now = usage
+        self._first_steps = FirstSteps(0 if state else STEPS, stacked)
+        self._clock_offset = elapsed_s - time.monotonic()
+        self._taken_s = self._reported_s = self._stored_s = elapsed_s
         self._progress: Progress | None = None
         self._unsaved = False
+
+    def start(self) -> Iterator[TrialReport]:
+        """Yield the first reports."""
+        metadata: dict[str, Any] = {"device": describe_device(self.device.torch)}
+        if self.assignment.changed:
+            metadata["changed"] = dict(self.assignment.changed)
+        if self._stacked > 1:
+            metadata["stacked"] = self._stacked
+        yield replace(self.report, kind="started", place=_place(self.device), metadata=metadata)
+        if self.assignment.url and self.device.rank == 0:
+            # The ledger's copy may be older than the checkpoint's. The ledger skips measurements that it has.
+            for measurement in self._measured:
+                yield replace(self.report, kind="measured", **measurement)
+
+    def take(self, progress: Progress) -> Iterator[TrialReport]:
+        """Write figures and texts, and yield a report if there is something to record or the last report is a second old."""
+        self._progress, self._unsaved = progress, True
+        self._taken_s = self._elapsed_s()
+        if self.device.rank == 0:
+            _write_files(self.assignment.folder / "figures", progress.figures)
+            _write_files(self.assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
+        metadata = {**progress.metadata, **self._first_steps.take(progress)}
+        if not (progress.metrics or metadata) and self._taken_s - self._reported_s < REPORT_EVERY_S:
+            return
+        self._update_report()
+        if metadata:
+            metadata["total_steps"] = progress.total_steps
+        if progress.metrics or metadata:
+            self.report = replace(self.report, usage=self._usage().metrics(self.device.world_size))
+            measured = replace(self.report, kind="measured", metrics=dict(progress.metrics), metadata=metadata)
+            yield measured
+            self._measured.append({name: getattr(measured, name) for name in CHECKPOINTED})
+        else:
+            yield self.report
+        self._reported_s = self._taken_s
+
+    def checkpoint_due(self) -> bool:
+        """True if the last checkpoint is old enough for another."""
+        return self._taken_s - self._stored_s >= self.assignment.checkpoint_every_s
+
+    def store_checkpoint(self) -> None:
+        """Store the state. Collective: every rank calls it, rank 0 writes."""
+        assert self._progress is not None
+        step, total_steps = self._progress.step, self._progress.total_steps
+        state = {
+            "elapsed_s": self._elapsed_s(),
+            "usage": self._usage().state(),
+            "measured": self._measured,
+            "task": self._progress.state(),
+        }
+        if self.device.rank == 0:
+            keep = self.assignment.keep_measured
+            self._store.store(step, state, step - round(keep * total_steps) if keep else None)
+        self._stored_s, self._unsaved = self._elapsed_s(), False
+
+    def store_last(self) -> None:
+        """Store the state after the last step, if it is not stored."""
+        if self._unsaved:
+            self.store_checkpoint()
+
+    def preempted(self) -> TrialReport:
+        """The last report of a trial whose process is preempted."""
+        self._update_report()
+        return replace(self.report, kind="preempted", reason=f"{socket.gethostname()} was preempted")
+
+    def end(self, status: str, reason: str) -> Iterator[TrialReport]:
+        """Time the trained model and yield the last reports."""
+        device, finished = self.device, status == "finished"
+        self._update_report()
+        if status == "diverged" and self._first_steps.unfinished:
+            metadata = {"total_steps": self.report.total_steps, **self._first_steps.so_far()}
+            yield replace(self.report, kind="measured", metadata=metadata)
+        # If one of several workers failed, a collective sum would wait for it for ever.
+        usage = self._usage().metrics(device.world_size) if finished or device.world_size == 1 else self.report.usage
+        metrics = {"time/train_s": self.report.elapsed_s} if finished else {}
+        # A sharded model is not timed: gathering it would need all ranks.
+        if finished and self._progress is not None and device.rank == 0 and not device.sharded:
+            precision = getattr(self.assignment.task, "precision", "fp32")
+            prepare_process("")  # inference in fp32 is timed without TF32
+            latencies = measure_or_explain(self._progress.predictor, device, self.assignment.latency, precision)
+            metrics |= latencies.metrics
+            if latencies.metadata:
+                yield replace(self.report, kind="measured", metadata={"latency": latencies.metadata})
+        yield replace(self.report, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
+
+    def close(self) -> None:
+        """Finish the uploads of a trial that another `TrialRun` continues."""
+        self._store.finish()
+
+    def finish(self, reports: Iterable[TrialReport]) -> Iterator[TrialReport]:
+        """Pass on `reports`, and finish the uploads before the last one."""
+        for report in reports:
+            if report.kind in RESTARTED or report.kind == "ended":
+                self._store.finish()
+                if self.assignment.url and self.device.rank == 0:
+                    yield replace(self.report, kind="measured", metadata={"only_here": self._store.not_uploaded or None})
+            yield report
 
     def _elapsed_s(self) -> float:
         """Training time in seconds, including earlier attempts."""
         return self._clock_offset + time.monotonic()
 
-    def reports(self, preemption_requested: Callable[[], bool]) -> Iterator[TrialReport]:
-        """Train to the end and yield the reports after `started`."""
-        assignment, device = self._assignment, self._device
-        with self._sampler:
-            try:
-                for progress in assignment.task.run(device, self._saved["task"] if self._saved else None):
-                    yield from self._report_progress(progress)
-                    _check_finite(progress.metrics)
-                    due = device.rank == 0 and self._report.elapsed_s - self._stored_s >= assignment.checkpoint_every_s
-                    due, preempted = device.any_rank(due, preemption_requested())
-                    store_measured = assignment.keep_measured > 0 and bool(progress.metrics)
-                    if store_measured or due or preempted:
-                        self._store_checkpoint(progress)
-                    if store_measured:
-                        yield replace(self._report, kind="stored", metrics=dict(progress.metrics))
-                    if preempted:
-                        yield replace(self._report, kind="preempted", reason=f"{socket.gethostname()} was preempted")
-                        return
-                if self._progress is not None and self._unsaved:
-                    self._store_checkpoint(self._progress)
-                status, reason = "finished", "its model was compiled too often, so parts of it ran eagerly" if ran_eagerly() else ""
-            except Diverged as error:
-                if self._first_steps.unfinished:
-                    metadata = {"total_steps": self._report.total_steps, **self._first_steps.so_far()}
-                    yield replace(self._report, kind="measured", metadata=metadata)
-                status, reason = "diverged", str(error)
-            except Exception as error:
-                if device.world_size > 1 and lost_another_rank(error):
-                    raise
-                traceback.print_exc()
-                status, reason = "failed", _reason(error)
-                if isinstance(error, torch.OutOfMemoryError) and 0 < assignment.gpus < 1:
-                    larger = f"out of memory with gpus={assignment.gpus:g}, starts again with gpus={larger_fraction(assignment.gpus):g}"
-                    yield replace(self._report, kind="out_of_memory", reason=larger)
-                    return
-        yield from self._end(status, reason)
+    def _usage(self) -> Usage:
+        return self._before.plus(self._usage_now())
 
-    def _report_progress(self, progress: Progress) -> Iterator[TrialReport]:
-        """Write figures and texts, and yield a report if there is something to record or the last report is a second old."""
-        self._progress, self._unsaved = progress, True
-        self._report = replace(
-            self._report, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=self._elapsed_s()
-        )
-        if self._device.rank == 0:
-            _write_files(self._assignment.folder / "figures", progress.figures)
-            _write_files(self._assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
-        if metadata := {**progress.metadata, **self._first_steps.take(progress)}:
-            metadata["total_steps"] = progress.total_steps
-        if progress.metrics or metadata:
-            self._report = replace(self._report, usage=self._sampler.metrics())
-            measured = replace(self._report, kind="measured", metrics=dict(progress.metrics), metadata=metadata)
-            yield measured
-            self._measured.append({name: getattr(measured, name) for name in CHECKPOINTED})
-        elif self._report.elapsed_s - self._reported_s >= REPORT_EVERY_S:
-            yield self._report
-        else:
-            return
-        self._reported_s = self._report.elapsed_s
-
-    def _store_checkpoint(self, progress: Progress) -> None:
-        """Store the state. Collective: every rank calls it, rank 0 writes."""
-        state = {"elapsed_s": self._elapsed_s(), "usage": self._sampler.state(), "measured": self._measured, "task": progress.state()}
-        if self._device.rank == 0:
-            keep = self._assignment.keep_measured
-            self._store.store(progress.step, state, progress.step - round(keep * progress.total_steps) if keep else None)
-        self._stored_s, self._unsaved = self._elapsed_s(), False
-
-    def _end(self, status: str, reason: str) -> Iterator[TrialReport]:
-        """Time the trained model and yield the last report."""
-        device, finished = self._device, status == "finished"
-        # If one of several workers failed, a collective sum would wait for it for ever.
-        usage = self._sampler.metrics() if finished or device.world_size == 1 else self._report.usage
-        metrics = {"time/train_s": self._report.elapsed_s} if finished else {}
-        # A sharded model is not timed: gathering it would need all ranks.
-        if finished and self._progress is not None and device.rank == 0 and not device.sharded:
-            precision = getattr(self._assignment.task, "precision", "fp32")
-            prepare_process("")  # inference in fp32 is timed without TF32
-            latencies = measure_or_explain(self._progress.predictor, device, self._assignment.latency, precision)
-            metrics |= latencies.metrics
-            if latencies.metadata:
-                yield replace(self._report, kind="measured", metadata={"latency": latencies.metadata})
-        yield replace(self._report, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
-
-
-def time_trial(
-    assignment: Assignment, device: Device, precisions: list[str] | None, window_s: float, ready: Callable[[], None] = lambda: None
-) -> Timings:
-    """Timing probes of the trial's first steps in each precision (None: all candidates for the device), fastest first.
-
-    `window_s` and `ready` as in `time_candidates`. A task without a `precision` is timed once, under the name "". A trial that
-    raises has no probe, only failures: a failing probe must not fail the whole plan.
-    """
-    task = assignment.task
-    names = [""]
-    if hasattr(task, "precision"):
-        names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
-    try:
-        return time_candidates(lambda name: with_precision(task, name).run(device), names, device, PROBE_STEPS, window_s, ready)
-    except Exception as error:  # noqa: BLE001  the trial itself will raise it again and end as failed
-        traceback.print_exc()
-        return Timings([], {names[0]: error_line(error)})
-
-
-def with_precision(task: Task, name: str) -> Task:
-    """The task with `precision: auto` replaced by `name`; any other task unchanged."""
-    return replace(task, precision=name or "fp32") if getattr(task, "precision", None) == "auto" else task  # type: ignore[call-arg]
+    def _update_report(self) -> None:
+        """Make the last step the report's."""
+        if (progress := self._progress) is not None:
+            self.report = replace(
+                self.report, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=self._taken_s
+            )
 
 
 def device_of(assignment: Assignment, gpu: int = 0) -> Device:
@@ -249,15 +293,15 @@ def _place(device: Device) -> str:
     return f"{socket.gethostname()} {device.torch}{workers}"
 
 
-def _reason(error: Exception) -> str:
+def error_place(error: Exception) -> str:
+    """Type, message, file and line of an error."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
 
 
-def _check_finite(metrics: Mapping[str, float]) -> None:
-    wrong = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
-    if wrong:
-        raise Diverged(", ".join(wrong))
+def list_not_finite(metrics: Mapping[str, float]) -> str:
+    """The metrics that are NaN or infinite, as text; "" if there are none."""
+    return ", ".join(f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value))
 
 
 def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:

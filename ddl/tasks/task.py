@@ -58,7 +58,7 @@ class Task(ABC):
     """Hyperparameters that may change between two steps of a trial: the shapes in its state do not depend on them."""
 
     stackable: ClassVar[tuple[str, ...]] = ()
-    """Hyperparameters in which trials that are trained as one model may differ, besides `seed`."""
+    """Hyperparameters in which trials that are trained as one model may differ, in addition to `seed`."""
 
     seed: Seed
     """Seed of all random numbers of the trial, 0 to 2^53."""

@@ -9,7 +9,6 @@ from typing import Self
 import torch
 
 from ddl.devices import Device
-from ddl.progress import State
 from ddl.telemetry.cpu import ProcessTree
 from ddl.telemetry.gpu import find_gpu, gpu_uuid
 from ddl.telemetry.usage import Usage
@@ -35,12 +34,11 @@ class DeviceSampler:
         device: Device,
         cores: int,
         gpu_fraction: float,
-        before: Usage,
         every_s: float = EVERY_S,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """`cores` and `gpu_fraction` (of one GPU) are the worker's allocation, `before` is the usage of earlier attempts."""
-        self._device, self._cores, self._gpu_fraction, self._usage = device, cores, gpu_fraction, before
+        """`cores` and `gpu_fraction` (of one GPU) are the worker's allocation."""
+        self._device, self._cores, self._gpu_fraction, self._usage = device, cores, gpu_fraction, Usage()
         self._every_s, self._clock = every_s, clock
         self._uuid = gpu_uuid(device.torch)
         self._lock, self._stopped = threading.Lock(), threading.Event()
@@ -55,19 +53,12 @@ class DeviceSampler:
         self._stopped.set()
         self._thread.join(STOP_S)
 
-    def metrics(self) -> dict[str, float]:
-        """Metrics `device/...` up to the last reading. Every one of several workers must call this: it averages over them."""
-        return self._current().averaged(self._device).metrics(self._device.world_size)
-
-    def state(self) -> State:
-        """State for a checkpoint: the mean over workers. Each worker resumes from that mean, so their sum is the total usage."""
-        return self._current().averaged(self._device).state()
-
-    def _current(self) -> Usage:
+    def usage(self) -> Usage:
+        """Usage so far, as the mean over the trial's workers, so that each resumes with an equal part. All workers must call this."""
         with self._lock:
             usage = deepcopy(self._usage)
             usage.seconds += self._clock() - self._read_at
-        return usage
+        return usage.averaged(self._device)
 
     def _run(self) -> None:
         cpu = ProcessTree(self._cores, self._clock())

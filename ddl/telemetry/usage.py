@@ -42,6 +42,15 @@ class Usage:
                 self.amounts[name] = self.amounts.get(name, 0.0) + (value * seconds if name in MEANS else value)
             self.covered[name] = self.covered.get(name, 0.0) + seconds
 
+    def plus(self, later: "Usage") -> "Usage":
+        """The usage of this and of a `later` attempt together."""
+        amounts = {
+            name: max(self.amounts.get(name, value), value) if name in PEAKS else self.amounts.get(name, 0.0) + value
+            for name, value in later.amounts.items()
+        }
+        covered = {name: self.covered.get(name, 0.0) + seconds for name, seconds in later.covered.items()}
+        return Usage(self.seconds + later.seconds, self.amounts | amounts, self.covered | covered)
+
     def averaged(self, device: Device) -> "Usage":
         """Mean over the trial's workers, the same in each; all must call it. Peaks remain each worker's own."""
         if device.world_size == 1:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ddl.ledger import Ledger
 from ddl.reports import html, model
 from ddl.reports.sections import SECTIONS
 
@@ -58,3 +59,14 @@ def test_a_section_without_data_is_left_out(make_run):
     page = html.render_html(model.build_report([make_run({"none": 0.8}, endings=endings)]))
     assert "<h2>Trials</h2>" in page
     assert not any(f"<h2>{heading}</h2>" in page for heading in ("Curves", "Trade-offs", "Figures", "Samples", "Paired comparisons"))
+
+
+def test_the_plan_says_which_trials_were_trained_as_one_model(make_run):
+    run = make_run({"none": 0.8})
+    stack = {"configuration": "none", "alone_s": 90.0, "stacked_s": 9.0, "members": 4, "used": True}
+    with Ledger(run) as ledger:
+        plan = ledger.run()["plan"]
+        ledger.note(plan=plan | {"stacks": [stack, stack | {"members": 16, "stacked_s": 120.0, "used": False}]})
+    page = html.render_html(model.build_report([run]))
+    assert "up to 4 trials (none, ...), 9.0 s each instead of 1 min 30 s; not used: 16 trials (none, ...), 2 min each" in page
+    assert "The training time of a trial is that of all trials of its model." in page

@@ -14,7 +14,7 @@ from ddl.sweeps import plan
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus, reallocate, recorded_allocation
 from ddl.sweeps.capacity import Capacity, Node
 from ddl.sweeps.plan import makespan
-from ddl.sweeps.worker import with_precision
+from ddl.sweeps.probe import with_precision
 
 LAPTOP = Capacity((Node(8),))
 WORKSTATION = Capacity((Node(16, 4),))
@@ -249,8 +249,8 @@ class Probing:
     def capacity(self) -> Capacity:
         return LAPTOP
 
-    def probe(self, assignments, precisions, window_s):
-        self.asked.append(([one.task.lr for one in assignments], precisions))
+    def probe(self, packs, precisions, window_s):
+        self.asked.append(([pack.first.task.lr for pack in packs], precisions))
         return [
             Timings(
                 sorted(
@@ -261,19 +261,19 @@ class Probing:
                             step_s,
                             1.0,
                             0.0,
-                            self.steps.get(one.task.lr, 100),
+                            self.steps.get(pack.first.task.lr, 100),
                             2,
                             {"parameters": 1000},
                             first_compile_s=self.first_compile_s if "compiled" in name else 0.0,
                         )
-                        for name, step_s in self.step_s[one.task.lr].items()
+                        for name, step_s in self.step_s[pack.first.task.lr].items()
                         if precisions is None or name in precisions
                     ),
                     key=lambda probe: probe.step_s,
                 ),
                 self.failures,
             )
-            for one in assignments
+            for pack in packs
         ]
 
 
@@ -403,13 +403,13 @@ class Gpus(Probing):
     def capacity(self) -> Capacity:
         return Capacity((Node(8, 2),))
 
-    def probe(self, assignments, precisions, window_s):
-        per_gpu = round(1 / assignments[0].gpus)
+    def probe(self, packs, precisions, window_s):
+        per_gpu = round(1 / packs[0].first.gpus)
         assert window_s == (plan.WINDOW_S if per_gpu == 1 else plan.SHARING_WINDOW_S)
         memory = {"memory_bytes": self.memory * 10e9, "free_bytes": 10e9}
         return [
             Timings([dataclasses.replace(one, step_s=one.step_s * self.slowdown[per_gpu], **memory) for one in found.probes])
-            for found in super().probe(assignments, precisions, window_s)
+            for found in super().probe(packs, precisions, window_s)
         ]
 
 
@@ -456,8 +456,8 @@ def test_a_requested_fraction_is_kept(settle):
 
 def test_trials_that_need_more_memory_together_do_not_share_a_gpu(settle):
     class Growing(Gpus):
-        def probe(self, assignments, precisions, window_s):
-            self.memory = 0.2 if assignments[0].gpus == 1 else 0.24
-            return super().probe(assignments, precisions, window_s)
+        def probe(self, packs, precisions, window_s):
+            self.memory = 0.2 if packs[0].first.gpus == 1 else 0.24
+            return super().probe(packs, precisions, window_s)
 
     assert settle(Growing(QUICK, slowdown=dict.fromkeys(range(1, 9), 1.0))).allocation.gpus == 0.3333, "not 4 of 0.24 each"

@@ -10,6 +10,7 @@ from ddl.reports.model import RunReport
 from ddl.reports.sections.section import Block, HeadingBlock, Section, TableBlock
 from ddl.units import duration, size
 
+STACKED = " The training time of a trial is that of all trials of its model."
 PROBES = "Speed measured by a timing probe of a few steps before the sweep, and the training time estimated from it."
 
 
@@ -38,6 +39,8 @@ def plan_summary(run: RunReport) -> PlanSummary:
     rows = [(label, text(plan[key])) for key, (label, text) in labels.items() if plan.get(key) not in (None, "")]
     failed = plan.get("failed_precisions") or {}
     rows += [("Not used", "; ".join(f"{name or 'timing probe'}: {reason}" for name, reason in failed.items()))] if failed else []
+    if stacks := plan.get("stacks") or []:
+        rows.append(("Trained as one model", "; ".join(map(_stack_text, stacks)) + f".{STACKED if any(s['used'] for s in stacks) else ''}"))
     eta = f"Expected {duration(plan['eta_s'])}" if plan.get("eta_s") is not None else ""
     starts = [t.started_at for t in run.trials if t.started_at is not None]
     ends = [t.ended_at for t in run.trials if t.ended_at is not None]
@@ -47,6 +50,12 @@ def plan_summary(run: RunReport) -> PlanSummary:
         eta += f", {actual / plan['eta_s']:.2f} times the estimate" if plan.get("eta_s") else ""
         eta += " (from the start of the first trial to the end of the last one, pauses included)"
     return PlanSummary(tuple(rows), tuple(plan.get("probes") or ()), f"{eta}." if eta else "")
+
+
+def _stack_text(stack: Mapping[str, Any]) -> str:
+    """A timing of trials as one model, as text."""
+    each = f"{duration(stack['stacked_s'])} each instead of {duration(stack['alone_s'])}"
+    return f"{'up to' if stack['used'] else 'not used:'} {stack['members']} trials ({stack['configuration']}, ...), {each}"
 
 
 def _build(run: RunReport, budget: EmbeddingBudget) -> PlanSummary | None:

@@ -1,0 +1,150 @@
+"""Packs: what an executor places. A pack is one trial, or several that a worker trains as one model."""
+
+import traceback
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence, Set
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Self
+
+from ddl.devices import Device
+from ddl.precision import prepare_process
+from ddl.progress import Diverged, State
+from ddl.storage.trials import TrialStore
+from ddl.sweeps.worker import RESTARTED, Assignment, TrialRun, error_place, list_not_finite, open_store, run_trial
+from ddl.tasks.task import StackStep
+from ddl.telemetry.device_sampler import DeviceSampler
+from ddl.trial_report import TrialReport
+
+Restored = tuple[Assignment, TrialStore, tuple[int, State] | None]
+"""A trial with its open store and its newest checkpoint."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The assignments of one worker. Several have equal `Task.stack_key` and equal resources, and are trained as one model."""
+
+    members: tuple[Assignment, ...]
+
+    @property
+    def first(self) -> Assignment:
+        """The first member, whose resources are those of the pack."""
+        return self.members[0]
+
+    def without(self, trial_ids: Set[str]) -> Self:
+        """The pack without these trials."""
+        return replace(self, members=tuple(member for member in self.members if member.trial_id not in trial_ids))
+
+
+def run_pack(pack: Pack, device: Device, preemption_requested: Callable[[], bool] = lambda: False) -> Iterator[list[TrialReport]]:
+    """Run all trials of a pack to their ends (`worker.run_trial`), and yield what they report at the same time as one list.
+
+    Trials continue from their newest checkpoints. Those that were interrupted at different steps are trained in groups, one after
+    the other. If a stack raises, its trials continue one by one, so only those that raise it alone too end as failed.
+    """
+    if len(pack.members) == 1:
+        yield from _run_alone(pack.first, device, preemption_requested)
+        return
+    with ExitStack() as stores:
+        restored: list[Restored] = []
+        for member in pack.members:
+            store = stores.enter_context(open_store(member, device))
+            restored.append((member, store, store.newest()))
+        restored.sort(key=_step)
+        for _, group in groupby(restored, _step):
+            for reports in _Stack(list(group), device).reports(preemption_requested):
+                yield reports
+                if reports[-1].kind in RESTARTED:
+                    return
+
+
+def _step(restored: Restored) -> int:
+    """The step from which the trial continues."""
+    return restored[2][0] if restored[2] else 0
+
+
+def _run_alone(assignment: Assignment, device: Device, preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
+    for report in run_trial(assignment, device, preemption_requested):
+        yield [report]
+
+
+class _Stack:
+    """Trials that are trained as one model, from the same step to their ends. `_running` are those that have not ended."""
+
+    def __init__(self, restored: Sequence[Restored], device: Device):
+        first = restored[0][0]
+        self._sampler = DeviceSampler(device, first.cpus, min(first.gpus, 1) / len(restored))
+        usage, size = self._sampler.usage, len(restored)
+        trials = [TrialRun(assignment, device, saved, store, usage, size) for assignment, store, saved in restored]
+        self._running, self._device = dict(enumerate(trials)), device
+
+    def reports(self, preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
+        """Train to the end and yield the reports."""
+        trials = list(self._running.values())
+        yield [report for trial in trials for report in trial.start()]
+        first = trials[0].assignment.task
+        prepare_process(getattr(first, "precision", ""))
+        with self._sampler:
+            try:
+                steps = type(first).run_stacked(
+                    [trial.assignment.task for trial in trials], self._device, [trial.resume_state for trial in trials]
+                )
+                for reports in self._train(steps, preemption_requested):
+                    yield reports
+                    if reports[-1].kind in RESTARTED:
+                        return
+                for trial in self._running.values():
+                    trial.store_last()
+            except Exception as error:  # noqa: BLE001  each trial that raises it alone too ends as failed
+                traceback.print_exc()
+                yield from self._continue_alone(error_place(error), preemption_requested)
+                return
+        yield [report for trial in self._running.values() for report in trial.finish(trial.end("finished", ""))]
+
+    def _train(self, steps: "Steps", preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
+        """Take all steps, and yield the reports of each. The last one is of the kind `preempted` if the process is."""
+        leaving: list[int] | None = None
+        while self._running and (step := _send(steps, leaving)) is not None:
+            reports: list[TrialReport] = []
+            leaving = []
+            for index, outcome in step.items():
+                trial = self._running[index]
+                if isinstance(outcome, Diverged):
+                    reason = str(outcome)
+                else:
+                    reports += trial.take(outcome)
+                    if reason := list_not_finite(outcome.metrics):
+                        leaving.append(index)
+                if reason:
+                    reports += trial.finish(trial.end("diverged", reason))
+                    del self._running[index]
+            if reports:
+                yield reports
+            preempted = preemption_requested()
+            if preempted or any(trial.checkpoint_due() for trial in self._running.values()):
+                for trial in self._running.values():
+                    trial.store_checkpoint()
+            if preempted:
+                yield [report for trial in self._running.values() for report in trial.finish([trial.preempted()])]
+                return
+
+    def _continue_alone(self, reason: str, preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
+        """Train the trials that have not ended one after the other, from their newest checkpoints."""
+        for trial in self._running.values():
+            trial.close()
+            yield [replace(trial.report, kind="measured", metadata={"stacked": None, "not_stacked": reason})]
+            for reports in _run_alone(trial.assignment, self._device, preemption_requested):
+                yield reports
+                if reports[-1].kind in RESTARTED:
+                    return
+
+
+Steps = Generator[StackStep, Collection[int] | None, None]
+
+
+def _send(steps: Steps, leaving: Collection[int] | None) -> StackStep | None:
+    """The next step, which the members `leaving` do not take; None after the last one."""
+    try:
+        return steps.send(leaving)
+    except StopIteration:
+        return None

@@ -1,0 +1,51 @@
+"""The timing probe of a pack: its first steps in each precision, in the process that would train it."""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from ddl.devices import Device
+from ddl.precision import Timings, candidates, error_line, time_candidates
+from ddl.progress import Diverged, Progress
+from ddl.sweeps.pack import Pack
+from ddl.tasks.task import Task
+
+PROBE_STEPS = 8
+
+
+def time_pack(
+    pack: Pack, device: Device, precisions: list[str] | None, window_s: float, ready: Callable[[], None] = lambda: None
+) -> Timings:
+    """Timing probes of the pack's first steps in each precision (None: all candidates for the device), fastest first.
+
+    A step of a stack is a step of all its members. `window_s` and `ready` as in `time_candidates`. A task without a `precision` is
+    timed once, under the name "". A pack that raises has no probe, only failures: a failing probe must not fail the whole plan.
+    """
+    tasks = [member.task for member in pack.members]
+    task = tasks[0]
+    names = [""]
+    if hasattr(task, "precision"):
+        names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
+    try:
+        return time_candidates(lambda name: _run(tasks, name, device), names, device, PROBE_STEPS, window_s, ready)
+    except Exception as error:  # noqa: BLE001  the trials themselves will raise it again and end as failed
+        traceback.print_exc()
+        return Timings([], {names[0]: error_line(error)})
+
+
+def _run(tasks: Sequence[Task], precision: str, device: Device) -> Iterator[Progress]:
+    """The progress of a trial, or of the first member of a stack while it has not diverged."""
+    members = [with_precision(task, precision) for task in tasks]
+    if len(members) == 1:
+        yield from members[0].run(device)
+        return
+    for step in type(members[0]).run_stacked(members, device, [None] * len(members)):
+        outcome = step.get(0)
+        if outcome is None or isinstance(outcome, Diverged):
+            return
+        yield outcome
+
+
+def with_precision(task: Task, name: str) -> Task:
+    """The task with `precision: auto` replaced by `name`; any other task unchanged."""
+    return replace(task, precision=name or "fp32") if getattr(task, "precision", None) == "auto" else task  # type: ignore[call-arg]

@@ -1,0 +1,147 @@
+"""Stacking: which trials of a sweep are trained as one model, and how many at a time. The choice is measured."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ddl.precision import TimingProbe
+from ddl.schema import Launch
+from ddl.sweeps.allocation import Allocation
+from ddl.sweeps.executors import Executor
+from ddl.sweeps.pack import Pack
+from ddl.sweeps.probe import with_precision
+from ddl.sweeps.space import Trial
+
+SIZES = (4, 16, 64)
+"""Numbers of trials in a stack that are timed, in addition to the one that gives every place one stack."""
+
+GAIN = 1.1
+"""A stack is used if it trains its trials at least this many times as fast as one by one: timings vary by a few percent."""
+
+MEMORY_SPARE = 0.1
+"""Fraction of a GPU's free memory that no plan uses: the few steps of a timing probe may miss a trial's peak."""
+
+
+@dataclass(frozen=True)
+class StackTiming:
+    """The timing of `members` trials as one model. `alone_s` and `stacked_s` are the seconds of a process per trial.
+
+    `configuration` is that of the first member.
+    """
+
+    configuration: str
+    members: int
+    alone_s: float
+    stacked_s: float
+
+    @property
+    def gain(self) -> float:
+        """The factor by which the trials are trained faster than one by one."""
+        return self.alone_s / self.stacked_s if self.stacked_s else math.inf
+
+
+@dataclass(frozen=True)
+class Stacking:
+    """The stacks of a sweep: by `Task.stack_key`, the timing of the fastest size. `timings` are all of them, `failures` by size."""
+
+    precision: str = ""
+    stacks: Mapping[str, StackTiming] = field(default_factory=dict)
+    timings: Sequence[StackTiming] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    def packs(self, trials: Sequence[Trial]) -> list[list[Trial]]:
+        """The trials in packs, in the order of their first members. Packs of the same key have about equal sizes."""
+        packs: list[list[Trial]] = []
+        for key, group in _by_key(trials, self.precision).items():
+            packs += _split(group, self.stacks[key].members if key in self.stacks else 1)
+        return sorted(packs, key=lambda pack: pack[0].position)
+
+    def record(self) -> list[dict[str, Any]]:
+        """The timings as the ledger stores them."""
+        used = list(self.stacks.values())
+        return [asdict(timing) | {"used": timing in used} for timing in self.timings]
+
+    def seconds(self, pack: Sequence[Trial], alone_s: float) -> float:
+        """Expected seconds of a pack. `alone_s` is that of a trial by itself."""
+        stack = self.stacks.get(_key(pack[0], self.precision))
+        return alone_s if stack is None or len(pack) == 1 else len(pack) * stack.stacked_s
+
+
+def choose_stacking(
+    trials: Sequence[Trial],
+    probes: Mapping[str, TimingProbe],
+    allocation: Allocation,
+    executor: Executor,
+    launch: Launch,
+    precision: str,
+    out: Path,
+    most_s: float,
+) -> Stacking:
+    """Time stacks of `trials`, from the smallest size on while larger ones are faster, and keep the fastest of each key.
+
+    `probes` are the timings of single trials by configuration. No size is larger than gives each of the allocation's places one
+    stack. Timing ends after `most_s` seconds, but not before one stack is timed. Sweeps whose trials are compared while they train are not stacked.
+    """
+    compared = launch.early_stopping.scheduler != "none" or launch.search.algorithm != "random"
+    if launch.stack == "off" or compared or allocation.num_workers > 1:
+        return Stacking(precision)
+    groups = {key: group for key, group in _by_key(trials, precision).items() if len(group) > 1}
+    total = sum(map(len, groups.values()))
+    stacks: dict[str, StackTiming] = {}
+    timings: list[StackTiming] = []
+    failures: dict[str, str] = {}
+    began = time.monotonic()
+    for key, group in groups.items():
+        known = [probes[trial.configuration].trial_s for trial in group if trial.configuration in probes]
+        limit = min(len(group), math.ceil(total / allocation.concurrent), launch.stack if launch.stack != "auto" else len(group))
+        if not known or limit == 1 or (timings and time.monotonic() - began > most_s):
+            continue
+        alone_s, best = sum(known) / len(known), 0.0
+        for size in [*(size for size in SIZES if size < limit), limit]:
+            members = _split(group, size)[0]
+            found = _time_stack(members, allocation, executor, precision, out)
+            if isinstance(found, str):
+                failures[f"{members[0].configuration}, {len(members)} trials as one model"] = found
+                break
+            timing = StackTiming(members[0].configuration, len(members), alone_s, found.trial_s / len(members))
+            timings.append(timing)
+            if timing.gain < max(best, GAIN):
+                break
+            best, stacks[key] = timing.gain, timing
+            if time.monotonic() - began > most_s:
+                break
+    return Stacking(precision, stacks, timings, failures)
+
+
+def _time_stack(members: Sequence[Trial], allocation: Allocation, executor: Executor, precision: str, out: Path) -> TimingProbe | str:
+    """The timing probe of a stack while stacks run in all places, or the reason why there is none."""
+    resolved = [replace(trial, task=with_precision(trial.task, precision)) for trial in members]
+    pack = Pack(tuple(allocation.assignment(trial, out, checkpoint_every_s=math.inf) for trial in resolved))
+    timings, *_ = executor.probe([pack] * allocation.concurrent, [precision], 0.0)
+    if not timings.probes:
+        return "; ".join(timings.failures.values())
+    probe = timings.probes[0]
+    if probe.memory_bytes > (1 - MEMORY_SPARE) * probe.free_bytes * min(allocation.gpus, 1):
+        return "it does not fit into the GPU's memory"
+    return probe
+
+
+def _split(group: Sequence[Trial], size: int) -> list[list[Trial]]:
+    """The trials in packs of about equal sizes, at most `size`."""
+    count = math.ceil(len(group) / size)
+    return [list(group[number::count]) for number in range(count)]
+
+
+def _by_key(trials: Sequence[Trial], precision: str) -> dict[str, list[Trial]]:
+    """The trials that could be trained as one model, by their key. A trial that cannot be in a stack has a key of its own."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(_key(trial, precision) or f"trial {trial.trial_id}", []).append(trial)
+    return groups
+
+
+def _key(trial: Trial, precision: str) -> str:
+    return with_precision(trial.task, precision).stack_key() or ""

@@ -1,0 +1,145 @@
+"""Packs in a worker: trials that are trained as one model report, end, resume and fail as they would alone."""
+
+import itertools
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddl import checkpoints
+from ddl.devices import Device
+from ddl.sweeps.pack import Pack, run_pack
+from ddl.sweeps.worker import Assignment
+from ddl.trial_report import TrialReport
+
+from .plugin.together import Together
+
+CPU = Device(torch.device("cpu"))
+
+
+@pytest.fixture
+def pack(tmp_path: Path):
+    def make(*deeds: str, where: str = "stacked", checkpoint_every_s: float = 0.0) -> Pack:
+        """A member for each deed, with a rate and a seed of its own."""
+        (tmp_path / "marks").mkdir(exist_ok=True)
+        tasks = [
+            Together(seed=number, rate=1.0 + number, deed=deed, steps=9, pause_s=0.0, marks=str(tmp_path / "marks"))
+            for number, deed in enumerate(deeds)
+        ]
+        folders = [tmp_path / where / f"t{task.seed}" for task in tasks]
+        return Pack(
+            tuple(
+                Assignment(f"t{task.seed}", task, 1, 1, 0.0, folder, checkpoint_every_s)
+                for task, folder in zip(tasks, folders, strict=True)
+            )
+        )
+
+    return make
+
+
+def alone(pack: Pack) -> list[list[TrialReport]]:
+    return [batch for member in pack.members for batch in run_pack(Pack((member,)), CPU)]
+
+
+def recorded(batches: list[list[TrialReport]]) -> dict[str, list[tuple]]:
+    """What the ledger would hold of each trial: measurements without times, its metadata, and its end."""
+    rows = defaultdict(list)
+    for report in itertools.chain(*batches):
+        metrics = {name: value for name, value in report.metrics.items() if name.startswith("val/")}
+        metadata = {name: value for name, value in report.metadata.items() if name not in ("device", "stacked")}
+        if first_steps := metadata.get("first_steps"):
+            metadata["first_steps"] = {name: value for name, value in first_steps.items() if name != "stacked"}
+        if report.kind == "ended" or metrics or metadata:
+            rows[report.trial_id].append((report.step, str(metrics), metadata, report.status, report.reason))
+    return rows
+
+
+def ends(batches: list[list[TrialReport]]) -> dict[str, str]:
+    return {report.trial_id: report.status for report in itertools.chain(*batches) if report.kind == "ended"}
+
+
+def attempts(pack: Pack) -> list[str]:
+    """The members and the first step of each attempt, in order."""
+    paths = sorted(Path(pack.first.task.marks).iterdir(), key=lambda path: path.name.split("-")[2])
+    return [f"{path.name.split('-')[0]} from {path.name.rpartition('-')[2]}" for path in paths]
+
+
+def test_a_stack_records_of_each_trial_what_it_would_record_alone(pack):
+    deeds = ("none", "none", "give nan", "diverge", "none")
+    together = list(run_pack(pack(*deeds), CPU))
+    assert recorded(together) == recorded(alone(pack(*deeds, where="alone")))
+    assert ends(together) == {"t0": "finished", "t1": "finished", "t2": "diverged", "t3": "diverged", "t4": "finished"}
+    assert attempts(pack("none"))[0] == "0+1+2+3+4 from 0"
+
+
+def test_its_trials_are_marked_as_trained_together(pack):
+    started = next(run_pack(pack("none", "none"), CPU))
+    assert [(report.kind, report.metadata["stacked"]) for report in started] == [("started", 2)] * 2
+    assert "stacked" not in next(run_pack(pack("none", where="alone"), CPU))[0].metadata
+
+
+def test_a_checkpoint_does_not_show_whether_its_trial_was_in_a_stack(pack):
+    stacked, single = pack("none", "none"), pack("none", "none", where="alone")
+    list(run_pack(stacked, CPU))
+    alone(single)
+    for one, other in zip(stacked.members, single.members, strict=True):
+        step, state = checkpoints.newest(one.folder / "checkpoints", one.trial_id)
+        same_step, same = checkpoints.newest(other.folder / "checkpoints", other.trial_id)
+        assert (step, state["task"]) == (same_step, same["task"]) == (9, same["task"])
+        assert state.keys() == same.keys()
+        assert state["measured"][-1]["metrics"] == same["measured"][-1]["metrics"]
+
+
+def test_a_measurement_is_recorded_before_a_checkpoint_contains_it(pack):
+    stack = pack("none", "none")
+    for batch in run_pack(stack, CPU):
+        for report in batch:
+            newest = checkpoints.newest(stack.members[0].folder / "checkpoints", "t0")
+            if report.metrics.get("val/total"):
+                assert newest is None or newest[0] < report.step
+
+
+def test_an_error_ends_only_the_trials_that_raise_it_alone_too(pack):
+    batches = list(run_pack(pack("none", "raise", "raise in a stack"), CPU))
+    assert ends(batches) == {"t0": "finished", "t1": "failed", "t2": "finished"}
+    assert attempts(pack("none")) == ["0+1+2 from 0", "0 from 2", "1 from 2", "2 from 2"], "each continues from its checkpoint"
+    notes = [report.metadata["not_stacked"] for report in itertools.chain(*batches) if "not_stacked" in report.metadata]
+    assert len(notes) == 3
+    assert notes[0].startswith("RuntimeError: meant to fail (together.py:")
+    totals = {report.trial_id: report.metrics["val/total"] for report in itertools.chain(*batches) if "val/total" in report.metrics}
+    assert totals == {"t0": sum(range(9)), "t1": 2.0 * 3, "t2": 3.0 * sum(range(9))}
+
+
+def preempted_after(steps: int):
+    left = iter([False] * steps)
+    return lambda: next(left, True)
+
+
+def test_a_preempted_stack_continues_where_it_was_in_any_grouping(pack):
+    stack = pack("none", "none", "none", checkpoint_every_s=1000.0)
+    first = list(run_pack(stack, CPU, preempted_after(4)))
+    assert [report.kind for report in first[-1]] == ["preempted"] * 3
+    one, two, three = stack.members
+    list(run_pack(Pack((one,)), CPU, preempted_after(1)))
+    rest = list(run_pack(Pack((two, one, three)), CPU))
+    assert attempts(stack) == ["0+1+2 from 0", "0 from 5", "1+2 from 5", "0 from 7"]
+    undisturbed = recorded(alone(pack("none", "none", "none", where="alone")))
+    assert {name: rows[-1] for name, rows in recorded(rest).items()} == {name: rows[-1] for name, rows in undisturbed.items()}
+
+
+def test_of_groups_a_preemption_ends_the_pack(pack):
+    stack = pack("none", "none", checkpoint_every_s=1000.0)
+    list(run_pack(Pack(stack.members[:1]), CPU, preempted_after(2)))
+    last = list(run_pack(stack, CPU, preempted_after(2)))[-1]
+    assert [(report.trial_id, report.kind, report.step) for report in last] == [("t1", "preempted", 3)]
+
+
+def test_device_usage_of_a_resumed_trial_includes_its_earlier_attempts(pack):
+    stack = pack("none", "none", checkpoint_every_s=1000.0)
+    list(run_pack(stack, CPU, preempted_after(4)))
+    _, state = checkpoints.newest(stack.first.folder / "checkpoints", "t0")
+    before = state["usage"]["seconds"]
+    list(run_pack(stack, CPU))
+    _, state = checkpoints.newest(stack.first.folder / "checkpoints", "t0")
+    assert state["usage"]["seconds"] > before > 0

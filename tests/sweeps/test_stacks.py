@@ -1,0 +1,193 @@
+"""Sweeps whose trials are trained as one model: the plan's choice, and the command under real processes and kills."""
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ddl.ledger import LedgerReader
+from ddl.precision import TimingProbe, Timings
+from ddl.schema import EarlyStopping, Launch, Resources, Search, Wandb
+from ddl.sweeps.allocation import Allocation
+from ddl.sweeps.space import Trial
+from ddl.sweeps.stacking import Stacking, choose_stacking
+from tests.waiting import wait_until
+
+from .command import PLUGIN, communicate, launch, run_folder, start
+from .plugin.together import Together
+from .test_engine import settled
+
+TOGETHER = str(PLUGIN / "together.yaml")
+LAUNCH = Launch(
+    seeds=8,
+    first_seed=0,
+    resources=Resources(num_workers=1, strategy="ddp", cpus=1, gpus=0),
+    stack="auto",
+    early_stopping=EarlyStopping(scheduler="none", grace=0.1, reduction_factor=3),
+    search=Search(algorithm="random", every=0.1),
+    retries=0,
+    checkpoint_every_s=15.0,
+    latency="none",
+    wandb=Wandb(mode="disabled", project="ddl"),
+)
+
+
+def trials(count: int, *, steps: int = 10, first: int = 0, deed: str = "none") -> list[Trial]:
+    """Trials of the configurations a and b in turn, as a sweep orders them."""
+    return [
+        Trial(f"{steps} {n}", n, "ab"[n % 2], {}, Together(seed=n // 2, rate=1.0 + n % 2, deed=deed, steps=steps, pause_s=0, marks=""))
+        for n in range(first, first + count)
+    ]
+
+
+def probe(seconds: float, **changed: float) -> TimingProbe:
+    return dataclasses.replace(TimingProbe("", 0.0, seconds / 10, 0.0, 0.0, 10, 0, {}), **changed)
+
+
+class Stacks:
+    """An executor in which a stack of n trials takes `seconds[n]` seconds; it fails if there is no such number."""
+
+    def __init__(self, seconds: dict[int, float], **changed: float):
+        self.seconds, self.changed = seconds, changed
+        self.timed: list[tuple[int, int]] = []
+        """(members of each pack, packs at once) of each probe."""
+
+    def probe(self, packs, precisions, window_s):
+        size = len(packs[0].members)
+        self.timed.append((size, len(packs)))
+        if size not in self.seconds:
+            return [Timings([], {"": "RuntimeError: too many"})] * len(packs)
+        return [Timings([probe(self.seconds[size], **self.changed)], {})] * len(packs)
+
+
+def choose(executor: Stacks, asked: list[Trial], places: int = 2, gpus: float = 0.0, most_s: float = 1e9, **changed) -> Stacking:
+    allocation = Allocation(1, 1, gpus, places, 1, "ddp")
+    launch = dataclasses.replace(LAUNCH, **changed)
+    return choose_stacking(asked, {"a": probe(1.0), "b": probe(1.0)}, allocation, executor, launch, "", Path(), most_s)
+
+
+def sizes(stacking: Stacking, asked: list[Trial]) -> list[int]:
+    return [len(pack) for pack in stacking.packs(asked)]
+
+
+def test_larger_stacks_are_timed_while_they_are_faster_and_the_fastest_is_used():
+    executor = Stacks({4: 2.0, 16: 4.0, 32: 32.0})
+    found = choose(executor, trials(64))
+    assert executor.timed == [(4, 2), (16, 2), (32, 2)], "each while all places are busy"
+    assert sizes(found, trials(64)) == [16] * 4
+    assert found.seconds(trials(16), alone_s=1.0) == pytest.approx(4.0)
+    assert [row["used"] for row in found.record()] == [False, True, False]
+
+
+def test_every_place_gets_a_stack():
+    assert sizes(choose(Stacks(dict.fromkeys(range(65), 1.0)), trials(32)), trials(32)) == [16, 16]
+    assert sizes(choose(Stacks(dict.fromkeys(range(65), 1.0)), trials(7)), trials(7)) == [4, 3]
+    assert sizes(choose(Stacks(dict.fromkeys(range(65), 1.0)), trials(32), places=1), trials(32)) == [32]
+
+
+def test_a_stack_that_is_not_clearly_faster_is_not_used():
+    executor = Stacks({4: 3.8, 16: 1.0})
+    found = choose(executor, trials(64))
+    assert sizes(found, trials(64)) == [1] * 64
+    assert executor.timed == [(4, 2)]
+    assert found.seconds(trials(1), alone_s=1.0) == 1.0
+
+
+def test_trials_with_other_shapes_or_that_cannot_be_stacked_are_kept_apart():
+    mixed = trials(8, steps=10) + trials(8, steps=20, first=8) + trials(2, deed="alone", first=16)
+    packs = choose(Stacks(dict.fromkeys(range(65), 1.0)), mixed).packs(mixed)
+    assert [{trial.task.steps for trial in pack} for pack in packs if len(pack) > 1] == [{10}, {20}]
+    assert [len(pack) for pack in packs] == [8, 8, 1, 1]
+    assert sorted(trial.position for pack in packs for trial in pack) == list(range(18)), "every trial is in one pack"
+
+
+def test_a_stack_that_fails_is_named_and_a_smaller_one_is_used():
+    found = choose(Stacks({4: 1.0}), trials(64))
+    assert sizes(found, trials(64)) == [4] * 16
+    assert list(found.failures.values()) == ["RuntimeError: too many"]
+
+
+def test_a_stack_that_does_not_fit_into_a_gpu_is_not_used():
+    fits = choose(Stacks({4: 1.0}, memory_bytes=8e9, free_bytes=10e9), trials(8), gpus=1.0)
+    assert sizes(fits, trials(8)) == [4, 4]
+    large = choose(Stacks({4: 1.0}, memory_bytes=9.5e9, free_bytes=10e9), trials(8), gpus=1.0)
+    assert sizes(large, trials(8)) == [1] * 8
+    assert list(large.failures.values()) == ["it does not fit into the GPU's memory"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "largest"),
+    [
+        ({"stack": "off"}, 1),
+        ({"stack": 3}, 3),
+        ({"stack": 1}, 1),
+        ({"early_stopping": EarlyStopping(scheduler="asha", grace=0.1, reduction_factor=3)}, 1),
+        ({"search": Search(algorithm="tpe", every=0.1)}, 1),
+    ],
+)
+def test_a_limit_is_kept_and_trials_that_are_compared_while_they_train_are_not_stacked(changed, largest):
+    assert max(sizes(choose(Stacks(dict.fromkeys(range(65), 1.0)), trials(16), **changed), trials(16))) == largest
+
+
+def test_timing_ends_when_it_has_taken_too_long():
+    executor = Stacks(dict.fromkeys(range(65), 1.0))
+    assert sizes(choose(executor, trials(64), most_s=0.0), trials(64)) == [4] * 16
+    assert executor.timed == [(4, 2)]
+
+
+@pytest.fixture
+def marks(tmp_path: Path) -> Path:
+    folder = tmp_path / "marks"
+    folder.mkdir()
+    return folder
+
+
+def members(marks: Path) -> list[int]:
+    """The number of members of each attempt, in order; the timing probes are first."""
+    return [path.name.count("+") + 1 for path in sorted(marks.iterdir(), key=lambda path: path.name.split("-")[2])]
+
+
+def test_a_sweep_says_what_it_stacks_and_has_the_results_of_one_that_does_not(tmp_path: Path, marks: Path) -> None:
+    arguments = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}")
+    stacked = launch(*arguments, cwd=tmp_path)
+    assert "stacked: 4 trials as one model" in " ".join(stacked.stdout.split())
+    folder = run_folder(stacked.stdout, tmp_path)
+    assert sorted(members(marks)[-2:]) == [4, 4], "one for each core"
+    rows = LedgerReader(folder).trials()
+    assert {(row.status, row.attempts, (row.metadata or {})["stacked"]) for row in rows} == {("finished", 1, 4)}
+    assert LedgerReader(folder).run()["plan"]["stacks"][-1]["used"] is True
+
+    alone = launch(*arguments, "stack=off", "--executor", "inline", "--out", "alone", cwd=tmp_path)
+    assert "as one model" not in " ".join(alone.stdout.split())
+    assert settled(folder).equals(settled(run_folder(alone.stdout, tmp_path)))
+
+
+def test_when_a_process_dies_its_trials_continue_but_not_those_that_had_ended(tmp_path: Path, marks: Path) -> None:
+    deeds = ("task.deed=give nan,die once,none", "task.rate=1.0", "seeds=1", "stack=3", "resources.cpus=2", "task.steps=20")
+    done = launch("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}", *deeds, cwd=tmp_path)
+    rows = {row.configuration.rpartition("=")[2]: row for row in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
+    assert {name: row.status for name, row in rows.items()} == {"give nan": "diverged", "die once": "finished", "none": "finished"}
+    assert {name: row.attempts for name, row in rows.items()} == {"give nan": 1, "die once": 2, "none": 2}
+    assert members(marks)[-1] == 2
+
+
+def test_a_killed_driver_loses_nothing_and_a_resume_may_group_trials_anew(tmp_path: Path, marks: Path) -> None:
+    arguments = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}", "task.steps=60", "task.pause_s=0.1")
+    process = start(*arguments, cwd=tmp_path)
+    ledgers = lambda: list(tmp_path.glob("runs/together/*/ledger.sqlite"))  # noqa: E731
+    wait_until(lambda: ledgers() and len(LedgerReader(ledgers()[0].parent).metrics()) >= 24, "some steps of all trials")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+    folder = ledgers()[0].parent
+    with_one_more = len(members(marks))
+    resumed, _ = communicate(start("--resume", str(folder), "--executor", "inline", cwd=tmp_path))
+    assert run_folder(resumed, tmp_path) == folder
+    rows = LedgerReader(folder).trials()
+    assert {(row.status, row.attempts) for row in rows} == {("finished", 2)}
+    assert len(members(marks)) > with_one_more
+    metrics = LedgerReader(folder).metrics().query("name == 'val/total'")
+    assert metrics.groupby("trial_id").step.apply(list).tolist() == [list(range(2, 61, 2))] * 8, "every measurement once"
+    assert set(settled(folder)["val/total"]) == {sum(range(61)), 2 * sum(range(61))}
