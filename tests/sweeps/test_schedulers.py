@@ -39,11 +39,11 @@ class Race:
             self._scheduler.on_trial_add(None, Trial(name))
 
     def report(self, name: str, percent: float, value: float | None) -> str:
-        result = {PERCENT: percent, "report": TrialReport(name, "measured")} | ({} if value is None else {self._metric.name: value})
+        result = {PERCENT: percent, "reports": [TrialReport(name, "measured")]} | ({} if value is None else {self._metric.name: value})
         return self._scheduler.on_trial_result(None, Trial(name), result)
 
     def end(self, name: str, status: str) -> None:
-        self._scheduler.on_trial_complete(None, Trial(name), {PERCENT: 50.0, "report": TrialReport(name, "ended", status=status)})
+        self._scheduler.on_trial_complete(None, Trial(name), {PERCENT: 50.0, "reports": [TrialReport(name, "ended", status=status)]})
 
 
 @pytest.mark.parametrize("kind", KINDS)
