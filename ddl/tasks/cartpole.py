@@ -83,7 +83,7 @@ class CartPoleTask(Task):
         """A new training with an agent for each of `members`, which have equal keys."""
 
     def metadata(self) -> dict[str, Any]:
-        """Keys of `Progress.metadata` that the plan reads, besides the number of evaluations."""
+        """Keys of `Progress.metadata` that the plan reads; the number of evaluations is added to them."""
         return {"evaluation_steps": self.evaluation_steps}
 
     def can_stack(self) -> bool:
