@@ -1,8 +1,8 @@
-"""Film strip of an episode: frames of the cart and its pole from the first step to the last."""
+"""Film strips of episodes: frames of the cart and its pole from the first step to the last."""
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL import Image, ImageDraw
@@ -11,6 +11,9 @@ from torch import Tensor
 from ddl.rl.environments import HALF_POLE, MAX_POSITION, EnvState, VectorisedCartPole
 from ddl.rl.policies import greedy
 
+CHECK_EVERY = 20
+"""Steps between checks if all episodes have ended: reading the result synchronises the device."""
+
 FRAMES = 12
 WIDTH, HEIGHT = 150, 90
 """Size of a frame in pixels."""
@@ -18,15 +21,23 @@ WIDTH, HEIGHT = 150, 90
 INK, CART, POLE, RAIL = "#222222", "#33557a", "#c8793a", "#999999"
 
 
-def film_strip(values: Callable[[EnvState], Tensor], environment: VectorisedCartPole, seed: int, device: torch.device) -> bytes:
-    """PNG with frames of one greedy episode of the first agent of `values`, which maps states to action values [1, actions, 1]."""
-    state = environment.start([seed], "film", 1, device)
-    track = [state.physics[:, 0, 0].tolist()]
-    ended = False
-    while not ended:
+def film_strips(
+    values: Callable[[EnvState], Tensor], environment: VectorisedCartPole, seeds: Sequence[int], device: torch.device
+) -> list[bytes]:
+    """PNG for each agent with frames of one greedy episode; `values` maps states to action values [agents, actions, 1]."""
+    state = environment.start(seeds, "film", 1, device)
+    physics, running = [state.physics], [torch.ones_like(state.steps, dtype=torch.bool)]
+    while len(physics) % CHECK_EVERY or running[-1].any():
         state, terminated, truncated = environment.step(state, greedy(values(state)))
-        track.append(state.physics[:, 0, 0].tolist())
-        ended = bool((terminated | truncated).any())
+        physics.append(state.physics)
+        running.append(running[-1] & ~(terminated | truncated))
+    tracks = torch.stack(physics)[..., 0].permute(2, 0, 1).tolist()
+    steps = torch.stack(running).sum(0).flatten().tolist()
+    return [_sheet(track[: count + 1]) for track, count in zip(tracks, steps, strict=True)]
+
+
+def _sheet(track: list[list[float]]) -> bytes:
+    """PNG of an episode from its states, each position, velocity, angle and angular velocity."""
     shown = sorted({round(index * (len(track) - 1) / (FRAMES - 1)) for index in range(FRAMES)})
     columns = math.ceil(FRAMES / 2)
     sheet = Image.new("RGB", (columns * WIDTH, math.ceil(len(shown) / columns) * HEIGHT), "white")

@@ -1,5 +1,7 @@
 """Q-learner: updates the networks of all vectorised agents from replayed transitions."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -77,15 +79,15 @@ class QLearner:
         """True for each agent whose parameters are all finite [agents]."""
         return self.newest.isfinite().all(1)
 
-    def state(self) -> State:
-        """State for a checkpoint."""
-        return self._tensors() | {"updates": self.updates}
+    def state(self, agent: int) -> State:
+        """State of one agent for a checkpoint; its tensors are views [1, n]."""
+        return {name: tensor[agent : agent + 1] for name, tensor in self._tensors().items()} | {"updates": self.updates}
 
-    def load(self, state: State) -> None:
-        """Restore a `state`."""
+    def load(self, states: Sequence[State]) -> None:
+        """Restore a `state` for each agent, all after the same number of updates."""
         for name, tensor in self._tensors().items():
-            tensor.copy_(state[name])
-        self.updates = state["updates"]
+            tensor.copy_(torch.cat([state[name] for state in states]))
+        self.updates = states[0]["updates"]
 
     def _tensors(self) -> dict[str, Tensor]:
         names = ("newest", "target", "average", "_m", "_v", "_share")  # as in stored checkpoints and hashes of first steps

@@ -1,6 +1,6 @@
 """Replay buffer of vectorised agents."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ class ReplayBuffer:
     """
 
     def __init__(self, agents: int, capacity: int, observation_size: int, device: torch.device):
-        self._size, self._capacity, self._device = observation_size, capacity, device
+        self._size, self._capacity = observation_size, capacity
         self._rows = torch.zeros(agents, capacity, row_width(observation_size), device=device)
         self._first = torch.arange(agents, device=device).unsqueeze(1) * capacity
         self._written = 0
@@ -37,14 +37,15 @@ class ReplayBuffer:
         indices = (uniforms * len(self)).long() + self._first
         return TransitionBatch(self._rows.flatten(0, 1).index_select(0, indices.flatten()).unflatten(0, indices.shape), self._size)
 
-    def state(self) -> State:
-        """State for a checkpoint."""
-        return {"rows": self._rows[:, : len(self)], "written": self._written}
+    def state(self, agent: int) -> State:
+        """State of one agent for a checkpoint; `rows` is a view [1, n, width]."""
+        return {"rows": self._rows[agent : agent + 1, : len(self)], "written": self._written}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Restore a `state`."""
-        self._rows[:, : state["rows"].shape[1]] = state["rows"].to(self._device)
-        self._written = state["written"]
+    def load(self, states: Sequence[State]) -> None:
+        """Restore a `state` for each agent, all with the same number of transitions."""
+        for agent, state in enumerate(states):
+            self._rows[agent, : state["rows"].shape[1]] = state["rows"][0]
+        self._written = states[0]["written"]
 
 
 class TransitionBatch:

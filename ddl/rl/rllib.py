@@ -8,7 +8,7 @@ ppo/cartpole_ppo}.py). One difference: RLlib's PPO example samples in 4 processe
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -165,8 +165,8 @@ class RLlibAgent:
     def _step(self, measured: dict[int, dict[str, float]]) -> TrainingStep:
         return TrainingStep(self._done, measured, {}, None, self.state)
 
-    def state(self) -> State:
-        """State for a checkpoint: weights and counters."""
+    def state(self, agent: int = 0) -> State:
+        """State of the only agent for a checkpoint: weights and counters."""
         weights = self._algorithm.learner_group.get_weights()[_MODULE]
         return {
             "weights": {name: torch.from_numpy(np.array(value)) for name, value in weights.items()},
@@ -177,8 +177,9 @@ class RLlibAgent:
             "solved": self._solved,
         }
 
-    def load(self, state: State) -> None:
-        """Restore a `state`."""
+    def load(self, states: Sequence[State]) -> None:
+        """Restore the `state` of the only agent."""
+        (state,) = states
         self._weights, self._done, self._seconds = state["weights"], state["env_steps"], state["seconds"]
         self._ended, self._recent, self._solved = state["episodes"], state["recent"], state["solved"]
 

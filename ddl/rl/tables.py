@@ -99,9 +99,9 @@ class TableTraining(Training):
         self._actions = choose(torch.where(over.unsqueeze(1), restarted, probabilities), uniforms[:, :envs])
         return (change / alpha).abs().mean(1)
 
-    def state(self) -> State:
-        return super().state() | {"table": self.table, "actions": self._actions}
+    def state(self, agent: int) -> State:
+        return super().state(agent) | {"table": self.table[agent : agent + 1], "actions": self._actions[agent : agent + 1]}
 
-    def load(self, state: State) -> None:
-        super().load(state)
-        self.table, self._actions = state["table"].to(self.device), state["actions"].to(self.device)
+    def load(self, states: Sequence[State]) -> None:
+        super().load(states)
+        self.table, self._actions = (torch.cat([state[name] for state in states]).to(self.device) for name in ("table", "actions"))

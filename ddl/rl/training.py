@@ -4,6 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -29,14 +30,14 @@ class TrainingStep:
 
     `measured` maps the index of an agent to its metrics, and is empty between evaluations. `diverged` maps the index of every
     diverged agent to the reason. `td_error` [agents] is the mean absolute TD error in units of the return, None without an
-    update. `state` returns the state for a checkpoint.
+    update. `state` returns an agent's state for a checkpoint.
     """
 
     env_steps: int
     measured: dict[int, dict[str, float]]
     diverged: dict[int, str]
     td_error: Tensor | None
-    state: Callable[[], State]
+    state: Callable[[int], State]
 
 
 @dataclass
@@ -75,6 +76,7 @@ class Training(ABC):
         self.environment = find_environment(settings.environment)
         self._stop_when_solved = stop_when_solved
         self._env_steps, self._clock, self._started = 0, Clock(), False
+        self._earlier_s = [0.0] * len(agents)
         self._env_state = self.environment.start(self.agents.seeds, "first episodes", settings.envs, device)
         self._lengths: list[Tensor] = []
 
@@ -148,7 +150,7 @@ class Training(ABC):
             if means[index] > score.best:
                 score.best, score.best_parameters = means[index], parameters[index].clone()
             if confirmed.get(index, 0.0) >= threshold:
-                score.solve(self._env_steps, self._clock.seconds)
+                score.solve(self._env_steps, self._earlier_s[index] + self._clock.seconds)
         return {index: self.scores[index].metrics(self._env_steps, means.get(index)) for index in running}
 
     def greedy(self, indices: Sequence[int], parameters: Tensor, purpose: str) -> dict[int, float]:
@@ -168,22 +170,38 @@ class Training(ABC):
         """The `values` of the best parameters."""
         return self.values(self.best())
 
-    def state(self) -> State:
-        """State for a checkpoint. Call it before the next step."""
+    def keep(self, indices: Sequence[int]) -> Self:
+        """A training of the agents `indices` only, which continues after the last step of this one."""
+        kept = type(self)([self.agents.settings[index] for index in indices], self.settings, self.device, self._stop_when_solved)
+        kept.load([self.state(index) for index in indices])
+        return kept
+
+    def state(self, agent: int) -> State:
+        """State of one agent for a checkpoint, equal to that of the agent trained alone. Call it before the next step.
+
+        The tensors are views with an axis of one agent.
+        """
         self._count_episodes()
         return {
             "env_steps": self._env_steps,
-            "seconds": self._clock.before_s,
-            "physics": self._env_state.physics,
-            "episode_steps": self._env_state.steps,
-            "scores": [score.state() for score in self.scores],
+            "seconds": self._earlier_s[agent] + self._clock.before_s,
+            "physics": self._env_state.physics[:, agent : agent + 1],
+            "episode_steps": self._env_state.steps[agent : agent + 1],
+            "scores": [self.scores[agent].state()],
         }
 
-    def load(self, state: State) -> None:
-        """Restore a `state`, so that `run` continues after the step that it was taken at."""
-        self._env_steps, self._clock, self._started = state["env_steps"], Clock(state["seconds"]), True
-        self._env_state = EnvState(state["physics"], state["episode_steps"]).to(self.device)
-        self.scores = [AgentScore.of(score) for score in state["scores"]]
+    def load(self, states: Sequence[State]) -> None:
+        """Restore a `state` for each agent, so that `run` continues after the step that they were taken at.
+
+        Raises ValueError if the states are not of the same step.
+        """
+        if len(steps := {state["env_steps"] for state in states}) > 1:
+            raise ValueError(f"agents resume together from states of the same step only, not of {sorted(steps)} env steps")
+        self._env_steps, self._clock, self._started = steps.pop(), Clock(), True
+        self._earlier_s = [state["seconds"] for state in states]
+        physics = torch.cat([state["physics"] for state in states], dim=1)
+        self._env_state = EnvState(physics, torch.cat([state["episode_steps"] for state in states])).to(self.device)
+        self.scores = [AgentScore.of(state["scores"][0]) for state in states]
 
 
 class VectorisedTraining(Training):
@@ -251,13 +269,14 @@ class VectorisedTraining(Training):
         for index, metrics in measured.items():
             metrics["time/evaluate_s"] = evaluate_s
             if td_error is not None:
-                metrics |= {"train/td_error": td_error[index].item(), "time/env_steps_per_s": self._env_steps / self._clock.seconds}
+                seconds = self._earlier_s[index] + self._clock.seconds
+                metrics |= {"train/td_error": td_error[index].item(), "time/env_steps_per_s": self._env_steps / seconds}
         return measured
 
-    def state(self) -> State:
-        return super().state() | {"learner": self.learner.state(), "replay": self._replay.state()}
+    def state(self, agent: int) -> State:
+        return super().state(agent) | {"learner": self.learner.state(agent), "replay": self._replay.state(agent)}
 
-    def load(self, state: State) -> None:
-        super().load(state)
-        self.learner.load(state["learner"])
-        self._replay.load(state["replay"])
+    def load(self, states: Sequence[State]) -> None:
+        super().load(states)
+        self.learner.load([state["learner"] for state in states])
+        self._replay.load([state["replay"] for state in states])

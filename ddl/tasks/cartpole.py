@@ -1,8 +1,11 @@
 """CartPole with Q-learning and SARSA on a network, epsilon-greedy and softmax (Karshenas, section 6 and 7.6)."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from abc import abstractmethod
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import torch
 from annotated_types import Ge, Gt, Le, Len
 from pydantic import AfterValidator, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
@@ -11,11 +14,11 @@ from ddl.devices import Device
 from ddl.progress import Diverged, Progress, State
 from ddl.rl.environments import find_environment
 from ddl.rl.evaluation import greedy_returns
-from ddl.rl.film_strip import film_strip
+from ddl.rl.film_strip import film_strips
 from ddl.rl.rllib import RLlibAgent
 from ddl.rl.training import Training, VectorisedTraining
 from ddl.rl.vectorised_agents import CHECKED, AgentSettings, TrainingSettings, check_setting
-from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number, Positive, Task
+from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number, Positive, StackStep, Task
 
 Probability = Annotated[Number, Ge(0), Le(1)]
 UpToOne = Annotated[Number, Gt(0), Le(1)]
@@ -34,6 +37,16 @@ class CartPoleTask(Task):
     """One agent on CartPole; base class for action values in networks and in tables. Steps are env steps."""
 
     strategies = ()
+    stackable: ClassVar[tuple[str, ...]] = (
+        "agent",
+        "policy",
+        "temperature",
+        "epsilon_start",
+        "epsilon_end",
+        "epsilon_decay_steps",
+        "alpha",
+        "gamma",
+    )
 
     environment: Environment
     """Environment by its gymnasium name: CartPole-v0 (200 steps) or CartPole-v1 (500 steps)."""
@@ -64,36 +77,42 @@ class CartPoleTask(Task):
     evaluation_episodes: Count
     """Episodes per greedy evaluation, including the test."""
 
-    def train(
-        self, training: Training | RLlibAgent, env_steps: int, resume: State | None, metadata: dict[str, Any] | None = None
-    ) -> Iterator[Progress]:
-        """Progress of `training` up to `env_steps`, with `metadata`. The last one has the test return and the film strip.
+    @classmethod
+    @abstractmethod
+    def make_training(cls, members: Sequence[Self], device: torch.device) -> Training:
+        """A new training with an agent for each of `members`, which have equal keys."""
 
-        Both are from the weights that were best in validation. The episodes of the test have no part in choosing them.
-        """
-        if resume is not None:
-            training.load(resume)
-        for step in training.run():
-            if step.diverged:
-                raise Diverged(step.diverged[0])
-            metrics, figures, known = step.measured.get(0, {}), {}, {}
-            if step.env_steps == 0:
-                known = {"environment": self.environment, "parameters": training.parameters_per_agent}
-                known |= {"evaluations": env_steps // self.evaluate_every + 2} | (metadata or {})
-            if step.env_steps >= env_steps:
-                values = training.best_values()
-                returns = greedy_returns(values, training.environment, [self.seed], "test", self.evaluation_episodes, training.device)
-                metrics = metrics | {"test/episode_return": returns.mean().item()}
-                figures = {"learned_episode.png": film_strip(values, training.environment, self.seed, training.device)}
-            yield Progress(
-                step=min(step.env_steps, env_steps),
-                total_steps=env_steps,
-                state=step.state,
-                metrics=metrics,
-                metadata=known,
-                figures=figures,
-                loss=None if step.td_error is None else step.td_error[0],
-            )
+    def metadata(self) -> dict[str, Any]:
+        """Keys of `Progress.metadata` that the plan reads; the number of evaluations is added to them."""
+        return {"evaluation_steps": self.evaluation_steps}
+
+    def can_stack(self) -> bool:
+        return True
+
+    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        yield from alone(self.run_stacked([self], device, [resume]))
+
+    @classmethod
+    def run_stacked(
+        cls, members: Sequence[Self], device: Device, resume: Sequence[State | None]
+    ) -> Generator[StackStep, Collection[int] | None, None]:
+        training = cls.make_training(members, device.torch)
+        if states := [state for state in resume if state is not None]:
+            assert len(states) == len(members), "either all members of a stack resume or none"
+            training.load(states)
+        present: dict[int, CartPoleTask] = dict(enumerate(members))
+        while present:
+            steps = progress_of(present, training, members[0].env_steps, members[0].metadata())
+            for step in steps:
+                diverged = {index for index, progress in step.items() if isinstance(progress, Diverged)}
+                if leaving := diverged.union((yield step) or ()):
+                    break
+            else:
+                return
+            kept = [agent for agent, index in enumerate(present) if index not in leaving]
+            present = {index: member for index, member in present.items() if index not in leaving}
+            if present:
+                training = training.keep(kept)
 
     @property
     def evaluation_steps(self) -> float:
@@ -105,9 +124,60 @@ class CartPoleTask(Task):
         return find_environment(self.environment).step_limit * self.envs / 3
 
 
+def progress_of(
+    members: Mapping[int, CartPoleTask], training: Training | RLlibAgent, env_steps: int, metadata: dict[str, Any]
+) -> Iterator[StackStep]:
+    """Steps of `training`, which has an agent for each of `members` in their order, up to `env_steps`; the first has `metadata`.
+
+    The last step has each agent's test return and film strip. Both are from the weights that were best in validation. The
+    episodes of the test have no part in choosing them.
+    """
+    task = next(iter(members.values()))
+    for step in training.run():
+        known: dict[str, Any] = {}
+        if step.env_steps == 0:
+            known = {"environment": task.environment, "parameters": training.parameters_per_agent}
+            known |= {"evaluations": env_steps // task.evaluate_every + 2} | metadata
+        tests: list[dict[str, float]] = []
+        strips: list[dict[str, bytes]] = []
+        if step.env_steps >= env_steps:
+            values, seeds = training.best_values(), [member.seed for member in members.values()]
+            returns = greedy_returns(values, training.environment, seeds, "test", task.evaluation_episodes, training.device)
+            tests = [{"test/episode_return": mean} for mean in returns.mean(1).tolist()]
+            strips = [{"learned_episode.png": strip} for strip in film_strips(values, training.environment, seeds, training.device)]
+        losses = None if step.td_error is None else step.td_error.unbind()
+        progress: dict[int, Progress | Diverged] = {}
+        for agent, index in enumerate(members):
+            if agent in step.diverged:
+                progress[index] = Diverged(step.diverged[agent])
+                continue
+            metrics = step.measured.get(agent, {})
+            progress[index] = Progress(
+                step=min(step.env_steps, env_steps),
+                total_steps=env_steps,
+                state=partial(step.state, agent),
+                metrics=metrics | tests[agent] if tests else metrics,
+                metadata=known,
+                figures=strips[agent] if strips else {},
+                loss=None if losses is None else losses[agent],
+            )
+        yield progress
+
+
+def alone(steps: Iterable[StackStep]) -> Iterator[Progress]:
+    """Progress of a stack's only member. Raises Diverged if it diverges."""
+    for step in steps:
+        progress = step[0]
+        if isinstance(progress, Diverged):
+            raise progress
+        yield progress
+
+
 @dataclass(frozen=True, config=STRICT)
 class CartPole(CartPoleTask):
     """An agent whose action values are a network's."""
+
+    stackable = (*CartPoleTask.stackable, "lr")
 
     lr: Positive
     """Learning rate of Adam; decays linearly to `lr_end` times this value."""
@@ -142,7 +212,12 @@ class CartPole(CartPoleTask):
         check_setting(str(info.field_name), info.data | {str(info.field_name): value})
         return value
 
-    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        training = VectorisedTraining([AgentSettings.of(self)], TrainingSettings.of(self), device.torch)
-        metadata = {"evaluation_steps": self.evaluation_steps, "untimed_steps": self.learning_starts}
-        yield from self.train(training, self.env_steps, resume, metadata)
+    @classmethod
+    def make_training(cls, members: Sequence[Self], device: torch.device) -> Training:
+        return VectorisedTraining([AgentSettings.of(member) for member in members], TrainingSettings.of(members[0]), device)
+
+    def metadata(self) -> dict[str, Any]:
+        return super().metadata() | {"untimed_steps": self.learning_starts}
+
+    def can_stack(self) -> bool:
+        return self.num_env_runners == 0

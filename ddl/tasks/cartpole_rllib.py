@@ -9,7 +9,7 @@ from ddl.devices import Device
 from ddl.progress import Progress, State
 from ddl.rl.environments import find_environment
 from ddl.rl.rllib import RLlibAgent
-from ddl.tasks.cartpole import CartPole
+from ddl.tasks.cartpole import CartPole, alone, progress_of
 from ddl.tasks.task import STRICT, Count
 
 
@@ -24,6 +24,9 @@ class CartPoleRLlib(CartPole):
     ppo_env_steps: Count
     """Length of training in env steps with `rllib_ppo`."""
 
+    def can_stack(self) -> bool:
+        return self.algorithm == "own" and super().can_stack()
+
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         if self.algorithm == "own":
             yield from super().run(device, resume)
@@ -32,4 +35,6 @@ class CartPoleRLlib(CartPole):
         env_steps = self.dqn_env_steps if name == "dqn" else self.ppo_env_steps
         environment = find_environment(self.environment)
         agent = RLlibAgent(name, environment, self.seed, env_steps, self.evaluate_every, self.evaluation_episodes, self.num_env_runners)
-        yield from self.train(agent, env_steps, resume)
+        if resume is not None:
+            agent.load([resume])
+        yield from alone(progress_of({0: self}, agent, env_steps, {}))

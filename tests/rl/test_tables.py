@@ -74,9 +74,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one():
     whole, state_ = training(AGENT, envs=8), None
     for step in whole.run():
         if step.env_steps == 240:
-            state_ = copy.deepcopy(step.state())
+            state_ = copy.deepcopy(step.state(0))
     resumed = training(AGENT, envs=8)
-    resumed.load(state_)
+    resumed.load([state_])
     list(resumed.run())
     assert torch.equal(resumed.table, whole.table)
     assert torch.equal(resumed.best(), whole.best())
