@@ -50,8 +50,12 @@ class OptimisedModule:
 
         Returns a tensor, or a nested tuple of tensors, in fp32. Gradients are not averaged over processes.
         """
+        return self.autocast(part, self._precision.layout(inputs), *more)
+
+    def autocast(self, part: Callable[..., Any], *inputs: Any) -> Any:
+        """`through` in the module's number format alone: `torch.vmap` cannot change the memory layout."""
         with self._precision.autocast(self._device):
-            outputs = part(self._precision.layout(inputs), *more)
+            outputs = part(*inputs)
         return _to_fp32(outputs)
 
     def train(self) -> None:

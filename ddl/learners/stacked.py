@@ -177,7 +177,7 @@ class _StackedNetwork:
         def call(*inputs: Any) -> Any:
             return functional_call(network.module, {**parameters, **buffers}, inputs)
 
-        return learner.losses(partial(network.through, call), batch)
+        return learner.losses(partial(network.autocast, call), batch)
 
 
 def _grouped(sizes: Sequence[int]) -> list[list[int]]:

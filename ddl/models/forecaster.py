@@ -16,4 +16,4 @@ class Forecaster(nn.Module):
         self.head = nn.Linear(hidden, 1)
 
     def forward(self, windows: Tensor) -> Tensor:
-        return self.head(self.dropout(self.lstm.outputs(windows.unsqueeze(2))[:, -1])).squeeze(1)
+        return self.head(self.dropout(self.lstm.outputs(windows.unsqueeze(2), last=True))).squeeze(1)
