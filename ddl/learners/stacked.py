@@ -139,17 +139,16 @@ class _StackedNetwork:
 
     def _attach_optimisers(self) -> None:
         """Make the states of the members' optimisers views of the stack's. Before the first step, they have none."""
-        names = list(self._optimiser.slots[0])
-        views = {name: self._views([slot[name] for slot in self._optimiser.slots]) for name in names}
+        self._attached = True
+        views = {name: self._views([slot[name] for slot in self._optimiser.slots]) for name in self._optimiser.slots[0]}
         for position, (network, parameters) in enumerate(zip(self._networks, self._parameters, strict=True)):
-            if names == ["momentum_buffer"] and not network.optimiser.param_groups[0]["momentum"]:
-                continue
+            if not views or network.optimiser.param_groups[0].get("momentum") == 0:
+                continue  # SGD without momentum has no state
             for number, parameter in enumerate(parameters):
                 state = network.optimiser.state[parameter]
-                state.update({name: views[name][position][number] for name in names})
-                if "exp_avg" in names:
+                if "exp_avg" in views:
                     state["step"] = self._optimiser.steps[position, number]
-        self._attached = True
+                state.update({name: own[position][number] for name, own in views.items()})
 
     def step(self, learner: StackableLearner, batch: Batch) -> dict[str, Tensor]:
         """One step of all members on batches of tensors [k, n, ...], with the losses of `learner`, which is the first member's."""
