@@ -1,11 +1,12 @@
-"""The training loop: trains a learner on one split, evaluates it on another, and yields `Progress` after every step.
+"""The training loop: trains learners on one split, evaluates them on another, and yields their `Progress` after every step.
 
 The loop never reports, records or stores anything: its consumer does.
 """
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ddl.data.splits import Examples
-from ddl.devices import Device, derive_seed, seed_step
+from ddl.devices import Device, derive_seed
 from ddl.learners.learner import Learner
+from ddl.learners.stacked import StackedLearner
 from ddl.progress import Diverged, Predictor, Progress, State
 
 CHECK_EVERY = 20
@@ -26,6 +28,16 @@ FORWARD_FRACTION = 1 / 3
 
 BLOW_UP = 1e3
 """A loss this many times the first step's counts as diverged, even if it is finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A trial that `fit_together` trains, alone or with others as one model: its learner, its seed, its metadata and its state to resume."""
+
+    learner: Learner
+    seed: int
+    metadata: Mapping[str, Any]
+    resume: State | None = None
 
 
 def fit(
@@ -41,115 +53,198 @@ def fit(
     metadata: Mapping[str, Any],
     resume: State | None = None,
 ) -> Iterator[Progress]:
-    """Train `learner` for `epochs` passes over `train`, and evaluate it on `val` after each.
+    """Train one trial, as `fit_together` does. Raises Diverged."""
+    member = Member(learner, seed, metadata, resume)
+    for step in fit_together([member], train, val, epochs=epochs, batch_size=batch_size, device=device, unit=unit):
+        if isinstance(step[0], Diverged):
+            raise step[0]
+        yield step[0]
 
-    Both splits are already on the device. Each epoch's order, and all randomness within a step, follow from `seed` and the
-    step's number, so a run that resumes at any step is the same run. The last batch of an epoch may be smaller; it is not
-    dropped. `batch_size` is the global one: with several processes each takes an equal shard of every batch. If an epoch's
-    last batch cannot be split equally, some of its examples are taken twice, so that a step is the same for any number of
-    processes and a trial may resume with another number of them.
 
-    Metrics: `train/...`, the means of the learner's steps over the epoch's examples, with augmentation and dropout on;
-    `val/...`; and `time/{unit}_per_s`, the training speed without evaluation. Raises Diverged.
+def fit_together(
+    members: Sequence[Member], train: Examples, val: Examples, *, epochs: int, batch_size: int, device: Device, unit: str
+) -> Generator[dict[int, Progress | Diverged], Collection[int] | None, None]:
+    """Train each member for `epochs` passes over `train`, and evaluate it on `val` after each; several are trained as one model.
+
+    Yields after every step, by the index of each member: its progress, or why it diverged, after which it has left. So have the members
+    whose indices are sent to the generator. They start at one step: all without a state, or with states of the same step.
+
+    Both splits are already on the device. Each epoch's order, and all randomness within a step, follow from a member's seed and the
+    step's number, so a run that resumes at any step, alone or with other members, is the same run. The last batch of an epoch may be
+    smaller; it is not dropped. `batch_size` is the global one: with several processes each takes an equal shard of every batch. If an
+    epoch's last batch cannot be split equally, some of its examples are taken twice, so that a step is the same for any number of
+    processes and a trial may resume with another number of them. Several processes train one member only.
+
+    Metrics: `train/...`, the means of the learner's steps over the epoch's examples, with augmentation and dropout on; `val/...`; and
+    `time/{unit}_per_s`, the member's training speed without evaluation.
     """
     if batch_size % device.world_size:
         raise ValueError(
             f"batch_size: {batch_size} cannot be shared by {device.world_size} workers. Make it a multiple of {device.world_size}."
         )
-    evaluate = partial(_evaluate, learner, val, batch_size, device)
-    loop = _Loop(learner, train, val, epochs, batch_size, device)
-    first_step = 0 if resume is None else loop.load(resume)
+    loop = _Loop(members, train, val, epochs, batch_size, device)
+    first_step = loop.first_step
     if first_step == 0:
-        cost = len(val) / batch_size * FORWARD_FRACTION
-        yield loop.progress(0, metadata={"evaluations": epochs, "evaluation_steps": cost, **metadata})
+        cost = {"evaluations": epochs, "evaluation_steps": len(val) / batch_size * FORWARD_FRACTION}
+        loop.remove((yield {index: loop.progress(index, 0, metadata={**cost, **members[index].metadata}) for index in loop.indices}) or ())
     if first_step == loop.total_steps:
-        yield loop.progress(first_step)  # training is complete; the state and the predictor are still available
+        yield {index: loop.progress(index, first_step) for index in loop.indices}  # complete; state and predictor are still available
 
-    order, on_host = torch.empty(0), list[np.ndarray]()
     began, examples = time.perf_counter(), 0
     for step in range(first_step, loop.total_steps):
+        if not loop.indices:
+            return
         epoch, position = divmod(step, loop.steps_per_epoch)
         if position == 0 or step == first_step:
-            order = train.order(torch.Generator().manual_seed(derive_seed(seed, "order", epoch)), batch_size)
-            on_host = [device.equal_shard(part).numpy() for part in order.split(batch_size)]
-            order = order.to(device.torch)
-        indices = order[position * batch_size : (position + 1) * batch_size]
-        seed_step(seed, step, device.rank)
-        parts = loop.step(indices, on_host[position])
-        examples += len(indices)
+            loop.start_epoch(epoch)
+        parts = loop.step(step)
+        examples += loop.batch_length(position)
         ends_epoch = position == loop.steps_per_epoch - 1
+        results: dict[int, Progress | Diverged] = {}
         if step % CHECK_EVERY == 0 or ends_epoch:
-            loop.check(parts["loss"], step)
-        if not ends_epoch:
-            paused = time.perf_counter()
-            yield loop.progress(step + 1, loss=parts["loss"], evaluate=evaluate)
-            began += time.perf_counter() - paused  # the consumer's time is not training time
-            continue
-        device.synchronise()
-        speed = {f"time/{unit}_per_s": examples / (time.perf_counter() - began)}
-        metrics = speed | loop.epoch_means() | evaluate()
-        yield loop.progress(step + 1, loss=parts["loss"], metrics=metrics, **_artefacts(learner, epoch + 1))
-        began, examples = time.perf_counter(), 0
+            results |= loop.diverged(parts["loss"], step)
+        losses = dict(zip(loop.indices, parts["loss"].unbind(), strict=True))
+        trained = [index for index in loop.indices if index not in results]
+        if ends_epoch:
+            device.synchronise()
+            speed = {f"time/{unit}_per_s": examples / (time.perf_counter() - began)}
+            means = loop.epoch_means()
+            for index in trained:
+                results[index] = loop.measured(index, step + 1, losses[index], speed | means[index])
+        else:
+            results |= {index: loop.progress(index, step + 1, loss=losses[index], evaluate=loop.evaluation(index)) for index in trained}
+        paused = time.perf_counter()
+        leaving = (yield results) or ()
+        loop.remove({*leaving, *(index for index, result in results.items() if isinstance(result, Diverged))})
+        began += time.perf_counter() - paused  # the consumer's time is not training time
+        if ends_epoch:
+            began, examples = time.perf_counter(), 0
 
 
 class _Loop:
-    """State of the loop between steps: the learner, the first loss, and the sums of the current epoch."""
+    """State of the loop between steps: the members that are left, by index, their first losses, and the sums of the current epoch."""
 
-    def __init__(self, learner: Learner, train: Examples, val: Examples, epochs: int, batch_size: int, device: Device):
+    def __init__(self, members: Sequence[Member], train: Examples, val: Examples, epochs: int, batch_size: int, device: Device):
         self.steps_per_epoch = math.ceil(len(train) / batch_size)
         self.total_steps = epochs * self.steps_per_epoch
-        self._learner, self._train, self._val, self._device = learner, train, val, device
-        self._first_loss: float | None = None
+        self.indices = list(range(len(members)))
+        """Members that are left; the values of a step are in this order."""
+        self._members, self._train, self._val = members, train, val
+        self._batch_size, self._device = batch_size, device
+        self._first_losses: list[float | None] = [None] * len(members)
         self._epoch_sums: dict[str, Tensor] = {}
+        self.first_step = self._load([member.resume for member in members if member.resume is not None])
+        # The learners load their own states first: a stack copies them.
+        self._learner = StackedLearner([member.learner for member in members], [member.seed for member in members], device)
+        self._orders, self._on_host = torch.empty(0), list[np.ndarray]()
 
-    def load(self, state: State) -> int:
-        """Restore what `_state` returned, and return its step."""
-        self._learner.load_state_dict(state["learner"])
-        self._first_loss = state["first_loss"]
-        self._epoch_sums = {name: value.to(self._device.torch) for name, value in state["epoch_sums"].items()}
-        return state["step"]
+    def _load(self, states: Sequence[State]) -> int:
+        """Restore what `_state` returned for each member, and return its step."""
+        if not states:
+            return 0
+        assert len(states) == len(self._members), "states for some members only"
+        assert len({state["step"] for state in states}) == 1, "states of different steps"
+        for member, state in zip(self._members, states, strict=True):
+            member.learner.load_state_dict(state["learner"])
+        self._first_losses = [state["first_loss"] for state in states]
+        sums = [state["epoch_sums"] for state in states]
+        self._epoch_sums = {name: torch.stack([each[name] for each in sums]).to(self._device.torch) for name in sums[0]}
+        step: int = states[0]["step"]
+        return step
 
-    def step(self, indices: Tensor, on_host: np.ndarray) -> dict[str, Tensor]:
-        """Train on the global batch `indices`, of which this process takes `on_host`. Returns the loss and its parts."""
-        parts = self._learner.step(self._train.batch(self._device.equal_shard(indices), on_host))
+    def remove(self, indices: Collection[int]) -> None:
+        """Remove members, which take no further step."""
+        left = [position for position, index in enumerate(self.indices) if index in indices]
+        if not left:
+            return
+        stay = [position for position, index in enumerate(self.indices) if index not in indices]
+        self.indices = [self.indices[position] for position in stay]
+        if not stay:
+            return
+        self._learner.remove(left)
+        rows = torch.tensor(stay, device=self._device.torch)
+        self._epoch_sums = {name: value.index_select(0, rows) for name, value in self._epoch_sums.items()}
+        if len(self._orders):
+            self._orders = self._orders.index_select(0, rows)
+            self._on_host = [part[stay] for part in self._on_host]
+
+    def start_epoch(self, epoch: int) -> None:
+        """Compute the members' orders of an epoch: [k, n] on the device, and each batch's on the host."""
+        seeds = [self._members[index].seed for index in self.indices]
+        generators = [torch.Generator().manual_seed(derive_seed(seed, "order", epoch)) for seed in seeds]
+        orders = torch.stack([self._train.order(generator, self._batch_size) for generator in generators])
+        self._on_host = [self._device.equal_shard(part.T).T.numpy() for part in orders.split(self._batch_size, dim=1)]
+        self._orders = orders.to(self._device.torch)
+
+    def batch_length(self, position: int) -> int:
+        """Number of examples of a member's global batch."""
+        return min(self._batch_size, self._orders.shape[1] - position * self._batch_size)
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        """Train on each member's batch, of which this process takes its shard. Returns the losses and their parts, each [k]."""
+        position = step % self.steps_per_epoch
+        indices = self._orders[:, position * self._batch_size : (position + 1) * self._batch_size]
+        own, on_host = self._device.equal_shard(indices.T).T, self._on_host[position]
+        batch = self._train.batch(own.reshape(-1), on_host.reshape(-1))
+        if len(self.indices) > 1:
+            # Lists, such as lengths, are for a single model's kernels.
+            batch = tuple(part.unflatten(0, own.shape) for part in batch if isinstance(part, Tensor))
+        parts = self._learner.step(batch, step)
         for name, value in parts.items():
-            weighted = value * len(indices)
+            weighted = value * indices.shape[1]
             self._epoch_sums[name] = self._epoch_sums[name] + weighted if name in self._epoch_sums else weighted
         return parts
 
-    def check(self, loss: Tensor, step: int) -> None:
-        """Raise Diverged if the mean loss over the processes is not finite or has blown up."""
-        value = self._mean(loss).item()
-        if self._first_loss is None:
-            self._first_loss = value
-        if not math.isfinite(value) or abs(value) > BLOW_UP * max(abs(self._first_loss), 1.0):
-            raise Diverged(f"training loss {value:g} at step {step + 1} (first step: {self._first_loss:g})")
+    def diverged(self, losses: Tensor, step: int) -> dict[int, Diverged]:
+        """The members whose loss, the mean over the processes, is not finite or has blown up."""
+        found = {}
+        for index, value in zip(self.indices, self._mean(losses).tolist(), strict=True):
+            first = self._first_losses[index]
+            if first is None:
+                first = self._first_losses[index] = value
+            if not math.isfinite(value) or abs(value) > BLOW_UP * max(abs(first), 1.0):
+                found[index] = Diverged(f"training loss {value:g} at step {step + 1} (first step: {first:g})")
+        return found
 
-    def epoch_means(self) -> dict[str, float]:
-        """The `train/...` metrics of the epoch that ends here."""
-        means = {f"train/{name}": (self._mean(total) / len(self._train)).item() for name, total in self._epoch_sums.items()}
+    def epoch_means(self) -> dict[int, dict[str, float]]:
+        """The `train/...` metrics of each member for the epoch that ends here."""
+        means = {f"train/{name}": (self._mean(total) / len(self._train)).tolist() for name, total in self._epoch_sums.items()}
         self._epoch_sums = {}
-        return means
+        return {index: {name: values[row] for name, values in means.items()} for row, index in enumerate(self.indices)}
 
-    def progress(self, done: int, **given: Any) -> Progress:
-        """The `Progress` after `done` steps."""
+    def evaluation(self, index: int) -> Callable[[], dict[str, float]]:
+        """The evaluation of a member."""
+        return partial(_evaluate, self._members[index].learner, self._val, self._batch_size, self._device)
+
+    def progress(self, index: int, done: int, **given: Any) -> Progress:
+        """A member's `Progress` after `done` steps."""
         return Progress(
             step=done,
             total_steps=self.total_steps,
             epoch=done // self.steps_per_epoch,
-            state=lambda: self._state(done),
-            predictor=self._predictor,
+            state=partial(self._state, index, done),
+            predictor=partial(self._predictor, index),
             **given,
         )
 
-    def _state(self, done: int) -> State:
-        # The mean of the sums, so that each process resumes with an equal part of them, whatever its own was.
-        sums = {name: self._mean(value) for name, value in self._epoch_sums.items()}
-        learner = self._device.gather(self._learner.state_dict())
-        return {"step": done, "first_loss": self._first_loss, "epoch_sums": sums, "learner": learner}
+    def measured(self, index: int, done: int, loss: Tensor, metrics: Mapping[str, float]) -> Progress | Diverged:
+        """A member's `Progress` after an epoch, with its evaluation; Diverged if that finds that it has."""
+        try:
+            evaluated = self.evaluation(index)()
+        except Diverged as diverged:
+            return diverged
+        artefacts = _artefacts(self._members[index].learner, done // self.steps_per_epoch)
+        return self.progress(index, done, loss=loss, metrics={**metrics, **evaluated}, **artefacts)
 
-    def _predictor(self) -> Predictor | None:
-        module = self._learner.predictor()
+    def _state(self, index: int, done: int) -> State:
+        row = self.indices.index(index)
+        # The mean of the sums, so that each process resumes with an equal part of them, whatever its own was.
+        sums = {name: self._mean(value[row]) for name, value in self._epoch_sums.items()}
+        learner = self._device.gather(self._members[index].learner.state_dict())
+        return {"step": done, "first_loss": self._first_losses[index], "epoch_sums": sums, "learner": learner}
+
+    def _predictor(self, index: int) -> Predictor | None:
+        module = self._members[index].learner.predictor()
         first = torch.zeros(1, dtype=torch.int64, device=self._device.torch)
         return None if module is None else Predictor(module, self._val.batch(first)[0])
 

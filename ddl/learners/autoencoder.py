@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ddl import figures
 from ddl.data.splits import Split
 from ddl.devices import Device
-from ddl.learners.learner import Batch, Pipeline, SingleNetworkLearner
+from ddl.learners.learner import Batch, Pipeline, StackableLearner
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.metrics.images import squared_error
 from ddl.metrics.linear_classifier import fit_linear_classifier
@@ -26,7 +26,7 @@ def reconstruction_strip(originals: Tensor, reconstructions: Tensor, columns: in
     return figures.image_grid(torch.cat([row for pair in pairs for row in pair]), columns)
 
 
-class AutoencoderLearner(SingleNetworkLearner):
+class AutoencoderLearner(StackableLearner):
     """An `Autoencoder` trained on the mean squared error of its reconstructions.
 
     Batches are (images as stored, labels int64 [n]); `prepare` maps images to 0..1. Metrics: `loss` and `mse` (per pixel);
@@ -40,12 +40,10 @@ class AutoencoderLearner(SingleNetworkLearner):
         self._prepare, self._device = prepare, device
         self._train, self._classes, self._shown = train, classes, shown
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, network: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
         images = self._prepare(batch[0])
-        self._network.train()
-        loss = F.mse_loss(self._network(images), images)
-        self._network.minimise(loss)
-        return {"loss": loss.detach(), "mse": loss.detach()}
+        loss = F.mse_loss(network(images), images)
+        return {"loss": loss, "mse": loss}
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:

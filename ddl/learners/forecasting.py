@@ -1,7 +1,8 @@
 """Training of a forecaster of one value ahead, evaluated in the series' own unit."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from ddl import figures
 from ddl.data.series import Scaler, SeriesForm, Windows
 from ddl.devices import Device
-from ddl.learners.learner import Batch, SingleNetworkLearner
+from ddl.learners.learner import Batch, StackableLearner
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.metrics import forecasts
 
@@ -25,7 +26,7 @@ class ForecastFigure:
     epochs: int
 
 
-class ForecastLearner(SingleNetworkLearner):
+class ForecastLearner(StackableLearner):
     """A `Forecaster` trained on the mean squared error of the scaled targets of `Windows`.
 
     Metrics: `loss` (that error) and those of `metrics.forecasts.errors`.
@@ -39,12 +40,9 @@ class ForecastLearner(SingleNetworkLearner):
         self._form, self._scaler, self._device = form, scaler, device
         self._windows, self._figure = windows, figure
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, network: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
         inputs, targets, *_ = batch
-        self._network.train()
-        loss = F.mse_loss(self._network(inputs), targets)
-        self._network.minimise(loss)
-        return {"loss": loss.detach()}
+        return {"loss": F.mse_loss(network(inputs), targets)}
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
@@ -67,6 +67,11 @@ class SingleNetworkLearner(Learner):
     def __init__(self, network: OptimisedModule):
         self._network = network
 
+    @property
+    def network(self) -> OptimisedModule:
+        """The network that is trained."""
+        return self._network
+
     @final
     def state_dict(self) -> State:
         return self._network.state_dict()
@@ -74,3 +79,28 @@ class SingleNetworkLearner(Learner):
     @final
     def load_state_dict(self, state: State) -> None:
         self._network.load_state_dict(state)
+
+
+class StackableLearner(SingleNetworkLearner):
+    """A learner that minimises one loss of one network, so that several can be trained as one model (`StackedLearner`)."""
+
+    augments: ClassVar[bool] = False
+    """True if `prepared` draws random numbers."""
+
+    def prepared(self, batch: Batch) -> Batch:
+        """The batch as `losses` gets it. All random numbers of a step that are drawn outside the network are drawn here."""
+        return batch
+
+    @abstractmethod
+    def losses(self, network: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
+        """`loss`, which is minimised, and its named parts: scalars, computed by `torch.vmap` for the members of a stack.
+
+        `network` is called like the learner's own. Draws no random numbers and reads nothing from the device.
+        """
+
+    @final
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        self._network.train()
+        parts = self.losses(self._network, self.prepared(batch))
+        self._network.minimise(parts["loss"])
+        return {name: value.detach() for name, value in parts.items()}

@@ -35,11 +35,11 @@ class OptimisedModule:
         """
         self.module = module.to(device.torch)
         self._replicated = device.replicate(precision.apply(self.module))
-        self._optimiser = optimiser(self.module.parameters())  # after `replicate`: sharding replaces the parameters
+        self.optimiser = optimiser(self.module.parameters())  # after `replicate`: sharding replaces the parameters
         self._precision, self._device = precision, device
         self._scaler = precision.scaler(device)
-        self._decay_steps, self._clip = decay_steps, clip
-        self._initial_lrs = [group["lr"] for group in self._optimiser.param_groups]
+        self._decay_steps, self.clip = decay_steps, clip
+        self.initial_lrs = [group["lr"] for group in self.optimiser.param_groups]
         self.steps = 0
 
     def __call__(self, inputs: Tensor, *more: Any) -> Any:
@@ -50,8 +50,12 @@ class OptimisedModule:
 
         Returns a tensor, or a nested tuple of tensors, in fp32. Gradients are not averaged over processes.
         """
+        return self.autocast(part, self._precision.layout(inputs), *more)
+
+    def autocast(self, part: Callable[..., Any], *inputs: Any) -> Any:
+        """`through` in the module's number format alone: `torch.vmap` cannot change the memory layout."""
         with self._precision.autocast(self._device):
-            outputs = part(self._precision.layout(inputs), *more)
+            outputs = part(*inputs)
         return _to_fp32(outputs)
 
     def train(self) -> None:
@@ -69,29 +73,32 @@ class OptimisedModule:
         self.eval()
         return self._device.unsharded(self.module).eval()
 
+    def schedule(self) -> float:
+        """The next step's learning rate as a fraction of the first one's."""
+        return max(1 - self.steps / self._decay_steps, 0.0) if self._decay_steps else 1.0
+
     def minimise(self, loss: Tensor) -> None:
         """Take one optimiser step on the gradient of `loss`."""
-        if self._decay_steps:
-            for group, initial_lr in zip(self._optimiser.param_groups, self._initial_lrs, strict=True):
-                group["lr"] = initial_lr * max(1 - self.steps / self._decay_steps, 0.0)
-        self._optimiser.zero_grad(set_to_none=True)
+        for group, initial_lr in zip(self.optimiser.param_groups, self.initial_lrs, strict=True):
+            group["lr"] = initial_lr * self.schedule()
+        self.optimiser.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
-        if math.isfinite(self._clip):
-            self._scaler.unscale_(self._optimiser)
-            nn.utils.clip_grad_norm_(self.module.parameters(), self._clip)
-        self._scaler.step(self._optimiser)
+        if math.isfinite(self.clip):
+            self._scaler.unscale_(self.optimiser)
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
+        self._scaler.step(self.optimiser)
         self._scaler.update()
         self.steps += 1
 
     def state_dict(self) -> State:
         """Weights, optimiser state, number of steps and, in fp16, the scale of the loss."""
         scale = {"scaler": self._scaler.state_dict()} if self._scaler.is_enabled() else {}
-        return {"model": self.module.state_dict(), "optimiser": optimiser_state(self._optimiser), "steps": self.steps, **scale}
+        return {"model": self.module.state_dict(), "optimiser": optimiser_state(self.optimiser), "steps": self.steps, **scale}
 
     def load_state_dict(self, state: State) -> None:
         """Restore a state from `state_dict`, with unsharded tensors."""
         self._device.load(self.module, state["model"])
-        load_optimiser(self._optimiser, state["optimiser"])
+        load_optimiser(self.optimiser, state["optimiser"])
         self.steps = state["steps"]
         if "scaler" in state:
             self._scaler.load_state_dict(state["scaler"])

@@ -1,14 +1,15 @@
 """Training of a sentiment classifier, with probabilities of given phrases and neighbours of a given word."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ddl.data.tokenised_texts import TokenisedTexts, WordVocabulary
 from ddl.devices import Device
-from ddl.learners.learner import Batch, SingleNetworkLearner
+from ddl.learners.learner import Batch, StackableLearner
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.supervised import Classifier
 from ddl.metrics.neighbours import nearest
@@ -26,7 +27,7 @@ class Questions:
     word: str
 
 
-class SentimentLearner(SingleNetworkLearner):
+class SentimentLearner(StackableLearner):
     """A `Classifier` of token ids: an `AveragedEmbeddings` or an `LstmClassifier`.
 
     Metrics: those of `Classifier`, and each phrase's probability of being positive, 0..1.
@@ -40,8 +41,8 @@ class SentimentLearner(SingleNetworkLearner):
         phrases = TokenisedTexts.of(encoded, [0] * len(encoded)).to(device.torch)
         self._phrases, *_ = phrases.batch(torch.arange(len(encoded), device=device.torch))
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        return self._classifier.step(batch)
+    def losses(self, network: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
+        return self._classifier.losses(network, batch)
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:

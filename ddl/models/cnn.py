@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ddl.models.dropout import Dropout
 from ddl.models.initialisation import initialise_glorot, initialise_zeros
 
 
@@ -41,14 +42,14 @@ class ConvNet(nn.Module):
                     layers.append(nn.BatchNorm2d(width))
                 layers.append(nn.ReLU())
                 if dropout:
-                    layers.append(nn.Dropout(dropout))
+                    layers.append(Dropout(dropout))
                 channels, count = width, count + 1
             layers.append(nn.MaxPool2d(2))
             size //= 2
         self.features = nn.Sequential(*layers)
         head: list[nn.Module] = [nn.Flatten(), nn.Linear(channels * size * size, dense), nn.ReLU()]
         if dropout:
-            head.append(nn.Dropout(dropout))
+            head.append(Dropout(dropout))
         self.head = nn.Sequential(*head, nn.Linear(dense, classes))
         initialise = initialise_glorot if initialisation == "glorot" else initialise_zeros
         initialise(self)

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from ddl.models.dropout import Dropout
+from ddl.models.recurrent import LSTM
+
 CLASSES = 2
 
 
@@ -34,8 +37,8 @@ class LstmClassifier(nn.Module):
     def __init__(self, vectors: Tensor, trainable: bool, hidden: int, dropout: float, pooling: str, bidirectional: bool):
         super().__init__()
         self.embedding = nn.Embedding.from_pretrained(vectors.clone(), freeze=not trainable, padding_idx=0)
-        self.lstm = nn.LSTM(vectors.shape[1], hidden, batch_first=True, bidirectional=bidirectional)
-        self.dropout = nn.Dropout(dropout)
+        self.lstm = LSTM(vectors.shape[1], hidden, bidirectional)
+        self.dropout = Dropout(dropout)
         self.head = nn.Linear(hidden * (1 + bidirectional), CLASSES)
         self.pooling, self.hidden = pooling, hidden
 
@@ -46,7 +49,7 @@ class LstmClassifier(nn.Module):
         if self.lstm.bidirectional:
             outputs = self._packed(embedded, counts, counts.tolist() if lengths is None else lengths)
         else:
-            outputs, _ = self.lstm(embedded)  # padding after a text's end does not change earlier outputs
+            outputs = self.lstm.outputs(embedded)  # padding after a text's end does not change earlier outputs
         if self.pooling == "max":
             pooled = outputs.masked_fill((tokens == 0).unsqueeze(2), -torch.inf).amax(1)
         else:

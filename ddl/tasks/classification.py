@@ -1,18 +1,18 @@
 """Image classification with a small convolutional network (Karshenas, section 1)."""
 
-from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Len
 from pydantic.dataclasses import dataclass
 
 from ddl.data.augment import STRENGTHS
+from ddl.data.splits import DataSet
 from ddl.devices import Device
 from ddl.learners.optimisers import make_optimiser
 from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
 from ddl.models.preprocess import Normalise
-from ddl.progress import Progress, State
+from ddl.tasks.fit_task import Fitting
 from ddl.tasks.image_task import ImageTask
 from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction
 
@@ -24,6 +24,7 @@ class Classification(ImageTask):
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10", "mnist")
     strategies = ("ddp", "fsdp")
     changeable: ClassVar[tuple[str, ...]] = ("lr", "momentum", "dropout")
+    stackable: ClassVar[tuple[str, ...]] = ("lr", "momentum", "dropout", "augmentation")
 
     data_set: Literal["cifar10", "mnist"]
     """Data set to train and validate on."""
@@ -46,8 +47,16 @@ class Classification(ImageTask):
     momentum: Fraction
     """Momentum of sgd, 0 to below 1; ignored by adam."""
 
-    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        data = self.load(self.data_set, device)
+    def can_stack(self) -> bool:
+        return self.has_stackable_precision()
+
+    def stack_variant(self) -> object:
+        return self.dropout > 0  # without dropout, the network has no layers for it
+
+    def load_data(self, device: Device) -> DataSet:
+        return self.load(self.data_set, device)
+
+    def build(self, data: DataSet, device: Device) -> Fitting:
         channels, size = data.train.inputs.shape[1], data.train.inputs.shape[-1]
         shape = (channels, size, len(data.classes), self.widths, self.convolutions, self.dense)
         model = ConvNet(*shape, self.dropout, self.batch_norm_layers, self.initialisation)
@@ -59,5 +68,4 @@ class Classification(ImageTask):
             evaluation=normalise,
             device=device,
         )
-        metadata = self.metadata(data, [model]) | {"classes": list(data.classes)}
-        yield from self.train(learner, data.train, data.val, device, metadata, resume)
+        return Fitting(learner, data.train, data.val, self.metadata(data, [model]) | {"classes": list(data.classes)})

@@ -1,8 +1,9 @@
 """Base class of the tasks that `fit` trains."""
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass as plain_dataclass
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -10,15 +11,28 @@ from torch import nn
 
 from ddl.data.splits import Examples
 from ddl.devices import Device, derive_seed
-from ddl.fit import fit
+from ddl.fit import Member, fit, fit_together
 from ddl.learners.learner import Learner
 from ddl.progress import Progress, State
-from ddl.tasks.task import STRICT, Count, Positive, Task
+from ddl.tasks.task import STRICT, Count, Positive, StackStep, Task
+
+
+@plain_dataclass(frozen=True, eq=False)
+class Fitting:
+    """What `fit` trains for one trial: the learner, the training and the validation examples, and the trial's metadata."""
+
+    learner: Learner
+    train: Examples
+    val: Examples
+    metadata: dict[str, Any]
 
 
 @dataclass(frozen=True, config=STRICT)
 class FitTask(Task):
-    """Base class of tasks that train a `Learner` on batches with `fit`: learning rate, batch size and epochs."""
+    """Base class of tasks that train a `Learner` on batches with `fit`: learning rate, batch size and epochs.
+
+    A subclass defines `load_data` and `build`, from which come `run` and `run_stacked`; or `run` alone, and cannot stack.
+    """
 
     unit: ClassVar[str]
     """Plural noun for the examples, as in the metric `time/{unit}_per_s`."""
@@ -33,6 +47,35 @@ class FitTask(Task):
     def trained_epochs(self) -> int:
         """Number of epochs that are trained; a task may override `epochs`."""
         return self.epochs
+
+    def load_data(self, device: Device) -> Any:
+        """The data, with its examples on the device: one copy for all trials with an equal `stack_key`."""
+        raise NotImplementedError(f"{type(self).__name__} has a `run` of its own")
+
+    def build(self, data: Any, device: Device) -> Fitting:
+        """What `fit` trains on `data`, from `load_data`. torch's generator has been seeded for the initial weights."""
+        raise NotImplementedError(f"{type(self).__name__} has a `run` of its own")
+
+    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        data = self.load_data(device)
+        self.seed_weights()
+        built = self.build(data, device)
+        yield from self.train(built.learner, built.train, built.val, device, built.metadata, resume)
+
+    @classmethod
+    def run_stacked(
+        cls, members: Sequence[Self], device: Device, resume: Sequence[State | None]
+    ) -> Generator[StackStep, Collection[int] | None, None]:
+        assert len({member.stack_key() for member in members}) == 1, "trials that cannot be trained as one model"
+        first = members[0]
+        data = first.load_data(device)
+        together: list[Member] = []
+        for member, state in zip(members, resume, strict=True):
+            member.seed_weights()
+            built = member.build(data, device)
+            together.append(Member(built.learner, member.seed, built.metadata, state))
+        epochs, batch_size, unit = first.trained_epochs(), first.batch_size, first.unit
+        yield from fit_together(together, built.train, built.val, epochs=epochs, batch_size=batch_size, device=device, unit=unit)
 
     def seed_weights(self) -> None:
         """Seed torch's generator for the initial weights."""

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 from torch.optim import AdamW
 
 from ddl.data import series, sources
+from ddl.data.series import Scaler, Windows
 from ddl.data.splits import Origin
 from ddl.devices import Device
 from ddl.learners.forecasting import ForecastFigure, ForecastLearner, draw_forecasts
@@ -15,7 +15,7 @@ from ddl.learners.optimised_module import FP32, OptimisedModule
 from ddl.metrics import forecasts
 from ddl.models.forecaster import Forecaster
 from ddl.progress import Progress, State
-from ddl.tasks.fit_task import FitTask, count_parameters
+from ddl.tasks.fit_task import FitTask, Fitting, count_parameters
 from ddl.tasks.task import STRICT, Count, Fraction, Number
 
 
@@ -25,6 +25,7 @@ class Forecasting(FitTask):
 
     unit = "windows"
     data_sets: ClassVar[tuple[str, ...]] = ("airline",)
+    stackable: ClassVar[tuple[str, ...]] = ("lr", "weight_decay", "dropout")
 
     model: Literal["lstm", "last_value", "last_year", "last_year_growth"]
     """The LSTM, or a naive forecast as a baseline (`metrics.forecasts.NAIVE`), which uses only `held_out`."""
@@ -44,34 +45,46 @@ class Forecasting(FitTask):
     passes: Count
     """Number of passes over the training windows per epoch."""
 
+    def can_stack(self) -> bool:
+        return self.model == "lstm"
+
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        if self.model == "lstm":
+            yield from super().run(device, resume)
+        else:
+            yield from self._naive()
+
+    def load_data(self, device: Device) -> tuple[Windows, Windows, Scaler, Origin]:
         item = sources.load_file("airline")
-        months, values = series.read_series(item.path)
-        years = [int(month[:4]) + (int(month[5:]) - 1) / 12 for month in months]
-        naive = forecasts.naive_forecast(values, self.held_out, "last_year_growth").tolist()
-        figure = ForecastFigure(years, values.tolist(), {"last year, times growth": naive}, self.epochs)
-        if self.model != "lstm":
-            yield from self._naive(values, item.origin, figure)
-            return
-        form = series.FORMS[self.form]
-        train, val, scaler = series.split_series(values, form, self.window, self.held_out, self.passes)
-        train, val = train.to(device.torch), val.to(device.torch)
-        self.seed_weights()
+        _, values = series.read_series(item.path)
+        train, val, scaler = series.split_series(values, series.FORMS[self.form], self.window, self.held_out, self.passes)
+        return train.to(device.torch), val.to(device.torch), scaler, item.origin
+
+    def build(self, data: tuple[Windows, Windows, Scaler, Origin], device: Device) -> Fitting:
+        train, val, scaler, origin = data
         model = Forecaster(self.hidden, self.dropout)
         network = OptimisedModule(
             model, lambda parameters: AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True), FP32, device
         )
-        learner = ForecastLearner(network, form, scaler, val, figure, device)
+        learner = ForecastLearner(network, series.FORMS[self.form], scaler, val, self._figure(), device)
         metadata = {
-            "data": item.origin.metadata() | {"train": len(train.targets), "val": self.held_out},
+            "data": origin.metadata() | {"train": len(train.targets), "val": self.held_out},
             "parameters": count_parameters([model]),
         }
-        yield from self.train(learner, train, val, device, metadata, resume)
+        return Fitting(learner, train, val, metadata)
 
-    def _naive(self, values: Tensor, origin: Origin, figure: ForecastFigure) -> Iterator[Progress]:
+    def _figure(self) -> ForecastFigure:
+        months, values = series.read_series(sources.load_file("airline").path)
+        years = [int(month[:4]) + (int(month[5:]) - 1) / 12 for month in months]
+        naive = forecasts.naive_forecast(values, self.held_out, "last_year_growth").tolist()
+        return ForecastFigure(years, values.tolist(), {"last year, times growth": naive}, self.epochs)
+
+    def _naive(self) -> Iterator[Progress]:
         """One step without training, and one evaluation."""
+        item = sources.load_file("airline")
+        _, values = series.read_series(item.path)
         metadata = {
-            "data": origin.metadata() | {"train": 0, "val": self.held_out},
+            "data": item.origin.metadata() | {"train": 0, "val": self.held_out},
             "parameters": 0,
             "evaluations": 1,
             "evaluation_steps": 0,
@@ -80,5 +93,5 @@ class Forecasting(FitTask):
         predicted = forecasts.naive_forecast(values, self.held_out, self.model)
         sums = forecasts.error_sums(predicted, values[-self.held_out :], forecasts.preceding(values, self.held_out))
         metrics = {f"val/{name}": value for name, value in forecasts.errors(sums)}
-        figures = {"forecast.svg": draw_forecasts(figure, {self.model.replace("_", " "): predicted.tolist()})}
+        figures = {"forecast.svg": draw_forecasts(self._figure(), {self.model.replace("_", " "): predicted.tolist()})}
         yield Progress(step=1, total_steps=1, state=dict, metrics=metrics, figures=figures)

@@ -58,6 +58,14 @@ class ImageTask(FitTask):
         """The precision to train in: fp32 if `auto` has not been resolved by the plan."""
         return FP32 if self.precision == "auto" else Precision.parse(self.precision)
 
+    def has_stackable_precision(self) -> bool:
+        """True if trials in the task's precision can be trained as one model.
+
+        Compiled code is that of one model, and in fp16 each model has a scale of its loss.
+        """
+        precision = self.resolved_precision()
+        return not (precision.compiled or precision.cuda_graphs or precision.format == "fp16")
+
     def optimised(self, module: nn.Module, optimiser: MakeOptimiser, train: Examples, device: Device) -> OptimisedModule:
         """The module with its optimiser, in the task's precision and with its schedule over the steps on `train`."""
         decay_steps = self.steps(train) if self.schedule == "linear" else 0

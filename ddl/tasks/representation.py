@@ -22,6 +22,7 @@ from ddl.models.downsampling import halved_side
 from ddl.models.pca import fit_pca, pca_autoencoder
 from ddl.models.preprocess import ScaleToUnit
 from ddl.progress import Predictor, Progress, State
+from ddl.tasks.fit_task import Fitting
 from ddl.tasks.image_task import ImageTask
 from ddl.tasks.task import STRICT, Count
 
@@ -36,6 +37,7 @@ class Representation(ImageTask):
     """Reduces MNIST images to a few numbers with PCA or a trained autoencoder (Karshenas, section 4, table 4)."""
 
     data_sets: ClassVar[tuple[str, ...]] = ("mnist",)
+    stackable: ClassVar[tuple[str, ...]] = ("lr",)
 
     data_set: Literal["mnist"]
     """Data set to train and validate on."""
@@ -75,19 +77,29 @@ class Representation(ImageTask):
             halved_side(info.data["size"], len(widths) - 1)
         return widths
 
+    def can_stack(self) -> bool:
+        return self.method != "pca" and self.has_stackable_precision()
+
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        data = self.load(self.data_set, device)
         if self.method == "pca":
-            yield from self._pca(data, device, resume)
-            return
-        prepare = ScaleToUnit(self.size)
-        model = self._model(prepare(data.train.limit(MEAN_IMAGES).inputs).mean(0).cpu())
-        network = self.optimised(model, make_optimiser("adam", self.lr), data.train, device)
-        learner = AutoencoderLearner(network, prepare, data.train, len(data.classes), data.val.inputs[:SHOWN], device)
+            yield from self._pca(self.load(self.data_set, device), device, resume)
+        else:
+            yield from super().run(device, resume)
+
+    def load_data(self, device: Device) -> tuple[DataSet, Tensor]:
+        """The data, and the mean training image that the decoder returns initially."""
+        data = self.load(self.data_set, device)
+        return data, ScaleToUnit(self.size)(data.train.limit(MEAN_IMAGES).inputs).mean(0).cpu()
+
+    def build(self, data: tuple[DataSet, Tensor], device: Device) -> Fitting:
+        images, mean = data
+        model = self._model(mean)
+        network = self.optimised(model, make_optimiser("adam", self.lr), images.train, device)
+        shown = images.val.inputs[:SHOWN]
+        learner = AutoencoderLearner(network, ScaleToUnit(self.size), images.train, len(images.classes), shown, device)
         # An evaluation also encodes the training images, for the linear classifier.
-        steps = (len(data.val) + len(data.train) / 2) / self.batch_size / 3
-        metadata = self.metadata(data, [model]) | {"evaluation_steps": steps}
-        yield from self.train(learner, data.train, data.val, device, metadata, resume)
+        steps = (len(images.val) + len(images.train) / 2) / self.batch_size / 3
+        return Fitting(learner, images.train, images.val, self.metadata(images, [model]) | {"evaluation_steps": steps})
 
     def trained_epochs(self) -> int:
         return self.convolutional_epochs if self.method == "convolutional" else self.epochs

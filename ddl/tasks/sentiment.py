@@ -1,6 +1,6 @@
 """Sentiment classification of film reviews (Karshenas, section 3, tables 3 and 8; assumptions: docs/sequences.md)."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass as plain_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,15 +12,25 @@ from torch import Tensor
 from ddl.data import reviews, sources
 from ddl.data.reviews import Reviews
 from ddl.data.sources import FileItem
+from ddl.data.splits import Origin
 from ddl.data.tokenised_texts import TokenisedTexts, WordVocabulary, read_vectors
 from ddl.devices import Device
 from ddl.learners.optimised_module import FP32, OptimisedModule
 from ddl.learners.optimisers import make_optimiser
 from ddl.learners.sentiment import Questions, SentimentLearner
 from ddl.models.text_classifiers import AveragedEmbeddings, LstmClassifier
-from ddl.progress import Progress, State
-from ddl.tasks.fit_task import FitTask, count_parameters
+from ddl.tasks.fit_task import FitTask, Fitting, count_parameters
 from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction
+
+
+@plain_dataclass(frozen=True, eq=False)
+class _Data:
+    """The texts, on the device, and their vocabulary."""
+
+    origin: Origin
+    words: WordVocabulary
+    train: TokenisedTexts
+    val: TokenisedTexts
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -29,6 +39,7 @@ class Sentiment(FitTask):
 
     unit = "texts"
     data_sets: ClassVar[tuple[str, ...]] = ("imdb", "reviews", "glove")
+    stackable: ClassVar[tuple[str, ...]] = ("lr", "dropout")
 
     content: Literal["full", "sample"]
     """Amount of data: `full` for IMDB and all of GloVe, `sample` for the bundled film-review sentences and word vectors."""
@@ -63,25 +74,30 @@ class Sentiment(FitTask):
     word: str
     """Word whose nearest neighbours are shown."""
 
-    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+    def can_stack(self) -> bool:
+        return self.model == "average" or not self.bidirectional
+
+    def load_data(self, device: Device) -> _Data:
         item = sources.load_file("imdb", self.content)
         words, train, val = _encoded(item, self.train_limit, self.val_limit, self.words, self.min_count, self.longest)
+        return _Data(item.origin, words, train.to(device.torch), val.to(device.torch))
+
+    def build(self, data: _Data, device: Device) -> Fitting:
         metadata: dict[str, Any] = {
-            "data": item.origin.metadata() | {"train": len(train), "val": len(val)},
-            "vocabulary": len(words),
+            "data": data.origin.metadata() | {"train": len(data.train), "val": len(data.val)},
+            "vocabulary": len(data.words),
         }
-        self.seed_weights()
         model: AveragedEmbeddings | LstmClassifier
         if self.model == "average":
-            model = AveragedEmbeddings(len(words), self.embedding)
+            model = AveragedEmbeddings(len(data.words), self.embedding)
         else:
-            vectors, has_vector, origin = self._vectors(words)
+            vectors, has_vector, origin = self._vectors(data.words)
             metadata |= {"vectors": origin, "words_with_vectors": has_vector.float().mean().item()}
             model = LstmClassifier(vectors, self.model == "lstm", self.hidden, self.dropout, self.pooling, self.bidirectional)
         metadata["parameters"] = count_parameters([model], trainable_only=True)
         network = OptimisedModule(model, make_optimiser("adam", self.lr), FP32, device)
-        learner = SentimentLearner(network, Questions(words, self.phrases, self.word), device)
-        yield from self.train(learner, train.to(device.torch), val.to(device.torch), device, metadata, resume)
+        learner = SentimentLearner(network, Questions(data.words, self.phrases, self.word), device)
+        return Fitting(learner, data.train, data.val, metadata)
 
     def _vectors(self, words: WordVocabulary) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Initial embeddings [v, width], a mask [v] of the words that have a vector, and the vectors' origin.

@@ -75,13 +75,17 @@ class Task(ABC):
         """True if trials with these hyperparameters can be trained as one model, by `run_stacked`."""
         return False
 
+    def stack_variant(self) -> object:
+        """What trials of one stack must also have in common, such as the presence of a layer that a hyperparameter removes at 0."""
+        return None
+
     @final
     def stack_key(self) -> str | None:
         """Trials with equal keys can be trained as one model. None: this one cannot."""
         if not self.can_stack():
             return None
         names = [field.name for field in fields(self) if field.name != "seed" and field.name not in self.stackable]
-        return repr((type(self), [(name, getattr(self, name)) for name in names]))
+        return repr((type(self), self.stack_variant(), [(name, getattr(self, name)) for name in names]))
 
     @classmethod
     def run_stacked(

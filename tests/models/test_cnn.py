@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ddl.models.cnn import ConvNet
+from ddl.models.dropout import Dropout, DropoutKeys
 
 DEFAULT = {
     "channels": 3,
@@ -69,7 +70,7 @@ def test_dropout_follows_every_activation_with_its_probability():
     model = net(dropout=0.3)
     block = ["Conv2d", "ReLU", "Dropout", "Conv2d", "ReLU", "Dropout", "MaxPool2d"]
     assert layers(model) == block * 3 + ["Flatten", "Linear", "ReLU", "Dropout", "Linear"]
-    assert {layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)} == {0.3}
+    assert {layer.p for layer in model.modules() if isinstance(layer, Dropout)} == {0.3}
     assert size(model) == size(net())
 
 
@@ -78,7 +79,12 @@ def test_dropout_is_for_training_only():
     model.eval()
     assert torch.equal(model(images), model(images))
     model.train()
-    assert not torch.equal(model(images), model(images))
+    keys, outputs = DropoutKeys([model], seeds=[3], process=0), []
+    for step in (0, 1, 0):
+        keys.advance(step)
+        outputs.append(model(images))
+    assert not torch.equal(outputs[0], outputs[1])
+    assert torch.equal(outputs[0], outputs[2])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 6])
