@@ -144,6 +144,7 @@ class TimingProbe:
     metadata: the trial's `Progress.metadata`.
     compile_s: seconds of compilation in every trial; first_compile_s: the further seconds in a process's first trial.
     memory_bytes: peak GPU memory of the process; free_bytes: GPU memory that it could have used; 0 on a CPU.
+    probe_s: seconds that the timing took.
     """
 
     precision: str
@@ -158,6 +159,7 @@ class TimingProbe:
     first_compile_s: float = 0.0
     memory_bytes: float = 0.0
     free_bytes: float = 0.0
+    probe_s: float = 0.0
 
     @property
     def training_s(self) -> float:
@@ -224,6 +226,7 @@ def _time_one(
     name: str, start: Callable[[str], Iterator[Progress]], device: Device, steps: int, window_s: float, ready: Callable[[], None]
 ) -> tuple[TimingProbe, list[float]]:
     """The timing probe of one precision, without its deviation, and its first losses."""
+    began = time.perf_counter()
     compiles = not {"compiled", "cuda_graphs"}.isdisjoint(name.split())
     prepare_process(name)
     free_bytes = _free_bytes(device)
@@ -254,6 +257,7 @@ def _time_one(
         first_compile_s=first_compile_s,
         memory_bytes=memory_bytes,
         free_bytes=free_bytes,
+        probe_s=time.perf_counter() - began,
     )
     return probe, timed.losses(steps)
 

@@ -52,20 +52,15 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
             console.print(Text(line))
     if plan.precision:
         console.print(f"precision: {plan.precision} (the fastest that agrees with fp32)")
-    for stack in plan.stacking.timings:
-        used = "stacked" if stack in plan.stacking.stacks.values() else "not used"
-        console.print(
-            Text(
-                f"{used}: {stack.members} trials as one model ({stack.configuration}, ...) take {duration(stack.stacked_s)} each "
-                f"instead of {duration(stack.alone_s)}, {stack.gain:.2g} times as fast"
-            ),
-            soft_wrap=True,
-        )
+    for stack, used in plan.stacking.outcomes():
+        times = f"take {duration(stack.stacked_s)} each instead of {duration(stack.alone_s)}, {stack.gain:.2g} times as fast"
+        line = f"{'stacked' if used else 'not stacked'}: {stack.members} trials as one model ({stack.configuration}, ...) {times}"
+        console.print(Text(line), soft_wrap=True)
     for name, reason in plan.failures.items():
         console.print(Text(f"not used: {name or 'timing probe'} ({reason})"), soft_wrap=True)
     timed = f"timed {len(plan.probes)} of {len({t.configuration for t in trials})} configurations"
     disk = f"{size(plan.disk_bytes)} of {size(plan.free_bytes)} free" if plan.disk_bytes else "unknown"
-    console.print(f"expected: {duration(plan.eta_s)} ({timed}); disk: {disk}")
+    console.print(f"expected: {duration(plan.eta_s)} ({timed}); disk: {disk}", soft_wrap=True)
 
 
 def describe_data_line(metadata: Mapping[str, Any]) -> str:

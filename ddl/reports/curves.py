@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from ddl.reports.metric_kinds import COUNTERS, in_order, is_cost, milestones
-from ddl.reports.statistics import CONFIDENCE
+from ddl.reports.statistics import t_quantile
 
 POINTS = 200
 """Most points of a curve; a screen shows no more."""
@@ -126,7 +125,7 @@ def _series(configuration: str, points: pd.DataFrame, columns: Mapping[str, str]
     """`columns` maps each axis to the column of `points` that has the positions on it."""
     groups = points.groupby("x")
     mean, deviation, n = groups["value"].mean(), groups["value"].std(ddof=1), groups["value"].size()
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, np.maximum(n - 1, 1)) * deviation / np.sqrt(n)
+    half = t_quantile(np.maximum(n - 1, 1)) * deviation / np.sqrt(n)
     seeds = []
     if few and points["trial_id"].nunique() <= FEW_SEEDS:
         for _, rows in points.groupby(["seed", "trial_id"]):

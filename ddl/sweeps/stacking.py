@@ -1,9 +1,10 @@
 """Stacking: which trials of a sweep are trained as one model, and how many at a time. The choice is measured."""
 
 import math
+import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ MEMORY_SPARE = 0.1
 
 @dataclass(frozen=True)
 class StackTiming:
-    """The timing of `members` trials as one model. `alone_s` and `stacked_s` are the seconds of a process per trial.
+    """The timing of `members` trials with this `key` as one model. `alone_s` and `stacked_s` are the seconds of a process per trial.
 
     `configuration` is that of the first member.
     """
 
+    key: str
     configuration: str
     members: int
     alone_s: float
@@ -59,10 +61,16 @@ class Stacking:
             packs += _split(group, self.stacks[key].members if key in self.stacks else 1)
         return sorted(packs, key=lambda pack: pack[0].position)
 
-    def record(self) -> list[dict[str, Any]]:
-        """The timings as the ledger stores them."""
+    def outcomes(self) -> list[tuple[StackTiming, bool]]:
+        """(timing, used) of each key: the size that is used, or the one that was too slow."""
         used = list(self.stacks.values())
-        return [asdict(timing) | {"used": timing in used} for timing in self.timings]
+        better = {timing.key for timing in used}
+        return [(timing, timing in used) for timing in self.timings if timing in used or timing.key not in better]
+
+    def record(self) -> list[dict[str, Any]]:
+        """`outcomes` as the ledger stores them."""
+        fields = ("configuration", "members", "alone_s", "stacked_s")
+        return [{name: getattr(timing, name) for name in fields} | {"used": used} for timing, used in self.outcomes()]
 
     def seconds(self, pack: Sequence[Trial], alone_s: float) -> float:
         """Expected seconds of a pack. `alone_s` is that of a trial by itself."""
@@ -83,7 +91,8 @@ def choose_stacking(
     """Time stacks of `trials`, from the smallest size on while larger ones are faster, and keep the fastest of each key.
 
     `probes` are the timings of single trials by configuration. No size is larger than gives each of the allocation's places one
-    stack. Timing ends after `most_s` seconds, but not before one stack is timed. Sweeps whose trials are compared while they train are not stacked.
+    stack. No stack is timed after `most_s` seconds, or if that would take longer without any gain by stacking, unless
+    `launch.stack` asks for a number. Sweeps whose trials are compared while they train are not stacked.
     """
     compared = launch.early_stopping.scheduler != "none" or launch.search.algorithm != "random"
     if launch.stack == "off" or compared or allocation.num_workers > 1:
@@ -95,24 +104,26 @@ def choose_stacking(
     failures: dict[str, str] = {}
     began = time.monotonic()
     for key, group in groups.items():
-        known = [probes[trial.configuration].trial_s for trial in group if trial.configuration in probes]
+        known = [probes[trial.configuration] for trial in group if trial.configuration in probes]
         limit = min(len(group), math.ceil(total / allocation.concurrent), launch.stack if launch.stack != "auto" else len(group))
-        if not known or limit == 1 or (timings and time.monotonic() - began > most_s):
+        if not known or limit == 1:
             continue
-        alone_s, best = sum(known) / len(known), 0.0
+        alone_s, probe_s = (statistics.fmean(getattr(probe, name) for probe in known) for name in ("trial_s", "probe_s"))
+        best = 0.0
         for size in [*(size for size in SIZES if size < limit), limit]:
+            expected_s = size * probe_s / max(best, 1.0)
+            if launch.stack == "auto" and time.monotonic() - began + expected_s > most_s:
+                break
             members = _split(group, size)[0]
             found = _time_stack(members, allocation, executor, precision, out)
             if isinstance(found, str):
                 failures[f"{members[0].configuration}, {len(members)} trials as one model"] = found
                 break
-            timing = StackTiming(members[0].configuration, len(members), alone_s, found.trial_s / len(members))
+            timing = StackTiming(key, members[0].configuration, len(members), alone_s, found.trial_s / len(members))
             timings.append(timing)
             if timing.gain < max(best, GAIN):
                 break
             best, stacks[key] = timing.gain, timing
-            if time.monotonic() - began > most_s:
-                break
     return Stacking(precision, stacks, timings, failures)
 
 

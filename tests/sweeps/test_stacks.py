@@ -43,7 +43,7 @@ def trials(count: int, *, steps: int = 10, first: int = 0, deed: str = "none") -
 
 
 def probe(seconds: float, **changed: float) -> TimingProbe:
-    return dataclasses.replace(TimingProbe("", 0.0, seconds / 10, 0.0, 0.0, 10, 0, {}), **changed)
+    return dataclasses.replace(TimingProbe("", 0.0, seconds / 10, 0.0, 0.0, 10, 0, {}, probe_s=1.0), **changed)
 
 
 class Stacks:
@@ -78,7 +78,7 @@ def test_larger_stacks_are_timed_while_they_are_faster_and_the_fastest_is_used()
     assert executor.timed == [(4, 2), (16, 2), (32, 2)], "each while all places are busy"
     assert sizes(found, trials(64)) == [16] * 4
     assert found.seconds(trials(16), alone_s=1.0) == pytest.approx(4.0)
-    assert [row["used"] for row in found.record()] == [False, True, False]
+    assert [(row["members"], row["used"]) for row in found.record()] == [(16, True)]
 
 
 def test_every_place_gets_a_stack():
@@ -131,10 +131,16 @@ def test_a_limit_is_kept_and_trials_that_are_compared_while_they_train_are_not_s
     assert max(sizes(choose(Stacks(dict.fromkeys(range(65), 1.0)), trials(16), **changed), trials(16))) == largest
 
 
-def test_timing_ends_when_it_has_taken_too_long():
-    executor = Stacks(dict.fromkeys(range(65), 1.0))
-    assert sizes(choose(executor, trials(64), most_s=0.0), trials(64)) == [4] * 16
-    assert executor.timed == [(4, 2)]
+@pytest.mark.parametrize(("most_s", "timed"), [(3.9, []), (4.1, [4]), (11.0, [4, 16])])
+def test_a_stack_is_not_timed_if_that_could_take_too_long(most_s, timed):
+    # The probe of a trial takes 1 s. That of a stack is expected to take as long per trial as the last stack.
+    executor = Stacks({4: 4.0 / 1.5, 16: 16.0 / 1.5})
+    choose(executor, trials(34), most_s=most_s)
+    assert [size for size, _ in executor.timed] == timed
+
+
+def test_a_number_is_timed_whatever_it_takes():
+    assert sizes(choose(Stacks({4: 1.0}), trials(8), most_s=0.0, stack=4), trials(8)) == [4, 4]
 
 
 @pytest.fixture
@@ -150,7 +156,7 @@ def members(marks: Path) -> list[int]:
 
 
 def test_a_sweep_says_what_it_stacks_and_has_the_results_of_one_that_does_not(tmp_path: Path, marks: Path) -> None:
-    arguments = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}")
+    arguments = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}", "stack=4")
     stacked = launch(*arguments, cwd=tmp_path)
     assert "stacked: 4 trials as one model" in " ".join(stacked.stdout.split())
     folder = run_folder(stacked.stdout, tmp_path)
@@ -174,7 +180,7 @@ def test_when_a_process_dies_its_trials_continue_but_not_those_that_had_ended(tm
 
 
 def test_a_killed_driver_loses_nothing_and_a_resume_may_group_trials_anew(tmp_path: Path, marks: Path) -> None:
-    arguments = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}", "task.steps=60", "task.pause_s=0.1")
+    arguments = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}", "task.steps=60", "task.pause_s=0.1", "stack=4")
     process = start(*arguments, cwd=tmp_path)
     ledgers = lambda: list(tmp_path.glob("runs/together/*/ledger.sqlite"))  # noqa: E731
     wait_until(lambda: ledgers() and len(LedgerReader(ledgers()[0].parent).metrics()) >= 24, "some steps of all trials")
