@@ -105,7 +105,7 @@ class CartPoleTask(Task):
             steps = progress_of(present, training, members[0].env_steps, members[0].metadata())
             for step in steps:
                 diverged = {index for index, progress in step.items() if isinstance(progress, Diverged)}
-                if leaving := diverged.union((yield step) or ()):
+                if leaving := present.keys() & diverged.union((yield step) or ()):
                     break
             else:
                 return

@@ -72,6 +72,7 @@ def train_stacked(
         at = 0
         for index, progress in step.items():
             if isinstance(progress, Diverged):
+                assert index not in diverged, "a member that diverged has left"
                 diverged[index] = str(progress)
             else:
                 rows[index].append(row(progress))
