@@ -135,7 +135,7 @@ def test_a_limit_is_kept_and_trials_that_are_compared_while_they_train_are_not_s
 def test_a_stack_is_not_timed_if_that_could_take_too_long(most_s, timed):
     # The probe of a trial takes 1 s. That of a stack is expected to take as long per trial as the last stack.
     executor = Stacks({4: 4.0 / 1.5, 16: 16.0 / 1.5})
-    choose(executor, trials(34), most_s=most_s)
+    choose(executor, trials(32), most_s=most_s)
     assert [size for size, _ in executor.timed] == timed
 
 
