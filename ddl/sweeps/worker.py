@@ -169,7 +169,7 @@ class TrialRun:
         """Write figures and texts, and yield a report if there is something to record or the last report is a second old."""
         self._progress, self._unsaved = progress, True
         self._taken_s = self._elapsed_s()
-        if self.device.rank == 0:
+        if self.device.rank == 0 and (progress.figures or progress.texts):
             _write_files(self.assignment.folder / "figures", progress.figures)
             _write_files(self.assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
         metadata = {**progress.metadata, **self._first_steps.take(progress)}
