@@ -80,16 +80,14 @@ class _Stack:
 
     def reports(self, preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
         """Train to the end and yield the reports."""
-        trials = list(self._running.values())
-        yield [report for trial in trials for report in trial.start()]
-        first = trials[0].assignment.task
-        prepare_process(getattr(first, "precision", ""))
+        yield [report for trial in self._running.values() for report in trial.start()]
+        tasks = [trial.assignment.task for trial in self._running.values()]
+        prepare_process(getattr(tasks[0], "precision", ""))
+        reason = ""
         with self._sampler:
             try:
-                steps = type(first).run_stacked(
-                    [trial.assignment.task for trial in trials], self._device, [trial.resume_state for trial in trials]
-                )
-                for reports in self._train(steps, preemption_requested):
+                states = [trial.resume_state for trial in self._running.values()]
+                for reports in self._train(type(tasks[0]).run_stacked(tasks, self._device, states), preemption_requested):
                     yield reports
                     if reports[-1].kind in RESTARTED:
                         return
@@ -97,14 +95,17 @@ class _Stack:
                     trial.store_last()
             except Exception as error:  # noqa: BLE001  each trial that raises it alone too ends as failed
                 traceback.print_exc()
-                yield from self._continue_alone(error_place(error), preemption_requested)
-                return
-        yield [report for trial in self._running.values() for report in trial.finish(trial.end("finished", ""))]
+                reason = error_place(error)
+        if reason:
+            yield from self._continue_alone(reason, preemption_requested)
+            return
+        if self._running:
+            yield [report for trial in self._running.values() for report in trial.finish(trial.end("finished", ""))]
 
     def _train(self, steps: "Steps", preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
         """Take all steps, and yield the reports of each. The last one is of the kind `preempted` if the process is."""
         leaving: list[int] | None = None
-        while self._running and (step := _send(steps, leaving)) is not None:
+        while (step := _send(steps, leaving)) is not None:
             reports: list[TrialReport] = []
             leaving = []
             for index, outcome in step.items():
@@ -120,6 +121,8 @@ class _Stack:
                     del self._running[index]
             if reports:
                 yield reports
+            if not self._running:
+                return
             preempted = preemption_requested()
             if preempted or any(trial.checkpoint_due() for trial in self._running.values()):
                 for trial in self._running.values():
@@ -130,10 +133,11 @@ class _Stack:
 
     def _continue_alone(self, reason: str, preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
         """Train the trials that have not ended one after the other, from their newest checkpoints."""
-        for trial in self._running.values():
-            trial.close()
-            yield [replace(trial.report, kind="measured", metadata={"stacked": None, "not_stacked": reason})]
-            for reports in _run_alone(trial.assignment, self._device, preemption_requested):
+        left = [trial.close() for trial in self._running.values()]
+        self._running.clear()  # frees the stack's memory
+        for assignment, report in left:
+            yield [replace(report, kind="measured", metadata={"stacked": None, "not_stacked": reason})]
+            for reports in _run_alone(assignment, self._device, preemption_requested):
                 yield reports
                 if reports[-1].kind in RESTARTED:
                     return

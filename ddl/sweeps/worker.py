@@ -236,9 +236,10 @@ class TrialRun:
                 yield replace(self.report, kind="measured", metadata={"latency": latencies.metadata})
         yield replace(self.report, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
 
-    def close(self) -> None:
-        """Finish the uploads of a trial that another `TrialRun` continues."""
+    def close(self) -> tuple[Assignment, TrialReport]:
+        """Finish the uploads of a trial that another `TrialRun` continues; returns its assignment and last report."""
         self._store.finish()
+        return self.assignment, self.report
 
     def finish(self, reports: Iterable[TrialReport]) -> Iterator[TrialReport]:
         """Pass on `reports`, and finish the uploads before the last one."""

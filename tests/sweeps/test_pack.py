@@ -1,7 +1,11 @@
 """Packs in a worker: trials that are trained as one model report, end, resume and fail as they would alone."""
 
+import gc
 import itertools
+import weakref
 from collections import defaultdict
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -143,3 +147,30 @@ def test_device_usage_of_a_resumed_trial_includes_its_earlier_attempts(pack):
     list(run_pack(stack, CPU))
     _, state = checkpoints.newest(stack.first.folder / "checkpoints", "t0")
     assert state["usage"]["seconds"] > before > 0
+
+
+def test_a_preemption_after_the_last_trial_has_left_is_no_error(pack):
+    batches = list(run_pack(pack("diverge", "give nan"), CPU, preempted_after(2)))
+    assert ends(batches) == {"t0": "diverged", "t1": "diverged"}
+
+
+def test_trials_that_continue_alone_have_the_memory_of_the_stack(pack, monkeypatch):
+    held: list[weakref.ref] = []
+    stacked = Together.run_stacked.__func__
+
+    def watched(cls, members, device, resume):
+        memory = torch.zeros(1)
+        if len(members) > 1:
+            held.append(weakref.ref(memory))
+        else:
+            gc.collect()
+            assert held[0]() is None
+        for step in stacked(cls, members, device, resume):
+            yield {index: replace(progress, state=partial(_state, progress.state, memory)) for index, progress in step.items()}
+
+    monkeypatch.setattr(Together, "run_stacked", classmethod(watched))
+    assert set(ends(list(run_pack(pack("none", "raise in a stack"), CPU))).values()) == {"finished"}
+
+
+def _state(state, memory):
+    return state()
