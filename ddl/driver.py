@@ -16,7 +16,7 @@ from ddl.sweeps import prepare
 from ddl.sweeps.allocation import allocate, reallocate
 from ddl.sweeps.executors import Executor, InlineExecutor
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.plan import Plan, choose_plan, make_plan, makespan, with_stacks
+from ddl.sweeps.plan import Plan, PlannedPack, choose_plan, make_plan, makespan, with_stacks
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
@@ -103,7 +103,7 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
     """Train all runs to their ends, and keep the report in the folder `top` up to date."""
     began = time.time()
     runs_of_trial: dict[str, list[OpenRun]] = {}
-    queue: list[tuple[OpenRun, Plan, list[Trial]]] = []
+    queue: list[tuple[OpenRun, Plan, PlannedPack]] = []
     for run, plan in planned:
         new = [trial for trial in run.prepared.trials if trial.trial_id not in runs_of_trial]
         queue += [(run, plan, pack) for pack in plan.packs(new)]
@@ -114,13 +114,13 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
                 _link_trial_folder(sharing[0], run, trial.trial_id)
     if len(planned) > 1:
         # Longest pack first, so that no core is idle at the end (Graham, SIAM J. Appl. Math. 17, 1969).
-        queue.sort(key=lambda item: -item[1].pack_seconds(item[2]))
-    displayed = {trial.trial_id: _displayed_trial(run, plan, trial, len(pack)) for run, plan, pack in queue for trial in pack}
+        queue.sort(key=lambda item: -item[2].seconds)
+    displayed = {trial.trial_id: _displayed_trial(run, plan, trial, pack) for run, plan, pack in queue for trial in pack.trials}
     to_sample = sum(run.prepared.to_sample for run, _ in planned)
     earlier = sum(run.prepared.earlier for run, _ in planned)
     concurrent = max(plan.allocation.concurrent for _, plan in planned)
     unsampled = [plan.mean_s for run, plan in planned for _ in range(run.prepared.to_sample)]
-    expected = makespan([plan.pack_seconds(pack) for _, plan, pack in queue] + unsampled, concurrent)
+    expected = makespan([pack.seconds for _, _, pack in queue] + unsampled, concurrent)
     live = LiveReport([run.folder for run, _ in planned], top / "report.html")
     with ProgressDisplay(console, displayed, to_sample, earlier, concurrent) as progress:
         # Sample as late as possible: the search then knows the results of more trials.
@@ -144,14 +144,15 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
     console.print(f"all trials ended after {duration(elapsed)} (expected {duration(expected)})")
 
 
-def _displayed_trial(run: OpenRun, plan: Plan, trial: Trial, stacked: int = 1) -> DisplayedTrial:
+def _displayed_trial(run: OpenRun, plan: Plan, trial: Trial, pack: PlannedPack | None = None) -> DisplayedTrial:
     measured = run.prepared.measured.get(trial.trial_id)
-    expected_s = plan.pack_seconds([trial] * stacked) / stacked
+    stacked = len(pack.trials) if pack and pack.stacked else 1
+    expected_s = pack.seconds / stacked if pack and pack.stacked else plan.seconds(trial)
     return DisplayedTrial(trial.configuration, trial.task.seed, run.prepared.metric.name, expected_s, measured, stacked)
 
 
 def _packs(
-    queue: Sequence[tuple[OpenRun, Plan, list[Trial]]],
+    queue: Sequence[tuple[OpenRun, Plan, PlannedPack]],
     planned: Sequence[tuple[OpenRun, Plan]],
     runs_of_trial: dict[str, list[OpenRun]],
     progress: ProgressDisplay,
@@ -167,8 +168,8 @@ def _packs(
         timed.add((run.folder, trial.configuration))
         return _assignment(run, plan, trial, run.prepared.launch.latency if first else "none")
 
-    for run, plan, trials in queue:
-        yield Pack(tuple(assignment(run, plan, trial) for trial in trials))
+    for run, plan, pack in queue:
+        yield Pack(tuple(assignment(run, plan, trial) for trial in pack.trials), pack.stacked)
     for run, plan in planned:
         if run.prepared.search:
             for trial in run.prepared.search.trials(len(run.prepared.trials) + run.prepared.earlier):

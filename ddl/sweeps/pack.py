@@ -1,5 +1,6 @@
-"""Packs: what an executor places. A pack is one trial, or several that a worker trains as one model."""
+"""Packs: what an executor places. A pack is one or several trials that a worker trains, one after the other or as one model."""
 
+import time
 import traceback
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence, Set
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from ddl.devices import Device
 from ddl.precision import prepare_process
 from ddl.progress import Diverged, State
 from ddl.storage.trials import TrialStore
-from ddl.sweeps.worker import RESTARTED, Assignment, TrialRun, error_place, list_not_finite, open_store, run_trial
+from ddl.sweeps.worker import RECORD_NOW, RESTARTED, Assignment, TrialRun, error_place, list_not_finite, open_store, trial_reports
 from ddl.tasks.task import StackStep
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_report import TrialReport
@@ -20,11 +21,20 @@ Restored = tuple[Assignment, TrialStore, tuple[int, State] | None]
 """A trial with its open store and its newest checkpoint."""
 
 
+COLLECT_S = 0.5
+"""Seconds for which reports of short trials are collected, unless a checkpoint is due."""
+
+
+RECORDED_AT_ONCE = ("started", *RESTARTED)
+"""Kinds of reports that are not collected: if the process dies, the driver has to know which trial ran."""
+
+
 @dataclass(frozen=True)
 class Pack:
-    """The assignments of one worker. Several have equal `Task.stack_key` and equal resources, and are trained as one model."""
+    """The assignments of one worker, with equal resources. If `stacked`, they have an equal `Task.stack_key` and are one model."""
 
     members: tuple[Assignment, ...]
+    stacked: bool = False
 
     @property
     def first(self) -> Assignment:
@@ -35,15 +45,19 @@ class Pack:
         """The pack without these trials."""
         return replace(self, members=tuple(member for member in self.members if member.trial_id not in trial_ids))
 
+    def with_last(self, trial_id: str) -> Self:
+        """The pack with this trial as its last."""
+        return replace(self, members=tuple(sorted(self.members, key=lambda member: member.trial_id == trial_id)))
+
 
 def run_pack(pack: Pack, device: Device, preemption_requested: Callable[[], bool] = lambda: False) -> Iterator[list[TrialReport]]:
     """Run all trials of a pack to their ends (`worker.run_trial`), and yield what they report at the same time as one list.
 
-    Trials continue from their newest checkpoints. Those that were interrupted at different steps are trained in groups, one after
-    the other. If a stack raises, its trials continue one by one, so only those that raise it alone too end as failed.
+    Trials continue from their newest checkpoints. Those of a stack that were interrupted at different steps are trained in groups, one
+    after the other. If a stack raises, its trials continue one by one, so only those that raise it alone too end as failed.
     """
-    if len(pack.members) == 1:
-        yield from _run_alone(pack.first, device, preemption_requested)
+    if not pack.stacked or len(pack.members) == 1:
+        yield from _run_in_turn(pack.members, device, preemption_requested)
         return
     with ExitStack() as stores:
         restored: list[Restored] = []
@@ -63,9 +77,23 @@ def _step(restored: Restored) -> int:
     return restored[2][0] if restored[2] else 0
 
 
-def _run_alone(assignment: Assignment, device: Device, preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
-    for report in run_trial(assignment, device, preemption_requested):
-        yield [report]
+def _run_in_turn(members: Sequence[Assignment], device: Device, preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
+    """Run trials one after the other. Reports of several are collected for a moment: each message to the driver takes milliseconds."""
+    waiting: list[TrialReport] = []
+    waits_s = COLLECT_S if len(members) > 1 else 0.0
+    since = time.monotonic()
+    for member in members:
+        for report in trial_reports(member, device, preemption_requested):
+            if report is not RECORD_NOW:
+                waiting.append(report)
+            if waiting and (report is RECORD_NOW or report.kind in RECORDED_AT_ONCE or time.monotonic() - since >= waits_s):
+                yield waiting
+                since = time.monotonic()
+                if waiting[-1].kind in RESTARTED:
+                    return
+                waiting = []
+    if waiting:
+        yield waiting
 
 
 class _Stack:
@@ -137,7 +165,7 @@ class _Stack:
         self._running.clear()  # frees the stack's memory
         for assignment, report in left:
             yield [replace(report, kind="measured", metadata={"stacked": None, "not_stacked": reason})]
-            for reports in _run_alone(assignment, self._device, preemption_requested):
+            for reports in _run_in_turn([assignment], self._device, preemption_requested):
                 yield reports
                 if reports[-1].kind in RESTARTED:
                     return

@@ -17,7 +17,7 @@ from ddl.sweeps.capacity import Capacity
 from ddl.sweeps.executors import Executor
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.space import Trial
-from ddl.sweeps.stacking import MEMORY_SPARE, Stacking, choose_stacking
+from ddl.sweeps.stacking import MEMORY_SPARE, Stacking, choose_stacking, independent
 
 MAX_PROBED = 8
 """Largest number of configurations that are timed. The others are expected to take the mean of these."""
@@ -35,13 +35,28 @@ BYTES_PER_PARAMETER = 12
 """Checkpoint size per parameter: fp32 weights and Adam's two moments."""
 
 
+BUNDLE_S, BUNDLES = 2.0, 4
+"""Short trials share a pack that is expected to take this many seconds; each place gets at least this many packs. Starting a pack costs
+the driver a few tenths of a second."""
+
+
+@dataclass(frozen=True)
+class PlannedPack:
+    """Trials that a worker trains, one after the other or as one model, and their expected seconds in total."""
+
+    trials: Sequence[Trial]
+    stacked: bool
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Plan:
     """Allocation, precision and expected duration of a sweep.
 
     `probes` maps configurations to their timing probe in the chosen precision; `mean_s` is their mean duration of a trial in
     seconds. `failures` has the reason for each precision that was tried and cannot be used. `eta_s` is the time in seconds from the
-    start of the first trial to the end of the last one; NaN if unknown. `stacking` says which trials are trained as one model.
+    start of the first trial to the end of the last one; NaN if unknown. `stacking` says which trials are trained as one model, and
+    `bundles` whether short trials may share a pack.
     """
 
     allocation: Allocation
@@ -54,14 +69,22 @@ class Plan:
     disk_bytes: int
     free_bytes: int
     stacking: Stacking
+    bundles: bool = False
 
-    def packs(self, trials: Sequence[Trial]) -> list[list[Trial]]:
+    def packs(self, trials: Sequence[Trial]) -> list[PlannedPack]:
         """The trials in packs, in the order of their first members."""
-        return self.stacking.packs(trials)
-
-    def pack_seconds(self, pack: Sequence[Trial]) -> float:
-        """Expected duration of a pack in seconds."""
-        return self.stacking.seconds(pack, self.seconds(pack[0]))
+        stacks, alone = self.stacking.split(trials)
+        packs = [PlannedPack(stack, True, self.stacking.seconds(stack)) for stack in stacks]
+        most = math.ceil(len(alone) / (self.allocation.concurrent * BUNDLES)) if self.bundles and self.probes else 1
+        bundle: list[Trial] = []
+        for trial in sorted(alone, key=lambda trial: trial.position):
+            if bundle and (len(bundle) == most or sum(map(self.seconds, bundle)) >= BUNDLE_S):
+                packs.append(PlannedPack(bundle, False, sum(map(self.seconds, bundle))))
+                bundle = []
+            bundle.append(trial)
+        if bundle:
+            packs.append(PlannedPack(bundle, False, sum(map(self.seconds, bundle))))
+        return sorted(packs, key=lambda pack: pack.trials[0].position)
 
     def seconds(self, trial: Trial) -> float:
         """Expected duration in seconds of a trial by itself."""
@@ -202,10 +225,10 @@ def choose_plan(
 def with_stacks(plan: Plan, trials: Sequence[Trial], to_sample: int, executor: Executor, launch: Launch, out: Path) -> Plan:
     """The plan with those of `trials` as one model that are faster so."""
     stacking = choose_stacking(trials, plan.probes, plan.allocation, executor, launch, plan.precision, out, PLANNING * plan.eta_s)
-    planned = replace(plan, stacking=stacking, failures={**plan.failures, **stacking.failures})
+    planned = replace(plan, stacking=stacking, bundles=independent(launch), failures={**plan.failures, **stacking.failures})
     if not stacking.stacks:
         return planned
-    seconds = [planned.pack_seconds(pack) for pack in planned.packs(trials)] + [plan.mean_s] * to_sample
+    seconds = [pack.seconds for pack in planned.packs(trials)] + [plan.mean_s] * to_sample
     return replace(planned, eta_s=makespan(seconds, plan.allocation.concurrent))
 
 

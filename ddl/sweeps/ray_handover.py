@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from ray.tune.search import Searcher
 
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import CHANGED
+from ddl.sweeps.worker import RESTARTED
 from ddl.trial_report import TrialReport
 
 
@@ -125,10 +127,11 @@ class HandoverStopper(_TuneHook, tune.Stopper):
 
 
 class HandoverCallback(_TuneHook, tune.Callback):
-    """Turns Tune's events into reports."""
+    """Turns Tune's events into reports. `retries` is the number of times that a trial may restart after its process died."""
 
-    def __init__(self, handover: Handover) -> None:
+    def __init__(self, handover: Handover, retries: int) -> None:
         super().__init__(handover)
+        self._retries, self._deaths = retries, Counter[str]()
         self._ended: set[str] = set()
         self._last: dict[str, TrialReport] = {}  # of the trials that have not ended
 
@@ -145,10 +148,33 @@ class HandoverCallback(_TuneHook, tune.Callback):
         if reports:
             self._handover.give(reports)
 
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """Let a pack of several trials restart as often as its trials may in total: `on_trial_recover` counts."""
+        if "pack" in trial.config and len(trial.config["pack"].members) > 1:
+            trial.max_failures = -1
+
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        """Leave the trials that have ended out of a pack that starts again."""
-        if "pack" in trial.config:
-            trial.config["pack"] = trial.config["pack"].without(self._ended)
+        """Choose the trials of a pack that starts again: those that have not ended, one after the other if the process died.
+
+        Any of a stack's trials may have caused that, so it counts for none. In a pack whose trials run one after the other it counts for
+        the one that ran; that one comes last, so that it cannot prevent the others from ending.
+        """
+        if "pack" not in trial.config:
+            return
+        pack: Pack = trial.config["pack"].without(self._ended)
+        last = [self._last[member.trial_id] for member in pack.members if member.trial_id in self._last]
+        died = pack.members and not any(report.kind in RESTARTED for report in last)
+        if died and pack.stacked:
+            pack = replace(pack, stacked=False)
+        elif died and len(trial.config["pack"].members) > 1:
+            running = last[0].trial_id if last else pack.first.trial_id
+            self._deaths[running] += 1
+            if self._deaths[running] > self._retries:
+                self._end_trials([running], "failed", _died(trial))
+            pack = pack.with_last(running).without(self._ended)
+        trial.config["pack"] = pack
+        if len(pack.members) == 1:  # from here on, Tune counts
+            trial.max_failures = trial.run_metadata.num_failures + self._retries - self._deaths[pack.first.trial_id]
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Report a trial that the scheduler stopped."""
@@ -156,13 +182,14 @@ class HandoverCallback(_TuneHook, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Report the trials of a process that died too often."""
-        lines = str(trial.get_error() or "").strip().splitlines()
-        self._end(trial, "failed", f"its process died and no retries are left ({lines[-1] if lines else 'no message'})")
+        self._end(trial, "failed", _died(trial))
 
     def _end(self, trial: TuneTrial, status: str, reason: str) -> None:
-        """Report the end of trials that did not report it themselves. Their last reports have the device usage until then."""
         pack = trial.config.get("pack")
-        trial_ids = [member.trial_id for member in pack.members] if pack else [trial_name(trial)]
+        self._end_trials([member.trial_id for member in pack.members] if pack else [trial_name(trial)], status, reason)
+
+    def _end_trials(self, trial_ids: Sequence[str], status: str, reason: str) -> None:
+        """Report the end of trials that did not report it themselves. Their last reports have the device usage until then."""
         reports = []
         for trial_id in trial_ids:
             if trial_id not in self._ended:
@@ -172,6 +199,11 @@ class HandoverCallback(_TuneHook, tune.Callback):
                 reports.append(replace(last, kind="ended", status=status, reason=f"{reason}{step}", metrics=last.usage))
         if reports:
             self._handover.give(reports)
+
+
+def _died(trial: TuneTrial) -> str:
+    lines = str(trial.get_error() or "").strip().splitlines()
+    return f"its process died and no retries are left ({lines[-1] if lines else 'no message'})"
 
 
 def trial_name(trial: TuneTrial) -> str:

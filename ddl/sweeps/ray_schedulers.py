@@ -10,7 +10,6 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, PopulationBasedTraining, TrialScheduler
 
 from ddl.schema import Launch, Metric
-from ddl.sweeps.pack import Pack
 from ddl.sweeps.worker import larger_fraction
 
 PERCENT = "percent"
@@ -99,7 +98,7 @@ class _MoreMemory(TrialScheduler):
         reports, pack = (trial.last_result or {}).get("reports"), trial.config.get("pack")
         if pack is not None and reports and reports[-1].kind == "out_of_memory":
             gpus = larger_fraction(pack.first.gpus)
-            trial.config["pack"] = Pack(tuple(replace(member, gpus=gpus) for member in pack.members))
+            trial.config["pack"] = replace(pack, members=tuple(replace(member, gpus=gpus) for member in pack.members))
             trial.update_resources({"cpu": pack.first.cpus, "gpu": gpus})
 
 

@@ -153,7 +153,7 @@ class RayExecutor:
                 name="tune",
                 storage_path=str(self._scratch),
                 failure_config=tune.FailureConfig(max_failures=self._retries),
-                callbacks=[HandoverCallback(handover)],
+                callbacks=[HandoverCallback(handover, self._retries)],
                 stop=HandoverStopper(handover),
                 verbose=0,
             ),

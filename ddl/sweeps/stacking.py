@@ -54,12 +54,17 @@ class Stacking:
     timings: Sequence[StackTiming] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
 
-    def packs(self, trials: Sequence[Trial]) -> list[list[Trial]]:
-        """The trials in packs, in the order of their first members. Packs of the same key have about equal sizes."""
-        packs: list[list[Trial]] = []
+    def split(self, trials: Sequence[Trial]) -> tuple[list[list[Trial]], list[Trial]]:
+        """(stacks, trials by themselves). Stacks of the same key have about equal sizes; one of a single trial is a trial by itself."""
+        stacks: list[list[Trial]] = []
+        alone: list[Trial] = []
         for key, group in _by_key(trials, self.precision).items():
-            packs += _split(group, self.stacks[key].members if key in self.stacks else 1)
-        return sorted(packs, key=lambda pack: pack[0].position)
+            for pack in _split(group, self.stacks[key].members) if key in self.stacks else [[trial] for trial in group]:
+                if len(pack) > 1:
+                    stacks.append(pack)
+                else:
+                    alone += pack
+        return stacks, alone
 
     def outcomes(self) -> list[tuple[StackTiming, bool]]:
         """(timing, used) of each key: the size that is used, or the one that was too slow."""
@@ -72,10 +77,9 @@ class Stacking:
         fields = ("configuration", "members", "alone_s", "stacked_s")
         return [{name: getattr(timing, name) for name in fields} | {"used": used} for timing, used in self.outcomes()]
 
-    def seconds(self, pack: Sequence[Trial], alone_s: float) -> float:
-        """Expected seconds of a pack. `alone_s` is that of a trial by itself."""
-        stack = self.stacks.get(_key(pack[0], self.precision))
-        return alone_s if stack is None or len(pack) == 1 else len(pack) * stack.stacked_s
+    def seconds(self, stack: Sequence[Trial]) -> float:
+        """Expected seconds of a stack."""
+        return len(stack) * self.stacks[_key(stack[0], self.precision)].stacked_s
 
 
 def choose_stacking(
@@ -94,8 +98,7 @@ def choose_stacking(
     stack. No stack is timed after `most_s` seconds, or if that would take longer without any gain by stacking, unless
     `launch.stack` asks for a number. Sweeps whose trials are compared while they train are not stacked.
     """
-    compared = launch.early_stopping.scheduler != "none" or launch.search.algorithm != "random"
-    if launch.stack == "off" or compared or allocation.num_workers > 1:
+    if launch.stack == "off" or not independent(launch):
         return Stacking(precision)
     groups = {key: group for key, group in _by_key(trials, precision).items() if len(group) > 1}
     total = sum(map(len, groups.values()))
@@ -127,10 +130,15 @@ def choose_stacking(
     return Stacking(precision, stacks, timings, failures)
 
 
+def independent(launch: Launch) -> bool:
+    """True if a pack may have several trials: no trial has several workers, and none is compared with others while it trains."""
+    return launch.early_stopping.scheduler == "none" and launch.search.algorithm == "random" and launch.resources.workers[1] == 1
+
+
 def _time_stack(members: Sequence[Trial], allocation: Allocation, executor: Executor, precision: str, out: Path) -> TimingProbe | str:
     """The timing probe of a stack while stacks run in all places, or the reason why there is none."""
     resolved = [replace(trial, task=with_precision(trial.task, precision)) for trial in members]
-    pack = Pack(tuple(allocation.assignment(trial, out, checkpoint_every_s=math.inf) for trial in resolved))
+    pack = Pack(tuple(allocation.assignment(trial, out, checkpoint_every_s=math.inf) for trial in resolved), stacked=True)
     timings, *_ = executor.probe([pack] * allocation.concurrent, [precision], 0.0)
     if not timings.probes:
         return "; ".join(timings.failures.values())

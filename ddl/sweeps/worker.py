@@ -31,6 +31,9 @@ CHECKPOINTED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "metadat
 """Fields of a measured report that a checkpoint contains."""
 
 
+RECORD_NOW = None
+"""See `trial_reports`."""
+
 RESTARTED = ("preempted", "out_of_memory")
 """Kinds of a last report after which the trial starts again from its newest checkpoint."""
 
@@ -71,16 +74,30 @@ def run_trial(assignment: Assignment, device: Device, preemption_requested: Call
     a step again, but never skips one. A trial that raises ends as `failed` and does not affect other trials. Raises if another
     rank of the same trial died, since that is not an error of the trial.
     """
+    for report in trial_reports(assignment, device, preemption_requested):
+        if report is not RECORD_NOW:
+            yield report
+
+
+def trial_reports(assignment: Assignment, device: Device, preemption_requested: Callable[[], bool]) -> Iterator[TrialReport | None]:
+    """`run_trial` for a caller that records several reports at once.
+
+    Yields `RECORD_NOW` where all reports so far have to be recorded before the next one is asked for: a checkpoint then contains them.
+    """
     prepare_process(getattr(assignment.task, "precision", ""))
     with open_store(assignment, device) as store:
         saved = device.broadcast(store.newest() if device.rank == 0 else None)
         sampler = DeviceSampler(device, assignment.cpus, min(assignment.gpus, 1))
         trial = TrialRun(assignment, device, saved, store, sampler.usage)
         yield from trial.start()
-        yield from trial.finish(_reports(trial, sampler, preemption_requested))
+        for report in _reports(trial, sampler, preemption_requested):
+            if report is not RECORD_NOW and (report.kind in RESTARTED or report.kind == "ended"):
+                yield from trial.finish([report])
+            else:
+                yield report
 
 
-def _reports(trial: "TrialRun", sampler: DeviceSampler, preemption_requested: Callable[[], bool]) -> Iterator[TrialReport]:
+def _reports(trial: "TrialRun", sampler: DeviceSampler, preemption_requested: Callable[[], bool]) -> Iterator[TrialReport | None]:
     """Train the trial to its end and yield the reports after `started`."""
     assignment, device = trial.assignment, trial.device
     with sampler:
@@ -92,6 +109,7 @@ def _reports(trial: "TrialRun", sampler: DeviceSampler, preemption_requested: Ca
                 due, preempted = device.any_rank(device.rank == 0 and trial.checkpoint_due(), preemption_requested())
                 store_measured = assignment.keep_measured > 0 and bool(progress.metrics)
                 if store_measured or due or preempted:
+                    yield RECORD_NOW
                     trial.store_checkpoint()
                 if store_measured:
                     yield replace(trial.report, kind="stored", metrics=dict(progress.metrics))
@@ -99,6 +117,7 @@ def _reports(trial: "TrialRun", sampler: DeviceSampler, preemption_requested: Ca
                     yield trial.preempted()
                     return
             status, reason = "finished", "its model was compiled too often, so parts of it ran eagerly" if ran_eagerly() else ""
+            yield RECORD_NOW
             trial.store_last()
         except Diverged as error:
             status, reason = "diverged", str(error)

@@ -36,7 +36,8 @@ def pack(tmp_path: Path):
             tuple(
                 Assignment(f"t{task.seed}", task, 1, 1, 0.0, folder, checkpoint_every_s)
                 for task, folder in zip(tasks, folders, strict=True)
-            )
+            ),
+            stacked=True,
         )
 
     return make
@@ -126,7 +127,7 @@ def test_a_preempted_stack_continues_where_it_was_in_any_grouping(pack):
     assert [report.kind for report in first[-1]] == ["preempted"] * 3
     one, two, three = stack.members
     list(run_pack(Pack((one,)), CPU, preempted_after(1)))
-    rest = list(run_pack(Pack((two, one, three)), CPU))
+    rest = list(run_pack(Pack((two, one, three), stacked=True), CPU))
     assert attempts(stack) == ["0+1+2 from 0", "0 from 5", "1+2 from 5", "0 from 7"]
     undisturbed = recorded(alone(pack("none", "none", "none", where="alone")))
     assert {name: rows[-1] for name, rows in recorded(rest).items()} == {name: rows[-1] for name, rows in undisturbed.items()}
@@ -174,3 +175,26 @@ def test_trials_that_continue_alone_have_the_memory_of_the_stack(pack, monkeypat
 
 def _state(state, memory):
     return state()
+
+
+def test_trials_in_turn_report_what_they_would_alone_in_fewer_messages(pack):
+    deeds = ("none", "give nan", "raise", "diverge", "none")
+    together = list(run_pack(Pack(pack(*deeds, checkpoint_every_s=1000.0).members), CPU))
+    assert recorded(together) == recorded(alone(pack(*deeds, where="alone", checkpoint_every_s=1000.0)))
+    assert attempts(pack("none"))[:5] == [f"{number} from 0" for number in range(5)]
+    assert len(together) < sum(map(len, together)) / 2
+    starts = [batch.index(report) for batch in together for report in batch if report.kind == "started"]
+    ends = [len(batch) - 1 for batch in together if batch[-1].kind == "started"]
+    assert starts == ends, "a start is recorded at once: if the process dies, the driver knows which trial ran"
+
+
+def test_a_measurement_of_a_trial_in_turn_is_recorded_before_a_checkpoint_contains_it(pack):
+    members = pack("none", "none").members  # a checkpoint is due after every step
+    done = 0
+    for batch in run_pack(Pack(members), CPU):
+        for report in batch:
+            newest = checkpoints.newest(members[0].folder / "checkpoints", "t0")
+            if report.trial_id == "t0" and report.metrics.get("val/total"):
+                done += 1
+                assert newest is None or newest[0] < report.step
+    assert done == 4

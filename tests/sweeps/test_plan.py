@@ -461,3 +461,20 @@ def test_trials_that_need_more_memory_together_do_not_share_a_gpu(settle):
             return super().probe(packs, precisions, window_s)
 
     assert settle(Growing(QUICK, slowdown=dict.fromkeys(range(1, 9), 1.0))).allocation.gpus == 0.3333, "not 4 of 0.24 each"
+
+
+def packs(ask, make, trial_s: float, seeds: int, bundles: bool = True) -> list[int]:
+    trials = rates(ask, 0.1, seeds=seeds)
+    made = make(trials, Probing({0.1: {"fp32": (trial_s - 12.0) / 100}}), concurrent=2)
+    planned = dataclasses.replace(made, bundles=bundles).packs(trials)
+    assert [trial for pack in planned for trial in pack.trials] == trials
+    assert all(pack.seconds == pytest.approx(len(pack.trials) * trial_s) and not pack.stacked for pack in planned)
+    return [len(pack.trials) for pack in planned]
+
+
+def test_short_trials_share_packs_of_which_each_place_gets_several(ask, make, monkeypatch):
+    monkeypatch.setattr(plan, "BUNDLE_S", 200.0)  # the trials of `Probing` start for 10 s and evaluate for 2 s
+    assert packs(ask, make, trial_s=20.0, seeds=16) == [2] * 8, "4 for each of 2 places"
+    assert packs(ask, make, trial_s=20.0, seeds=96) == [10] * 9 + [6], "200 s each"
+    assert packs(ask, make, trial_s=300.0, seeds=96) == [1] * 96
+    assert packs(ask, make, trial_s=20.0, seeds=16, bundles=False) == [1] * 16

@@ -69,7 +69,8 @@ def choose(executor: Stacks, asked: list[Trial], places: int = 2, gpus: float = 
 
 
 def sizes(stacking: Stacking, asked: list[Trial]) -> list[int]:
-    return [len(pack) for pack in stacking.packs(asked)]
+    stacks, alone = stacking.split(asked)
+    return [*map(len, stacks), *[1] * len(alone)]
 
 
 def test_larger_stacks_are_timed_while_they_are_faster_and_the_fastest_is_used():
@@ -77,7 +78,7 @@ def test_larger_stacks_are_timed_while_they_are_faster_and_the_fastest_is_used()
     found = choose(executor, trials(64))
     assert executor.timed == [(4, 2), (16, 2), (32, 2)], "each while all places are busy"
     assert sizes(found, trials(64)) == [16] * 4
-    assert found.seconds(trials(16), alone_s=1.0) == pytest.approx(4.0)
+    assert found.seconds(trials(16)) == pytest.approx(4.0)
     assert [(row["members"], row["used"]) for row in found.record()] == [(16, True)]
 
 
@@ -92,15 +93,14 @@ def test_a_stack_that_is_not_clearly_faster_is_not_used():
     found = choose(executor, trials(64))
     assert sizes(found, trials(64)) == [1] * 64
     assert executor.timed == [(4, 2)]
-    assert found.seconds(trials(1), alone_s=1.0) == 1.0
 
 
 def test_trials_with_other_shapes_or_that_cannot_be_stacked_are_kept_apart():
     mixed = trials(8, steps=10) + trials(8, steps=20, first=8) + trials(2, deed="alone", first=16)
-    packs = choose(Stacks(dict.fromkeys(range(65), 1.0)), mixed).packs(mixed)
-    assert [{trial.task.steps for trial in pack} for pack in packs if len(pack) > 1] == [{10}, {20}]
-    assert [len(pack) for pack in packs] == [8, 8, 1, 1]
-    assert sorted(trial.position for pack in packs for trial in pack) == list(range(18)), "every trial is in one pack"
+    stacks, alone = choose(Stacks(dict.fromkeys(range(65), 1.0)), mixed).split(mixed)
+    assert [{trial.task.steps for trial in stack} for stack in stacks] == [{10}, {20}]
+    assert [len(stack) for stack in stacks] == [8, 8]
+    assert sorted(trial.position for pack in (*stacks, alone) for trial in pack) == list(range(18)), "every trial is in one pack"
 
 
 def test_a_stack_that_fails_is_named_and_a_smaller_one_is_used():
@@ -176,7 +176,19 @@ def test_when_a_process_dies_its_trials_continue_but_not_those_that_had_ended(tm
     rows = {row.configuration.rpartition("=")[2]: row for row in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
     assert {name: row.status for name, row in rows.items()} == {"give nan": "diverged", "die once": "finished", "none": "finished"}
     assert {name: row.attempts for name, row in rows.items()} == {"give nan": 1, "die once": 2, "none": 2}
-    assert members(marks)[-1] == 2
+    assert members(marks)[-2:] == [1, 1], "any of them may have caused it, so none can do it again to the other"
+
+
+def test_a_trial_that_kills_its_process_takes_no_retry_from_others_in_its_pack(tmp_path: Path, marks: Path) -> None:
+    settings = ("stack=off", "seeds=24", "task.rate=1.0", "task.deed=die if seed 3", "task.steps=20", "retries=1", "resources.cpus=2")
+    done = launch("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}", *settings, cwd=tmp_path, exits=1)
+    rows = {row.seed: row for row in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
+    assert {seed: (row.status, row.attempts) for seed, row in rows.items()} == {
+        seed: ("failed", 2) if seed == 3 else ("finished", 1) for seed in range(24)
+    }
+    assert rows[3].reason.startswith("its process died and no retries are left")
+    pids = [path.name.split("-")[1] for path in marks.iterdir()]
+    assert len(set(pids)) <= 1 + 2 + 6, "short trials share processes and packs"
 
 
 def test_a_killed_driver_loses_nothing_and_a_resume_may_group_trials_anew(tmp_path: Path, marks: Path) -> None:

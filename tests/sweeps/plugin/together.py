@@ -66,6 +66,8 @@ class Together(Task):
                     continue
                 if step >= 3 and (member.deed == "raise" or (member.deed == "raise in a stack" and len(members) > 1)):
                     raise RuntimeError("meant to fail")
+                if step == LATE and member.deed == "die if seed 3" and member.seed == 3:
+                    os.kill(os.getpid(), signal.SIGKILL)
                 if step == LATE and member.deed == "die once" and not (died := Path(one.marks) / "0-0-0-died").exists():
                     died.touch()
                     os.kill(os.getpid(), signal.SIGKILL)
