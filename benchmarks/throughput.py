@@ -30,10 +30,11 @@ from ddl.data import sources
 from ddl.data.augment import STRENGTHS
 from ddl.devices import Device
 from ddl.models.cnn import ConvNet
-from ddl.precision import candidates, time_candidates
+from ddl.precision import candidates
 from ddl.sweeps import space
 from ddl.sweeps.probe import PROBE_STEPS, with_precision
 from ddl.tasks.classification import Classification
+from ddl.timing_probe import time_candidates
 
 SECONDS = 6.0  # seconds of each measurement, after warm-up
 WARM_UP = 5

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from ddl import precision
+from ddl import precision, timing_probe
 from ddl.devices import Device
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.optimisers import make_optimiser
-from ddl.precision import Precision, TimingProbe, candidates, time_candidates
+from ddl.precision import Precision, candidates
 from ddl.progress import Diverged, Progress
 from ddl.sweeps.executors import InlineExecutor
+from ddl.timing_probe import TimingProbe, time_candidates
 
 CPU = Device(torch.device("cpu"))
 NAN, INFINITY = float("nan"), float("inf")
@@ -22,7 +23,7 @@ NAN, INFINITY = float("nan"), float("inf")
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The probe's clock, in seconds: its one item, which a trial moves on."""
     now = [0.0]
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing_probe.time, "perf_counter", lambda: now[0])
     return now
 
 
@@ -206,8 +207,8 @@ def test_timed_steps_fill_the_window_and_begin_when_the_other_probes_are_ready(n
             yield Progress(step, 100, dict, loss=torch.tensor(1.0))
 
     time_candidates(trial, ["fp32"], CPU, 6, window_s=20.0, ready=lambda: ready_at.append(len(steps)))
-    assert ready_at == [1 + precision.WARM_UP]
-    assert len(steps) == 1 + precision.WARM_UP + 20
+    assert ready_at == [1 + timing_probe.WARM_UP]
+    assert len(steps) == 1 + timing_probe.WARM_UP + 20
 
 
 def test_a_model_that_compiles_too_often_is_refused_instead_of_timed_as_eager():

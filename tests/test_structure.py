@@ -15,6 +15,7 @@ LAYERS = [
     {"sharding", "trial_report", "durable", "units", "counter_random"},
     {"progress", "devices", "yamlfile", "hints", "ledger", "figures", "ray_private"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry", "latency"},
+    {"timing_probe"},
     {"storage", "gpus"},
     {"provenance"},
     {"learners", "rl"},

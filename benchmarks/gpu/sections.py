@@ -26,12 +26,13 @@ from ddl.devices import Device
 from ddl.latency.measure import measure_or_explain
 from ddl.ledger import LedgerReader
 from ddl.models.cnn import ConvNet
-from ddl.precision import candidates, prepare_process, time_candidates
+from ddl.precision import candidates, prepare_process
 from ddl.sweeps import space
 from ddl.sweeps.probe import with_precision
 from ddl.tasks.classification import Classification
 from ddl.telemetry.describe import describe_device
 from ddl.telemetry.gpu import find_gpu, gpu_uuid, nvml_devices
+from ddl.timing_probe import time_candidates
 from tests.tasks.steps import STEPPED, build_stepped, stray_synchronisations, watch_cpu, watch_cuda
 
 ROOT = Path(__file__).resolve().parents[2]

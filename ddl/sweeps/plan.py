@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ddl import checkpoints
-from ddl.precision import TimingProbe
 from ddl.schema import Launch
 from ddl.sweeps.allocation import Allocation, allocate
 from ddl.sweeps.capacity import Capacity
@@ -18,6 +17,7 @@ from ddl.sweeps.executors import Executor
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import MEMORY_SPARE, Stacking, choose_stacking, independent
+from ddl.timing_probe import TimingProbe
 
 MAX_PROBED = 8
 """Largest number of configurations that are timed. The others are expected to take the mean of these."""

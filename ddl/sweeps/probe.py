@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from ddl.devices import Device
-from ddl.precision import Timings, candidates, error_line, time_candidates
+from ddl.precision import candidates
 from ddl.progress import Diverged, Progress
 from ddl.sweeps.pack import Pack
 from ddl.tasks.task import Task
+from ddl.timing_probe import Timings, error_line, time_candidates
 
 PROBE_STEPS = 8
 

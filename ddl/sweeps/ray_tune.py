@@ -21,7 +21,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ddl import ray_private
 from ddl.config import ConfigError
 from ddl.gpus import machine_gpus, use_only
-from ddl.precision import Timings, error_line
 from ddl.sweeps import RAY_SETTINGS
 from ddl.sweeps.capacity import Capacity, Node, local_capacity
 from ddl.sweeps.pack import Pack
@@ -31,6 +30,7 @@ from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import find_pack, train
 from ddl.sweeps.worker import device_of
 from ddl.telemetry.gpu import MIG_NAME
+from ddl.timing_probe import Timings, error_line
 from ddl.trial_report import TrialReport
 
 LEADER = "trial_leader"

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ddl.precision import TimingProbe
 from ddl.schema import Launch
 from ddl.sweeps.allocation import Allocation
 from ddl.sweeps.executors import Executor
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
+from ddl.timing_probe import TimingProbe
 
 SIZES = (4, 16, 64)
 """Numbers of trials in a stack that are timed, in addition to the one that gives every place one stack."""

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ddl.ledger import LedgerReader
-from ddl.precision import TimingProbe, Timings
 from ddl.schema import EarlyStopping, Launch, Resources, Search, Wandb
 from ddl.sweeps.allocation import Allocation
 from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import Stacking, choose_stacking
+from ddl.timing_probe import TimingProbe, Timings
 from tests.waiting import wait_until
 
 from .command import PLUGIN, communicate, launch, run_folder, start
