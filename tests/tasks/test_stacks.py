@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from ddl.progress import Diverged, Progress, State
 from ddl.tasks.task import StackStep, Task
 
-from .steps import CPU, build
+from .steps import CPU, STEPPED, build, make_task, stray_synchronisations, watch_cpu
 
 CLOSE = 1e-4
 """Largest difference in any metric, loss or element of a state; fp32 rounds each operation to 6e-8."""
@@ -258,6 +258,19 @@ def test_trials_with_equal_keys_are_those_of_equal_structure(name, a, b, equal):
     keys = [build(name, **changed).stack_key() for changed in (a, b)]
     assert None not in keys
     assert (keys[0] == keys[1]) is equal
+
+
+@pytest.mark.parametrize("name", ["forecasting", "classification", "sentiment", "representation"])
+def test_a_stacks_step_reads_nothing_from_the_device(name):
+    tasks = [make_task(name, **STEPPED[name] | {"seed": seed}) for seed in (3, 4)]
+
+    def first_members() -> Iterator[Progress]:
+        for step in type(tasks[0]).run_stacked(tasks, CPU, [None, None]):
+            yield step[0]
+
+    checked, stray = stray_synchronisations(first_members(), watch_cpu)
+    assert checked > 1
+    assert stray == []
 
 
 def test_the_speed_is_a_members_own():
