@@ -188,6 +188,15 @@ def test_members_that_are_sent_away_leave_the_others_as_they_are(name, going):
         assert_same_trial(of(together, index), expected[:10] if index in leave else expected)
 
 
+def test_the_last_member_holds_no_memory_of_the_others():
+    run = type(members("forecasting")[0]).run_stacked(members("forecasting"), CPU, [None] * 3)
+    for _ in range(3):
+        next(run)
+    state = run.send([0, 2])[1].state()["learner"]
+    tensors = [*state["model"].values(), *(value for slot in state["optimiser"]["state"].values() for value in slot.values())]
+    assert all(tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
 def test_a_stack_ends_when_all_members_have_been_sent_away():
     together = stacked(members("forecasting"), leaving={3: [0, 2], 5: [1]})
     assert [sorted(step) for step in together] == [[0, 1, 2]] * 4 + [[1]] * 2
