@@ -52,8 +52,7 @@ def random_mask(keys: Tensor, keep: Tensor, first_row: int, rows: int, columns: 
     row_keys = _row_keys(keys, first_row, rows)
     positions = torch.arange(columns, dtype=torch.int32, device=keys.device) * _COLUMN
     # As int32, uniform bits are below this bound with the probability `keep`; fp32 keeps 24 bits of it.
-    bounds = ((keep - 0.5) * 2**32).clamp(-(2**31), 2**31 - 128).to(torch.int32).repeat_interleave(rows, output_size=len(row_keys))
-    bounds = bounds.unsqueeze(1)
+    bounds = ((keep - 0.5) * 2**32).clamp(-(2**31), 2**31 - 128).to(torch.int32).unsqueeze(1).expand(-1, rows).reshape(-1, 1)
     if keys.device.type != "cpu" or torch.compiler.is_compiling():
         mask = (_hashed(row_keys, positions) < bounds).to(dtype)
     else:

@@ -19,7 +19,7 @@ from ddl.tasks.task import STRICT, Count, Positive, StackStep, Task
 
 @plain_dataclass(frozen=True, eq=False)
 class Fitting:
-    """What `fit` trains for one trial: the learner, the training and the validation examples, and the trial's metadata."""
+    """A trial ready for `fit`: its learner, its training and validation examples, and its metadata."""
 
     learner: Learner
     train: Examples
@@ -53,7 +53,7 @@ class FitTask(Task):
         raise NotImplementedError(f"{type(self).__name__} has a `run` of its own")
 
     def build(self, data: Any, device: Device) -> Fitting:
-        """What `fit` trains on `data`, from `load_data`. torch's generator has been seeded for the initial weights."""
+        """The trial on `data`, from `load_data`. torch's generator has been seeded for the initial weights."""
         raise NotImplementedError(f"{type(self).__name__} has a `run` of its own")
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:

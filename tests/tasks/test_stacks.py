@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from ddl.progress import Diverged, Progress, State
 from ddl.tasks.task import StackStep, Task
 
-from .steps import CPU, build
+from .steps import CPU, STEPPED, build, make_task, stray_synchronisations, watch_cpu
 
 CLOSE = 1e-4
 """Largest difference in any metric, loss or element of a state; fp32 rounds each operation to 6e-8."""
@@ -188,6 +188,15 @@ def test_members_that_are_sent_away_leave_the_others_as_they_are(name, going):
         assert_same_trial(of(together, index), expected[:10] if index in leave else expected)
 
 
+def test_the_last_member_holds_no_memory_of_the_others():
+    run = type(members("forecasting")[0]).run_stacked(members("forecasting"), CPU, [None] * 3)
+    for _ in range(3):
+        next(run)
+    state = run.send([0, 2])[1].state()["learner"]
+    tensors = [*state["model"].values(), *(value for slot in state["optimiser"]["state"].values() for value in slot.values())]
+    assert all(tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
 def test_a_stack_ends_when_all_members_have_been_sent_away():
     together = stacked(members("forecasting"), leaving={3: [0, 2], 5: [1]})
     assert [sorted(step) for step in together] == [[0, 1, 2]] * 4 + [[1]] * 2
@@ -258,6 +267,19 @@ def test_trials_with_equal_keys_are_those_of_equal_structure(name, a, b, equal):
     keys = [build(name, **changed).stack_key() for changed in (a, b)]
     assert None not in keys
     assert (keys[0] == keys[1]) is equal
+
+
+@pytest.mark.parametrize("name", ["forecasting", "classification", "sentiment", "representation"])
+def test_a_stacks_step_reads_nothing_from_the_device(name):
+    tasks = [make_task(name, **STEPPED[name] | {"seed": seed}) for seed in (3, 4)]
+
+    def first_members() -> Iterator[Progress]:
+        for step in type(tasks[0]).run_stacked(tasks, CPU, [None, None]):
+            yield step[0]
+
+    checked, stray = stray_synchronisations(first_members(), watch_cpu)
+    assert checked > 1
+    assert stray == []
 
 
 def test_the_speed_is_a_members_own():
