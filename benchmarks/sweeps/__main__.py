@@ -42,7 +42,6 @@ from benchmarks.sweeps import workloads
 from ddl import config
 from ddl.reports.statistics import estimate
 from ddl.sweeps import RAY_SETTINGS, space
-from ddl.units import duration
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEPS = ("augmentation", "regularisation", "representation", "forecasting", "sentiment", "cartpole")
@@ -151,10 +150,7 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
     """Print the times, the ratios and the quality."""
     table = Table("sweep", "trials", *CONTESTANTS, "naive / ours", "tuned / ours", title="Enter to report: median (min to max)")
     for sweep, found in results["sweeps"].items():
-        times = [
-            f"{duration(statistics.median(found['seconds'][name]))} ({min(found['seconds'][name]):.1f} to {max(found['seconds'][name]):.1f} s)"
-            for name in CONTESTANTS
-        ]
+        times = [f"{statistics.median(found['seconds'][name]):.1f} s ({_spread(found['seconds'][name])})" for name in CONTESTANTS]
         table.add_row(sweep, str(found["trials"]), *times, *(f"{found['ratios'][name]:.2f}" for name in CONTESTANTS[1:]))
     means = results["geometric_means"]
     table.add_row("geometric mean", "", "", "", "", *(f"{means[name]:.2f}" for name in CONTESTANTS[1:]))
@@ -162,14 +158,20 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
     for sweep, found in results["sweeps"].items():
         table = Table("configuration", *CONTESTANTS, "overlap", title=f"{sweep}: best {found['metric']}, mean (95% interval)")
         for row in found["quality"]:
-            table.add_row(
-                row["configuration"], *(_interval(row[name]) for name in CONTESTANTS), {None: "-"}.get(row["overlap"], str(row["overlap"]))
-            )
+            overlap = {True: "yes", False: "no", None: "-"}[row["overlap"]]
+            table.add_row(row["configuration"], *(_interval(row[name]) for name in CONTESTANTS), overlap)
         console.print(table)
-        apart = [row["configuration"] for row in found["quality"] if row["overlap"] is False]
-        unknown = [row["configuration"] for row in found["quality"] if row["overlap"] is None]
-        quality = f"the intervals do not overlap for {', '.join(apart)}" if apart else "the intervals overlap for every configuration"
-        console.print(f"{sweep}: {'needs at least 2 seeds' if unknown else quality}", soft_wrap=True)
+        overlaps = [row["overlap"] for row in found["quality"]]
+        if None in overlaps:
+            console.print(f"{sweep}: quality cannot be compared: intervals need at least 2 seeds")
+        elif all(overlaps):
+            console.print(f"{sweep}: equal quality: the intervals overlap for every configuration")
+        else:
+            console.print(f"{sweep}: the intervals do not overlap for {overlaps.count(False)} of {len(overlaps)} configurations")
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{min(values):.1f} to {max(values):.1f}"
 
 
 def _interval(found: Mapping[str, Any]) -> str:

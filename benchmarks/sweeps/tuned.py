@@ -21,6 +21,8 @@ from benchmarks.sweeps import workloads
 from benchmarks.sweeps.workloads import Metrics, Trial
 from ddl.data.augment import STRENGTHS
 from ddl.data.splits import Examples, Split
+from ddl.devices import Device
+from ddl.precision import candidates
 
 CHUNK = 1024
 """Examples per evaluation batch."""
@@ -88,14 +90,16 @@ class Worker:
         self.task, self.metric = task, metric
 
     def bf16_is_faster(self, trial: Trial) -> bool:
-        """Time a few steps of `trial` in fp32 and in bf16."""
+        """Time a few steps of `trial` in fp32 and in bf16, unless the CPU only emulates bf16, which takes many times as long."""
+        if not any("bf16" in precision for precision in candidates(Device(torch.device("cpu")))):
+            return False
         seconds = []
         for bf16 in (False, True):
-            trainer = Trainer(self.task, trial, bf16)
-            times = []
+            trainer, times = Trainer(self.task, trial, bf16), []
+            indices = torch.arange(min(trial["batch_size"], len(trainer.train)))
             for _ in range(4):
                 began = time.perf_counter()
-                trainer.step(torch.arange(min(trainer.problem.batch_size, len(trainer.train))))
+                trainer.step(indices)
                 times.append(time.perf_counter() - began)
             seconds.append(min(times[1:]))
         return seconds[1] < seconds[0]
