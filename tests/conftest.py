@@ -40,6 +40,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 SLOW = (
+    "benchmarks/",
     "cluster/",
     "data/test_packages.py",
     "data/test_store.py",
