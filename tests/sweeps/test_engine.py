@@ -20,7 +20,7 @@ from .command import PLUGIN, ROOT, communicate, launch, run_folder, start
 
 MISCHIEF = str(PLUGIN / "mischief.yaml")
 SMALL = ("task.widths=[8]", "task.convolutions=1", "task.dense=16", "task.train_limit=256", "wandb.mode=disabled")
-QUICK = ("--scale", "smoke", "seeds=2", *SMALL)
+QUICK = ("--scale", "smoke", "seeds=2", "stack=off", *SMALL)
 
 
 def settled(folder: Path) -> pd.DataFrame:
