@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     action.add_argument(
         "--reproduce",
         metavar="RUN|URL/trials/ID",
-        help="train a trial's first steps again from its record; exit 1 if they do not agree bit for bit",
+        help="train a trial's first steps again from its record; exit 1 if they do not agree",
     )
     action.add_argument("--publish", metavar="RUN|URL", help="upload a run to W&B")
     parse.add_argument(

@@ -261,10 +261,12 @@ class Ledger(LedgerReader):
         )
 
     def interrupted(self) -> None:
-        """Mark running trials as planned again, so that a resume continues them."""
+        """Mark running trials as planned again, so that a resume continues them. The event is recorded once for each interruption."""
         with self._db:
             self._db.execute("UPDATE trials SET status = 'planned' WHERE status = 'running'")
-            self._event("interrupted", "", None)
+            last = self._db.execute("SELECT kind FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+            if last != ("interrupted",):
+                self._event("interrupted", "", None)
 
     def _event(self, kind: str, detail: str, trial_id: str | None) -> None:
         self._db.execute("INSERT INTO events (at, trial_id, kind, detail) VALUES (?, ?, ?, ?)", (time.time(), trial_id, kind, detail))

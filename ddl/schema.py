@@ -90,7 +90,7 @@ class Launch:
     """Allocation of one trial."""
     stack: Count | Literal["auto", "off"]
     """Trials that one process trains as one model, if their task can: `auto` for as many as was measured to be fastest, a number for
-    at most that many, `off` for none. A trial's results do not depend on it, but for rounding."""
+    at most that many, `off` for none. A trial's results do not depend on it, except for rounding."""
     early_stopping: EarlyStopping
     """Early stopping."""
     search: Search

@@ -53,9 +53,12 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
     if plan.precision:
         console.print(f"precision: {plan.precision} (the fastest that agrees with fp32)")
     for stack, used in plan.stacking.outcomes():
-        times = f"take {duration(stack.stacked_s)} each instead of {duration(stack.alone_s)}, {stack.gain:.2g} times as fast"
+        times = f"take {duration(stack.stacked_s)} each instead of {duration(stack.alone_s)}, {stack.gain:.1f} times as fast"
         line = f"{'stacked' if used else 'not stacked'}: {stack.members} trials as one model ({stack.configuration}, ...) {times}"
         console.print(Text(line), soft_wrap=True)
+    if plan.stacking.not_timed:
+        names = ", ".join(plan.stacking.not_timed)
+        console.print(Text(f"not stacked: {names} (timing that would take too long for this sweep; stack=N does it)"), soft_wrap=True)
     for name, reason in plan.failures.items():
         console.print(Text(f"not used: {name or 'timing probe'} ({reason})"), soft_wrap=True)
     timed = f"timed {len(plan.probes)} of {len({t.configuration for t in trials})} configurations"
@@ -216,9 +219,10 @@ def _metric_text(running: _RunningTrial, trial: DisplayedTrial) -> str:
 
 @contextmanager
 def show_activity(console: Console, text: str) -> Iterator[None]:
-    """Show `text` with a spinner while the block runs, on a terminal only."""
+    """Show `text`, on a terminal with a spinner while the block runs."""
     if console.is_terminal:
         with console.status(text):
             yield
     else:
+        console.print(text)
         yield

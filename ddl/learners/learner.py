@@ -88,7 +88,7 @@ class StackableLearner(SingleNetworkLearner):
     """True if `prepared` draws random numbers."""
 
     def prepared(self, batch: Batch) -> Batch:
-        """The batch as `losses` gets it. All random numbers of a step that are drawn outside the network are drawn here."""
+        """The batch as `losses` gets it. All random numbers of a step that are not the network's are generated here."""
         return batch
 
     @abstractmethod

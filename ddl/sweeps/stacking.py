@@ -47,12 +47,17 @@ class StackTiming:
 
 @dataclass(frozen=True)
 class Stacking:
-    """The stacks of a sweep: by `Task.stack_key`, the timing of the fastest size. `timings` are all of them, `failures` by size."""
+    """The stacks of a sweep: by `Task.stack_key`, the timing of the fastest size.
+
+    `timings` are all timings, `failures` the sizes that failed, `not_timed` one configuration of each key that could be stacked but
+    was not timed, because that would have taken too long.
+    """
 
     precision: str = ""
     stacks: Mapping[str, StackTiming] = field(default_factory=dict)
     timings: Sequence[StackTiming] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
+    not_timed: Sequence[str] = ()
 
     def split(self, trials: Sequence[Trial]) -> tuple[list[list[Trial]], list[Trial]]:
         """(stacks, trials by themselves). Stacks of the same key have about equal sizes; one of a single trial is a trial by itself."""
@@ -105,29 +110,40 @@ def choose_stacking(
     stacks: dict[str, StackTiming] = {}
     timings: list[StackTiming] = []
     failures: dict[str, str] = {}
+    not_timed: list[str] = []
     began = time.monotonic()
     for key, group in groups.items():
-        known = [probes[trial.configuration] for trial in group if trial.configuration in probes]
+        known: list[TimingProbe] = [probes[trial.configuration] for trial in group if trial.configuration in probes]
         limit = min(len(group), math.ceil(total / allocation.concurrent), launch.stack if launch.stack != "auto" else len(group))
-        if not known or limit == 1:
+        if limit == 1:
             continue
-        alone_s, probe_s = (statistics.fmean(getattr(probe, name) for probe in known) for name in ("trial_s", "probe_s"))
+        if not known and launch.stack != "auto":
+            alone = _time_stack(group[:1], allocation, executor, precision, out)
+            known = [] if isinstance(alone, str) else [alone]
+        if not known:
+            not_timed.append(group[0].configuration)
+            continue
+        training_s, probe_s = (statistics.fmean(getattr(probe, name) for probe in known) for name in ("training_s", "probe_s"))
         best = 0.0
         for size in [*(size for size in SIZES if size < limit), limit]:
             expected_s = size * probe_s / max(best, 1.0)
             if launch.stack == "auto" and time.monotonic() - began + expected_s > most_s:
+                if not best:
+                    not_timed.append(group[0].configuration)
                 break
             members = _split(group, size)[0]
             found = _time_stack(members, allocation, executor, precision, out)
             if isinstance(found, str):
                 failures[f"{members[0].configuration}, {len(members)} trials as one model"] = found
                 break
-            timing = StackTiming(key, members[0].configuration, len(members), alone_s, found.trial_s / len(members))
+            # Both with the stack's start: the process of the first single trial also imported and read what later ones find in memory.
+            start_s, stacked_s = found.start_s / len(members), found.trial_s / len(members)
+            timing = StackTiming(key, members[0].configuration, len(members), training_s + start_s, stacked_s)
             timings.append(timing)
             if timing.gain < max(best, GAIN):
                 break
             best, stacks[key] = timing.gain, timing
-    return Stacking(precision, stacks, timings, failures)
+    return Stacking(precision, stacks, timings, failures, not_timed)
 
 
 def independent(launch: Launch) -> bool:

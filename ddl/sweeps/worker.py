@@ -178,6 +178,8 @@ class TrialRun:
             metadata["changed"] = dict(self.assignment.changed)
         if self._stacked > 1:
             metadata["stacked"] = self._stacked
+        elif self.resume_state is not None:
+            metadata["stacked"] = None  # an earlier attempt may have been in a stack
         yield replace(self.report, kind="started", place=_place(self.device), metadata=metadata)
         if self.assignment.url and self.device.rank == 0:
             # The ledger's copy may be older than the checkpoint's. The ledger skips measurements that it has.

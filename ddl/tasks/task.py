@@ -76,7 +76,7 @@ class Task(ABC):
         return False
 
     def stack_variant(self) -> object:
-        """What trials of one stack must also have in common, such as the presence of a layer that a hyperparameter removes at 0."""
+        """A value that trials of one stack must also have in common, such as the presence of a layer that a hyperparameter removes at 0."""
         return None
 
     @final

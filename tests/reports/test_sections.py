@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ddl.ledger import Ledger
 from ddl.reports import html, model
 from ddl.reports.sections import SECTIONS
 
+from ..ledgers import ReportingLedger
 from .synthetic import SAMPLE
 
 ROOT = Path(__file__).parents[2]
@@ -64,9 +64,11 @@ def test_a_section_without_data_is_left_out(make_run):
 def test_the_plan_says_which_trials_were_trained_as_one_model(make_run):
     run = make_run({"none": 0.8})
     stack = {"configuration": "none", "alone_s": 90.0, "stacked_s": 9.0, "members": 4, "used": True}
-    with Ledger(run) as ledger:
+    with ReportingLedger(run) as ledger:
         plan = ledger.run()["plan"]
         ledger.note(plan=plan | {"stacks": [stack, stack | {"members": 16, "stacked_s": 120.0, "used": False}]})
+        ledger.started("none-0", 0, "", {"stacked": 4})
     page = html.render_html(model.build_report([run]))
+    assert "have the training time of the whole model: none (up to 4 trials)." in page
     assert "up to 4 trials (none, ...), 9.0 s each instead of 1 min 30 s; not used: 16 trials (none, ...), 2 min each" in page
     assert "The training time of a trial is that of all trials of its model." in page

@@ -116,6 +116,13 @@ def test_an_error_ends_only_the_trials_that_raise_it_alone_too(pack):
     assert totals == {"t0": sum(range(9)), "t1": 2.0 * 3, "t2": 3.0 * sum(range(9))}
 
 
+def test_a_trial_that_continues_alone_is_no_longer_marked_as_trained_together(pack):
+    stack = pack("none", "none", checkpoint_every_s=1000.0)
+    list(run_pack(stack, CPU, preempted_after(3)))
+    (started,) = next(run_pack(Pack(stack.members[:1]), CPU))
+    assert started.metadata["stacked"] is None
+
+
 def preempted_after(steps: int):
     left = iter([False] * steps)
     return lambda: next(left, True)

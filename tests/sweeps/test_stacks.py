@@ -62,10 +62,15 @@ class Stacks:
         return [Timings([probe(self.seconds[size], **self.changed)], {})] * len(packs)
 
 
-def choose(executor: Stacks, asked: list[Trial], places: int = 2, gpus: float = 0.0, most_s: float = 1e9, **changed) -> Stacking:
+TIMED = {"a": probe(1.0), "b": probe(1.0)}
+
+
+def choose(
+    executor: Stacks, asked: list[Trial], places: int = 2, gpus: float = 0.0, most_s: float = 1e9, probes=TIMED, **changed
+) -> Stacking:
     allocation = Allocation(1, 1, gpus, places, 1, "ddp")
     launch = dataclasses.replace(LAUNCH, **changed)
-    return choose_stacking(asked, {"a": probe(1.0), "b": probe(1.0)}, allocation, executor, launch, "", Path(), most_s)
+    return choose_stacking(asked, probes, allocation, executor, launch, "", Path(), most_s)
 
 
 def sizes(stacking: Stacking, asked: list[Trial]) -> list[int]:
@@ -141,6 +146,20 @@ def test_a_stack_is_not_timed_if_that_could_take_too_long(most_s, timed):
 
 def test_a_number_is_timed_whatever_it_takes():
     assert sizes(choose(Stacks({4: 1.0}), trials(8), most_s=0.0, stack=4), trials(8)) == [4, 4]
+    executor = Stacks({1: 1.0, 4: 1.0})
+    assert sizes(choose(executor, trials(8), most_s=0.0, probes={}, stack=4), trials(8)) == [4, 4]
+    assert executor.timed == [(1, 2), (4, 2)], "the plan had no time for a single trial"
+
+
+def test_what_was_not_timed_is_named():
+    assert choose(Stacks({}), trials(8), most_s=0.0).not_timed == ["a"]
+    assert choose(Stacks({}), trials(8), probes={}).not_timed == ["a"]
+    assert choose(Stacks({4: 1.0}), trials(8)).not_timed == []
+
+
+def test_the_first_trials_imports_are_no_gain():
+    slow_start = dict.fromkeys("ab", probe(1.0, start_s=20.0))
+    assert sizes(choose(Stacks({4: 4.0}), trials(8), probes=slow_start), trials(8)) == [1] * 8
 
 
 @pytest.fixture

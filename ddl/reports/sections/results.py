@@ -10,8 +10,6 @@ from ddl.reports.model import RunReport
 from ddl.reports.sections.section import Block, HeadingBlock, Section, TableBlock, TextBlock
 from ddl.reports.verdicts import NOT_COMPARABLE
 
-COSTS = "Mean over seeds of each trial's last measurement."
-
 NOISY_PERCENT = 10
 """Two rounds of latency measurements that differ by more are reported as noisy."""
 
@@ -39,10 +37,25 @@ class IntervalStrips:
 
 @dataclass(frozen=True)
 class ResultsData:
-    """The caption of the results table and its interval strips."""
+    """The captions of the tables of results and costs, and the interval strips."""
 
     caption: str
+    costs: str
     strips: IntervalStrips | None
+
+
+def costs_caption(run: RunReport) -> str:
+    """The caption of the costs, with the trials whose times are those of several trials."""
+    stacked: dict[str, int] = {}
+    for trial in run.trials:
+        members = (trial.metadata or {}).get("stacked", 1)
+        if members > 1:
+            stacked[trial.configuration] = max(members, stacked.get(trial.configuration, 1))
+    text = "Mean over seeds of each trial's last measurement."
+    if stacked:
+        text += " Trials that were trained as one model have the training time of the whole model: "
+        text += ", ".join(f"{name} (up to {members} trials)" for name, members in stacked.items()) + "."
+    return text
 
 
 def results_caption(run: RunReport) -> str:
@@ -105,7 +118,8 @@ def interval_strips(configurations: Sequence[Configuration], measure: str, refer
 
 
 def _build(run: RunReport, budget: EmbeddingBudget) -> ResultsData:
-    return ResultsData(results_caption(run), interval_strips(run.configurations, run.primary, run.reference))
+    strips = interval_strips(run.configurations, run.primary, run.reference)
+    return ResultsData(results_caption(run), costs_caption(run), strips)
 
 
 def _wandb(run: RunReport) -> Iterator[Block]:
@@ -128,7 +142,7 @@ def _wandb(run: RunReport) -> Iterator[Block]:
         yield HeadingBlock("Cost", level=3)
         costs = [[c.name, *(wording.cost(c.costs.get(cost), cost) for cost in run.costs), c.precision] for c in run.configurations]
         columns = ["Configuration", *("training time" if cost == "elapsed_s" else cost for cost in run.costs), "precision"]
-        yield TableBlock(columns, costs, COSTS)
+        yield TableBlock(columns, costs, costs_caption(run))
 
 
 SECTION = Section("results.html.j2", _build, _wandb)
