@@ -1,7 +1,7 @@
 """Time of whole sweeps, from Enter to the report, compared with two programs written without ddl; and their quality.
 
     python -m benchmarks.sweeps [--sweeps augmentation ...] [--rounds 3] [--seeds N] [--scale sample] [--overrides task.lr=0.1 ...]
-                                [--out sweeps-benchmark] [--quick]
+                                [--out runs/sweeps-benchmark] [--quick]
 
 The three contestants take turns in every round, and each is a fresh process:
 
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="seeds per configuration (default: the sweep's)")
     parser.add_argument("--scale", choices=config.SCALES, default="sample")
     parser.add_argument("--overrides", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of launch.py, for all contestants")
-    parser.add_argument("--out", type=Path, default=Path("sweeps-benchmark"), help="folder for results.json and logs")
+    parser.add_argument("--out", type=Path, default=Path("runs/sweeps-benchmark"), help="folder for results.json and logs")
     parser.add_argument("--quick", action="store_true", help="self-test: one round at the smoke scale")
     given = parser.parse_args()
     given.out = given.out.resolve()

@@ -76,8 +76,8 @@ def test_cartpole_baselines_make_as_many_updates_per_env_step_as_the_task():
 
 
 def test_ratios_are_computed_within_a_round():
-    seconds = {"ours": [1.0, 10.0, 2.0], "naive": [4.0, 20.0, 6.0], "tuned": [1.0, 10.0, 2.0]}
-    assert summarise(seconds) == {"naive": 3.0, "tuned": 1.0}
+    seconds = {"ours": [1.0, 10.0, 2.0], "naive": [4.0, 20.0, 18.0], "tuned": [1.0, 10.0, 2.0]}
+    assert summarise(seconds) == {"naive": 4.0, "tuned": 1.0}
 
 
 def test_the_geometric_mean_is_over_sweeps():
