@@ -161,19 +161,22 @@ class HandoverCallback(_TuneHook, tune.Callback):
         """
         if "pack" not in trial.config:
             return
-        pack: Pack = trial.config["pack"].without(self._ended)
+        started: Pack = trial.config["pack"]
+        trial.config["pack"] = pack = started.without(self._ended)
+        if len(started.members) == 1:  # Tune counts the deaths of a single trial
+            return
         last = [self._last[member.trial_id] for member in pack.members if member.trial_id in self._last]
         died = pack.members and not any(report.kind in RESTARTED for report in last)
         if died and pack.stacked:
             pack = replace(pack, stacked=False)
-        elif died and len(trial.config["pack"].members) > 1:
+        elif died:
             running = last[0].trial_id if last else pack.first.trial_id
             self._deaths[running] += 1
             if self._deaths[running] > self._retries:
                 self._end_trials([running], "failed", _died(trial))
             pack = pack.with_last(running).without(self._ended)
         trial.config["pack"] = pack
-        if len(pack.members) == 1:  # from here on, Tune counts
+        if len(pack.members) == 1:
             trial.max_failures = trial.run_metadata.num_failures + self._retries - self._deaths[pack.first.trial_id]
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:

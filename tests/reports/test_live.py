@@ -96,7 +96,11 @@ def test_a_sweep_updates_its_report_and_ends_with_one_that_does_not_reload(tmp_p
 
     monkeypatch.setattr(html, "write_html", watch)
     done = run.run_sweep(
-        "cartpole", ["seeds=1", "task.env_steps=1600", "task.evaluate_every=1600", "wandb.mode=disabled"], "smoke", "inline", out=tmp_path
+        "cartpole",
+        ["seeds=1", "stack=off", "task.env_steps=1600", "task.evaluate_every=1600", "wandb.mode=disabled"],
+        "smoke",
+        "inline",
+        out=tmp_path,
     )
     ended = [found.group(1) for page in pages if (found := re.search(r"Running:</strong> (\d) of 4 trials ended", page))]
     assert ended == sorted(ended)
