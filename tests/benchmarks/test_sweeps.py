@@ -22,6 +22,7 @@ TINY = {
 }
 
 
+@pytest.mark.campaign
 def test_one_round_of_a_sweep_ends_with_a_table_and_json(tmp_path: Path):
     command = [sys.executable, "-m", "benchmarks.sweeps", "--sweeps", "forecasting", "--quick", "--seeds", "2", "--out", str(tmp_path)]
     command += ["--overrides", "task.passes=2", "configurations=window 1,last value"]
