@@ -29,11 +29,15 @@ from ddl.tasks.task import Task
 CPU = Device(torch.device("cpu"))
 WARM_UP = 3
 
+ENDLESS = {"epochs": 1000, "env_steps": 10_000_000}
+"""Hyperparameters with which a trial lasts longer than its measurement."""
+
 
 def make(name: str, seed: int, changed: dict[str, Any]) -> Task:
     """The task of the YAML `name`, with some of its values changed."""
     values = yaml.safe_load((yamlfile.FOLDER / "task" / f"{name}.yaml").read_text(encoding="utf-8"))
-    return load_task_class(values.pop("class"))(**values | {"seed": seed, "epochs": 1000} | changed)
+    endless = {name: value for name, value in ENDLESS.items() if name in values}
+    return load_task_class(values.pop("class"))(**values | endless | {"seed": seed} | changed)
 
 
 def steps(tasks: list[Task]) -> Iterator[bool]:
