@@ -181,7 +181,8 @@ def prepare_resume(ledger: Ledger, executor: str | None, address: str | None) ->
     """
     about = ledger.run()
     task_class = load_task_class(about["task_class"])
-    launch, metric = Launch(**about["launch"]), Metric(**about["sweep"]["metric"])
+    launch = Launch(**{"stack": "off"} | about["launch"])  # earlier versions recorded runs without `stack`
+    metric = Metric(**about["sweep"]["metric"])
     executor = executor or about["executor"]
     problems: list[str] = []
     check_inline(launch, executor == "inline", problems)

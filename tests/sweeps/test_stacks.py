@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ddl.ledger import LedgerReader
+from ddl.ledger import Ledger, LedgerReader
 from ddl.schema import EarlyStopping, Launch, Resources, Search, Wandb
 from ddl.sweeps.allocation import Allocation
 from ddl.sweeps.space import Trial
@@ -228,3 +228,11 @@ def test_a_killed_driver_loses_nothing_and_a_resume_may_group_trials_anew(tmp_pa
     metrics = LedgerReader(folder).metrics().query("name == 'val/total'")
     assert metrics.groupby("trial_id").step.apply(list).tolist() == [list(range(2, 61, 2))] * 8, "every measurement once"
     assert set(settled(folder)["val/total"]) == {sum(range(61)), 2 * sum(range(61))}
+
+
+def test_a_run_that_was_recorded_without_the_setting_can_be_resumed(tmp_path: Path, marks: Path) -> None:
+    arguments = ("--sweep", TOGETHER, "--scale", "smoke", "--executor", "inline", f"task.marks={marks}", "seeds=1")
+    folder = run_folder(launch(*arguments, cwd=tmp_path).stdout, tmp_path)
+    with Ledger(folder) as ledger:
+        ledger.note(launch={name: value for name, value in ledger.run()["launch"].items() if name != "stack"})
+    assert run_folder(launch("--resume", str(folder), cwd=tmp_path).stdout, tmp_path) == folder
