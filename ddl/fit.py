@@ -5,7 +5,7 @@ The loop never reports, records or stores anything: its consumer does.
 
 import math
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from ddl.data.splits import Examples
 from ddl.devices import Device, derive_seed
 from ddl.learners.learner import Learner
 from ddl.learners.stacked import StackedLearner
-from ddl.progress import Diverged, Predictor, Progress, State
+from ddl.progress import Diverged, Predictor, Progress, StackSteps, State, alone
 
 CHECK_EVERY = 20
 """Steps between two checks of the loss. Reading the loss synchronises the device, so it is not checked at every step."""
@@ -55,15 +55,12 @@ def fit(
 ) -> Iterator[Progress]:
     """Train one trial, as `fit_together` does. Raises Diverged."""
     member = Member(learner, seed, metadata, resume)
-    for step in fit_together([member], train, val, epochs=epochs, batch_size=batch_size, device=device, unit=unit):
-        if isinstance(step[0], Diverged):
-            raise step[0]
-        yield step[0]
+    yield from alone(fit_together([member], train, val, epochs=epochs, batch_size=batch_size, device=device, unit=unit))
 
 
 def fit_together(
     members: Sequence[Member], train: Examples, val: Examples, *, epochs: int, batch_size: int, device: Device, unit: str
-) -> Generator[dict[int, Progress | Diverged], Collection[int] | None, None]:
+) -> StackSteps:
     """Train each member for `epochs` passes over `train`, and evaluate it on `val` after each; several are trained as one model.
 
     Yields after every step, by the index of each member: its progress, or why it diverged, after which it has left. So have the members

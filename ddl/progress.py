@@ -1,6 +1,6 @@
 """`Progress`, which a running trial yields after every step, and the types it carries."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,3 +60,19 @@ class Progress:
     loss: Tensor | None = None
     predictor: Callable[[], Predictor | None] = lambda: None
     evaluate: Callable[[], object] | None = None
+
+
+StackStep = Mapping[int, Progress | Diverged]
+"""One step of trials that are trained as one model: by the index of each member that took it, its progress, or why it diverged."""
+
+StackSteps = Generator[StackStep, Collection[int] | None, None]
+"""The steps of a stack. The members whose indices are sent to the generator leave it."""
+
+
+def alone(steps: Iterable[StackStep]) -> Iterator[Progress]:
+    """Progress of a stack's only member. Raises Diverged if it diverges."""
+    for step in steps:
+        progress = step[0]
+        if isinstance(progress, Diverged):
+            raise progress
+        yield progress

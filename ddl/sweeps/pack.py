@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -10,10 +10,9 @@ from typing import Self
 
 from ddl.devices import Device
 from ddl.precision import prepare_process
-from ddl.progress import Diverged, State
+from ddl.progress import Diverged, StackStep, StackSteps, State
 from ddl.storage.trials import TrialStore
 from ddl.sweeps.worker import RECORD_NOW, RESTARTED, Assignment, TrialRun, error_place, list_not_finite, open_store, trial_reports
-from ddl.tasks.task import StackStep
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_report import TrialReport
 
@@ -130,7 +129,7 @@ class _Stack:
         if self._running:
             yield [report for trial in self._running.values() for report in trial.finish(trial.end("finished", ""))]
 
-    def _train(self, steps: "Steps", preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
+    def _train(self, steps: StackSteps, preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
         """Take all steps, and yield the reports of each. The last one is of the kind `preempted` if the process is."""
         leaving: list[int] | None = None
         while (step := _send(steps, leaving)) is not None:
@@ -171,10 +170,7 @@ class _Stack:
                     return
 
 
-Steps = Generator[StackStep, Collection[int] | None, None]
-
-
-def _send(steps: Steps, leaving: Collection[int] | None) -> StackStep | None:
+def _send(steps: StackSteps, leaving: Collection[int] | None) -> StackStep | None:
     """The next step, which the members `leaving` do not take; None after the last one."""
     try:
         return steps.send(leaving)

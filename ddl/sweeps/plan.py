@@ -76,14 +76,15 @@ class Plan:
         stacks, alone = self.stacking.split(trials)
         packs = [PlannedPack(stack, True, self.stacking.seconds(stack)) for stack in stacks]
         most = math.ceil(len(alone) / (self.allocation.concurrent * BUNDLES)) if self.bundles and self.probes else 1
-        bundle: list[Trial] = []
+        bundles: list[list[Trial]] = []
+        seconds = 0.0
         for trial in sorted(alone, key=lambda trial: trial.position):
-            if bundle and (len(bundle) == most or sum(map(self.seconds, bundle)) >= BUNDLE_S):
-                packs.append(PlannedPack(bundle, False, sum(map(self.seconds, bundle))))
-                bundle = []
-            bundle.append(trial)
-        if bundle:
-            packs.append(PlannedPack(bundle, False, sum(map(self.seconds, bundle))))
+            if not bundles or len(bundles[-1]) == most or seconds >= BUNDLE_S:
+                bundles.append([])
+                seconds = 0.0
+            bundles[-1].append(trial)
+            seconds += self.seconds(trial)
+        packs += [PlannedPack(bundle, False, sum(map(self.seconds, bundle))) for bundle in bundles]
         return sorted(packs, key=lambda pack: pack.trials[0].position)
 
     def seconds(self, trial: Trial) -> float:

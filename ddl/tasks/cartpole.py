@@ -1,7 +1,7 @@
 """CartPole with Q-learning and SARSA on a network, epsilon-greedy and softmax (Karshenas, section 6 and 7.6)."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -11,14 +11,14 @@ from pydantic import AfterValidator, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from ddl.devices import Device
-from ddl.progress import Diverged, Progress, State
+from ddl.progress import Diverged, Progress, StackStep, StackSteps, State, alone
 from ddl.rl.environments import find_environment
 from ddl.rl.evaluation import greedy_returns
 from ddl.rl.film_strip import film_strips
 from ddl.rl.rllib import RLlibAgent
 from ddl.rl.training import Training, VectorisedTraining
 from ddl.rl.vectorised_agents import CHECKED, AgentSettings, TrainingSettings, check_setting
-from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number, Positive, StackStep, Task
+from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number, Positive, Task
 
 Probability = Annotated[Number, Ge(0), Le(1)]
 UpToOne = Annotated[Number, Gt(0), Le(1)]
@@ -93,9 +93,7 @@ class CartPoleTask(Task):
         yield from alone(self.run_stacked([self], device, [resume]))
 
     @classmethod
-    def run_stacked(
-        cls, members: Sequence[Self], device: Device, resume: Sequence[State | None]
-    ) -> Generator[StackStep, Collection[int] | None, None]:
+    def run_stacked(cls, members: Sequence[Self], device: Device, resume: Sequence[State | None]) -> StackSteps:
         training = cls.make_training(members, device.torch)
         if states := [state for state in resume if state is not None]:
             assert len(states) == len(members), "either all members of a stack resume or none"
@@ -161,15 +159,6 @@ def progress_of(
                 figures=strips[agent] if strips else {},
                 loss=None if losses is None else losses[agent],
             )
-        yield progress
-
-
-def alone(steps: Iterable[StackStep]) -> Iterator[Progress]:
-    """Progress of a stack's only member. Raises Diverged if it diverges."""
-    for step in steps:
-        progress = step[0]
-        if isinstance(progress, Diverged):
-            raise progress
         yield progress
 
 

@@ -6,10 +6,10 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from ddl.devices import Device
-from ddl.progress import Progress, State
+from ddl.progress import Progress, State, alone
 from ddl.rl.environments import find_environment
 from ddl.rl.rllib import RLlibAgent
-from ddl.tasks.cartpole import CartPole, alone, progress_of
+from ddl.tasks.cartpole import CartPole, progress_of
 from ddl.tasks.task import STRICT, Count
 
 

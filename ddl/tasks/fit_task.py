@@ -1,7 +1,7 @@
 """Base class of the tasks that `fit` trains."""
 
 import math
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
 from typing import Any, ClassVar, Self
 
@@ -13,8 +13,8 @@ from ddl.data.splits import Examples
 from ddl.devices import Device, derive_seed
 from ddl.fit import Member, fit, fit_together
 from ddl.learners.learner import Learner
-from ddl.progress import Progress, State
-from ddl.tasks.task import STRICT, Count, Positive, StackStep, Task
+from ddl.progress import Progress, StackSteps, State
+from ddl.tasks.task import STRICT, Count, Positive, Task
 
 
 @plain_dataclass(frozen=True, eq=False)
@@ -63,9 +63,7 @@ class FitTask(Task):
         yield from self.train(built.learner, built.train, built.val, device, built.metadata, resume)
 
     @classmethod
-    def run_stacked(
-        cls, members: Sequence[Self], device: Device, resume: Sequence[State | None]
-    ) -> Generator[StackStep, Collection[int] | None, None]:
+    def run_stacked(cls, members: Sequence[Self], device: Device, resume: Sequence[State | None]) -> StackSteps:
         assert len({member.stack_key() for member in members}) == 1, "trials that cannot be trained as one model"
         first = members[0]
         data = first.load_data(device)

@@ -1,7 +1,7 @@
 """The base class of tasks, and the types of their hyperparameters."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Annotated, ClassVar, Self, final
 
@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from ddl.devices import Device, Strategy
 from ddl.precision import Precision
-from ddl.progress import Diverged, Progress, State
+from ddl.progress import Progress, StackSteps, State
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """Rejects strings as numbers, booleans as integers, unknown names, and infinite or NaN values."""
@@ -33,10 +33,6 @@ def _known_precision(text: str) -> str:
 
 PrecisionName = Annotated[str, AfterValidator(_known_precision)]
 """`auto` (the fastest precision that agrees with fp32, timed before the sweep), or a precision that `Precision.parse` accepts."""
-
-
-StackStep = Mapping[int, Progress | Diverged]
-"""One step of trials that are trained as one model: by the index of each member that took it, its progress, or why it diverged."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -88,9 +84,7 @@ class Task(ABC):
         return repr((type(self), self.stack_variant(), [(name, getattr(self, name)) for name in names]))
 
     @classmethod
-    def run_stacked(
-        cls, members: Sequence[Self], device: Device, resume: Sequence[State | None]
-    ) -> Generator[StackStep, Collection[int] | None, None]:
+    def run_stacked(cls, members: Sequence[Self], device: Device, resume: Sequence[State | None]) -> StackSteps:
         """Train `members`, which have equal keys, as one model; yields after every step of all of them.
 
         `resume` has a state for each member, all of the same step, or None for each. They are the states of `run`, and those that

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddl.progress import Diverged, Progress, State
-from ddl.tasks.task import StackStep, Task
+from ddl.progress import Diverged, Progress, StackStep, State
+from ddl.tasks.task import Task
 
 from .steps import CPU, STEPPED, build, make_task, stray_synchronisations, watch_cpu
 

@@ -3,15 +3,15 @@
 import os
 import signal
 import time
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from pydantic.dataclasses import dataclass
 
 from ddl.devices import Device
-from ddl.progress import Diverged, Progress, State
-from ddl.tasks.task import STRICT, Count, Number, StackStep, Task
+from ddl.progress import Diverged, Progress, StackSteps, State, alone
+from ddl.tasks.task import STRICT, Count, Number, Task
 
 LATE = 15
 """A step that timing probes do not reach."""
@@ -37,15 +37,10 @@ class Together(Task):
         return self.deed != "alone"
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        for step in self.run_stacked([self], device, [resume]):
-            if isinstance(step[0], Diverged):
-                raise step[0]
-            yield step[0]
+        yield from alone(self.run_stacked([self], device, [resume]))
 
     @classmethod
-    def run_stacked(
-        cls, members: Sequence["Together"], device: Device, resume: Sequence[State | None]
-    ) -> Generator[StackStep, Collection[int] | None, None]:
+    def run_stacked(cls, members: Sequence["Together"], device: Device, resume: Sequence[State | None]) -> StackSteps:
         one = members[0]
         first = 0 if resume[0] is None else resume[0]["step"]
         assert all((0 if state is None else state["step"]) == first for state in resume)
