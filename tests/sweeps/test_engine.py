@@ -76,8 +76,9 @@ def test_one_failing_trial_stops_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_lost_process_starts_again_from_its_checkpoint_and_only_as_often_as_allowed(tmp_path: Path) -> None:
-    deeds = "task.deed=none,'die once',die"
-    done = launch("--sweep", MISCHIEF, "--scale", "smoke", f"task.marks={tmp_path}", deeds, cwd=tmp_path, exits=1)
+    # Each step takes longer than `checkpoint_every_s`, so each is stored.
+    deeds = ("task.deed=none,'die once',die", "task.pause_s=0.02")
+    done = launch("--sweep", MISCHIEF, "--scale", "smoke", f"task.marks={tmp_path}", *deeds, cwd=tmp_path, exits=1)
     rows = {trial.configuration: trial for trial in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
     assert {name: row.status for name, row in rows.items()} == {"none": "finished", "die once": "finished", "die": "failed"}
     results = settled(run_folder(done.stdout, tmp_path)).set_index("configuration")
