@@ -118,7 +118,7 @@ def handover(folder: Path, trials: int) -> None:
     cores = local_capacity().cpus
     measurements = 200
     constants: list[tuple[str, float, str]] = []
-    with quiet(folder / "log"), RayExecutor(None, 0, folder, InOrder(), {"ddl"}) as executor:
+    with quiet(folder / "log"), RayExecutor(None, 0, folder, InOrder(), {"ddl"}, None) as executor:
 
         def rate(name: str, count: int, each: int, kind: str) -> float:
             """Reports of kind `kind` per second, from the first one on: before it, processes start."""

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from ddl.config import ConfigError
+from ddl.fork_server import fork_server
 from ddl.ledger import Ledger
 from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare
@@ -36,22 +37,30 @@ class OpenRun:
     url: str
 
 
-def make_executor(runs: Sequence[PreparedRun], scratch: Path) -> Executor:
+@contextlib.contextmanager
+def open_executor(runs: Sequence[PreparedRun], scratch: Path) -> Iterator[Executor]:
     """The executor that all `runs` asked for. `scratch` is an existing folder for its temporary files."""
     first = runs[0]
     if first.executor == "inline":
-        return InlineExecutor()
-    from ddl.sweeps import ray_schedulers  # importing Ray takes seconds
-    from ddl.sweeps.ray_tune import RayExecutor
+        with InlineExecutor() as inline:
+            yield inline
+        return
+    modules = {run.about["task_class"].rpartition(".")[0] for run in runs}
+    ours = sorted(name for name in modules if name.startswith("ddl."))  # others may not be made for forks
+    with fork_server(ours) if first.address is None else contextlib.nullcontext() as setup_worker:
+        from ddl.sweeps import ray_schedulers  # importing Ray takes seconds
+        from ddl.sweeps.ray_tune import RayExecutor
 
-    # Several sweeps in one queue have no scheduler; `ddl.run` refuses one.
-    scheduler = (
-        ray_schedulers.InOrder()
-        if len(runs) > 1
-        else ray_schedulers.make_scheduler(first.launch, first.metric, first.population, first.history)
-    )
-    packages = {"ddl"} | {run.about["task_class"].partition(".")[0] for run in runs}
-    return RayExecutor(first.address, max(run.launch.retries for run in runs), scratch, scheduler, packages)
+        # Several sweeps in one queue have no scheduler; `ddl.run` refuses one.
+        scheduler = (
+            ray_schedulers.InOrder()
+            if len(runs) > 1
+            else ray_schedulers.make_scheduler(first.launch, first.metric, first.population, first.history)
+        )
+        packages = {"ddl"} | {name.partition(".")[0] for name in modules}
+        retries = max(run.launch.retries for run in runs)
+        with RayExecutor(first.address, retries, scratch, scheduler, packages, setup_worker) as executor:
+            yield executor
 
 
 def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor, out: Path) -> list[Plan]:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private import ray_constants
@@ -17,8 +18,11 @@ from ray._private.node import Node
 from ray._raylet import Config  # type: ignore[attr-defined]  # its stub leaves it out
 
 
-def start(cpus: int, gpus: int, resources: Mapping[str, float], quiet: bool = False) -> None:
-    """Start the cluster and connect this process to it. `resources` are custom resources. `quiet`: hide its processes' output."""
+def start(cpus: int, gpus: int, resources: Mapping[str, float], quiet: bool = False, setup_worker: Path | None = None) -> None:
+    """Start the cluster and connect this process to it. `resources` are custom resources. `quiet`: hide its processes' output.
+
+    `setup_worker` is the script that starts a worker, in place of Ray's own (`fork_server`).
+    """
     # Workers import from the same paths as this process: ddl if it is not installed, and a notebook's modules.
     os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     if not os.environ.get("RAY_AUTH_TOKEN") and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
@@ -26,7 +30,7 @@ def start(cpus: int, gpus: int, resources: Mapping[str, float], quiet: bool = Fa
     # Ray replaces a loopback address and binds to all interfaces, except on platforms without multi-node clusters.
     multi_node, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
-        with our_settings(), _without_services():
+        with our_settings(), _without_services(), _workers_by(setup_worker):
             ray.init(
                 address="local",
                 num_cpus=cpus,
@@ -43,6 +47,18 @@ def start(cpus: int, gpus: int, resources: Mapping[str, float], quiet: bool = Fa
         ray_constants.ENABLE_RAY_CLUSTER = multi_node
 
 
+def stop() -> None:
+    """Disconnect from the cluster; if `start` started it, end its processes.
+
+    They mask SIGTERM (`our_settings`), so Ray would wait a second for each before it kills it.
+    """
+    node = ray._private.worker._global_node
+    if node is not None:
+        kill = node.kill_all_processes
+        node.kill_all_processes = lambda **options: kill(**options | {"allow_graceful": False})
+    ray.shutdown()
+
+
 @contextlib.contextmanager
 def _without_services() -> Iterator[None]:
     """A context for `ray.init`: starts neither the autoscaler's monitor nor the dashboard's server, which take seconds of CPU time.
@@ -56,6 +72,23 @@ def _without_services() -> Iterator[None]:
         yield
     finally:
         Node.start_monitor, Node.start_api_server = monitor, server
+
+
+@contextlib.contextmanager
+def _workers_by(setup_worker: Path | None) -> Iterator[None]:
+    """A context for `ray.init`: workers are started by this script."""
+    start_raylet = Node.start_raylet
+
+    def start_ours(node: Node, *arguments: Any, **options: Any) -> None:
+        if setup_worker:
+            node._ray_params.setup_worker_path = str(setup_worker)
+        start_raylet(node, *arguments, **options)
+
+    Node.start_raylet = start_ours
+    try:
+        yield
+    finally:
+        Node.start_raylet = start_raylet
 
 
 @contextlib.contextmanager

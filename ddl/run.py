@@ -137,7 +137,7 @@ def show_the_plan(sweep: str, overrides: Sequence[str], scale: str | None, execu
     """Print the trials, their resources and the expected duration. Times a few steps of each configuration and keeps nothing."""
     with terminal() as console, tempfile.TemporaryDirectory(prefix="ddl-plan-") as scratch:
         prepared = _prepare_runs(console, sweep, overrides, scale, executor, address, "")
-        with quiet(Path(scratch) / "launch.log"), driver.make_executor(prepared, Path(scratch)) as started:
+        with quiet(Path(scratch) / "launch.log"), driver.open_executor(prepared, Path(scratch)) as started:
             driver.make_plans(console, prepared, started, Path(scratch))
 
 
@@ -294,7 +294,7 @@ def _train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, ur
 
 def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, top: Path) -> None:
     prepared = [run.prepared for run in runs]
-    with driver.make_executor(prepared, scratch) as executor:
+    with driver.open_executor(prepared, scratch) as executor:
         plans = driver.make_plans(console, prepared, executor, top)
         for run, plan in zip(runs, plans, strict=True):
             earlier = run.prepared.allocation

@@ -43,7 +43,7 @@ def private_ray(cpus: int) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        ray_private.stop()
 
 
 class Sampler(Protocol):

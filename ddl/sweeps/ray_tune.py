@@ -56,11 +56,19 @@ class RayExecutor:
     from their newest checkpoints, up to `retries` times, on another node if theirs is gone.
     """
 
-    def __init__(self, address: str | None, retries: int, scratch: Path, scheduler: TrialScheduler, packages: Set[str]):
+    def __init__(
+        self,
+        address: str | None,
+        retries: int,
+        scratch: Path,
+        scheduler: TrialScheduler,
+        packages: Set[str],
+        setup_worker: Path | None,
+    ):
         """`scratch` is an existing folder for Tune's files. `packages` are the packages of the tasks' classes, which are sent to the
-        workers of a running cluster."""
+        workers of a running cluster. `setup_worker` is the script that starts the workers of a private cluster (`fork_server`)."""
         self._address, self._retries, self._scratch = address, retries, scratch
-        self._scheduler, self._packages = scheduler, packages
+        self._scheduler, self._packages, self._setup_worker = scheduler, packages, setup_worker
 
     def __enter__(self) -> Self:
         if self._address is not None:
@@ -69,11 +77,11 @@ class RayExecutor:
         machine, gpus = local_capacity(), machine_gpus()
         if gpus.usable and (gpus.problems or any(MIG_NAME in gpu.name for gpu in gpus.usable)):
             use_only(gpus.usable)
-        ray_private.start(machine.cpus, machine.gpus, {LEADER: machine.cpus})
+        ray_private.start(machine.cpus, machine.gpus, {LEADER: machine.cpus}, setup_worker=self._setup_worker)
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        ray.shutdown()
+        ray_private.stop()
 
     def capacity(self) -> Capacity:
         """The resources of all nodes that are alive."""

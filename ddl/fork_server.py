@@ -1,0 +1,118 @@
+"""Starts worker processes of a private Ray cluster by forking a process that has already imported torch.
+
+A new process imports torch and pandas for seconds. A fork has them at once and shares their memory. Ray starts a worker by running a
+script; `fork_client.py` is that script. It asks the fork server for a process, or starts the worker as Ray would if there is none.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import random
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddl import fork_client
+
+PRELOADED = ("torch._dynamo", "pandas", "pyarrow.fs", "requests")
+"""Modules that every worker needs: constructing an optimiser imports torch._dynamo, Ray imports the others."""
+
+
+@contextlib.contextmanager
+def fork_server(modules: Sequence[str]) -> Iterator[Path | None]:
+    """Run a fork server that has imported `PRELOADED` and `modules`; yields the script for `ray_private.start`.
+
+    The server is the process of this module's `main`. It ends with this context, or with this process. Yields None on a platform where
+    forks of a process with torch are not safe, and if the path of temporary folders is too long for a socket.
+    """
+    if sys.platform != "linux":
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="ddl-fork-") as folder:
+        path = f"{folder}/socket"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            try:
+                listener.bind(path)
+            except OSError:  # at most 107 bytes
+                yield None
+                return
+            listener.listen(socket.SOMAXCONN)  # from now on clients wait until the server has imported everything
+            command = [sys.executable, "-P", "-m", "ddl.fork_server", str(listener.fileno()), *PRELOADED, *modules]
+            server = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()], start_new_session=True)
+        os.environ[fork_client.SOCKET] = path
+        try:
+            yield Path(fork_client.__file__)
+        finally:
+            del os.environ[fork_client.SOCKET]
+            server.kill()
+            server.communicate()
+
+
+def main() -> None:
+    """Import the modules named on the command line, and fork whenever a client asks. Standard input ends with the driver."""
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
+    # Ray reads from the environment which worker it is when it is imported, so only a fork may import it.
+    if "ray" in sys.modules:
+        return
+    gc.freeze()  # a collection in a fork would copy all pages
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended forks leave no zombies
+    if (request := _wait_for_fork(listener)) is not None:
+        _run_worker(request)
+
+
+def _wait_for_fork(listener: socket.socket) -> dict[str, Any] | None:
+    """Fork for each client. Returns the client's request in a fork, and None in the server once the driver has ended."""
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    while not any(key.fileobj is sys.stdin for key, _ in selector.select()):
+        connection, _ = listener.accept()
+        with connection:
+            message, files, _, _ = socket.recv_fds(connection, fork_client.LONGEST, 3)
+            if message and not (child := os.fork()):
+                selector.close()
+                listener.close()
+                for number, file in enumerate(files):
+                    os.dup2(file, number)
+            for file in files:
+                os.close(file)
+            if not message:  # the client has died
+                continue
+            if not child:
+                return json.loads(message)
+            with contextlib.suppress(BrokenPipeError):
+                connection.send(str(child).encode())
+    return None
+
+
+def _run_worker(request: dict[str, Any]) -> None:
+    """Run the client's command with its environment, as if this process had been started by it."""
+    os.setpgid(0, 0)  # Ray ends a worker's whole process group
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["mask"])
+    os.setpriority(os.PRIO_PROCESS, 0, request["nice"])
+    Path("/proc/self/oom_score_adj").write_text(request["oom_score"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    random.seed()
+    np.random.seed()
+    sys.argv = request["arguments"]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
