@@ -12,7 +12,17 @@ from ddl.devices import Device
 from ddl.precision import prepare_process
 from ddl.progress import Diverged, StackStep, StackSteps, State
 from ddl.storage.trials import TrialStore
-from ddl.sweeps.worker import RECORD_NOW, RESTARTED, Assignment, TrialRun, error_place, list_not_finite, open_store, trial_reports
+from ddl.sweeps.worker import (
+    RECORD_NOW,
+    RESTARTED,
+    Assignment,
+    TrialRun,
+    error_place,
+    list_not_finite,
+    open_store,
+    stopped_report,
+    trial_reports,
+)
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_report import TrialReport
 
@@ -49,14 +59,22 @@ class Pack:
         return replace(self, members=tuple(sorted(self.members, key=lambda member: member.trial_id == trial_id)))
 
 
-def run_pack(pack: Pack, device: Device, preemption_requested: Callable[[], bool] = lambda: False) -> Iterator[list[TrialReport]]:
+def run_pack(
+    pack: Pack,
+    device: Device,
+    preemption_requested: Callable[[], bool] = lambda: False,
+    stopped: Callable[[], Set[str]] = frozenset,
+) -> Iterator[list[TrialReport]]:
     """Run all trials of a pack to their ends (`worker.run_trial`), and yield what they report at the same time as one list.
 
+    `stopped` returns the trials that the scheduler has stopped. It is asked after each list of a pack of several trials.
     Trials continue from their newest checkpoints. Those of a stack that were interrupted at different steps are trained in groups, one
     after the other. If a stack raises, its trials continue one by one, so only those that raise it alone too end as failed.
     """
+    if len(pack.members) == 1:
+        stopped = frozenset  # Tune stops the pack
     if not pack.stacked or len(pack.members) == 1:
-        yield from _run_in_turn(pack.members, device, preemption_requested)
+        yield from _run_in_turn(pack.members, device, preemption_requested, stopped)
         return
     with ExitStack() as stores:
         restored: list[Restored] = []
@@ -65,7 +83,7 @@ def run_pack(pack: Pack, device: Device, preemption_requested: Callable[[], bool
             restored.append((member, store, store.newest()))
         restored.sort(key=_step)
         for _, group in groupby(restored, _step):
-            for reports in _Stack(list(group), device).reports(preemption_requested):
+            for reports in _Stack(list(group), device, preemption_requested, stopped).reports():
                 yield reports
                 if reports[-1].kind in RESTARTED:
                     return
@@ -76,36 +94,56 @@ def _step(restored: Restored) -> int:
     return restored[2][0] if restored[2] else 0
 
 
-def _run_in_turn(members: Sequence[Assignment], device: Device, preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
+def _run_in_turn(
+    members: Sequence[Assignment], device: Device, preemption_requested: Callable[[], bool], stopped: Callable[[], Set[str]]
+) -> Iterator[list[TrialReport]]:
     """Run trials one after the other. Reports of several are collected for a moment: each message to the driver takes milliseconds."""
     waiting: list[TrialReport] = []
     waits_s = COLLECT_S if len(members) > 1 else 0.0
     since = time.monotonic()
     for member in members:
-        for report in trial_reports(member, device, preemption_requested):
+        reports = trial_reports(member, device, preemption_requested)
+        for report in reports:
             if report is not RECORD_NOW:
                 waiting.append(report)
             if waiting and (report is RECORD_NOW or report.kind in RECORDED_AT_ONCE or time.monotonic() - since >= waits_s):
                 yield waiting
-                since = time.monotonic()
-                if waiting[-1].kind in RESTARTED:
+                since, last = time.monotonic(), waiting[-1]
+                if last.kind in RESTARTED:
                     return
-                waiting = []
+                stop = _measured(waiting) and last.kind != "ended" and member.trial_id in stopped()
+                waiting = [stopped_report(last)] if stop else []
+                if stop:
+                    reports.close()
+                    break
     if waiting:
         yield waiting
+
+
+def _measured(reports: Sequence[TrialReport]) -> bool:
+    """True if the scheduler may have stopped trials because of these reports."""
+    return any(report.kind == "measured" and report.metrics for report in reports)
 
 
 class _Stack:
     """Trials that are trained as one model, from the same step to their ends. `_running` are those that have not ended."""
 
-    def __init__(self, restored: Sequence[Restored], device: Device):
+    def __init__(
+        self,
+        restored: Sequence[Restored],
+        device: Device,
+        preemption_requested: Callable[[], bool],
+        stopped: Callable[[], Set[str]],
+    ):
+        """The rest as in `run_pack`."""
         first = restored[0][0]
         self._sampler = DeviceSampler(device, first.cpus, min(first.gpus, 1) / len(restored))
         usage, size = self._sampler.usage, len(restored)
         trials = [TrialRun(assignment, device, saved, store, usage, size) for assignment, store, saved in restored]
         self._running, self._device = dict(enumerate(trials)), device
+        self._preemption_requested, self._stopped = preemption_requested, stopped
 
-    def reports(self, preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
+    def reports(self) -> Iterator[list[TrialReport]]:
         """Train to the end and yield the reports."""
         yield [report for trial in self._running.values() for report in trial.start()]
         tasks = [trial.assignment.task for trial in self._running.values()]
@@ -114,7 +152,7 @@ class _Stack:
         with self._sampler:
             try:
                 states = [trial.resume_state for trial in self._running.values()]
-                for reports in self._train(type(tasks[0]).run_stacked(tasks, self._device, states), preemption_requested):
+                for reports in self._train(type(tasks[0]).run_stacked(tasks, self._device, states)):
                     yield reports
                     if reports[-1].kind in RESTARTED:
                         return
@@ -124,12 +162,12 @@ class _Stack:
                 traceback.print_exc()
                 reason = error_place(error)
         if reason:
-            yield from self._continue_alone(reason, preemption_requested)
+            yield from self._continue_alone(reason)
             return
         if self._running:
             yield [report for trial in self._running.values() for report in trial.finish(trial.end("finished", ""))]
 
-    def _train(self, steps: StackSteps, preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
+    def _train(self, steps: StackSteps) -> Iterator[list[TrialReport]]:
         """Take all steps, and yield the reports of each. The last one is of the kind `preempted` if the process is."""
         leaving: list[int] | None = None
         while (step := _send(steps, leaving)) is not None:
@@ -148,9 +186,13 @@ class _Stack:
                     del self._running[index]
             if reports:
                 yield reports
+            stopped = self._stopped() if _measured(reports) else ()
+            if behind := [index for index, trial in self._running.items() if trial.assignment.trial_id in stopped]:
+                leaving += behind
+                yield [report for index in behind for report in self._end_stopped(index)]
             if not self._running:
                 return
-            preempted = preemption_requested()
+            preempted = self._preemption_requested()
             if preempted or any(trial.checkpoint_due() for trial in self._running.values()):
                 for trial in self._running.values():
                     trial.store_checkpoint()
@@ -158,13 +200,17 @@ class _Stack:
                 yield [report for trial in self._running.values() for report in trial.finish([trial.preempted()])]
                 return
 
-    def _continue_alone(self, reason: str, preemption_requested: Callable[[], bool]) -> Iterator[list[TrialReport]]:
+    def _end_stopped(self, index: int) -> Iterator[TrialReport]:
+        trial = self._running.pop(index)
+        yield from trial.finish([stopped_report(trial.report)])
+
+    def _continue_alone(self, reason: str) -> Iterator[list[TrialReport]]:
         """Train the trials that have not ended one after the other, from their newest checkpoints."""
         left = [trial.close() for trial in self._running.values()]
         self._running.clear()  # frees the stack's memory
         for assignment, report in left:
             yield [replace(report, kind="measured", metadata={"stacked": None, "not_stacked": reason})]
-            for reports in _run_in_turn([assignment], self._device, preemption_requested):
+            for reports in _run_in_turn([assignment], self._device, self._preemption_requested, self._stopped):
                 yield reports
                 if reports[-1].kind in RESTARTED:
                     return

@@ -226,7 +226,12 @@ def choose_plan(
 def with_stacks(plan: Plan, trials: Sequence[Trial], to_sample: int, executor: Executor, launch: Launch, out: Path) -> Plan:
     """The plan with those of `trials` as one model that are faster so."""
     stacking = choose_stacking(trials, plan.probes, plan.allocation, executor, launch, plan.precision, out, PLANNING * plan.eta_s)
-    planned = replace(plan, stacking=stacking, bundles=independent(launch), failures={**plan.failures, **stacking.failures})
+    planned = replace(
+        plan,
+        stacking=stacking,
+        bundles=independent(launch) and launch.early_stopping.scheduler == "none",
+        failures={**plan.failures, **stacking.failures},
+    )
     if not stacking.stacks:
         return planned
     seconds = [pack.seconds for pack in planned.packs(trials)] + [plan.mean_s] * to_sample

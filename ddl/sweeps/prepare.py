@@ -41,7 +41,7 @@ class PreparedRun:
     """A new or resumed run, ready to be planned and trained.
 
     `trials` are those left to train, `earlier` is the number of trials that ended before, `search` samples further trials
-    during the run. `history` has the measurements of ended trials for the scheduler, as (percent of the trial's steps, metric).
+    during the run. `history` has the earlier measurements for the scheduler, as (trial id, percent of its steps, metric).
     `measured` has the last value of the metric of every trial that was started. `population` are the axes that population
     based training changes. `about` are the run's entries in its ledger.
     """
@@ -58,7 +58,7 @@ class PreparedRun:
     earlier: int = 0
     precision: str | None = None
     allocation: Allocation | None = None
-    history: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    history: Sequence[tuple[str, float, float]] = ()
     measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -192,10 +192,10 @@ def prepare_resume(ledger: Ledger, executor: str | None, address: str | None) ->
     left = [row for row in rows if row.status in ("planned", "running", "failed")]
     metrics = ledger.metrics()
     metrics = metrics[metrics.name == metric.name]
-    history = _history(metrics, rows)
     search = None
     if about.get("search"):
-        best = {trial_id: best_value(metric, [value for _, value in measured]) for trial_id, measured in history.items()}
+        ended_well = [row.trial_id for row in rows if row.status in ("finished", "stopped")]
+        best = {trial_id: best_value(metric, list(metrics[metrics.trial_id == trial_id].value)) for trial_id in ended_well}
         from ddl.sweeps.search import TpeSearch
 
         search = TpeSearch.resumed(about["search"], task_class, rows, best)
@@ -214,7 +214,7 @@ def prepare_resume(ledger: Ledger, executor: str | None, address: str | None) ->
         # The same precision and number of threads as before, so that the results are those of an undisturbed run.
         precision=plan["precision"] if plan else None,
         allocation=recorded_allocation(plan) if plan else None,
-        history={} if launch.early_stopping.scheduler == "none" else history,
+        history=() if launch.early_stopping.scheduler == "none" else _history(metrics, rows),
         measured=dict(zip(metrics.trial_id, metrics.value, strict=True)),
     )
 
@@ -230,14 +230,14 @@ def best_value(metric: Metric, values: Sequence[float]) -> float | None:
     return (max if metric.mode == "max" else min)(values) if values else None
 
 
-def _history(metrics: "pd.DataFrame", rows: Sequence[TrialRow]) -> dict[str, list[tuple[float, float]]]:
-    """Measurements of finished and stopped trials, as (percent of the trial's steps, metric). `metrics` has one metric."""
-    total = {row.trial_id: row.metadata["total_steps"] for row in rows if row.status in ("finished", "stopped") and row.metadata}
-    history: dict[str, list[tuple[float, float]]] = {trial_id: [] for trial_id in total}
-    ended = metrics[metrics.trial_id.isin(list(total))]
-    for trial_id, step, value in zip(ended.trial_id, ended.step, ended.value, strict=True):
-        history[trial_id].append((100 * step / total[trial_id], value))
-    return history
+def _history(metrics: "pd.DataFrame", rows: Sequence[TrialRow]) -> list[tuple[str, float, float]]:
+    """Measurements of all trials that have not diverged, in the order of the ledger, as (trial id, percent of its steps, metric).
+
+    `metrics` has one metric.
+    """
+    total = {row.trial_id: (row.metadata or {}).get("total_steps") for row in rows if row.status != "diverged"}
+    measured = zip(metrics.trial_id, metrics.step, metrics.value, strict=True)
+    return [(trial_id, 100 * step / steps, value) for trial_id, step, value in measured if (steps := total.get(trial_id))]
 
 
 def new_folder(out: Path, name: str) -> Path:

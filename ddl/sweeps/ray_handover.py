@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import CHANGED
-from ddl.sweeps.worker import RESTARTED
+from ddl.sweeps.worker import RESTARTED, stopped_report
 from ddl.trial_report import TrialReport
 
 
@@ -173,7 +173,7 @@ class HandoverCallback(_TuneHook, tune.Callback):
             running = last[0].trial_id if last else pack.first.trial_id
             self._deaths[running] += 1
             if self._deaths[running] > self._retries:
-                self._end_trials([running], "failed", _died(trial))
+                self._fail([running], _died(trial))
             pack = pack.with_last(running).without(self._ended)
         trial.config["pack"] = pack
         if len(pack.members) == 1:
@@ -181,27 +181,32 @@ class HandoverCallback(_TuneHook, tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Report a trial that the scheduler stopped."""
-        self._end(trial, "stopped", "by the scheduler")
+        self._give_ends(stopped_report(last) for last in self._not_ended(_members(trial)))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Report the trials of a process that died too often."""
-        self._end(trial, "failed", _died(trial))
+        self._fail(_members(trial), _died(trial))
 
-    def _end(self, trial: TuneTrial, status: str, reason: str) -> None:
-        pack = trial.config.get("pack")
-        self._end_trials([member.trial_id for member in pack.members] if pack else [trial_name(trial)], status, reason)
+    def _fail(self, trial_ids: Sequence[str], reason: str) -> None:
+        # The last reports have the device usage until then.
+        self._give_ends(
+            replace(last, kind="ended", status="failed", reason=reason, metrics=last.usage) for last in self._not_ended(trial_ids)
+        )
 
-    def _end_trials(self, trial_ids: Sequence[str], status: str, reason: str) -> None:
-        """Report the end of trials that did not report it themselves. Their last reports have the device usage until then."""
-        reports = []
-        for trial_id in trial_ids:
-            if trial_id not in self._ended:
-                self._ended.add(trial_id)
-                last = self._last.pop(trial_id, TrialReport(trial_id, "ended"))
-                step = f" at step {last.step} of {last.total_steps}" if status == "stopped" and last.total_steps else ""
-                reports.append(replace(last, kind="ended", status=status, reason=f"{reason}{step}", metrics=last.usage))
-        if reports:
+    def _not_ended(self, trial_ids: Sequence[str]) -> list[TrialReport]:
+        """The last reports of those trials that have not reported their end."""
+        return [self._last.pop(each, TrialReport(each, "ended")) for each in trial_ids if each not in self._ended]
+
+    def _give_ends(self, ends: Iterable[TrialReport]) -> None:
+        if reports := list(ends):
+            self._ended.update(report.trial_id for report in reports)
             self._handover.give(reports)
+
+
+def _members(trial: TuneTrial) -> list[str]:
+    """The ids of the trials in the pack that Tune's trial runs."""
+    pack = trial.config.get("pack")
+    return [member.trial_id for member in pack.members] if pack else [trial_name(trial)]
 
 
 def _died(trial: TuneTrial) -> str:

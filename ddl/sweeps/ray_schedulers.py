@@ -10,6 +10,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, PopulationBasedTraining, TrialScheduler
 
 from ddl.schema import Launch, Metric
+from ddl.sweeps import ray_stops
 from ddl.sweeps.worker import larger_fraction
 
 PERCENT = "percent"
@@ -20,12 +21,12 @@ CHANGED = "changed"
 
 
 def make_scheduler(
-    launch: Launch, metric: Metric, population: Mapping[str, Any], history: Mapping[str, Sequence[tuple[float, float]]]
+    launch: Launch, metric: Metric, population: Mapping[str, Any], history: Sequence[tuple[str, float, float]]
 ) -> TrialScheduler:
     """The scheduler of a sweep.
 
     `population` are the axes that population based training changes, empty without it. `history` has the measurements of trials
-    that ended before a resume, in order, as (percent of the trial's steps, metric).
+    before a resume, in order, as (trial id, percent of its steps, metric).
     """
     if population:
         return _population_scheduler(launch, metric, population)
@@ -43,11 +44,8 @@ def make_scheduler(
         case "median":
             # Infinite, because a trial paused for lack of others to compare with would lose its steps since the last checkpoint.
             scheduler = _Median(time_attr=PERCENT, metric=metric.name, mode=metric.mode, grace_period=grace, min_time_slice=math.inf)
-    for trial_id, measured in history.items():
-        trial: Any = _EndedTrial(trial_id)
-        scheduler.on_trial_add(None, trial)
-        for percent, value in measured:
-            scheduler.on_trial_result(_EmptyController(), trial, {PERCENT: percent, metric.name: value})
+    for trial_id, percent, value in history:
+        scheduler.compare(trial_id, percent, value)
     return scheduler
 
 
@@ -81,13 +79,6 @@ def _population_scheduler(launch: Launch, metric: Metric, axes: Mapping[str, Any
 def _domain(axis: Mapping[str, Any]) -> Any:
     ((kind, bounds),) = axis.items()
     return list(bounds) if kind == "choice" else getattr(tune, kind)(*bounds)
-
-
-@dataclass(frozen=True)
-class _EndedTrial:
-    """The part of an ended Tune trial that schedulers read."""
-
-    trial_id: str
 
 
 class _MoreMemory(TrialScheduler):
@@ -124,26 +115,81 @@ class _EmptyController:
         return []
 
 
-def _diverged(result: Mapping[str, Any]) -> bool:
-    reports = result.get("reports", ())  # a trial that was stopped before it started has none
-    return any(report.status == "diverged" for report in reports)
+@dataclass(frozen=True)
+class _Member:
+    """A trial of a pack, with what schedulers read of Tune's trials."""
+
+    trial_id: str
 
 
-class _Asha(_MoreMemory, AsyncHyperBandScheduler):
+class _EachMember(_MoreMemory):
+    """Base of schedulers that compare the trials of all packs: Tune's own compare Tune's trials, which are packs.
+
+    A class derives from this one and from one of Tune's schedulers.
+    """
+
+    _metric: str
+    _mode: str
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._added: set[_Member] = set()
+        self._stopped: set[str] = set()
+
+    def compare(self, trial_id: str, percent: float, value: float) -> None:
+        """Compare a trial with the others at `percent` of its steps. A trial that is stopped stays so."""
+        if trial_id in self._stopped:
+            return
+        member: Any = _Member(trial_id)
+        controller: Any = _EmptyController()
+        if member not in self._added:
+            self._added.add(member)
+            super().on_trial_add(controller, member)
+        if super().on_trial_result(controller, member, {PERCENT: percent, self._metric: value}) == TrialScheduler.STOP:
+            self._stopped.add(trial_id)
+
+    def remove(self, trial_id: str) -> None:
+        """Remove all measurements of a trial."""
+        raise NotImplementedError
+
+    def on_trial_add(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """Do nothing: `compare` adds the members."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """Do nothing."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
+        """Do nothing more: the last report has been compared."""
+        ray_stops.forget(trial.trial_id)
+
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+        """Stop a pack of one, or publish which trials of a pack of several are stopped."""
+        for report in result["reports"]:
+            if report.status == "diverged":
+                self.remove(report.trial_id)
+        measured = [report for report in result["reports"] if math.isfinite(report.metrics.get(self._metric, math.nan))]
+        # The best first: of trials that measure at the same moment, those behind are then compared with all others.
+        for report in sorted(measured, key=lambda report: report.metrics[self._metric], reverse=self._mode == "max"):
+            self.compare(report.trial_id, 100 * report.step / report.total_steps, report.metrics[self._metric])
+        members = [member.trial_id for member in trial.config["pack"].members]
+        if stopped := self._stopped.intersection(members):
+            if len(members) == 1:
+                return TrialScheduler.STOP
+            ray_stops.stop_members(trial.trial_id, stopped)
+        return TrialScheduler.CONTINUE
+
+
+class _Asha(_EachMember, AsyncHyperBandScheduler):
     """Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning")."""
 
-    def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
-        super().on_trial_complete(tune_controller, trial, result)
-        if _diverged(result):
-            for bracket in self._brackets:
-                for _, recorded in bracket._rungs:
-                    recorded.pop(trial.trial_id, None)
+    def remove(self, trial_id: str) -> None:
+        for bracket in self._brackets:
+            for _, recorded in bracket._rungs:
+                recorded.pop(trial_id, None)
 
 
-class _Median(_MoreMemory, MedianStoppingRule):
+class _Median(_EachMember, MedianStoppingRule):
     """Stops trials below the median of running averages (Golovin et al. 2017, "Google Vizier")."""
 
-    def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
-        # Ray's method would record the last result again, which has no metric here.
-        if _diverged(result):
-            self._results.pop(trial, None)
+    def remove(self, trial_id: str) -> None:
+        self._results.pop(_Member(trial_id), None)

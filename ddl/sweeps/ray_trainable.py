@@ -5,13 +5,14 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
 from ddl import checkpoints
-from ddl.sweeps import ray_preemption
+from ddl.sweeps import ray_preemption, ray_stops
 from ddl.sweeps.pack import Pack, run_pack
 from ddl.sweeps.ray_schedulers import CHANGED, PERCENT
 from ddl.sweeps.ray_train import run_together
@@ -33,7 +34,9 @@ def train(config: dict[str, Any], population: Mapping[str, Pack]) -> None:
         _report(pack.first, ([report] for report in run_together(pack.first)))
         return
     with ray_preemption.preemption_notice() as preemption_requested:
-        _report(pack.first, run_pack(pack, device_of(pack.first), preemption_requested))
+        tune_trial_id = tune.get_context().get_trial_id()
+        stopped = partial(ray_stops.stopped_members, tune_trial_id)
+        _report(pack.first, run_pack(pack, device_of(pack.first), preemption_requested, stopped))
 
 
 def find_pack(config: Mapping[str, Any], population: Mapping[str, Pack]) -> Pack:
@@ -42,11 +45,11 @@ def find_pack(config: Mapping[str, Any], population: Mapping[str, Pack]) -> Pack
 
 
 def _report(first: Assignment, batches: Iterator[list[TrialReport]]) -> None:
-    """Pass on the reports. Only those of a pack of one have metrics for a scheduler."""
+    """Pass on the reports. Only a population's have metrics at the top level, where its scheduler reads them."""
     for reports in batches:
         report = reports[-1]
-        metrics = report.metrics if report.kind == "stored" or not first.keep_measured else {}
-        # Schedulers read metrics from the top level, and NaN would corrupt their comparisons.
+        metrics = report.metrics if report.kind == "stored" else {}
+        # NaN would corrupt its comparisons.
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         result = {**finite, PERCENT: 100 * report.step / max(report.total_steps, 1), "reports": reports}
         if report.kind == "stored":

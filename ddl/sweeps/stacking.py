@@ -147,8 +147,8 @@ def choose_stacking(
 
 
 def independent(launch: Launch) -> bool:
-    """True if a pack may have several trials: no trial has several workers, and none is compared with others while it trains."""
-    return launch.early_stopping.scheduler == "none" and launch.search.algorithm == "random" and launch.resources.workers[1] == 1
+    """True if a pack may have several trials: no trial has several workers, and none depends on the results of others."""
+    return launch.search.algorithm == "random" and launch.resources.workers[1] == 1
 
 
 def _time_stack(members: Sequence[Trial], allocation: Allocation, executor: Executor, precision: str, out: Path) -> TimingProbe | str:

@@ -5,7 +5,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,9 @@ def run_trial(assignment: Assignment, device: Device, preemption_requested: Call
             yield report
 
 
-def trial_reports(assignment: Assignment, device: Device, preemption_requested: Callable[[], bool]) -> Iterator[TrialReport | None]:
+def trial_reports(
+    assignment: Assignment, device: Device, preemption_requested: Callable[[], bool]
+) -> Generator[TrialReport | None, None, None]:
     """`run_trial` for a caller that records several reports at once.
 
     Yields `RECORD_NOW` where all reports so far have to be recorded before the next one is asked for: a checkpoint then contains them.
@@ -284,6 +286,12 @@ class TrialRun:
             self.report = replace(
                 self.report, step=progress.step, total_steps=progress.total_steps, epoch=progress.epoch, elapsed_s=self._taken_s
             )
+
+
+def stopped_report(last: TrialReport) -> TrialReport:
+    """The last report of a trial that the scheduler stopped. `last` is the report before."""
+    step = f" at step {last.step} of {last.total_steps}" if last.total_steps else ""
+    return replace(last, kind="ended", status="stopped", reason=f"by the scheduler{step}", metrics=last.usage)
 
 
 def device_of(assignment: Assignment, gpu: int = 0) -> Device:

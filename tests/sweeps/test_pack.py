@@ -123,6 +123,26 @@ def test_a_trial_that_continues_alone_is_no_longer_marked_as_trained_together(pa
     assert started.metadata["stacked"] is None
 
 
+@pytest.mark.parametrize("stacked", [True, False])
+def test_a_stopped_trial_leaves_and_the_others_are_not_disturbed(pack, stacked, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ddl.sweeps.pack.COLLECT_S", 0.0)
+    members = replace(pack("none", "none", "none"), stacked=stacked)
+    undisturbed = recorded(list(run_pack(replace(pack("none", "none", "none", where="undisturbed"), stacked=stacked), CPU)))
+    stopped: set[str] = set()
+    batches = []
+    for batch in run_pack(members, CPU, stopped=lambda: stopped):
+        batches.append(batch)
+        if any(report.trial_id == "t1" and report.step == 4 and report.metrics for report in batch):
+            stopped.add("t1")
+    assert ends(batches) == {"t0": "finished", "t1": "stopped", "t2": "finished"}
+    rows = recorded(batches)
+    assert {name: rows[name] for name in ("t0", "t2")} == {name: undisturbed[name] for name in ("t0", "t2")}
+    assert rows["t1"][-1][3:] == ("stopped", "by the scheduler at step 4 of 9")
+    assert [row[0] for row in rows["t1"] if "val/total" in row[1]] == [2, 4]
+    (end,) = [report for report in itertools.chain(*batches) if report.trial_id == "t1" and report.kind == "ended"]
+    assert end.metrics == end.usage != {}, "its device usage until then is recorded"
+
+
 def preempted_after(steps: int):
     left = iter([False] * steps)
     return lambda: next(left, True)

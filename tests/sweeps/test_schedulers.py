@@ -1,8 +1,10 @@
 """Early stopping: which trials are stopped, that diverged trials do not matter, and the state after a resume."""
 
 import sqlite3
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray.tune.schedulers import TrialScheduler
@@ -10,7 +12,8 @@ from ray.tune.schedulers import TrialScheduler
 from ddl import config
 from ddl.ledger import LedgerReader
 from ddl.schema import EarlyStopping, Metric
-from ddl.sweeps.ray_schedulers import PERCENT, InOrder, make_scheduler
+from ddl.sweeps import ray_stops
+from ddl.sweeps.ray_schedulers import InOrder, make_scheduler
 from ddl.trial_report import TrialReport
 
 from .command import PLUGIN, launch, run_folder
@@ -22,35 +25,38 @@ KINDS = ("asha", "median")
 DEFAULTS = config.compose_sweep("augmentation", [], "smoke", []).launch
 
 
-@dataclass(frozen=True)
-class Trial:
-    trial_id: str
-
-
 class Race:
     """Trials that report to a scheduler by hand."""
 
-    def __init__(self, kind: str, metric: Metric = MORE, history=None):
+    def __init__(self, kind: str, metric: Metric = MORE, history: Sequence[tuple[str, float, float]] = ()):
         self._metric = metric
-        self._scheduler = make_scheduler(replace(DEFAULTS, early_stopping=EarlyStopping(kind, 0.1, 3.0)), metric, {}, history or {})
-
-    def enter(self, *names: str) -> None:
-        for name in names:
-            self._scheduler.on_trial_add(None, Trial(name))
+        self._scheduler = make_scheduler(replace(DEFAULTS, early_stopping=EarlyStopping(kind, 0.1, 3.0)), metric, {}, history)
 
     def report(self, name: str, percent: float, value: float | None) -> str:
-        result = {PERCENT: percent, "reports": [TrialReport(name, "measured")]} | ({} if value is None else {self._metric.name: value})
-        return self._scheduler.on_trial_result(None, Trial(name), result)
+        return self._reports([name], self._measured(name, percent, value))
+
+    def report_together(self, percent: float, **values: float) -> str:
+        """The members of one pack measure at the same step."""
+        return self._reports(list(values), *(self._measured(name, percent, value) for name, value in values.items()))
 
     def end(self, name: str, status: str) -> None:
-        self._scheduler.on_trial_complete(None, Trial(name), {PERCENT: 50.0, "reports": [TrialReport(name, "ended", status=status)]})
+        self._reports([name], TrialReport(name, "ended", status=status))
+
+    def _measured(self, name: str, percent: float, value: float | None) -> TrialReport:
+        metrics = {} if value is None else {self._metric.name: value}
+        return TrialReport(name, "measured", step=round(10 * percent), total_steps=1000, metrics=metrics)
+
+    def _reports(self, members: list[str], *reports: TrialReport) -> str:
+        pack = SimpleNamespace(members=[SimpleNamespace(trial_id=name) for name in members])
+        trial = SimpleNamespace(trial_id="in Tune", config={"pack": pack})
+        self._scheduler.on_trial_add(None, trial)
+        return self._scheduler.on_trial_result(None, trial, {"reports": reports})
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("metric", "sign"), [(MORE, 1.0), (LESS, -1.0)], ids=["max", "min"])
 def test_the_one_behind_is_stopped_and_the_one_ahead_is_not(kind, metric, sign):
     race = Race(kind, metric)
-    race.enter("a", "b", "c", "behind", "ahead")
     for name, value in (("a", 5.0), ("b", 6.0), ("c", 7.0)):
         assert race.report(name, 40.0, sign * value) == TrialScheduler.CONTINUE or kind == "asha"
     assert race.report("ahead", 40.0, sign * 8.0) == TrialScheduler.CONTINUE
@@ -60,7 +66,6 @@ def test_the_one_behind_is_stopped_and_the_one_ahead_is_not(kind, metric, sign):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_trial_is_stopped_before_the_grace_period_or_without_a_measurement(kind):
     race = Race(kind)
-    race.enter("a", "b", "c", "behind")
     for name in "abc":
         race.report(name, 9.0, 5.0)
         race.report(name, 40.0, 5.0)
@@ -73,7 +78,6 @@ def test_no_trial_is_stopped_before_the_grace_period_or_without_a_measurement(ki
 @pytest.mark.parametrize(("status", "stopped"), [("diverged", False), ("finished", True)])
 def test_a_diverged_trial_moves_no_cut_off(kind, status, stopped):
     race = Race(kind)
-    race.enter("a", "b", "c", "high 1", "high 2", "high 3", "high 4", "one")
     for name in ("high 1", "high 2", "high 3", "high 4"):
         race.report(name, 40.0, 1000.0)
         race.end(name, status)
@@ -84,21 +88,49 @@ def test_a_diverged_trial_moves_no_cut_off(kind, status, stopped):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_earlier_trials_measured_is_known(kind):
-    history = {name: [(20.0, value / 2), (40.0, value)] for name, value in (("a", 5.0), ("b", 6.0), ("c", 7.0))}
+    values = {"a": 5.0, "b": 6.0, "c": 7.0}
+    history = [(name, percent, value * percent / 40.0) for percent in (20.0, 40.0) for name, value in values.items()]
     race = Race(kind, history=history)
-    race.enter("behind", "ahead")
     assert race.report("ahead", 40.0, 9.0) == TrialScheduler.CONTINUE
     assert race.report("behind", 40.0, 1.0) == TrialScheduler.STOP
     alone = Race(kind)
-    alone.enter("behind")
     assert alone.report("behind", 40.0, 1.0) == TrialScheduler.CONTINUE
+
+
+def test_an_interrupted_trial_does_not_stop_a_better_one_after_a_resume():
+    # `ahead` was interrupted at 55 % and continues there. Its later measurements must not count as its earlier ones.
+    history = [("ahead", 5.0 * step, 9.0 * step) for step in range(1, 12)]
+    race = Race("asha", history=history)
+    assert race.report("ahead", 60.0, 9.0 * 12) == TrialScheduler.CONTINUE
+    for step in range(1, 21):
+        assert race.report("better", 5.0 * step, 12.0 * step) == TrialScheduler.CONTINUE
+
+
+def test_a_decision_that_the_driver_did_not_live_to_carry_out_is_carried_out_after_a_resume():
+    history = [(name, 40.0, value) for name, value in (("a", 5.0), ("b", 6.0), ("c", 7.0), ("behind", 1.0))]
+    assert Race("median", history=history).report("behind", 45.0, 100.0) == TrialScheduler.STOP
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("metric", "sign"), [(MORE, 1.0), (LESS, -1.0)], ids=["max", "min"])
+def test_of_a_pack_of_several_only_those_behind_are_stopped(kind, metric, sign, monkeypatch: pytest.MonkeyPatch):
+    told: list[tuple[str, set[str]]] = []
+    monkeypatch.setattr(ray_stops, "stop_members", lambda pack, trials: told.append((pack, set(trials))))
+    race = Race(kind, metric)
+    for percent in (20.0, 40.0):
+        decision = race.report_together(percent, worst=sign * 1.0, bad=sign * 2.0, good=sign * 8.0, best=sign * 9.0, fair=sign * 8.0)
+        assert decision == TrialScheduler.CONTINUE, "the pack goes on"
+    assert {pack for pack, _ in told} == {"in Tune"}
+    assert told[-1][1] >= {"worst", "bad"}
+    assert not told[-1][1] & {"best"}
+    assert race.report("worst", 45.0, sign * 100.0) == TrialScheduler.STOP, "a trial that is stopped stays so"
 
 
 def test_none_is_the_default():
     assert DEFAULTS.early_stopping.scheduler == "none"
     assert DEFAULTS.search.algorithm == "random"
-    assert isinstance(make_scheduler(DEFAULTS, MORE, {}, {}), InOrder)
-    assert make_scheduler(replace(DEFAULTS, early_stopping=EarlyStopping("asha", 0.1, 3.0)), MORE, {}, {}) is not None
+    assert isinstance(make_scheduler(DEFAULTS, MORE, {}, ()), InOrder)
+    assert make_scheduler(replace(DEFAULTS, early_stopping=EarlyStopping("asha", 0.1, 3.0)), MORE, {}, ()) is not None
 
 
 def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: Path):

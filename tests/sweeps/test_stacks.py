@@ -128,11 +128,11 @@ def test_a_stack_that_does_not_fit_into_a_gpu_is_not_used():
         ({"stack": "off"}, 1),
         ({"stack": 3}, 3),
         ({"stack": 1}, 1),
-        ({"early_stopping": EarlyStopping(scheduler="asha", grace=0.1, reduction_factor=3)}, 1),
+        ({"early_stopping": EarlyStopping(scheduler="asha", grace=0.1, reduction_factor=3)}, 8),
         ({"search": Search(algorithm="tpe", every=0.1)}, 1),
     ],
 )
-def test_a_limit_is_kept_and_trials_that_are_compared_while_they_train_are_not_stacked(changed, largest):
+def test_a_limit_is_kept_and_trials_that_are_sampled_one_after_the_other_are_not_stacked(changed, largest):
     assert max(sizes(choose(Stacks(dict.fromkeys(range(65), 1.0)), trials(16), **changed), trials(16))) == largest
 
 
@@ -236,3 +236,21 @@ def test_a_run_that_was_recorded_without_the_setting_can_be_resumed(tmp_path: Pa
     with Ledger(folder) as ledger:
         ledger.note(launch={name: value for name, value in ledger.run()["launch"].items() if name != "stack"})
     assert run_folder(launch("--resume", str(folder), cwd=tmp_path).stdout, tmp_path) == folder
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median"])
+def test_a_scheduler_stops_members_of_a_stack_and_not_the_stack(scheduler: str, tmp_path: Path) -> None:
+    sweep = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={tmp_path}", "seeds=1", "stack=8", "resources.cpus=1")
+    axis = "task.rate=1.0,2.0,3.0,4.0,5.0,6.0,7.0,8.0"
+    done = launch(*sweep, axis, "task.steps=40", "task.pause_s=0.02", f"early_stopping.scheduler={scheduler}", cwd=tmp_path)
+    folder = run_folder(done.stdout, tmp_path)
+    rows = {trial.configuration: trial for trial in LedgerReader(folder).trials()}
+    assert {row.metadata["stacked"] for row in rows.values()} == {4}, "two places, so two stacks"
+    assert rows["8"].status == "finished"
+    assert rows["1"].status == "stopped"
+    assert rows["1"].reason.startswith("by the scheduler at step ")
+    metrics = LedgerReader(folder).metrics()
+    totals = metrics[metrics.name == "val/total"]
+    assert totals[totals.trial_id == rows["8"].trial_id].step.tolist() == list(range(2, 41, 2)), "nothing disturbs it"
+    assert totals[totals.trial_id == rows["1"].trial_id].step.max() < 20, "it saved most of its steps"
+    assert all(row.attempts == 1 for row in rows.values())
