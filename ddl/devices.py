@@ -95,7 +95,7 @@ class Device:
             torch.cuda.synchronize(self.torch)
 
 
-def lost_another_rank(error: Exception) -> bool:
+def lost_another_rank(error: BaseException) -> bool:
     """True if `error` is what a process sees when another rank of the same trial has died."""
     return isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ddl.devices import Device
 from ddl.precision import prepare_process
 from ddl.progress import Diverged, Progress
+from ddl.trial_errors import TRIAL_ERRORS, error_line
 
 AGREEMENT = 0.02
 """Largest relative deviation of a candidate's losses from fp32's. bf16 has a rounding error of 0.4% (2^-8) per operation."""
@@ -95,7 +96,7 @@ def time_candidates(
     for name in names:
         try:
             probe, losses = _time_one(name, start, device, steps, window_s, ready)
-        except Exception as error:
+        except TRIAL_ERRORS as error:
             if reference is None:
                 raise
             failures[name] = error_line(error)
@@ -107,12 +108,6 @@ def time_candidates(
         else:
             probes.append(replace(probe, deviation=deviation))
     return Timings(sorted(probes, key=lambda probe: probe.step_s), failures)
-
-
-def error_line(error: BaseException) -> str:
-    """Type and first line of an error."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _time_one(

@@ -14,6 +14,7 @@ from ddl.devices import Device
 from ddl.latency.cost import flops, peak_memory
 from ddl.latency.variants import REFERENCE, VARIANTS, eager_variant, prepare_variant, training_variant
 from ddl.progress import Predictor
+from ddl.trial_errors import TRIAL_ERRORS, error_line
 
 AGREEMENT = {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.01}
 """Maximum deviation from the reference: the norm of the outputs' difference over the norm of the reference's outputs. An
@@ -66,9 +67,9 @@ def measure_or_explain(predictor: Callable[[], Predictor | None], device: Device
     try:
         model = predictor()
         return LatencyResults() if model is None else measure_latency(model, device, BUDGETS[depth], precision)
-    except Exception as error:  # noqa: BLE001  the trial is trained; a failing benchmark must not fail it
+    except TRIAL_ERRORS as error:  # the trial is trained; a failing benchmark must not fail it
         traceback.print_exc()
-        return LatencyResults(metadata={"not_measured": _first_line(error)})
+        return LatencyResults(metadata={"not_measured": error_line(error)})
 
 
 def measure_latency(predictor: Predictor, device: Device, budget: LatencyBudget, precision: str = REFERENCE) -> LatencyResults:
@@ -154,10 +155,10 @@ def _time(
             outputs = run(inputs).clone()
             device.synchronise()
             took = time.perf_counter() - began
-        except Exception as error:  # exporting and compiling may raise any error although the model itself is correct
+        except TRIAL_ERRORS as error:  # exporting and compiling may raise any error although the model itself is correct
             if name == REFERENCE:
                 raise
-            left_out[name] = f"batch {batch}: {_first_line(error)}"
+            left_out[name] = f"batch {batch}: {error_line(error)}"
             continue
         expected = outputs if name == REFERENCE else expected
         deviation = float((outputs - expected).norm() / expected.norm().clamp_min(1e-12))
@@ -193,8 +194,3 @@ def single_calls(run: Callable[[Tensor], Tensor], inputs: Tensor, device: Device
         device.synchronise()
         calls.append(time.perf_counter() - began)
     return calls
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"

@@ -17,13 +17,13 @@ from ddl.sweeps.worker import (
     RESTARTED,
     Assignment,
     TrialRun,
-    error_place,
     list_not_finite,
     open_store,
     stopped_report,
     trial_reports,
 )
 from ddl.telemetry.device_sampler import DeviceSampler
+from ddl.trial_errors import TRIAL_ERRORS, error_place
 from ddl.trial_report import TrialReport
 
 Restored = tuple[Assignment, TrialStore, tuple[int, State] | None]
@@ -158,7 +158,7 @@ class _Stack:
                         return
                 for trial in self._running.values():
                     trial.store_last()
-            except Exception as error:  # noqa: BLE001  each trial that raises it alone too ends as failed
+            except TRIAL_ERRORS as error:  # each trial that raises it alone too ends as failed
                 traceback.print_exc()
                 reason = error_place(error)
         if reason:

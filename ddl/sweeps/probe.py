@@ -9,7 +9,8 @@ from ddl.precision import candidates
 from ddl.progress import Diverged, Progress
 from ddl.sweeps.pack import Pack
 from ddl.tasks.task import Task
-from ddl.timing_probe import Timings, error_line, time_candidates
+from ddl.timing_probe import Timings, time_candidates
+from ddl.trial_errors import TRIAL_ERRORS, error_line
 
 PROBE_STEPS = 8
 
@@ -29,7 +30,7 @@ def time_pack(
         names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
     try:
         return time_candidates(lambda name: _run(tasks, name, device), names, device, PROBE_STEPS, window_s, ready)
-    except Exception as error:  # noqa: BLE001  the trials themselves will raise it again and end as failed
+    except TRIAL_ERRORS as error:  # the trials themselves will raise it again and end as failed
         traceback.print_exc()
         return Timings([], {names[0]: error_line(error)})
 

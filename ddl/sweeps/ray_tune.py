@@ -30,7 +30,8 @@ from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import find_pack, train
 from ddl.sweeps.worker import device_of
 from ddl.telemetry.gpu import MIG_NAME
-from ddl.timing_probe import Timings, error_line
+from ddl.timing_probe import Timings
+from ddl.trial_errors import error_line
 from ddl.trial_report import TrialReport
 
 LEADER = "trial_leader"

@@ -22,6 +22,7 @@ from ddl.tasks.task import Task
 from ddl.telemetry.describe import describe_device
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.telemetry.usage import Usage
+from ddl.trial_errors import TRIAL_ERRORS, error_place
 from ddl.trial_report import TrialReport
 
 REPORT_EVERY_S = 1.0
@@ -123,7 +124,7 @@ def _reports(trial: "TrialRun", sampler: DeviceSampler, preemption_requested: Ca
             trial.store_last()
         except Diverged as error:
             status, reason = "diverged", str(error)
-        except Exception as error:
+        except TRIAL_ERRORS as error:
             if device.world_size > 1 and lost_another_rank(error):
                 raise
             traceback.print_exc()
@@ -321,12 +322,6 @@ def larger_fraction(gpus: float) -> float:
 def _place(device: Device) -> str:
     workers = "" if device.world_size == 1 else f" ({device.world_size} workers)"
     return f"{socket.gethostname()} {device.torch}{workers}"
-
-
-def error_place(error: Exception) -> str:
-    """Type, message, file and line of an error."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def list_not_finite(metrics: Mapping[str, float]) -> str:

@@ -75,6 +75,21 @@ def test_one_failing_trial_stops_nothing_else(tmp_path: Path) -> None:
     assert "failed: raise seed 0" in done.stdout
 
 
+@pytest.mark.parametrize("executor", ["ray", "inline"])
+def test_whatever_a_trial_raises_ends_that_trial_alone(executor: str, tmp_path: Path) -> None:
+    deeds = "task.deed=exit,'raise what cannot be printed',none"
+    arguments = ("--scale", "smoke", "--executor", executor, f"task.marks={tmp_path}", deeds)
+    done = launch("--sweep", MISCHIEF, *arguments, cwd=tmp_path, exits=1)
+    rows = {trial.configuration: trial for trial in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
+    assert {name: row.status for name, row in rows.items()} == {
+        "exit": "failed",
+        "raise what cannot be printed": "failed",
+        "none": "finished",
+    }
+    assert rows["exit"].reason.startswith("SystemExit: ")
+    assert rows["raise what cannot be printed"].reason.startswith("Unprintable: <exception str() failed> (mischief.py:")
+
+
 def test_a_lost_process_starts_again_from_its_checkpoint_and_only_as_often_as_allowed(tmp_path: Path) -> None:
     # Each step takes longer than `checkpoint_every_s`, so each is stored.
     deeds = ("task.deed=none,'die once',die", "task.pause_s=0.02")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,11 @@ from pydantic.dataclasses import dataclass
 from ddl.devices import Device
 from ddl.progress import Progress, State
 from ddl.tasks.task import STRICT, Count, Task
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no message")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -40,6 +46,10 @@ class Mischief(Task):
     def _do(self) -> None:
         if self.deed == "raise":
             raise RuntimeError("meant to fail")
+        if self.deed == "exit":
+            sys.exit()
+        if self.deed == "raise what cannot be printed":
+            raise Unprintable
         if self.deed == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         # In the probe, and in the first attempt.

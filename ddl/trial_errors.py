@@ -1,0 +1,24 @@
+"""Errors that end one trial, or one measurement of it, and nothing else; and their description."""
+
+import traceback
+from pathlib import Path
+
+TRIAL_ERRORS = (Exception, SystemExit)
+"""Errors that the code of a trial may raise. `sys.exit()` in a trial ends that trial, not the sweep."""
+
+
+def error_line(error: BaseException) -> str:
+    """Type and first line of an error."""
+    lines = message_of(error).splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
+
+
+def error_place(error: BaseException) -> str:
+    """Type, message, file and line of an error."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {message_of(error)} ({Path(frame.filename).name}:{frame.lineno})"
+
+
+def message_of(error: BaseException) -> str:
+    """The error's message, also if its own `__str__` raises."""
+    return str(traceback.TracebackException.from_exception(error)).strip()
