@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ddl import durable
@@ -17,9 +18,9 @@ def read_results(folder: Path) -> pd.DataFrame:
     """One row per trial: its configuration, how it ended, and its final values (NaN if it measured none).
 
     Columns: trial_id, configuration, status, reason, seed; one per swept key (`task.augmentation`); epoch and elapsed_s (seconds
-    trained) at the last measurement; the last value of each metric under its name; `best <metric>`, the best epoch of the sweep's metric;
-    the last value of each cost (`time/...`, `device/...`, `latency/...`); parameters, precision, data, data_source, data_complete,
-    fallback_for ("" unless the data are a fallback data set).
+    trained) at the last measurement; the last value of each metric under its name; `best <metric>`, the best epoch of the sweep's metric
+    (NaN for a trial that diverged); the last value of each cost (`time/...`, `device/...`, `latency/...`); parameters, precision,
+    data, data_source, data_complete, fallback_for ("" unless the data are a fallback data set).
     """
     reader = LedgerReader(folder)
     return results_frame(reader.run(), reader.trials(), reader.metrics())
@@ -40,6 +41,8 @@ def results_frame(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.Da
     for key in keys:
         rows[key] = _one_type([t.swept.get(key) for t in trials])
     rows = rows.join(_finals(metrics, run["sweep"]["metric"]), on="trial_id")
+    # A mean over seeds must neither become infinite nor contain the early success of a trial that diverged.
+    rows.loc[rows["status"] == "diverged", f"best {run['sweep']['metric']['name']}"] = np.nan
     metadata = [dict(t.metadata or {}) for t in trials]
     data = [dict(f.get("data") or {}) for f in metadata]
     rows["parameters"] = pd.array([f.get("parameters") for f in metadata], dtype="Int64")

@@ -1,5 +1,6 @@
 """A description of the device that a trial runs on, for the trial's record."""
 
+import math
 import os
 import platform
 from pathlib import Path
@@ -48,6 +49,36 @@ def cpu_name() -> str:
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may use."""
+    """Number of cores that this process may use: those of its affinity mask, and no more than its container's quota allows."""
     affinity = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else None
-    return len(affinity) if affinity else os.cpu_count() or 1
+    cores = len(affinity) if affinity else os.cpu_count() or 1
+    return max(1, int(min(cores, cpu_quota())))
+
+
+def cpu_quota(cgroups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Cores that the control groups of this process, and those above them, allow it on average; infinite without a limit.
+
+    Linux kernel documentation: cgroup v2, `cpu.max`; CFS bandwidth control for v1.
+    """
+    quota = math.inf
+    for line in cgroups.read_text().splitlines() if cgroups.is_file() else ():
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = next((root / name for name in (controllers, "cpu") if (root / name).is_dir()), root) if controllers else root
+        # In a container the file may name a path of the host, which is not visible: the limit is then at the top.
+        for folder in [top / group.lstrip("/"), *(top / group.lstrip("/")).parents]:
+            if folder.is_relative_to(top):
+                quota = min(quota, _quota_of(folder))
+    return quota
+
+
+def _quota_of(folder: Path) -> float:
+    """Cores that a control group itself allows."""
+    if (limit := folder / "cpu.max").is_file():
+        microseconds, period = limit.read_text().split()
+        return math.inf if microseconds == "max" else int(microseconds) / int(period)
+    if (limit := folder / "cpu.cfs_quota_us").is_file():
+        microseconds = limit.read_text().strip()
+        return math.inf if int(microseconds) < 0 else int(microseconds) / int((folder / "cpu.cfs_period_us").read_text())
+    return math.inf

@@ -50,6 +50,16 @@ def test_a_last_value_that_is_not_a_number_stays_one(make_run):
     assert rows["best val/accuracy"].notna().all()
 
 
+@pytest.mark.parametrize("broken", [float("inf"), float("nan")])
+def test_a_diverged_trial_has_no_best_and_does_not_spoil_a_mean(make_run, broken):
+    def breaking(configuration, seed, epoch, metrics):
+        return metrics | ({"val/accuracy": broken} if (seed, epoch) == (1, 3) else {})
+
+    rows = results.read_results(make_run({"none": 0.8}, epochs=3, alter=breaking, endings={("none", 1): ("diverged", "")}))
+    assert rows["best val/accuracy"].isna().tolist() == [False, True, False]
+    assert np.isfinite(rows.groupby("task.augmentation")["best val/accuracy"].mean()).all()
+
+
 def test_trials_that_measured_nothing_have_a_row(make_run):
     planned = {("none", s): ("planned", "") for s in range(3)} | {("light", 0): ("failed", "out of memory")}
     rows = results.read_results(make_run(FINAL, epochs=4, endings=planned))
