@@ -44,6 +44,12 @@ def test_heavy_imports_wait_until_they_are_needed(arguments: list[str], code: in
     assert set(heavy).isdisjoint(modules)
 
 
+@pytest.fixture
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An accepted command returns 0 at once: a check that is broken must not start a sweep."""
+    monkeypatch.setattr(launch, "_run_action", lambda *_: 0)
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The message of a command that is refused."""
     assert launch.main(arguments) == launch.BAD_INPUT
@@ -69,6 +75,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ([str(ROOT)], f"{ROOT}: write --resume {ROOT} to finish this run, or --report {ROOT} for its report."),
     ],
 )
+@pytest.mark.usefixtures("nothing_runs")
 def test_a_mistyped_option_is_answered_with_the_right_one(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     assert refused(capsys, *arguments) == said
 
@@ -79,10 +86,8 @@ ACTION_VALUES = {"--list": [], "--export": ["run", "id"], "--prepare-data": ["mn
 
 @pytest.mark.parametrize("action", launch.ACTIONS)
 @pytest.mark.parametrize("option", launch.USED_WITH)
-def test_an_option_that_does_not_belong_to_the_action_is_refused(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, action: str, option: str
-) -> None:
-    monkeypatch.setattr(launch, "_run_action", lambda *_: 0)
+@pytest.mark.usefixtures("nothing_runs")
+def test_an_option_that_does_not_belong_to_the_action_is_refused(capsys: pytest.CaptureFixture[str], action: str, option: str) -> None:
     given = ["seeds=5"] if option == "KEY=VALUE" else [option, *VALUES.get(option, [])]
     values = ACTION_VALUES.get(action, ["run", "other"] if action == "--report" else ["run"])
     arguments = [*given, action, *values]
@@ -99,6 +104,7 @@ def test_each_option_is_an_action_or_belongs_to_one() -> None:
 
 
 @pytest.mark.parametrize("option", ["--sweep", "--resume", "--reproduce", "--publish", "--report", "--prepare-data", "--out", "--address"])
+@pytest.mark.usefixtures("nothing_runs")
 def test_an_empty_value_is_refused(capsys: pytest.CaptureFixture[str], option: str) -> None:
     sweep = ["--sweep", "augmentation"] if option in launch.USED_WITH else []
     assert refused(capsys, *sweep, option, "") == f"{option}: the value is empty. Name one, or remove {option}."
@@ -117,6 +123,7 @@ def test_an_empty_value_is_refused(capsys: pytest.CaptureFixture[str], option: s
         ),
     ],
 )
+@pytest.mark.usefixtures("nothing_runs")
 def test_options_that_would_be_ignored_are_refused(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     assert refused(capsys, *arguments) == said
 

@@ -165,6 +165,9 @@ def test_an_override_has_an_effect_on_configurations_and_axes_alike(ask):
     text = "seeds: 1\nspace: {task.lr: [0.5]}\nconfigurations: {a: {task.lr: 0.7}, b: {task.dropout: 0.1}}\n"
     assert values(ask(text), "lr") == [0.7, 0.5]
     assert values(ask(text, ["task.lr=0.2"]), "lr") == [0.2, 0.2]
+    several = ask(text.replace("[0.5]", "[0.5, 0.6]"), ["task.lr=0.2"])
+    assert several.problems == []
+    assert values(several, "lr") == [0.2, 0.2]
 
 
 def test_a_grid_over_the_cap_is_counted_and_not_expanded(ask, monkeypatch):
