@@ -67,7 +67,7 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
     launch = construct(Launch, draft.launch, where_launch, "", problems) or construct(Launch, launch_source.values, where_launch, "", [])
     if launch is None:
         return None
-    where["seed"] = where_launch("first_seed")
+    where |= {"seed": where_launch("first_seed"), "seeds": where_launch("seeds")}
     return Sweep(path.stem, scale, file, launch, task_class, given.base, draft.space, draft.configurations, draft.forced, where)
 
 
@@ -113,11 +113,22 @@ def _sweep_file(source: YamlFile, problems: list[str]) -> SweepFile | None:
     given = {str(key): value for key, value in source.values.items() if key not in launch_keys}
     # YAML reads the key 0.1 as a number, but a configuration's name is text.
     if isinstance(configurations := given.get("configurations"), dict):
-        given["configurations"] = {label(key): value for key, value in configurations.items()}
+        given["configurations"] = _named(configurations, "configurations", source, problems)
     if isinstance(reference := given.get("reference"), dict) and isinstance(reference.get("values"), dict):
-        given["reference"] = reference | {"values": {label(key): value for key, value in reference["values"].items()}}
+        given["reference"] = reference | {"values": _named(reference["values"], "reference.values", source, problems)}
     file: SweepFile | None = construct(SweepFile, given, source.where, "", problems, also=launch_keys)
     return file or construct(SweepFile, _EMPTY_SWEEP | _valid_keys(SweepFile, given), source.where, "", [])
+
+
+def _named(values: Mapping[Any, Any], place: str, source: YamlFile, problems: list[str]) -> dict[str, Any]:
+    """`values` by the names that tables show. Keys of the section at `place` that have one name are reported."""
+    keys: dict[str, Any] = {}
+    for key in values:
+        name = label(key)
+        if name in keys:
+            problems.append(f"{source.where(place)}: {place}: {keys[name]!r} and {key!r} have the same name, {name}. Rename one.")
+        keys[name] = key
+    return {name: values[key] for name, key in keys.items()}
 
 
 _EMPTY_SWEEP = {"title": "", "metric": {"name": "", "mode": "max"}, "scale": {}}

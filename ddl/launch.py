@@ -1,14 +1,26 @@
 """The command line: `python launch.py --sweep augmentation`, or `ddl --sweep augmentation` if the package is installed."""
 
 import argparse
+import itertools
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 FAILED, BAD_INPUT, NOT_REPRODUCED, INTERRUPTED = 1, 2, 4, 130
-ACTIONS = ("sweep", "list", "resume", "reproduce", "publish", "export", "prepare-data")
-"""The actions of the command, one at a time. `--report` without --publish is one too."""
+ACTIONS = ("--sweep", "--list", "--resume", "--reproduce", "--publish", "--export", "--prepare-data", "--report")
+"""The actions of the command, one at a time. Only `--publish` may be combined with `--report`."""
+USED_WITH = {
+    "--scale": ("--sweep",),
+    "--steps": ("--reproduce",),
+    "--plan": ("--sweep",),
+    "--executor": ("--sweep", "--resume"),
+    "--address": ("--sweep", "--resume"),
+    "--out": ("--sweep", "--report"),
+    "--check": ("--sweep", "--resume", "--report"),
+    "KEY=VALUE": ("--sweep",),
+}
+"""The actions that each other option belongs to. `--plan` has no use for `--out` and `--check`, but can be added to any command."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,9 +77,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: this process's arguments) and return its exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    given = parser().parse_intermixed_args(arguments)
+    given, unknown = parser().parse_known_intermixed_args(arguments)
     try:
-        _check_combination(given)
+        if unknown:
+            raise ValueError(_unknown_option(unknown[0]))
+        _check_combination(given, arguments)
         if given.list:
             return _list_sweeps()
     except ValueError as error:
@@ -90,19 +104,68 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _check_combination(given: argparse.Namespace) -> None:
+def _check_combination(given: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Raise ValueError for combinations of options that argparse cannot refuse."""
-    action = next((name for name in ACTIONS if getattr(given, name.replace("-", "_")) not in (None, False)), None)
-    if action is None and given.report is None:
-        raise ValueError(f"nothing to do: name one of {', '.join(f'--{name}' for name in ACTIONS)}, --report. See --help.")
-    if given.report is not None and action not in (None, "publish"):
-        raise ValueError(f"--report cannot be combined with --{action}. Use it alone, or with --publish RUN.")
-    if given.report and action == "publish":
+    words = itertools.takewhile(lambda word: word != "--", arguments)
+    options = [word.partition("=")[0] for word in words if word.startswith("--")]
+    for option in options:
+        value = getattr(given, option.removeprefix("--").replace("-", "_"))
+        if options.count(option) > 1:
+            several = " Name several sweeps with commas." if option == "--sweep" else ""
+            raise ValueError(f"{option}: given more than once. Give it once.{several}")
+        if "" in (value if isinstance(value, list) else [value]):
+            raise ValueError(f"{option}: the value is empty. Name one, or remove {option}.")
+    action = next((option for option in ACTIONS if option in options), None)
+    if action is None:
+        raise ValueError(_no_action(given.overrides))
+    if "--report" in options and action not in ("--report", "--publish"):
+        raise ValueError(f"--report cannot be combined with {action}. Use it alone, or with --publish RUN.")
+    if given.report and action == "--publish":
         raise ValueError(f"--publish RUN --report is about that one run. Remove {' '.join(given.report)}, or publish each.")
-    if given.report == [] and action is None:
+    if given.report == [] and action == "--report":
         raise ValueError("--report: name one or several runs.")
-    if given.steps is not None and action != "reproduce":
-        raise ValueError("--steps belongs to --reproduce.")
+    for option, actions in USED_WITH.items():
+        shown = option if option in options else " ".join(given.overrides) if option == "KEY=VALUE" else ""
+        if shown and action not in actions:
+            raise ValueError(f"{shown} cannot be combined with {action}, only with {' or '.join(actions)}. Remove it.")
+    if "--out" in options and action == "--report":
+        if len(given.report) == 1:
+            raise ValueError("--out: the report of a single run is written to the folder of the run. Remove --out.")
+        if "://" in given.out:
+            raise ValueError(f"--out {given.out}: a report over several runs is written to a local folder. Name one.")
+
+
+def _unknown_option(word: str) -> str:
+    """The message for an option that does not exist."""
+    from ddl import yamlfile
+    from ddl.hints import did_you_mean
+
+    option, _, value = word.partition("=")
+    key = option.lstrip("-")
+    settings = yamlfile.read_yaml(yamlfile.FOLDER / "launch.yaml", []).values
+    if key.partition(".")[0] in (*settings, "task", "configurations"):
+        return f"{option}: settings have no dashes. Write {key}={value or 'VALUE'}."
+    return f"{option}: unknown option.{did_you_mean(f'--{key}', [*ACTIONS, *USED_WITH, '--help']) or ' See --help.'}"
+
+
+def _no_action(words: Sequence[str]) -> str:
+    """The message for a command without an action. `words` are its arguments without dashes."""
+    from ddl import yamlfile
+    from ddl.hints import did_you_mean
+
+    sweeps = yamlfile.config_names("sweep")
+    for word in words:
+        bare = word.lstrip("-\N{EN DASH}\N{EM DASH}")  # some editors turn two dashes into a longer one
+        option = f"--{bare.partition('=')[0]}"
+        if option in (*ACTIONS, *USED_WITH):
+            return f"{word}: write {option}."
+        if word in (*sweeps, "all") or word.endswith((".yaml", ".yml")):
+            return f"{word}: write --sweep {word}."
+        if Path(word).is_dir():
+            return f"{word}: write --resume {word} to finish this run, or --report {word} for its report."
+        if "=" not in word and (near := did_you_mean(word, sweeps)):
+            return f"{word}: unknown. Write --sweep and the name of a sweep.{near}"
+    return f"nothing to do: name one of {', '.join(ACTIONS)}. See --help."
 
 
 def _run_action(given: argparse.Namespace, command: str) -> int:

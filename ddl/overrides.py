@@ -1,5 +1,6 @@
 """Applies the command line's Hydra overrides (KEY=VALUE) to a sweep."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from hydra.errors import OverrideParseException
 
 from ddl.hints import did_you_mean
 from ddl.schema import label
+from ddl.yamlfile import config_names
 
 
 @dataclass
@@ -38,12 +40,31 @@ def apply_overrides(draft: SweepDraft, overrides: Sequence[str], hyperparameters
     return {override.key_or_group for override in parsed}
 
 
-def _parse(overrides: Iterable[str], problems: list[str]) -> Iterable[Override]:
-    for text in overrides:
+def _parse(overrides: Sequence[str], problems: list[str]) -> Iterable[Override]:
+    sweeps = config_names("sweep")
+    words = list(overrides)
+    while words:
+        text = given = words.pop(0)
+        if text in sweeps:
+            problems.append(f"command line: {text!r}: is a sweep. Name several sweeps with commas, as in --sweep NAME,{text}.")
+            continue
+        while words and _continues(text, words[0]):
+            given += f" {words[0]}"
+            text += ("" if "=" in text + words[0] else "=") + words.pop(0)
+        if text != given:
+            problems.append(f"command line: {given!r}: an override has no spaces. Write {text}.")
+            continue
         try:
             yield from OverridesParser.create().parse_overrides([text])
         except OverrideParseException as error:
             problems.append(f"command line: {text!r}: not an override ({str(error).splitlines()[0]}). Write KEY=VALUE, as in task.lr=0.01.")
+
+
+def _continues(text: str, word: str) -> bool:
+    """True if `word` is the rest of the override `text`, as after `task.lr`, `task.lr=` or `task.lr=0.1,`."""
+    if "=" in word.lstrip("="):
+        return False
+    return text.endswith(("=", ",")) or ("=" not in text and re.fullmatch(r"[a-z_]\w*(\.\w+)*", text) is not None)
 
 
 def _select_configurations(
@@ -53,7 +74,13 @@ def _select_configurations(
 
     A user may take the value of an axis in `space` for a configuration, so the message looks for it there.
     """
+    if override.is_sweep_override() and not isinstance(override.value(), ChoiceSweep):
+        problems.append("command line: configurations: takes names with commas, as in configurations=NAME,NAME.")
+        return dict(configurations)
     value = list(override.sweep_iterator()) if override.is_sweep_override() else override.value()
+    if value == []:
+        problems.append(f"command line: configurations: names none. Known configurations: {', '.join(configurations) or 'none'}.")
+        return dict(configurations)
     names = [label(_unquoted(name)) for name in (value if isinstance(value, list) else [value])]
     unknown = [name for name in names if name not in configurations]
     for name in unknown:
@@ -86,9 +113,10 @@ def _apply(override: Override, draft: SweepDraft, hyperparameters: Sequence[str]
         else:
             draft.forced.pop(name, None)
             draft.space[name] = [_unquoted(item) for item in override.sweep_iterator()]
-    elif key.startswith("task.") and name in draft.space:
+    elif key.startswith("task.") and name in draft.space and not any(name in values for values in draft.configurations.values()):
         draft.space[name] = [override.value()]
     elif key.startswith("task."):
+        draft.space.pop(name, None)  # a configuration's value would replace the axis's
         draft.forced[name] = override.value()
     else:
         outer, _, inner = key.partition(".")

@@ -250,6 +250,8 @@ def _prepare_runs(
         problems.append(f"executor: {executor!r} is unknown. Use {', '.join(EXECUTORS)}.")
     options = RunOptions(tuple(overrides), scale, executor, address)
     names = config_names("sweep") if sweep == ALL else [sweep] if Path(sweep).is_file() else sweep.split(",")
+    if executor == "inline" and address:
+        problems.append(f"--address {address}: inline trains in this process, without a cluster. Remove --address or --executor inline.")
     if len(set(names)) < len(names):
         problems.append(f"--sweep {sweep!r}: names a sweep twice. Name each once.")
     runs = [run for name in names if (run := prepare.prepare_run(name, options, problems))]

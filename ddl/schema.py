@@ -5,15 +5,22 @@ from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Len, Lt
+from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import AfterValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ddl.devices import Strategy
 from ddl.tasks.task import Count, CountOrZero, Number, Positive, Seed, Task
 
+MAX_WORKERS = 1024
+"""Largest number of workers that train one trial."""
+
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 """Refuses unknown keys. Not strict as a whole: that would refuse a mapping for a nested class. The number types are strict."""
+
+
+Workers = Annotated[Count, Le(MAX_WORKERS)]
+"""Number of worker processes."""
 
 
 def _ascending(ends: list[int]) -> list[int]:
@@ -26,7 +33,7 @@ def _ascending(ends: list[int]) -> list[int]:
 class Resources:
     """Allocation of one trial: worker processes that train it together, and the CPU cores and GPUs of each."""
 
-    num_workers: Count | Annotated[list[Count], Len(2, 2), AfterValidator(_ascending)]
+    num_workers: Workers | Annotated[list[Workers], Len(2, 2), AfterValidator(_ascending)]
     """Worker processes of a trial, or [fewest, most]: as many as there is room for each time the trial starts."""
     strategy: Strategy
     """`ddp`: every worker holds the whole model. `fsdp`: every worker holds a shard of it."""
@@ -62,7 +69,7 @@ class EarlyStopping:
     `median`: stops trials behind the median of running averages (Golovin et al. 2017)."""
     grace: Annotated[Number, Gt(0), Lt(1)]
     """Fraction of a trial's steps before which it is never stopped."""
-    reduction_factor: Annotated[Number, Gt(1)]
+    reduction_factor: Annotated[Number, Ge(1.01)]
     """Inverse of the fraction of trials that `asha` continues at each milestone."""
 
 
@@ -83,7 +90,7 @@ class Launch:
     """Launch settings: `launch.yaml` has the defaults, a sweep's YAML may change them, the command line overrides both."""
 
     seeds: Count
-    """Replicates of each configuration."""
+    """Replicates of each configuration. A sweep has at most 100,000 trials."""
     first_seed: Seed
     """Seed of the first replicate; the next ones count up from it."""
     resources: Resources
@@ -189,5 +196,8 @@ class Sweep:
 
 
 def label(value: object) -> str:
-    """A value as tables show it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A value as tables show it. Two different floats never have the same text."""
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value)

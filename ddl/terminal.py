@@ -1,7 +1,7 @@
 """Terminal output of a sweep: the plan, and its progress as a live table on a terminal or as plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -47,9 +47,8 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
         console.print(f"idle: {len(idle.nodes)} nodes that cannot hold a trial ({idle.cpus} CPU cores, {idle.gpus} GPUs)")
     for problem in capacity.unusable_gpus:
         console.print(Text(f"GPU not used: {problem}"), soft_wrap=True)
-    for line in dict.fromkeys(describe_data_line(probe.metadata) for probe in plan.probes.values()):
-        if line:
-            console.print(Text(line))
+    for line in _data_lines([probe.metadata for probe in plan.probes.values()]):
+        console.print(Text(line))
     if plan.precision:
         console.print(f"precision: {plan.precision} (the fastest that agrees with fp32)")
     for stack, used in plan.stacking.outcomes():
@@ -66,15 +65,26 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
     console.print(f"expected: {duration(plan.eta_s)} ({timed}); disk: {disk}", soft_wrap=True)
 
 
-def describe_data_line(metadata: Mapping[str, Any]) -> str:
-    """One line about a trial's data set, with a warning if it is a sample or a fallback; "" without data."""
-    data = metadata.get("data")
-    if not data:
-        return ""
-    line = f"data: {data['name']}, {data['source']}, {data.get('train', '?')} train and {data.get('val', '?')} validation examples"
-    if data.get("fallback_for"):
-        return f"{line}. A FALLBACK, NOT {data['fallback_for']}"
-    return line if data.get("complete") else f"{line}. ONLY A SAMPLE of the official data"
+def _data_lines(trials: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each data set in the metadata of trials, with a warning if it is a sample or a fallback.
+
+    The number of examples is a range if it differs between trials.
+    """
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for data in filter(None, (metadata.get("data") for metadata in trials)):
+        fallback = f". A FALLBACK, NOT {data['fallback_for']}" if data.get("fallback_for") else ""
+        warning = fallback or ("" if data.get("complete") else ". ONLY A SAMPLE of the official data")
+        groups.setdefault((data["name"], data["source"], warning), []).append(data)
+    return [
+        f"data: {name}, {source}, {_range(data, 'train')} train and {_range(data, 'val')} validation examples{warning}"
+        for (name, source, warning), data in groups.items()
+    ]
+
+
+def _range(metadata: Sequence[Mapping[str, Any]], key: str) -> str:
+    """`72 to 95` for different values, one number for equal ones, `?` for none."""
+    values = sorted({data[key] for data in metadata if key in data})
+    return " to ".join(str(value) for value in dict.fromkeys([values[0], values[-1]])) if values else "?"
 
 
 @dataclass

@@ -104,6 +104,7 @@ def _check_node(path: Path, node: yaml.Node, key: str, depth: int, lines: dict[s
     if depth > MAX_DEPTH:
         problems.append(f"{path}:{line}: {key}: nested deeper than {MAX_DEPTH} levels.")
     elif isinstance(node, yaml.MappingNode):
+        keys: dict[Any, int] = {}
         for key_node, value_node in node.value:
             name = f"{key}.{key_node.value}" if key else str(key_node.value)
             key_line = key_node.start_mark.line + 1
@@ -115,7 +116,10 @@ def _check_node(path: Path, node: yaml.Node, key: str, depth: int, lines: dict[s
                 problems.append(f"{path}:{key_line}: {name}: duplicate key, first in line {lines[name]}. Remove one.")
             else:
                 lines[name] = key_line
-                _check_scalar(path, key_node, name, problems)
+                value = _check_scalar(path, key_node, name, problems)
+                if value in keys:  # to YAML, `yes` and `true` are one key, and so are 1 and 1.0
+                    problems.append(f"{path}:{key_line}: {name}: the same key as in line {keys[value]} to YAML. Put it in quotes.")
+                keys[value] = key_line
                 _check_node(path, value_node, name, depth + 1, lines, problems)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
@@ -124,7 +128,8 @@ def _check_node(path: Path, node: yaml.Node, key: str, depth: int, lines: dict[s
         _check_scalar(path, node, key, problems)
 
 
-def _check_scalar(path: Path, node: yaml.ScalarNode, key: str, problems: list[str]) -> None:
+def _check_scalar(path: Path, node: yaml.ScalarNode, key: str, problems: list[str]) -> Any:
+    """The value of a scalar; its text if it has none."""
     line = node.start_mark.line + 1
     if node.style is None and node.tag.endswith(":str") and _NUMBER_AS_TEXT.fullmatch(node.value):
         mantissa, exponent = re.split("[eE]", node.value)
@@ -132,6 +137,7 @@ def _check_scalar(path: Path, node: yaml.ScalarNode, key: str, problems: list[st
         better = f"{mantissa if '.' in mantissa else mantissa + '.0'}e{sign}{exponent}"
         problems.append(f"{path}:{line}: {key}: YAML reads {node.value} as text. Write {better}.")
     try:
-        yaml.SafeLoader("").construct_object(node)
+        return yaml.SafeLoader("").construct_object(node)
     except ValueError:  # to YAML, 2024-13-45 is an invalid date, and a thousand digits are a number
         problems.append(f"{path}:{line}: {key}: {node.value[:40]} looks like a number or a date, but is none. Put text in quotes.")
+        return node.value

@@ -251,6 +251,20 @@ def test_a_number_names_a_configuration_as_tables_show_it(ask):
     assert {trial.configuration for trial in asked.trials} == {"0.1", "1"}
 
 
+def test_configurations_named_by_long_numbers_are_kept_apart(ask):
+    asked = ask("configurations: {0.1234567: {task.lr: 0.1}, 0.1234568: {task.lr: 0.2}}\n", ["configurations=0.1234568", "seeds=1"])
+    assert asked.problems == []
+    assert [(trial.configuration, trial.task.lr) for trial in asked.trials] == [("0.1234568", 0.2)]
+
+
+def test_configurations_with_one_name_are_refused(ask):
+    assert ask("configurations:\n  yes: {task.lr: 0.1}\n  'True': {task.lr: 0.2}\n").problems == [
+        "small.yaml:6: configurations: True and 'True' have the same name, True. Rename one."
+    ]
+    (problem,) = ask("reference: {source: a, metric: b, tolerance: 0.1, values: {on: 0.1, 'True': 0.2}}\n").problems
+    assert problem == "small.yaml:6: reference.values: True and 'True' have the same name, True. Rename one."
+
+
 def test_every_mistake_is_told_at_once_with_its_file_and_line(ask):
     asked = ask(
         "  paper: {task.epochz: 3}\n"
@@ -397,6 +411,8 @@ def test_some_of_the_configurations_by_name_in_the_sweeps_order(ask, chosen, lef
             "configurations=0.1",
             "configurations: '0.1' is unknown. It is a value of an axis: task.lr=0.1.",
         ),
+        (NAMED, "configurations=[]", "configurations: names none. Known configurations: plain, with dropout, 1 / 2, 0.1."),
+        (NAMED, "configurations=range(0,2)", "configurations: takes names with commas, as in configurations=NAME,NAME."),
         (NAMED, "configuration=plain", "configuration: unknown key. Did you mean configurations?"),
     ],
 )
@@ -432,6 +448,21 @@ def test_a_wrong_override_is_found_on_the_command_line(ask, override, said):
 def test_what_is_no_override(ask, override):
     (problem,) = ask(overrides=[override]).problems
     assert problem.startswith("command line: ")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["task.lr", "0.1"], "'task.lr 0.1': an override has no spaces. Write task.lr=0.1."),
+        (["seeds", "5", "task.lr", "0.1"], "'seeds 5': an override has no spaces. Write seeds=5."),
+        (["task.lr", "=", "0.1"], "'task.lr = 0.1': an override has no spaces. Write task.lr=0.1."),
+        (["task.lr=", "0.1", "seeds=2"], "'task.lr= 0.1': an override has no spaces. Write task.lr=0.1."),
+        (["task.lr=0.1,", "0.2"], "'task.lr=0.1, 0.2': an override has no spaces. Write task.lr=0.1,0.2."),
+        (["cartpole"], "'cartpole': is a sweep. Name several sweeps with commas, as in --sweep NAME,cartpole."),
+    ],
+)
+def test_words_that_belong_together_are_joined_in_the_fix(ask, overrides, said):
+    assert ask(overrides=overrides).problems[0] == f"command line: {said}"
 
 
 @pytest.mark.parametrize("override", ["seeds=1,2", "task.lr=range(1,3)", "task.lr=interval(0,1)", "task.augmentation=glob(*)"])
@@ -489,6 +520,14 @@ def test_a_plugins_task_beside_the_sweeps_file(ask, own):
     asked = ask(f"plugins: [{own()}]\nspace: {{task.to: [1, 2]}}\nseeds: 1\n", base=OWN)
     assert asked.problems == []
     assert [(trial.task.to, trial.task.word) for trial in asked.trials] == [(1, "go"), (2, "go")]
+
+
+@pytest.mark.parametrize("pair", ["1, '1'", "true, 'True'", "null, 'None'", "0.1, '0.1'"])
+def test_values_with_one_name_are_refused(ask, own, pair):
+    module = own(code=TASK_MODULE.replace("word: str", "word: str | int | float | bool | None"))
+    (problem,) = ask(f"plugins: [{module}]\nspace: {{task.word: [go, {pair}]}}\n", base=OWN).problems
+    first, second = yaml.safe_load(f"[{pair}]")
+    assert problem == (f"small.yaml:6: task.word: {first!r} and {second!r} give two configurations the name {second!r}. Change one.")
 
 
 def test_a_plugins_task_in_a_folder_beside_the_sweeps_folder(own, tmp_path):
@@ -594,7 +633,18 @@ def test_every_tasks_file_gives_each_hyperparameter_and_no_other(path):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.001, "0.001"), (1e-5, "1e-05"), (1.0, "1"), (3, "3"), ("none", "none"), (True, "True"), (None, "None"), ([8, 16], "[8, 16]")],
+    [
+        (0.001, "0.001"),
+        (1e-5, "1e-05"),
+        (0.1234567, "0.1234567"),
+        (1e6, "1e+06"),
+        (1.0, "1"),
+        (3, "3"),
+        ("none", "none"),
+        (True, "True"),
+        (None, "None"),
+        ([8, 16], "[8, 16]"),
+    ],
 )
 def test_how_a_value_is_shown(value, shown):
     assert schema.label(value) == shown

@@ -1,4 +1,4 @@
-"""The command answers a simple question without importing what only a sweep needs."""
+"""The command answers a simple question without heavy imports, and refuses options that it cannot use."""
 
 import os
 import subprocess
@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from ddl import launch
 from tests.sweeps.command import ROOT
 
 SCRIPT = "import sys; from ddl.launch import main; code = main(sys.argv[1:]); print(code, *sorted(sys.modules))"
@@ -41,3 +42,95 @@ def test_heavy_imports_wait_until_they_are_needed(arguments: list[str], code: in
     returned, *modules = done.stdout.splitlines()[-1].split()
     assert int(returned) == code, done.stderr
     assert set(heavy).isdisjoint(modules)
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An accepted command returns 0 at once: a check that is broken must not start a sweep."""
+    monkeypatch.setattr(launch, "_run_action", lambda *_: 0)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The message of a command that is refused."""
+    assert launch.main(arguments) == launch.BAD_INPUT
+    return capsys.readouterr().err.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--swep", "augmentation"], "--swep: unknown option. Did you mean --sweep?"),
+        (["--swep=augmentation"], "--swep: unknown option. Did you mean --sweep?"),
+        (["--sweep", "augmentation", "--scal", "smoke"], "--scal: unknown option. Did you mean --scale?"),
+        (["-sweep", "augmentation"], "-sweep: unknown option. Did you mean --sweep?"),
+        (["--sweep", "augmentation", "--qqq"], "--qqq: unknown option. See --help."),
+        (["--sweep", "augmentation", "--seeds=5"], "--seeds: settings have no dashes. Write seeds=5."),
+        (["--sweep", "augmentation", "--task.lr", "0.1"], "--task.lr: settings have no dashes. Write task.lr=VALUE."),
+        (["augmentation"], "augmentation: write --sweep augmentation."),
+        (["my/own.yaml", "seeds=5"], "my/own.yaml: write --sweep my/own.yaml."),
+        (["augmentaton"], "augmentaton: unknown. Write --sweep and the name of a sweep. Did you mean augmentation?"),
+        (["list"], "list: write --list."),
+        (["\N{EM DASH}sweep", "augmentation"], "\N{EM DASH}sweep: write --sweep."),
+        (["sweep=augmentation"], "sweep=augmentation: write --sweep."),
+        ([str(ROOT)], f"{ROOT}: write --resume {ROOT} to finish this run, or --report {ROOT} for its report."),
+    ],
+)
+@pytest.mark.usefixtures("nothing_runs")
+def test_a_mistyped_option_is_answered_with_the_right_one(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    assert refused(capsys, *arguments) == said
+
+
+VALUES = {"--scale": ["smoke"], "--steps": ["3"], "--executor": ["inline"], "--address": ["auto"], "--out": ["folder"]}
+ACTION_VALUES = {"--list": [], "--export": ["run", "id"], "--prepare-data": ["mnist"]}
+
+
+@pytest.mark.parametrize("action", launch.ACTIONS)
+@pytest.mark.parametrize("option", launch.USED_WITH)
+@pytest.mark.usefixtures("nothing_runs")
+def test_an_option_that_does_not_belong_to_the_action_is_refused(capsys: pytest.CaptureFixture[str], action: str, option: str) -> None:
+    given = ["seeds=5"] if option == "KEY=VALUE" else [option, *VALUES.get(option, [])]
+    values = ACTION_VALUES.get(action, ["run", "other"] if action == "--report" else ["run"])
+    arguments = [*given, action, *values]
+    actions = launch.USED_WITH[option]
+    if action in actions:
+        assert launch.main(arguments) == 0
+    else:
+        assert refused(capsys, *arguments) == f"{given[0]} cannot be combined with {action}, only with {' or '.join(actions)}. Remove it."
+
+
+def test_each_option_is_an_action_or_belongs_to_one() -> None:
+    options = {action.option_strings[-1] for action in launch.parser()._actions if action.option_strings}
+    assert options - {"--help"} == {*launch.ACTIONS, *launch.USED_WITH} - {"KEY=VALUE"}
+
+
+@pytest.mark.parametrize("option", ["--sweep", "--resume", "--reproduce", "--publish", "--report", "--prepare-data", "--out", "--address"])
+@pytest.mark.usefixtures("nothing_runs")
+def test_an_empty_value_is_refused(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    sweep = ["--sweep", "augmentation"] if option in launch.USED_WITH else []
+    assert refused(capsys, *sweep, option, "") == f"{option}: the value is empty. Name one, or remove {option}."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sweep", "a", "--sweep=b"], "--sweep: given more than once. Give it once. Name several sweeps with commas."),
+        (["--report", "a", "--report", "b"], "--report: given more than once. Give it once."),
+        (["--report", "a", "--sweep", "b"], "--report cannot be combined with --sweep. Use it alone, or with --publish RUN."),
+        (["--report", "a", "--out", "b"], "--out: the report of a single run is written to the folder of the run. Remove --out."),
+        (
+            ["--report", "a", "b", "--out", "s3://c/d"],
+            "--out s3://c/d: a report over several runs is written to a local folder. Name one.",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("nothing_runs")
+def test_options_that_would_be_ignored_are_refused(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    assert refused(capsys, *arguments) == said
+
+
+def test_an_address_is_refused_if_the_executor_has_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "--sweep", "augmentation", "--scale", "smoke", "--executor", "inline", "--address", "auto", "--plan")
+    assert said.splitlines() == [
+        "--address auto: inline trains in this process, without a cluster. Remove --address or --executor inline.",
+        "Nothing was started.",
+    ]

@@ -58,6 +58,13 @@ def test_a_key_given_twice_deep_inside(tmp_path):
     assert refusal(tmp_path, "a:\n  - {b: 1, c: 2,\n     b: 3}\n") == "3: a.0.b: duplicate key, first in line 2. Remove one."
 
 
+@pytest.mark.parametrize(("first", "second"), [("yes", "true"), ("1", "1.0"), ("~", "null"), ("1000", "1_000")])
+def test_keys_that_are_the_same_only_to_yaml(tmp_path, first, second):
+    assert refusal(tmp_path, f"a:\n  {first}: 1\n  {second}: 3\n") == (
+        f"3: a.{second}: the same key as in line 2 to YAML. Put it in quotes."
+    )
+
+
 def test_every_duplicate_is_told_at_once(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("a: 1\na: 2\nb: {c: 1, c: 2}\n")

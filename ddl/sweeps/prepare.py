@@ -186,6 +186,8 @@ def prepare_resume(ledger: Ledger, executor: str | None, address: str | None) ->
     executor = executor or about["executor"]
     problems: list[str] = []
     check_inline(launch, executor == "inline", problems)
+    if executor == "inline" and address:
+        problems.append(f"--address {address}: inline trains in this process, without a cluster. Remove it, or add --executor ray.")
     if problems:
         raise ConfigError(problems)
     rows = ledger.trials()

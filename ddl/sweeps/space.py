@@ -4,7 +4,9 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -55,9 +57,13 @@ def expand_trials(sweep: Sweep, problems: list[str]) -> list[Trial]:
 
     Mistakes (an empty axis, an invalid value, a duplicate configuration) are added to `problems`.
     """
+    if _too_many(sweep, problems):
+        return []
     points = _points(sweep, problems)
+    no_effect = _check_no_effect(sweep, problems)
+    _check_names(sweep, points, problems)
     trials: list[Trial] = []
-    names: dict[str, str] = {}
+    known: dict[str, _Point] = {}
     reported: set[str] = set()
     for seed in range(sweep.launch.first_seed, sweep.launch.first_seed + sweep.launch.seeds):
         for point in points:
@@ -65,18 +71,92 @@ def expand_trials(sweep: Sweep, problems: list[str]) -> list[Trial]:
             task = _construct(sweep, point, seed, found)
             if task is not None:
                 trial_id = trial_identity(task)
-                if trial_id in names:
-                    fix = "Take fewer samples, or list the values" if _has_distribution(sweep) else "Remove one"
-                    place = _where(sweep, point, next(iter(point.swept), "seed"))
-                    found = [f"{place}: the configurations {names[trial_id]!r} and {point.name!r} are the same. {fix}."]
-                names[trial_id] = point.name
+                if trial_id in known and not no_effect:
+                    found = [_duplicate(sweep, known[trial_id], point)]
+                known[trial_id] = point
                 trials.append(Trial(trial_id, len(trials), point.name, {f"task.{key}": getattr(task, key) for key in point.swept}, task))
             problems += [line for line in found if line not in reported]
             reported |= set(found)
-        if reported:
+        if reported or no_effect:
             break
     _check_workers(sweep, [trial.task for trial in trials], problems)
     return trials
+
+
+def _too_many(sweep: Sweep, problems: list[str]) -> bool:
+    """True, with a line in `problems`, if the sweep has more than `MAX_TRIALS` trials. Nothing is expanded."""
+    numbers = {"seeds": sweep.launch.seeds, "configurations": max(len(sweep.configurations), 1)}
+    if _has_distribution(sweep):
+        numbers["samples"] = max(sweep.file.samples, 1)
+    if sweep.launch.search.algorithm != "tpe":  # tpe samples from lists too
+        numbers |= {f"space.{key}": len(values) for key, values in sweep.space.items() if isinstance(values, list) and values}
+    count = math.prod(numbers.values())
+    if count > MAX_TRIALS:
+        most = max(numbers, key=lambda key: numbers[key])
+        key = most.replace("space.", "values of task.")
+        problems.append(f"{sweep.where[most]}: {count:,} trials, more than the {MAX_TRIALS:,} a sweep may have. Use fewer {key}.")
+    return count > MAX_TRIALS
+
+
+def _check_no_effect(sweep: Sweep, problems: list[str]) -> bool:
+    """True, with a line in `problems` for each axis, if configurations set the hyperparameter of an axis with several values."""
+    found = False
+    for key, axis in sweep.space.items():
+        setting = [name for name, values in sweep.configurations.items() if key in values]
+        several = len(axis) > 1 if isinstance(axis, list) else isinstance(axis, dict) and sweep.file.samples > 1
+        if not setting or not several:
+            continue
+        found = True
+        others = [name for name in sweep.configurations if name not in setting]
+        shown = f"task.{key}" + (f"={_shortened(map(label, axis))}" if isinstance(axis, list) else "")
+        if others:
+            effect = f"has no effect on the configurations {_shortened(setting, ', ')}, which set task.{key} themselves"
+            fix = f"Remove the axis, or take only the others: {_selection(others)}"
+        else:
+            effect = f"has no effect, because each configuration sets task.{key} itself"
+            fix = "Remove the axis, or remove the hyperparameter from the configurations"
+        problems.append(f"{sweep.where[f'space.{key}']}: the axis {shown} {effect}. {fix}.")
+    return found
+
+
+def _shortened(texts: Iterable[str], separator: str = ",") -> str:
+    """The first eight texts with separators."""
+    texts = list(texts)
+    return separator.join(texts[:8]) + (f"{separator}... ({len(texts)} of them)" if len(texts) > 8 else "")
+
+
+def _selection(names: Sequence[str]) -> str:
+    """The argument, quoted for a shell, that selects these configurations."""
+    quoted = [name if re.fullmatch(r"[\w ]+", name) else repr(name) for name in names]
+    return shlex.quote(f"configurations={','.join(quoted)}")
+
+
+def _check_names(sweep: Sweep, points: Sequence["_Point"], problems: list[str]) -> None:
+    """Add to `problems` if two different points have one name, such as the values 1 and "1"."""
+    known: dict[str, _Point] = {}
+    for point in points:
+        other = known.setdefault(point.name, point)
+        for key in point.swept:
+            first, second = other.swept.get(key), point.swept[key]
+            if repr(first) != repr(second):
+                where = _where(sweep, point, key)
+                problems.append(
+                    f"{where}: task.{key}: {first!r} and {second!r} give two configurations the name {point.name!r}. Change one."
+                )
+                return
+
+
+def _duplicate(sweep: Sweep, first: "_Point", second: "_Point") -> str:
+    """The message for two points whose trials are the same."""
+    same = f"the configurations {first.name!r} and {second.name!r}"
+    forced = [key for key in sweep.forced if first.swept.get(key) != second.swept.get(key)]
+    if forced:
+        return (
+            f"command line: task.{forced[0]}={label(sweep.forced[forced[0]])} makes {same} the same. "
+            f"Take one of them, as in {_selection([first.configuration])}, or remove the override."
+        )
+    fix = "Take fewer samples, or list the values" if _has_distribution(sweep) else "Remove one"
+    return f"{_where(sweep, second, next(iter(second.swept), 'seed'))}: {same} are the same. {fix}."
 
 
 def _check_workers(sweep: Sweep, tasks: Sequence[Task], problems: list[str]) -> None:
@@ -90,12 +170,10 @@ def _check_workers(sweep: Sweep, tasks: Sequence[Task], problems: list[str]) -> 
         problems.append(f"resources.strategy: the task {sweep.file.task} does not support {strategy}. Use {' or '.join(supported)}.")
     where = sweep.where.get("space.batch_size" if "batch_size" in sweep.space else "batch_size", "command line")
     multiple = math.lcm(*range(fewest, most + 1))
+    fix = f"Use a multiple of {multiple}, or change" if multiple <= MAX_BOUND else "Change"
     for size in sorted({getattr(task, "batch_size", multiple) for task in tasks}):
         if unequal := [workers for workers in range(fewest, most + 1) if size % workers]:
-            problems.append(
-                f"{where}: task.batch_size: {size} is not divisible by {unequal[0]} workers. "
-                f"Use a multiple of {multiple}, or change resources.num_workers."
-            )
+            problems.append(f"{where}: task.batch_size: {size} is not divisible by {unequal[0]} workers. {fix} resources.num_workers.")
 
 
 def sampled_trial(cls: type[Task], base: Mapping[str, Any], values: Mapping[str, Any], number: int, seed: int, position: int) -> Trial:
@@ -105,7 +183,9 @@ def sampled_trial(cls: type[Task], base: Mapping[str, Any], values: Mapping[str,
     """
     task = cls(**{**base, **values, "seed": seed})
     swept = {f"task.{key}": getattr(task, key) for key in values}
-    return Trial(trial_identity(task), position, _name(f"sample {number}", values, label), swept, task)
+    return Trial(
+        trial_identity(task), position, _name(f"sample {number}", {key: _rounded(value) for key, value in values.items()}), swept, task
+    )
 
 
 def check_ends(sweep: Sweep, problems: list[str]) -> None:
@@ -113,6 +193,8 @@ def check_ends(sweep: Sweep, problems: list[str]) -> None:
 
     Adds invalid axes and values to `problems`. A value between two valid ends is valid.
     """
+    if _too_many(sweep, problems):
+        return
     axes = {key: axis for key in sweep.space if (axis := _axis(sweep, key, sweep.space[key], problems))}
     _check_samples(sweep, problems)
     first = {key: axis[0] for key, axis in axes.items()}
@@ -120,7 +202,7 @@ def check_ends(sweep: Sweep, problems: list[str]) -> None:
     for key in axes:
         for value in axis_ends(sweep.space[key]):
             found: list[str] = []
-            task = _construct(sweep, _Point("", {**first, key: value}, dict.fromkeys(axes, "space")), sweep.launch.first_seed, found)
+            task = _construct(sweep, _Point("", "", {**first, key: value}, dict.fromkeys(axes, "space")), sweep.launch.first_seed, found)
             problems += [line for line in found if line not in problems]
             tasks += [task] if task else []
     _check_workers(sweep, tasks, problems)
@@ -136,9 +218,14 @@ def axis_ends(axis: Any) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class _Point:
-    """A configuration without a seed: its name in tables, its varied values, and the YAML section of each value."""
+    """A configuration without a seed.
+
+    `name` is its name in tables, `configuration` the named configuration or "", `swept` its varied values, `sections` the YAML
+    section of each value.
+    """
 
     name: str
+    configuration: str
     swept: Mapping[str, Any]
     sections: Mapping[str, str]
 
@@ -170,11 +257,6 @@ def _points(sweep: Sweep, problems: list[str]) -> list[_Point]:
     samples = sweep.file.samples if _has_distribution(sweep) else 1
     _check_samples(sweep, problems)
     named = sweep.configurations or {"": {}}
-    lengths = [len(values) for values in sweep.space.values() if isinstance(values, list) and values]
-    count = len(named) * math.prod(lengths) * max(samples, 1) * sweep.launch.seeds
-    if count > MAX_TRIALS:
-        problems.append(f"{sweep.where['space']}: {count:,} trials, more than the {MAX_TRIALS:,} a sweep may have. Shorten an axis.")
-        return []
     axes = {key: axis for key in sweep.space if (axis := _axis(sweep, key, sweep.space[key], problems))}
     sampled = {key: axes.pop(key) for key in list(axes) if isinstance(sweep.space[key], dict)}
     expanded: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, str]]] = []
@@ -185,15 +267,18 @@ def _points(sweep: Sweep, problems: list[str]) -> list[_Point]:
             for grid in itertools.product(*axes.values()):
                 varied = dict(zip(axes, grid, strict=True)) | sample
                 expanded.append((configuration, varied, {**varied, **values}, sections))
-    names = [_name(configuration, varied, label) for configuration, varied, _, _ in expanded]
-    if len(set(names)) < len(names):  # two values agree in the six digits of a label
-        names = [_name(configuration, varied, str) for configuration, varied, _, _ in expanded]
+    names = [
+        _name(configuration, {key: _rounded(value) if key in sampled else label(value) for key, value in varied.items()})
+        for configuration, varied, _, _ in expanded
+    ]
+    if len(set(names)) < len(names):  # two samples agree in six digits, or 1 and 1.0 are values of one axis
+        names = [_name(configuration, {key: str(value) for key, value in varied.items()}) for configuration, varied, _, _ in expanded]
     # Every configuration has a value in every column, even if it names other hyperparameters.
     columns = list(dict.fromkeys(key for _, _, swept, _ in expanded for key in swept))
     points = []
-    for name, (_, _, swept, sections) in zip(names, expanded, strict=True):
+    for name, (configuration, _, swept, sections) in zip(names, expanded, strict=True):
         values = {**sweep.base, **swept}
-        points.append(_Point(name, {key: values[key] for key in columns if key in values}, sections))
+        points.append(_Point(name, configuration, {key: values[key] for key in columns if key in values}, sections))
     return points
 
 
@@ -225,9 +310,14 @@ def _axis(sweep: Sweep, key: str, values: Any, problems: list[str]) -> Sequence[
     return [float(math.exp(value)) for value in generator.uniform(math.log(low), math.log(high), size=sweep.file.samples)]
 
 
-def _name(configuration: str, varied: Mapping[str, Any], to_text: Callable[[object], str]) -> str:
-    """A configuration's name in tables: the value alone if one key varies, otherwise `key=value` each."""
+def _name(configuration: str, varied: Mapping[str, str]) -> str:
+    """A configuration's name in tables: the value alone if one key varies, otherwise `key=value` each. `varied` has values as text."""
     if not configuration and len(varied) == 1:
-        return to_text(next(iter(varied.values())))
+        return next(iter(varied.values()))
     parts = [configuration] if configuration else []
-    return ", ".join(parts + [f"{key}={to_text(value)}" for key, value in varied.items()]) or "default"
+    return ", ".join(parts + [f"{key}={text}" for key, text in varied.items()]) or "default"
+
+
+def _rounded(value: object) -> str:
+    """A sampled value as text: all 16 digits of a random number would only make tables wider."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

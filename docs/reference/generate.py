@@ -161,15 +161,18 @@ def command_page() -> str:
 `python launch.py [OPTIONS] [KEY=VALUE ...]`, or `ddl ...` if the package is installed. {parser.description}
 
 """
-    text += row("option", "meaning") + row("---", "---")
+    text += row("option", "used with", "meaning") + row("---", "---", "---")
     for action in parser._actions:
         metavar = action.metavar or ("{" + ",".join(map(str, action.choices)) + "}" if action.choices else "")
         metavar = " ".join(metavar) if isinstance(metavar, tuple) else metavar
         if isinstance(action, argparse._HelpAction | argparse._StoreTrueAction):
             metavar = ""
         ending = " ..." if action.nargs in ("*", "+") else ""
-        text += row(f"`{' '.join(filter(None, [*action.option_strings[-1:], metavar]))}{ending}`", action.help or "")
+        shown = f"`{' '.join(filter(None, [*action.option_strings[-1:], metavar]))}{ending}`"
+        used_with = ", ".join(f"`{name}`" for name in launch.USED_WITH.get((action.option_strings or ["KEY=VALUE"])[-1], ()))
+        text += row(shown, used_with, action.help or "")
     codes = (parser.epilog or "").partition(": ")[2]
+    text += '\nAn option without an entry under "used with" is an action. Name one action, and each option once.\n'
     return f"{text}\nOverrides have Hydra's [grammar](https://hydra.cc/docs/advanced/override_grammar/basic/).\n\nExit codes: {codes}.\n"
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,13 @@ def test_two_configurations_never_have_one_name(ask):
     assert [trial.configuration for trial in asked.trials] == ["0.1234567", "0.1234568"]
 
 
+def test_samples_are_shown_with_six_digits_and_listed_values_with_all(ask):
+    asked = ask("seeds: 1\nsamples: 1\nspace: {task.momentum: [0.1234567], task.lr: {uniform: [0.1, 0.2]}}\n")
+    (trial,) = asked.trials
+    assert trial.configuration == f"momentum=0.1234567, lr={trial.task.lr:.6g}"
+    assert trial.task.lr != float(f"{trial.task.lr:.6g}")
+
+
 # What a grid may not be
 
 
@@ -86,6 +94,11 @@ def test_what_is_no_axis(ask, axis):
         "small.yaml:8: task.lr: must be a list of values, or one of "
         "{uniform: [...]}, {loguniform: [...]}, {randint: [...]}, {choice: [...]}."
     )
+
+
+def test_what_is_no_axis_beside_a_configuration_that_sets_the_same(ask):
+    asked = ask("configurations: {a: {task.lr: 0.1}}\nspace: {task.lr: 3}\n")
+    assert [problem.partition(": must")[0] for problem in asked.problems] == ["small.yaml:7: task.lr"]
 
 
 def test_duplicate_configurations_are_all_named_with_their_line(ask):
@@ -105,7 +118,56 @@ def test_configurations_that_only_come_to_the_same(ask):
 
 def test_an_override_that_makes_all_configurations_the_same(ask):
     (problem,) = ask("configurations: {a: {task.dropout: 0.1}, b: {task.dropout: 0.2}}\n", ["task.dropout=0.3"]).problems
-    assert problem == "command line: the configurations 'a' and 'b' are the same. Remove one."
+    assert problem == (
+        "command line: task.dropout=0.3 makes the configurations 'a' and 'b' the same. "
+        "Take one of them, as in configurations=a, or remove the override."
+    )
+
+
+NAMED = "configurations:\n  a + b: {task.dropout: 0.1}\n  b: {task.dropout: 0.2}\n  c d: {task.momentum: 0.1}\n"
+
+
+def test_an_axis_that_some_configurations_set_themselves(ask):
+    asked = ask(NAMED, ["task.dropout=0.3,0.4"])
+    assert asked.problems == [
+        "command line: the axis task.dropout=0.3,0.4 has no effect on the configurations a + b, b, which set task.dropout themselves. "
+        "Remove the axis, or take only the others: 'configurations=c d'."
+    ]
+    others = ask(NAMED, ["task.dropout=0.3,0.4", "configurations=c d", "seeds=1"])
+    assert others.problems == []
+    assert values(others, "dropout") == [0.3, 0.4]
+
+
+def test_the_selection_of_other_configurations_can_be_pasted(ask):
+    (problem,) = ask(NAMED, ["task.momentum=0.3,0.4"]).problems
+    selection = shlex.split(problem.removesuffix(".").partition("the others: ")[2])
+    asked = ask(NAMED, ["task.momentum=0.3,0.4", *selection])
+    assert asked.problems == []
+    assert asked.sweep.configurations.keys() == {"a + b", "b"}
+
+
+@pytest.mark.parametrize(
+    ("axis", "shown"),
+    [
+        ("[0.3, 0.4]", "task.dropout=0.3,0.4"),
+        ("{uniform: [0.1, 0.2]}", "task.dropout"),
+        (str([index / 20 for index in range(12)]), "of them)"),
+    ],
+)
+def test_an_axis_that_each_configuration_sets_itself(ask, axis, shown):
+    asked = ask(f"samples: 3\nconfigurations: {{a: {{task.dropout: 0.1}}}}\nspace: {{task.dropout: {axis}}}\n")
+    (problem,) = asked.problems
+    assert problem.startswith("small.yaml:8: the axis task.dropout")
+    assert f"{shown} has no effect, because each configuration sets task.dropout itself. Remove the axis, or" in problem
+
+
+def test_an_override_has_an_effect_on_configurations_and_axes_alike(ask):
+    text = "seeds: 1\nspace: {task.lr: [0.5]}\nconfigurations: {a: {task.lr: 0.7}, b: {task.dropout: 0.1}}\n"
+    assert values(ask(text), "lr") == [0.7, 0.5]
+    assert values(ask(text, ["task.lr=0.2"]), "lr") == [0.2, 0.2]
+    several = ask(text.replace("[0.5]", "[0.5, 0.6]"), ["task.lr=0.2"])
+    assert several.problems == []
+    assert values(several, "lr") == [0.2, 0.2]
 
 
 def test_a_grid_over_the_cap_is_counted_and_not_expanded(ask, monkeypatch):
@@ -115,7 +177,7 @@ def test_a_grid_over_the_cap_is_counted_and_not_expanded(ask, monkeypatch):
         f"task.{name}: {ten}" for name in ("epochs", "dense", "convolutions", "batch_size", "train_limit", "batch_norm_layers")
     )
     assert ask(f"seeds: 3\nspace: {{{axes}}}\n").problems == [
-        "small.yaml:7: 3,000,000 trials, more than the 100,000 a sweep may have. Shorten an axis."
+        "small.yaml:7: 3,000,000 trials, more than the 100,000 a sweep may have. Use fewer values of task.epochs."
     ]
 
 
@@ -123,6 +185,43 @@ def test_seeds_and_samples_count_towards_the_cap(ask):
     assert "1,000,000 trials" in ask("seeds: 1000000\n").problems[0]
     assert "3,000,000,000,000 trials" in ask("samples: 1000000000000\nspace: {task.lr: {uniform: [0.1, 0.2]}}\n").problems[0]
     assert "200,000 trials" in ask("seeds: 100000\nconfigurations: {a: {}, b: {task.lr: 0.1}}\n").problems[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "override", "problem"),
+    [
+        ("", "seeds=1000000000", "command line: 1,000,000,000 trials, more than the 100,000 a sweep may have. Use fewer seeds."),
+        (
+            "samples: 1000000000\nspace: {task.lr: {uniform: [0.1, 0.2]}}\n",
+            "seeds=2",
+            "small.yaml:6: 2,000,000,000 trials, more than the 100,000 a sweep may have. Use fewer samples.",
+        ),
+        ("", "resources.num_workers=[1,100000000]", "resources.num_workers: should be a valid integer, or should be less than or equal to 1024"),
+        ("", "resources.num_workers=100000000", "resources.num_workers: should be less than or equal to 1024"),
+        ("", "resources.num_workers=[1,1000]", "is not divisible by 3 workers. Change resources.num_workers."),
+        ("", "early_stopping.reduction_factor=1.0000001", "early_stopping.reduction_factor: should be greater than or equal to 1.01"),
+        ("", "task.lr=range(0,100000000000)", "task.lr: takes one value."),
+        (
+            "configurations: {a: {}}\n",
+            "configurations=range(0,100000000000)",
+            "command line: configurations: takes names with commas, as in configurations=NAME,NAME.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_number_that_would_take_forever_is_refused_at_once(ask, more, override, problem):
+    (only,) = ask(more, [override]).problems
+    assert problem in only
+
+
+def test_a_search_over_the_cap_is_refused_before_it_samples(ask, monkeypatch):
+    asked = ask("samples: 1\nspace: {task.lr: {uniform: [0.1, 0.2]}}\nseeds: 3\nsearch: {algorithm: tpe}\n")
+    monkeypatch.setattr(space, "_axis", lambda *_: pytest.fail("the axes were sampled"))
+    problems: list[str] = []
+    file = dataclasses.replace(asked.sweep.file, samples=1_000_000_000)
+    space.check_ends(dataclasses.replace(asked.sweep, file=file), problems)
+    assert [problem.partition(": ")[2] for problem in problems] == [
+        "3,000,000,000 trials, more than the 100,000 a sweep may have. Use fewer samples."
+    ]
 
 
 def test_a_wrong_value_is_reported_once_and_not_looked_for_in_every_trial(ask, monkeypatch):

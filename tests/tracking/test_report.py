@@ -92,7 +92,7 @@ def test_a_report_alone_takes_runs_as_before(run: Path, tmp_path: Path, capsys: 
         (["--publish", "a", "--report", "b"], "--publish RUN --report is about that one run. Remove b, or publish each."),
         (["--sweep", "augmentation", "--report"], "--report cannot be combined with --sweep. Use it alone, or with --publish RUN."),
         (["--list", "--report", "a"], "--report cannot be combined with --list. Use it alone, or with --publish RUN."),
-        (["--publish", "a", "--steps", "3"], "--steps belongs to --reproduce."),
+        (["--publish", "a", "--steps", "3"], "--steps cannot be combined with --publish, only with --reproduce. Remove it."),
         (
             [],
             "nothing to do: name one of --sweep, --list, --resume, --reproduce, --publish, --export, --prepare-data, --report. See --help.",

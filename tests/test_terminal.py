@@ -1,0 +1,46 @@
+"""The plan as a terminal shows it."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from ddl.sweeps.allocation import Allocation
+from ddl.sweeps.capacity import Capacity, Node
+from ddl.sweeps.plan import Plan
+from ddl.sweeps.stacking import Stacking
+from ddl.terminal import show_plan
+from ddl.timing_probe import TimingProbe
+
+SAMPLE = {"name": "cifar10", "source": "bundled sample", "train": 256, "val": 128}
+AIRLINE = {"name": "airline", "source": "bundled", "complete": True, "val": 48}
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        ([SAMPLE] * 3, ["cifar10, bundled sample, 256 train and 128 validation examples. ONLY A SAMPLE of the official data"]),
+        (
+            [AIRLINE | {"train": train} for train in (94, 95, 0, 94)],
+            ["airline, bundled, 0 to 95 train and 48 validation examples"],
+        ),
+        (
+            [AIRLINE | {"train": 95}, SAMPLE, SAMPLE | {"complete": True, "source": "whole", "train": 50000}],
+            [
+                "airline, bundled, 95 train and 48 validation examples",
+                "cifar10, bundled sample, 256 train and 128 validation examples. ONLY A SAMPLE of the official data",
+                "cifar10, whole, 50000 train and 128 validation examples",
+            ],
+        ),
+        ([SAMPLE | {"fallback_for": "svhn"}], ["cifar10, bundled sample, 256 train and 128 validation examples. A FALLBACK, NOT svhn"]),
+        ([{"name": "own", "source": "a file"}], ["own, a file, ? train and ? validation examples. ONLY A SAMPLE of the official data"]),
+        ([None], []),
+    ],
+    ids=["one", "sizes", "several", "fallback", "unknown size", "none"],
+)
+def test_one_line_for_each_data_set_and_state(data, lines):
+    probes = {str(index): TimingProbe("fp32", 1, 1, 1, 0, 1, 1, {"data": each}) for index, each in enumerate(data)}
+    plan = Plan(Allocation(1, 1, 0, 1, 1, "ddp"), Capacity((Node(1),)), "fp32", probes, {}, 1, 1, 0, 0, Stacking())
+    screen = io.StringIO()
+    show_plan(Console(file=screen, width=300), plan, [], 0)
+    assert [line.removeprefix("data: ") for line in screen.getvalue().splitlines() if line.startswith("data: ")] == lines
