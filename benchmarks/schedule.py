@@ -1,13 +1,13 @@
 """Device utilisation by a sweep of many trials, and the speedup of two devices over one.
 
     python benchmarks/schedule.py [--trials 300] [--nodes 4] [--devices 4] [--shortest 5] [--longest 35]
-    python benchmarks/schedule.py --speedup 3 --trials 9 --shortest 5.8 --longest 6.2
+    python benchmarks/schedule.py --speedup 3 --trials 3 --seeds 4 [--shortest 18 --longest 22]
 
 The cluster is simulated on this machine (`ray.cluster_utils.Cluster`): its devices are only declared, and trials sleep. The
 results are computed from the times in the ledger: the fraction of device time in which a trial was running, from the first
 trial's start to the last one's end; the same for the ideal schedule, which starts trials in the sweep's order without pauses, so
 that it has gaps only at the end; their ratio; the largest number of concurrent trials; and the peak memory of all processes of
-the cluster.
+the cluster. `--seeds` repeats each length: as in a real sweep, the plan then times a few configurations, not every trial.
 
 With `--speedup ROUNDS` the same sweep runs alternately on one node with one device and on one with two, ROUNDS times each. The
 speedup is the time on one device divided by that on two. An odd number n of equal trials cannot be divided equally, so the ideal
@@ -57,7 +57,8 @@ class Utilisation:
 def main() -> None:
     """Run the benchmark and print its results."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("--trials", type=int, default=300)
+    parse.add_argument("--trials", type=int, default=300, help="number of lengths")
+    parse.add_argument("--seeds", type=int, default=1, help="trials of each length")
     parse.add_argument("--nodes", type=int, default=4)
     parse.add_argument("--devices", type=int, default=4, help="devices per node")
     parse.add_argument("--shortest", type=float, default=5.0, help="length of the shortest trial in seconds")
@@ -66,23 +67,24 @@ def main() -> None:
     given = parse.parse_args()
     draw = random.Random(0)
     lengths = sorted({round(draw.uniform(given.shortest, given.longest), 4) for _ in range(given.trials)}, key=lambda _: draw.random())
-    print(f"{len(lengths)} trials of {min(lengths):g} to {max(lengths):g} s, {time.strftime('%Y-%m-%d')}")
+    print(f"{len(lengths) * given.seeds} trials of {min(lengths):g} to {max(lengths):g} s, {time.strftime('%Y-%m-%d')}")
     if not given.speedup:
-        used, memory = run(lengths, given.nodes, given.devices)
+        used, memory = run(lengths, given.seeds, given.nodes, given.devices)
         print_results(used, given.nodes * given.devices)
         print(f"peak memory of all processes of the cluster: {memory / 2**30:.1f} GiB")
         return
     rounds = []
     for _ in range(given.speedup):
-        (one, _), (two, _) = run(lengths, 1, 1), run(lengths, 1, 2)
+        one, _ = run(lengths, given.seeds, 1, 1)
         print_results(one, 1)
+        two, _ = run(lengths, given.seeds, 1, 2)
         print_results(two, 2)
         rounds.append((one, two))
     print_speedup(rounds)
 
 
-def run(lengths: list[float], nodes: int, devices: int) -> tuple[Utilisation, int]:
-    """Run a sweep with one trial per entry of `lengths` (seconds) on a cluster. Returns its use of the devices and the peak memory."""
+def run(lengths: list[float], seeds: int, nodes: int, devices: int) -> tuple[Utilisation, int]:
+    """Run a sweep with `seeds` trials per entry of `lengths` (seconds) on a cluster. Returns its use of the devices and the peak memory."""
     # Imported after ddl.sweeps, which sets the variables that Ray reads on import.
     from ray.cluster_utils import Cluster
 
@@ -96,19 +98,19 @@ def run(lengths: list[float], nodes: int, devices: int) -> tuple[Utilisation, in
             cluster.wait_for_nodes()
             stopped, memory = threading.Event(), [0]
             threading.Thread(target=sample_memory, args=(stopped, memory), daemon=True).start()
-            sweep(cluster.address, lengths, Path(folder))
+            sweep(cluster.address, lengths, seeds, Path(folder))
             stopped.set()
         finally:
             cluster.shutdown()
         (run,) = Path(folder).glob("race/*")
-        return utilisation(LedgerReader(run).trials(), lengths, nodes * devices), max(memory)
+        return utilisation(LedgerReader(run).trials(), lengths * seeds, nodes * devices), max(memory)
 
 
-def sweep(address: str, lengths: list[float], out: Path) -> None:
-    """Run a sweep with one trial per entry of `lengths` (seconds) on the cluster at `address`."""
+def sweep(address: str, lengths: list[float], seeds: int, out: Path) -> None:
+    """Run a sweep with `seeds` trials per entry of `lengths` (seconds) on the cluster at `address`."""
     pauses = ",".join(str(seconds / STEPS) for seconds in lengths)
     command = [sys.executable, str(ROOT / "launch.py"), "--sweep", str(PLUGIN / "race.yaml"), "--scale", "smoke", "--address", address]
-    command += ["--out", str(out), f"task.pause_s={pauses}", f"task.steps={STEPS}", "task.speed=1.0", "resources.cpus=1"]
+    command += ["--out", str(out), f"task.pause_s={pauses}", f"task.steps={STEPS}", "task.speed=1.0", "resources.cpus=1", f"seeds={seeds}"]
     path = os.pathsep.join([str(ROOT), str(PLUGIN)])
     subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.DEVNULL)
 
