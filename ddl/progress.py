@@ -37,14 +37,15 @@ class Progress:
     metrics: `split/name` to a finite number. A number that is not finite ends the trial as diverged.
     metadata: JSON-serialisable details of the trial (data source, parameter count), merged into its record; given once, with
         the first `Progress`. The plan reads three keys: `evaluations`, the number of evaluations to come;
-        `evaluation_steps`, the cost of one in steps, if the first one's `time/evaluate_s` is not typical; `untimed_steps`,
+        `evaluation_steps`, the cost of one in steps, for evaluations that take too long to be measured; `untimed_steps`,
         the number of steps before a step has its typical cost.
     figures: file name, `*.png` or `*.svg`, to content. texts: file name, `*.txt`, to content. A name that ends in a number, as
         in `digits-003.png`, marks one of a series over evaluations.
     loss: the step's training loss, left on the device, because reading it synchronises the device.
     state: returns the state for a checkpoint. Call it before the next `next()`.
     predictor: returns the model for inference, or None if there is none to time or export. Call it before the next `next()`.
-    evaluate: evaluates the model as the trial will at its next evaluation, for a plan that times it; None if it cannot.
+    evaluate: evaluates the model as the trial will at its next evaluation, for a plan that times it; None if it cannot. The plan may
+        call it after later steps.
 
     If several processes train the trial, `state` and `predictor` must be called in all of them; only rank 0's state is complete.
     """

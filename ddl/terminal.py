@@ -23,13 +23,18 @@ LINE_EVERY_S = 10
 
 def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: int) -> None:
     """Print the plan: a table of trials, then resources, data, precision, expected duration and disk use."""
-    table = _table("trial", "configuration", "seed", right=("steps", "steps/s", "expected"))
+    table = _table("trial", "configuration", "seed", right=("steps", "steps/s", "other", "expected"))
     for trial in trials[:PLAN_ROWS]:
         probe = plan.probes.get(trial.configuration)
-        steps_per_s = f"{1 / probe.step_s:.1f}" if probe and probe.step_s else ""
-        speed = (str(probe.total_steps), steps_per_s, duration(probe.trial_s)) if probe else ("", "", "")
-        table.add_row(trial.trial_id, Text(trial.configuration), str(trial.task.seed), *speed)
+        columns = ("", "", "", "")
+        if probe:
+            expected_s = plan.seconds(trial)
+            steps_per_s = f"{1 / probe.step_s:.1f}" if probe.step_s else ""
+            other = duration(expected_s - probe.total_steps * probe.step_s)
+            columns = (str(probe.total_steps), steps_per_s, other, duration(expected_s))
+        table.add_row(trial.trial_id, Text(trial.configuration), str(trial.task.seed), *columns)
     console.print(table)
+    console.print("other: start, compilation, evaluations; in the first trial of a configuration also the timing of inference")
     if len(trials) > PLAN_ROWS:
         console.print(f"... and {len(trials) - PLAN_ROWS} more trials")
     if to_sample:

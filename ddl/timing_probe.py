@@ -7,7 +7,7 @@ are therefore timed on the trial's own first steps, and only one whose losses ag
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ddl.devices import Device
+from ddl.latency.measure import EXAMPLES, repeated_example
 from ddl.precision import prepare_process
 from ddl.progress import Diverged, Progress
 from ddl.trial_errors import TRIAL_ERRORS, error_line
@@ -25,18 +26,24 @@ AGREEMENT = 0.02
 WARM_UP = 2
 """Steps before the timed ones: they load kernels, choose algorithms and compile."""
 
+EVALUATED = 0.02
+"""A CPU's evaluation is measured if the trial declares that it costs at most this fraction of its steps, or no more than the timed ones."""
+
 CONTEXT_BYTES = 600e6
 """GPU memory of a CUDA process without its tensors: kernels and workspaces of libraries. Some hundred MB, by library and GPU."""
 
 
 @dataclass(frozen=True)
 class TimingProbe:
-    """Timing of a trial's first steps in one precision.
+    """Timing of a trial's first steps in one precision, and the expected duration of the whole trial.
 
-    start_s, step_s, evaluate_s: seconds until the first step, per step (as `Progress.step` counts), and per evaluation.
+    start_s, step_s, evaluate_s: seconds until the first step (loading data, building the model) in a process that has started such a
+        trial before, per step (as `Progress.step` counts), and per evaluation.
     deviation: largest relative difference of the losses from fp32's.
     metadata: the trial's `Progress.metadata`.
-    compile_s: seconds of compilation in every trial; first_compile_s: the further seconds in a process's first trial.
+    compile_s: seconds of compilation in every trial.
+    first_start_s, first_compile_s: the further seconds of start and compilation in a process's first trial.
+    call_s: seconds of one inference call with `latency.measure.EXAMPLES` examples; 0 if there is no model to time.
     memory_bytes: peak GPU memory of the process; free_bytes: GPU memory that it could have used; 0 on a CPU.
     probe_s: seconds that the timing took.
     """
@@ -51,6 +58,8 @@ class TimingProbe:
     metadata: Mapping[str, Any]
     compile_s: float = 0.0
     first_compile_s: float = 0.0
+    first_start_s: float = 0.0
+    call_s: float = 0.0
     memory_bytes: float = 0.0
     free_bytes: float = 0.0
     probe_s: float = 0.0
@@ -62,7 +71,7 @@ class TimingProbe:
 
     @property
     def trial_s(self) -> float:
-        """Expected seconds for the whole trial."""
+        """Expected seconds for the whole trial: start, compilation, steps and evaluations, without the timing of inference."""
         return self.start_s + self.training_s
 
 
@@ -88,10 +97,14 @@ def time_candidates(
     that raises, or whose losses deviate from the reference's by more than `AGREEMENT`, is a failure and does not affect the others.
     `ready` is called before the timed steps of each precision, and may wait for probes in other processes.
 
+    The first start in a process also imports modules, starts the device and reads files that later trials find in memory. So with a
+    single precision the trial is started once more, and all probes get the shortest start.
+
     A CPU's time per step is the median; a GPU, which runs behind the host, is timed over the whole window.
     """
     probes: list[TimingProbe] = []
     failures: dict[str, str] = {}
+    starts_s: list[float] = []
     reference: Sequence[float] | None = None
     for name in names:
         try:
@@ -101,12 +114,19 @@ def time_candidates(
                 raise
             failures[name] = error_line(error)
             continue
+        starts_s.append(probe.start_s)
         reference = losses if reference is None else reference
         deviation = _deviation(losses, reference)
         if deviation > AGREEMENT:
             failures[name] = f"its losses deviate from fp32's by {100 * deviation:.3g}%"
         else:
             probes.append(replace(probe, deviation=deviation))
+    if len(starts_s) == 1:
+        prepare_process(names[0])
+        with _Timed(start(names[0]), device) as again:
+            starts_s.append(again.start_s)
+    shortest_s = min(starts_s)
+    probes = [replace(probe, start_s=shortest_s, first_start_s=starts_s[0] - shortest_s) for probe in probes]
     return Timings(sorted(probes, key=lambda probe: probe.step_s), failures)
 
 
@@ -122,7 +142,8 @@ def _time_one(
         timed.warm_up()
         ready()
         step_s = timed.step_s(steps, window_s)
-        evaluate_s = timed.evaluate_s(step_s)
+        evaluate_s = timed.evaluate_s(step_s, steps)
+        call_s = timed.call_s()
     warm_up_s, first = timed.warm_up_s, timed.first
     memory_bytes = _peak_bytes(device)
     compile_s = first_compile_s = 0.0
@@ -143,6 +164,7 @@ def _time_one(
         metadata=dict(first.metadata),
         compile_s=compile_s,
         first_compile_s=first_compile_s,
+        call_s=call_s,
         memory_bytes=memory_bytes,
         free_bytes=free_bytes,
         probe_s=time.perf_counter() - began,
@@ -157,6 +179,7 @@ class _Timed:
         self._run, self._device = run, device
         began = time.perf_counter()
         self.first = self._last = next(run)
+        self._evaluation = self.first.evaluate
         device.synchronise()
         self._first_evaluation_s = self.first.metrics.get("time/evaluate_s", 0.0)
         self.start_s = time.perf_counter() - began - self._first_evaluation_s
@@ -178,8 +201,8 @@ class _Timed:
         for _ in range(WARM_UP):
             if (duration := self._time_one()) is not None:
                 self._times.append(duration)
-        if self._device.torch.type == "cuda" and self._last.evaluate:
-            self._last.evaluate()  # compiles and allocates as the trial's first evaluation will
+        if self._device.torch.type == "cuda" and self._evaluation:
+            self._evaluate()  # compiles and allocates as the trial's first evaluation will
         self._device.synchronise()
         self.warm_up_s = time.perf_counter() - began
 
@@ -200,15 +223,37 @@ class _Timed:
         self._device.synchronise()
         return (time.perf_counter() - began - evaluations_s) / max(self._last.step - first, 1)
 
-    def evaluate_s(self, step_s: float) -> float:
-        """Seconds per evaluation: measured on a GPU, else as the trial declares it, else the first evaluation's."""
-        if self._device.torch.type == "cuda" and self._last.evaluate:
-            began = time.perf_counter()
-            self._last.evaluate()
-            self._device.synchronise()
-            return time.perf_counter() - began
+    def evaluate_s(self, step_s: float, steps: int) -> float:
+        """Seconds per evaluation: measured, as the trial declares it if that would take too long, or the first evaluation's."""
         declared = self.first.metadata.get("evaluation_steps")
+        on_gpu = self._device.torch.type == "cuda"
+        if self._evaluation and (on_gpu or (declared or 0.0) <= max(steps, EVALUATED * self.first.total_steps)):
+            took = self._evaluate()
+            # The first evaluation in a process takes longer. On a GPU it was part of the warm-up.
+            return took if on_gpu or (declared or 0.0) > steps else min(took, self._evaluate())
         return self._first_evaluation_s if declared is None else declared * step_s
+
+    def call_s(self) -> float:
+        """Seconds of one inference call (`TimingProbe.call_s`), the second of two."""
+        took = 0.0
+        with torch.no_grad(), suppress(Exception):  # the trial will record why its model cannot be timed
+            if (predictor := self._last.predictor()) is not None:
+                inputs = repeated_example(predictor, EXAMPLES).to(self._device.torch)
+                for _ in range(2):
+                    began = time.perf_counter()
+                    predictor.module(inputs)
+                    self._device.synchronise()
+                    took = time.perf_counter() - began
+        return took
+
+    def _evaluate(self) -> float:
+        """Seconds of an evaluation of the model as it is, also if that finds that the trial has diverged."""
+        assert self._evaluation is not None
+        began = time.perf_counter()
+        with suppress(Diverged):
+            self._evaluation()
+        self._device.synchronise()
+        return time.perf_counter() - began
 
     def losses(self, steps: int) -> list[float]:
         """The losses of the first `steps` yields; NaN if a yield has none."""
@@ -229,6 +274,7 @@ class _Timed:
             self._last = next(self._run)
         except (StopIteration, Diverged):
             return False
+        self._evaluation = self._last.evaluate or self._evaluation  # the step that ends an epoch has none
         if self._last.step > self.first.metadata.get("untimed_steps", 0):
             self._losses.append(self._last.loss)
         return True

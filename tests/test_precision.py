@@ -8,10 +8,11 @@ from torch import nn
 
 from ddl import precision, timing_probe
 from ddl.devices import Device
+from ddl.latency.measure import EXAMPLES
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.optimisers import make_optimiser
 from ddl.precision import Precision, candidates
-from ddl.progress import Diverged, Progress
+from ddl.progress import Diverged, Predictor, Progress
 from ddl.sweeps.executors import InlineExecutor
 from ddl.timing_probe import TimingProbe, time_candidates
 
@@ -50,7 +51,7 @@ def trials(now: list[float]) -> Callable[..., list[TimingProbe]]:
                 closed.append(name)
 
         found = time_candidates(trial, list(seconds), CPU, steps)
-        assert closed == [name for name in seconds for _ in range(2 if "compiled" in name else 1)], "each trial is ended before the next"
+        assert closed == [*seconds, *(seconds if len(seconds) == 1 else ())], "each trial is ended before the next"
         return found.probes
 
     return trials
@@ -163,6 +164,73 @@ def test_an_evaluation_that_was_not_seen_costs_what_the_trial_says_in_steps(now)
     assert found.trial_s == 5.0 + 1000 * 2.0 + 4 * 12.5 * 2.0
 
 
+@pytest.mark.parametrize("candidates", [["fp32"], ["fp32", "bf16"]])
+def test_a_trial_starts_as_fast_as_in_a_process_that_has_started_one(now, candidates):
+    started: list[str] = []
+
+    def trial(name: str) -> Iterator[Progress]:
+        started.append(name)
+        now[0] += 30.0 if len(started) == 1 else 2.0
+        yield Progress(0, 100, dict)
+        for step in range(1, 7):
+            now[0] += 1.0
+            yield Progress(step, 100, dict, loss=torch.tensor(1.0))
+
+    found = time_candidates(trial, candidates, CPU, 6).probes
+    assert started == ["fp32", candidates[-1]]
+    assert [(one.start_s, one.first_start_s, one.trial_s) for one in found] == [(2.0, 28.0, 102.0)] * len(candidates)
+
+
+def evaluated(now: list[float], declared: float, steps: int, diverges: bool = False) -> TimingProbe:
+    """The probe of a trial that declares how many of its steps, 1 s each, an evaluation takes. It takes 9 s, the first time 50 s."""
+    evaluations: list[float] = []
+
+    def evaluate() -> None:
+        now[0] += 9.0 if evaluations else 50.0
+        evaluations.append(now[0])
+        if diverges:
+            raise Diverged("an image is not finite")
+
+    def trial(name: str) -> Iterator[Progress]:
+        yield Progress(0, steps, dict, metadata={"evaluations": 3, "evaluation_steps": declared})
+        for step in range(1, steps):
+            now[0] += 1.0
+            yield Progress(step, steps, dict, evaluate=evaluate)
+        yield Progress(steps, steps, dict, metrics={"val/loss": 1.0})  # the epoch's last step has its evaluation behind it
+
+    (found,) = time_candidates(trial, [""], CPU, 6).probes
+    return found
+
+
+def test_an_evaluation_is_measured_if_it_is_short_compared_with_the_trial(now):
+    assert evaluated(now, declared=2.0, steps=6).evaluate_s == 9.0, "no longer than the timed steps; the first one is not typical"
+    assert evaluated(now, declared=2.0, steps=6, diverges=True).evaluate_s == 9.0
+    assert evaluated(now, declared=20.0, steps=1000).evaluate_s == 50.0, "2% of the trial: once"
+    assert evaluated(now, declared=20.0, steps=900).evaluate_s == 20.0, "as declared"
+
+
+def test_the_model_s_time_for_inference_is_that_of_a_second_call(now):
+    class Slow(nn.Module):
+        calls = 0
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            assert len(inputs) == EXAMPLES
+            self.calls += 1
+            now[0] += {1: 40.0, 2: 0.5}[self.calls]
+            return inputs
+
+    def probe(predictor: Callable[[], Predictor | None]) -> TimingProbe:
+        (found,) = time_candidates(lambda name: iter_of(Progress(0, 1, dict, predictor=predictor)), [""], CPU, 6).probes
+        return found
+
+    def iter_of(progress: Progress) -> Iterator[Progress]:
+        yield progress
+
+    assert probe(lambda: Predictor(Slow(), torch.zeros(1, 2))).call_s == 0.5
+    assert probe(lambda: None).call_s == 0.0
+    assert probe(lambda: Predictor(nn.Linear(3, 1), torch.zeros(1, 2))).call_s == 0.0, "the trial will record its error"
+
+
 def test_a_trial_shorter_than_the_probe(trials):
     seconds = {"fp32": [1.0, 1.0, 1.0], "bf16": [0.5, 0.5, 0.5]}
     assert names(trials(seconds, dict.fromkeys(seconds, [2.0] * 3), steps=6)) == ["bf16", "fp32"]
@@ -208,7 +276,7 @@ def test_timed_steps_fill_the_window_and_begin_when_the_other_probes_are_ready(n
 
     time_candidates(trial, ["fp32"], CPU, 6, window_s=20.0, ready=lambda: ready_at.append(len(steps)))
     assert ready_at == [1 + timing_probe.WARM_UP]
-    assert len(steps) == 1 + timing_probe.WARM_UP + 20
+    assert len(steps) == 1 + timing_probe.WARM_UP + 20 + 1, "and it is started once more"
 
 
 def test_a_model_that_compiles_too_often_is_refused_instead_of_timed_as_eager():

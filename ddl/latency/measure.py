@@ -20,6 +20,8 @@ AGREEMENT = {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.01}
 """Maximum deviation from the reference: the norm of the outputs' difference over the norm of the reference's outputs. An
 operation rounds at 6e-8 in fp32 and at 4e-3 in bf16; over some fifty layers bf16 adds up to ten times that."""
 ROUNDS = 2
+EXAMPLES = 32
+"""Examples of the call from whose time a plan expects the benchmark's duration."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,30 @@ def measure_or_explain(predictor: Callable[[], Predictor | None], device: Device
     except TRIAL_ERRORS as error:  # the trial is trained; a failing benchmark must not fail it
         traceback.print_exc()
         return LatencyResults(metadata={"not_measured": error_line(error)})
+
+
+def expected_duration(call_s: float, depth: str, precision: str) -> float:
+    """Expected seconds of `measure_or_explain` in a process that has called it before, for a plan.
+
+    `call_s` is the time of one call with `EXAMPLES` examples, 0 if there is no model to time. Compilation and export are not included:
+    only a `full` benchmark has them.
+    """
+    if depth == "none" or not call_s:
+        return 0.0
+    budget = BUDGETS[depth]
+    variants = budget.variants or dict.fromkeys([REFERENCE, training_variant(precision)])
+    expected_s = 0.0
+    for batch in budget.batches:
+        each_s = call_s * batch / EXAMPLES
+        # A round has at least one call before the single ones, and three in blocks; two calls come before the rounds.
+        round_s = max(budget.calls_s, (MIN_CALLS + 1) * each_s) + max(budget.blocks_s, 3 * each_s)
+        expected_s += len(variants) * (2 * each_s + ROUNDS * round_s)
+    return expected_s
+
+
+def repeated_example(predictor: Predictor, batch: int) -> Tensor:
+    """A batch of inputs. All rows differ, and each is as valid as the predictor's example."""
+    return torch.cat([torch.roll(predictor.example, shift, dims=-1) for shift in range(batch)])
 
 
 def measure_latency(predictor: Predictor, device: Device, budget: LatencyBudget, precision: str = REFERENCE) -> LatencyResults:
@@ -143,8 +169,7 @@ def _time(
     """Time the variants that agree with the first, eager fp32; none if that is too slow. Adds reasons to `left_out`."""
     from torch.utils.benchmark import Timer  # importing it searches for CUDA's compiler and prints the result
 
-    # All rows differ, and each is as valid as the example.
-    inputs = torch.cat([torch.roll(predictor.example, shift, dims=-1) for shift in range(batch)]).to(device.torch)
+    inputs = repeated_example(predictor, batch).to(device.torch)
     timed: list[_Timed] = []
     expected = torch.empty(0)
     for name in names:

@@ -1,15 +1,29 @@
-"""Plans a sweep: times the first steps of its configurations, chooses the precision, and estimates duration and disk use."""
+"""Plans a sweep: times the first steps of its configurations, chooses the precision, and estimates duration and disk use.
+
+The expected duration of a trial is the sum of
+
+- its start: loading data and building the model, in a process that has trained such a trial before;
+- compilation;
+- steps times seconds per step, both of which the plan shows;
+- evaluations, including what they fit and generate, each as long as one that was measured, or as the task declares if that would take
+  too long on a CPU;
+- the timing of inference, in the first trial of each configuration only: computed from one call of the model.
+
+A process's first trial also imports modules and starts the device. That is added once to the sweep's duration if the processes of the
+trials are not those of the probes. Checkpoints, and compilation and export in `latency: full`, are not included.
+"""
 
 import heapq
 import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ddl import checkpoints
+from ddl.latency.measure import expected_duration
 from ddl.schema import Launch
 from ddl.sweeps.allocation import Allocation, allocate
 from ddl.sweeps.capacity import Capacity
@@ -53,10 +67,11 @@ class PlannedPack:
 class Plan:
     """Allocation, precision and expected duration of a sweep.
 
-    `probes` maps configurations to their timing probe in the chosen precision; `mean_s` is their mean duration of a trial in
-    seconds. `failures` has the reason for each precision that was tried and cannot be used. `eta_s` is the time in seconds from the
-    start of the first trial to the end of the last one; NaN if unknown. `stacking` says which trials are trained as one model, and
-    `bundles` whether short trials may share a pack.
+    `probes` maps configurations to their timing probe in the chosen precision; `mean_s` is the expected duration in seconds of a trial
+    that a search samples: their mean. `inference_s` has the seconds of each trial that times inference, by its id. `failures` has the
+    reason for each precision that was tried and cannot be used. `eta_s` is the time in seconds from the start of the first trial to the
+    end of the last one; NaN if unknown. `stacking` says which trials are trained as one model, and `bundles` whether short trials may
+    share a pack.
     """
 
     allocation: Allocation
@@ -70,11 +85,12 @@ class Plan:
     free_bytes: int
     stacking: Stacking
     bundles: bool = False
+    inference_s: Mapping[str, float] = field(default_factory=dict)
 
     def packs(self, trials: Sequence[Trial]) -> list[PlannedPack]:
         """The trials in packs, in the order of their first members."""
         stacks, alone = self.stacking.split(trials)
-        packs = [PlannedPack(stack, True, self.stacking.seconds(stack)) for stack in stacks]
+        packs = [PlannedPack(stack, True, self.stacking.seconds(stack) + sum(map(self._inference_s, stack))) for stack in stacks]
         most = math.ceil(len(alone) / (self.allocation.concurrent * BUNDLES)) if self.bundles and self.probes else 1
         bundles: list[list[Trial]] = []
         seconds = 0.0
@@ -90,7 +106,20 @@ class Plan:
     def seconds(self, trial: Trial) -> float:
         """Expected duration in seconds of a trial by itself."""
         probe = self.probes.get(trial.configuration)
-        return self.mean_s if probe is None else probe.trial_s
+        return (_mean_trial_s(self.probes) if probe is None else probe.trial_s) + self._inference_s(trial)
+
+    def _inference_s(self, trial: Trial) -> float:
+        return self.inference_s.get(trial.trial_id, 0.0)
+
+    def eta(self, trials: Sequence[Trial], to_sample: int) -> float:
+        """Expected seconds from the start of the first trial to the end of the last one."""
+        if not self.probes:
+            return math.nan
+        seconds = [pack.seconds for pack in self.packs(trials)] + [self.mean_s] * to_sample
+        first_s = max(probe.first_compile_s for probe in self.probes.values())
+        if self.allocation.gpus:  # a process with a GPU ends with its probe, so the trials start in others
+            first_s += max(probe.first_start_s for probe in self.probes.values())
+        return makespan(seconds, self.allocation.concurrent) + first_s
 
     def record(self, executor: str, trials: int) -> dict[str, Any]:
         """The plan as the ledger stores it."""
@@ -117,6 +146,9 @@ class Plan:
                     "precision": probe.precision,
                     "steps_per_s": 1 / probe.step_s if probe.step_s else None,
                     "seconds_per_trial": probe.trial_s,
+                    "start_s": probe.start_s,
+                    "evaluate_s": probe.evaluate_s,
+                    "evaluations": probe.evaluations,
                     "deviation": probe.deviation,
                 }
                 for name, probe in self.probes.items()
@@ -141,21 +173,19 @@ def make_plan(
     """
     size = len(trials) + to_sample
     probes, failures, precision = _probe_configurations(timed, size, allocation, executor, precision, out)
-    mean = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1)
-    seconds = [probes[t.configuration].trial_s if t.configuration in probes else mean for t in trials] + [mean] * to_sample
-    first_compile_s = max((probe.first_compile_s for probe in probes.values()), default=0.0)
-    return Plan(
+    plan = Plan(
         allocation=allocation,
         capacity=executor.capacity(),
         precision=precision,
         probes=probes,
         failures=failures,
-        mean_s=mean,
-        eta_s=makespan(seconds, allocation.concurrent) + first_compile_s if probes else math.nan,
+        mean_s=_mean_trial_s(probes),
+        eta_s=math.nan,
         disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_sample * max(map(_bytes, probes.values()), default=0),
         free_bytes=shutil.disk_usage(out).free,
         stacking=Stacking(precision),
     )
+    return replace(plan, eta_s=plan.eta(trials, to_sample))
 
 
 def _probe_configurations(
@@ -224,18 +254,20 @@ def choose_plan(
 
 
 def with_stacks(plan: Plan, trials: Sequence[Trial], to_sample: int, executor: Executor, launch: Launch, out: Path) -> Plan:
-    """The plan with those of `trials` as one model that are faster so."""
+    """The plan with those of `trials` as one model that are faster so, and with the timing of inference."""
     stacking = choose_stacking(trials, plan.probes, plan.allocation, executor, launch, plan.precision, out, PLANNING * plan.eta_s)
+    inference_s = {name: expected_duration(probe.call_s, launch.latency, probe.precision) for name, probe in plan.probes.items()}
+    mean_s = sum(inference_s.values()) / max(len(inference_s), 1)
+    first = {trial.configuration: trial for trial in reversed(trials)}
     planned = replace(
         plan,
         stacking=stacking,
         bundles=independent(launch) and launch.early_stopping.scheduler == "none",
         failures={**plan.failures, **stacking.failures},
+        inference_s={trial.trial_id: inference_s.get(name, mean_s) for name, trial in first.items()},
+        mean_s=plan.mean_s + mean_s,  # each trial that a search samples is a configuration of its own
     )
-    if not stacking.stacks:
-        return planned
-    seconds = [pack.seconds for pack in planned.packs(trials)] + [plan.mean_s] * to_sample
-    return replace(planned, eta_s=makespan(seconds, plan.allocation.concurrent))
+    return replace(planned, eta_s=planned.eta(trials, to_sample))
 
 
 def gpu_sharing_allocations(plan: Plan, launch: Launch, trials: int) -> Iterator[Allocation]:
@@ -284,6 +316,11 @@ def _fastest_precision(results: Sequence[Sequence[TimingProbe]], trials_each: fl
             first_s = concurrent * max(probe.first_compile_s for probe in probes)
             total[name] = trials_each * sum(probe.training_s for probe in probes) + first_s
     return min(total, key=lambda name: total[name], default="")
+
+
+def _mean_trial_s(probes: Mapping[str, TimingProbe]) -> float:
+    """Mean expected duration of a trial, without the timing of inference; 0 if nothing was timed."""
+    return sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1)
 
 
 def _bytes(probe: TimingProbe | None) -> int:

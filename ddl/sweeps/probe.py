@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ddl.devices import Device
 from ddl.precision import candidates
-from ddl.progress import Diverged, Progress
+from ddl.progress import Diverged, Progress, StackStep
 from ddl.sweeps.pack import Pack
 from ddl.tasks.task import Task
 from ddl.timing_probe import Timings, time_candidates
@@ -36,7 +36,7 @@ def time_pack(
 
 
 def _run(tasks: Sequence[Task], precision: str, device: Device) -> Iterator[Progress]:
-    """The progress of a trial, or of the first member of a stack while it has not diverged."""
+    """The progress of a trial, or of the first member of a stack while it has not diverged, with the evaluations of all members."""
     members = [with_precision(task, precision) for task in tasks]
     if len(members) == 1:
         yield from members[0].run(device)
@@ -45,7 +45,13 @@ def _run(tasks: Sequence[Task], precision: str, device: Device) -> Iterator[Prog
         outcome = step.get(0)
         if outcome is None or isinstance(outcome, Diverged):
             return
-        yield outcome
+        yield replace(outcome, evaluate=_evaluations(step)) if outcome.evaluate else outcome
+
+
+def _evaluations(step: StackStep) -> Callable[[], object]:
+    """The evaluations of all members of a stack that have not diverged, one after the other."""
+    each = [outcome.evaluate for outcome in step.values() if isinstance(outcome, Progress) and outcome.evaluate]
+    return lambda: [evaluate() for evaluate in each]
 
 
 def with_precision(task: Task, name: str) -> Task:

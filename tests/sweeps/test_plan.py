@@ -244,6 +244,8 @@ class Probing:
     steps: dict[float, int] = dataclasses.field(default_factory=dict)
     asked: list[tuple[list[float], list[str] | None]] = dataclasses.field(default_factory=list)
     first_compile_s: float = 0.0
+    first_start_s: float = 0.0
+    call_s: float = 0.0
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def capacity(self) -> Capacity:
@@ -265,6 +267,8 @@ class Probing:
                             2,
                             {"parameters": 1000},
                             first_compile_s=self.first_compile_s if "compiled" in name else 0.0,
+                            first_start_s=self.first_start_s,
+                            call_s=self.call_s,
                         )
                         for name, step_s in self.step_s[pack.first.task.lr].items()
                         if precisions is None or name in precisions
@@ -381,6 +385,39 @@ def test_trials_that_a_search_will_sample_get_the_mean(ask, make):
     assert made.eta_s == makespan([112.0, 312.0, *[212.0] * 4], 2)
     assert made.disk_bytes == 6 * 1000 * plan.BYTES_PER_PARAMETER * 2
     assert [made.seconds(trial) for trial in rates(ask, 0.1, 0.3, seeds=1)] == [112.0, 212.0]
+
+
+def with_inference(ask, made: plan.Plan, trials, tmp_path: Path, to_sample: int = 0, latency: str = "quick") -> plan.Plan:
+    launch = ask(overrides=[f"latency={latency}", "stack=off"]).sweep.launch
+    return plan.with_stacks(made, trials, to_sample, Probing({}), launch, tmp_path)
+
+
+def test_the_first_trial_of_each_configuration_also_times_inference(ask, make, tmp_path):
+    trials = rates(ask, 0.1, 0.2)
+    made = make(trials, Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 3.0}}, call_s=0.5), concurrent=1)
+    # fp32 only, batches of 1 and 32, two rounds of four single calls and three in blocks, and two calls before.
+    inference_s = 2 * (4 + 3) * 0.5 + 2 * 0.5 + 2 * (0.0625 + 0.046875) + 2 / 64
+    assert with_inference(ask, made, trials, tmp_path).eta_s == pytest.approx(2 * (112 + 312) + 2 * inference_s, abs=0.1)
+    timed = with_inference(ask, made, trials, tmp_path)
+    assert [timed.seconds(trial) - made.seconds(trial) > 8.0 for trial in trials] == [True, True, False, False]
+    assert [pack.seconds for pack in timed.packs(trials)] == [timed.seconds(trial) for trial in trials]
+    assert with_inference(ask, made, trials, tmp_path, latency="none").eta_s == 2 * (112 + 312)
+    sampled = with_inference(ask, made, trials, tmp_path, to_sample=3)
+    assert sampled.eta_s == pytest.approx(timed.eta_s + 3 * (212 + inference_s), abs=0.3), "each is a configuration of its own"
+
+
+def test_without_a_model_no_inference_is_timed(ask, make, tmp_path):
+    trials = rates(ask, 0.1)
+    made = make(trials, Probing({0.1: {"fp32": 1.0}}), concurrent=1)
+    assert with_inference(ask, made, trials, tmp_path).eta_s == made.eta_s == 2 * 112.0
+
+
+def test_new_processes_start_once_more_slowly(ask, make):
+    made = make(rates(ask, 0.1), Probing({0.1: {"fp32": 1.0}}, first_start_s=40.0), concurrent=1)
+    on_gpus = dataclasses.replace(made, allocation=dataclasses.replace(made.allocation, gpus=1.0))
+    on_cpus = dataclasses.replace(made, allocation=dataclasses.replace(made.allocation, gpus=0.0))
+    assert on_gpus.eta(rates(ask, 0.1), 0) == 2 * 112.0 + 40.0
+    assert on_cpus.eta(rates(ask, 0.1), 0) == 2 * 112.0, "the processes of the probes train the trials too"
 
 
 def test_settling_the_precision_leaves_what_was_given(ask):

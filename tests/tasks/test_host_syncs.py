@@ -4,15 +4,19 @@ RLlib's algorithms are exempt, because RLlib has its own training loop.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.progress import Progress
+from ddl.tasks.classification import Classification
 
-from .steps import CPU, LOOKS_APART, STEPPED, TASKS, build_stepped, stray_synchronisations, watch_cpu, watch_cuda
+from .steps import CPU, LOOKS_APART, STEPPED, TASKS, build, build_stepped, stray_synchronisations, watch_cpu, watch_cuda
 
 every_loop = pytest.mark.parametrize("name", sorted(name for name in STEPPED if name.partition(":")[0] in TASKS))
 
@@ -31,6 +35,25 @@ def test_a_step_does_not_synchronise_a_gpu(name):
     checked, stray = stray_synchronisations(build_stepped(name).run(Device(torch.device("cuda", 0))), watch_cuda)
     assert checked > 1
     assert stray == []
+
+
+def test_an_epochs_order_is_taken_to_the_device_once():
+    taken: list[Tensor] = []
+
+    class Recorded(Split):
+        def batch(self, indices: Tensor, on_host: np.ndarray | None = None) -> tuple[Any, ...]:
+            taken.append(indices)
+            return super().batch(indices, on_host)
+
+    task = build("classification", epochs=2)
+    assert isinstance(task, Classification)
+    built = task.build(task.load_data(CPU), CPU)
+    train = Recorded(*vars(built.train).values())
+    steps = sum(1 for progress in task.train(built.learner, train, built.val, CPU, {}, None) if progress.step)
+    assert len(taken) == steps == 6
+    places = [indices.untyped_storage().data_ptr() for indices in taken]
+    assert places == [places[0]] * 3 + [places[3]] * 3, "batches are views of the epoch's order: none is copied to the device by itself"
+    assert places[0] != places[3]
 
 
 def trial(looks: set[int], loss: object = None) -> Iterator[Progress]:
