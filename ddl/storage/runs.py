@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Self
 
-from ddl.ledger import LedgerReader
+from ddl.ledger import LedgerReader, open_read_only
 from ddl.run_folder import TRIALS, is_inside
 from ddl.storage.remote_folder import RemoteFolder, Unreachable
 from ddl.storage.trials import REPORT_FOLDERS
@@ -150,7 +150,7 @@ class RunStore:
                 if path.name == LEDGER:
                     copy = Path(scratch) / LEDGER
                     # A plain copy of the file could contain half a transaction.
-                    with contextlib.open_read_only(path) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+                    with open_read_only(path) as source, contextlib.closing(sqlite3.connect(copy)) as target:
                         source.backup(target)
                     path = copy
                 self._remote.upload(path, name)
