@@ -234,8 +234,8 @@ def _check_place(place: str) -> None:
 def fetch_trial(place: str, trial_id: str, trust: bool = False) -> Path:
     """Like `fetch_run`, and also downloads the trial's newest checkpoint."""
     folder = fetch_run(place, trust)
-    check_trial_id(trial_id)
     if urls.is_url(place):
+        check_trial_id(trial_id)
         TrialStore(folder / "trials" / trial_id, trial_id, f"{place.rstrip('/')}/trials/{trial_id}").newest()
     return folder
 
@@ -252,7 +252,9 @@ def rewrite_report(folders: Sequence[Path], path: Path) -> None:
     """Like `write_report`, for runs that may come from elsewhere: raises ValueError if their records have another form than ddl's."""
     try:
         write_report(folders, path)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if any(str(error).startswith(str(folder)) for folder in folders):  # of the ledger, which names itself
+            raise
         ledgers = ", ".join(str(folder / FILE) for folder in folders)
         raise ValueError(
             f"{ledgers}: no report can be made of this record ({type(error).__name__}: {error}). It is damaged, or of another version of ddl."

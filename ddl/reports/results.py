@@ -22,7 +22,7 @@ def read_results(folder: Path) -> pd.DataFrame:
     fallback_for ("" unless the data are a fallback data set).
     """
     reader = LedgerReader(folder)
-    return results_frame(reader.run("sweep.name", "sweep.metric.name", "sweep.metric.mode"), reader.trials(), reader.metrics())
+    return results_frame(reader.run("sweep.metric.name", "sweep.metric.mode"), reader.trials(), reader.metrics())
 
 
 def results_frame(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.DataFrame) -> pd.DataFrame:
