@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ddl import checkpoints, provenance
@@ -23,7 +23,7 @@ from ddl.hints import suggest_name
 from ddl.ledger import LedgerReader, TrialRow
 from ddl.progress import Predictor
 from ddl.sweeps.probe import with_precision
-from ddl.tasks.loading import load_task_class
+from ddl.tasks.loading import RecordedTasks
 
 EXPORTABLE = ("finished", "stopped")
 AGREEMENT = 1e-5
@@ -32,17 +32,19 @@ BATCHES = (1, 3)
 """Batch sizes at which the deviation is checked. Neither is the one that the program is traced with."""
 
 
-def export(run: Path, trial_id: str) -> Path:
+def export(run: Path, trial_id: str, trust: bool = False) -> Path:
     """Export a trial from its newest checkpoint into `run`/trials/`trial_id`/export, and return that folder.
 
     All files are read back and compared with the trained model; if they differ, nothing is kept. The model of a trial that a
-    scheduler stopped has trained one step more than its checkpoint; the card has the step. Raises ValueError for an unknown
-    trial, one that failed or diverged or has no checkpoint, and one whose task has no model for inference.
+    scheduler stopped has trained one step more than its checkpoint; the card has the step. `trust` as in `RecordedTasks`. Raises
+    ValueError for an unknown trial, one that failed or diverged or has no checkpoint, and one whose task has no model for inference.
     """
     reader = LedgerReader(run)
     row = _exportable_row(reader, run, trial_id)
     folder = Path(run) / "trials" / trial_id
-    step, predictor = _trained_model(reader.run(), row, folder)
+    about = reader.run("task_class", "plan.precision", "sweep.name", "sweep.task")
+    tasks = RecordedTasks(about, reader.path, trust)
+    step, predictor = _trained_model(tasks, about, row, folder)
     final = folder / "export"
     partial = folder / "export.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -68,13 +70,13 @@ def _exportable_row(reader: LedgerReader, run: Path, trial_id: str) -> TrialRow:
     return row
 
 
-def _trained_model(about: Mapping[str, Any], row: TrialRow, folder: Path) -> tuple[int, Predictor]:
+def _trained_model(tasks: RecordedTasks, about: Mapping[str, Any], row: TrialRow, folder: Path) -> tuple[int, Predictor]:
     """(step, model) of the newest checkpoint, on the CPU."""
+    changed = (row.metadata or {}).get("changed", {})  # by a search, during training
+    task = with_precision(tasks.build({**row.task, **changed}), about["plan"]["precision"])
     checkpoint = checkpoints.newest(folder / "checkpoints", row.trial_id)
     if checkpoint is None:
         raise ValueError(f"{folder / 'checkpoints'}: holds no good checkpoint. Copy the run's whole folder, or train the trial again.")
-    changed = (row.metadata or {}).get("changed", {})  # by a search, during training
-    task = with_precision(load_task_class(about["task_class"])(**{**row.task, **changed}), about["plan"]["precision"])
     progress = next(task.run(Device(torch.device("cpu")), checkpoint[1]["task"]), None)
     predictor = progress.predictor() if progress else None
     if progress is None or predictor is None:
@@ -88,11 +90,11 @@ def _write_model(predictor: Predictor, folder: Path) -> list[Path]:
     module = copy.deepcopy(predictor.module).to(memory_format=torch.contiguous_format).eval()
     weights, program = folder / "model.safetensors", folder / "model.pt2"
     tensors = {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, weights)
+    # Not `save_file`, which makes the file readable by its owner only, whatever the umask.
+    weights.write_bytes(save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}))
     with torch.no_grad():
         exported = torch.export.export(module, (_inputs(predictor, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.export.save(exported, program)
-    weights.chmod(0o644)  # safetensors makes it readable by its owner only
 
     restored = copy.deepcopy(module)
     for tensor in [*restored.parameters(), *restored.buffers()]:

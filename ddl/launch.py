@@ -18,6 +18,7 @@ USED_WITH = {
     "--address": ("--sweep", "--resume"),
     "--out": ("--sweep", "--report"),
     "--check": ("--sweep", "--resume", "--report"),
+    "--trust": ("--resume", "--reproduce", "--publish", "--report", "--export"),
     "KEY=VALUE": ("--sweep",),
 }
 """The actions that each other option belongs to. `--plan` has no use for `--out` and `--check`, but can be added to any command."""
@@ -63,6 +64,11 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: a private local one)")
     parse.add_argument(
         "--out", metavar="DIR|URL", default="runs", help="folder for runs, or a URL such as s3://bucket/runs (default: runs)"
+    )
+    parse.add_argument(
+        "--trust",
+        action="store_true",
+        help="treat a run that someone else began as your own: import its plugin, follow its links, read the files and use the URL it names",
     )
     parse.add_argument("--check", action="store_true", help='exit 4 if a verdict is "not reproduced"')
     parse.add_argument(
@@ -174,7 +180,7 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
     if given.prepare_data:
         return _prepare_data(given.prepare_data)
     if given.publish:
-        published = run.fetch_run(given.publish)
+        published = run.fetch_run(given.publish, given.trust)
         for folder in run.Run(published).folders or [published]:
             _publish(folder, given.report is not None)
         return 0
@@ -182,22 +188,22 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         from ddl.reproduce import reproduce
 
         place, _, trial_id = given.reproduce.rstrip("/").rpartition("/trials/")
-        path = run.fetch_run(place) / "trials" / trial_id if place else Path(given.reproduce)
-        return 0 if reproduce(path, given.steps) else FAILED
+        path = run.fetch_run(place, given.trust) / "trials" / trial_id if place else Path(given.reproduce)
+        return 0 if reproduce(path, given.steps, given.trust) else FAILED
     if given.export:
         from ddl.export import export
 
         place, trial_id = given.export
-        print(export(run.fetch_trial(place, trial_id), trial_id))
+        print(export(run.fetch_trial(place, trial_id, given.trust), trial_id, given.trust))
         return 0
     if given.report:
-        runs = [run.fetch_run(place) for place in given.report]
+        runs = [run.fetch_run(place, given.trust) for place in given.report]
         path = (runs[0] if len(runs) == 1 else Path(given.out)) / "report.html"
         folders = [folder for each in runs for folder in run.Run(each).folders or [each]]
-        run.write_report(folders, path)
+        run.rewrite_report(folders, path)
         return _end(path, run.not_reproduced(folders) if given.check else [], failed=False)
     if given.resume:
-        done = run.resume(given.resume, given.executor, given.address)
+        done = run.resume(given.resume, given.executor, given.address, given.trust)
     elif given.plan:
         run.show_the_plan(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address)
         return 0

@@ -12,14 +12,14 @@ from ddl import provenance
 from ddl.devices import Device
 from ddl.gpus import machine_gpus
 from ddl.hints import suggest_name
-from ddl.ledger import LedgerReader, TrialRow
+from ddl.ledger import FILE, LedgerReader, TrialRow
 from ddl.precision import prepare_process
 from ddl.progress import Diverged
 from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.first_steps import METADATA_KEY, FirstSteps
 from ddl.sweeps.probe import with_precision
 from ddl.sweeps.worker import Assignment
-from ddl.tasks.loading import load_task_class
+from ddl.tasks.loading import RecordedTasks, Untrusted
 from ddl.tasks.task import Task
 
 ROUNDING = 1e-4
@@ -37,14 +37,14 @@ class _TrialRecord:
     commit: str
 
 
-def reproduce(path: Path, steps: int | None = None) -> bool:
+def reproduce(path: Path, steps: int | None = None, trust: bool = False) -> bool:
     """Train the first steps of the trial `RUN/trials/TRIAL_ID` again in this process; True if they agree bit for bit.
 
     Losses of a trial that was trained as one model with others have to agree within `ROUNDING`, because it is trained alone here.
     Hyperparameters, seed, precision and number of threads are those of the record. Differences (commit, uncommitted changes,
     versions, machine, data) are printed before the first step, and the outcome at the end. `steps` is the number of steps,
-    by default all that are recorded. Works while the run is under way, and writes nothing into its folder. Raises ValueError
-    if there is no such trial, if its record has no first steps, and if it cannot be trained here.
+    by default all that are recorded, `trust` as in `RecordedTasks`. Works while the run is under way, and writes nothing into its
+    folder. Raises ValueError if there is no such trial, if its record has no first steps, and if it cannot be trained here.
     """
     record = _read_record(path)
     recorded = len(record.first_steps["steps"])
@@ -53,7 +53,7 @@ def reproduce(path: Path, steps: int | None = None) -> bool:
         raise ValueError(f"--steps {wanted}: the record of this trial has {recorded} steps. Ask for 1 to {recorded}.")
     if wanted < recorded and not any(record.first_steps["losses"]):
         raise ValueError(f"--steps {wanted}: this trial has no losses to compare, only its state after {recorded} steps. Omit --steps.")
-    task = _build_task(record)
+    task = _build_task(record, trust)
     with InlineExecutor() as executor:  # restores torch's settings and random state
         device = executor.device(_assignment(record, task))
         prepare_process(getattr(task, "precision", ""))
@@ -75,7 +75,7 @@ def _read_record(path: Path) -> _TrialRecord:
     if path.parent.name != "trials":
         raise ValueError(f"--reproduce {path}: name a trial as RUN/trials/TRIAL_ID, with a run folder and an id from its results.csv.")
     reader = LedgerReader(folder)
-    run, trials = reader.run(), {trial.trial_id: trial for trial in reader.trials()}
+    run, trials = reader.run("task_class", "plan.num_workers"), {trial.trial_id: trial for trial in reader.trials()}
     if trial_id not in trials:
         raise ValueError(f"--reproduce {path}: this run has no trial {trial_id}.{suggest_name(trial_id, trials)}")
     trial = trials[trial_id]
@@ -99,9 +99,11 @@ def _commit(reader: LedgerReader, run: Mapping[str, Any], trial_id: str) -> str:
     return commit
 
 
-def _build_task(record: _TrialRecord) -> Task:
+def _build_task(record: _TrialRecord, trust: bool) -> Task:
     try:
-        task = load_task_class(record.run["task_class"])(**record.trial.task)
+        task = RecordedTasks(record.run, record.path.parent.parent / FILE, trust).build(record.trial.task)
+    except Untrusted:
+        raise
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise ValueError(

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ddl import config, driver, provenance
+from ddl import config, driver, ownership, provenance
 from ddl.config import ConfigError
 from ddl.console import quiet, signals, terminal
 from ddl.driver import OpenRun
 from ddl.gpus import machine_gpus
 from ddl.ledger import FILE, Ledger, LedgerReader, TrialRow
+from ddl.run_folder import check_links, check_trial_id
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
 from ddl.storage.trials import TrialStore
@@ -141,17 +142,26 @@ def show_the_plan(sweep: str, overrides: Sequence[str], scale: str | None, execu
             driver.make_plans(console, prepared, started, Path(scratch))
 
 
-def resume(folder: Path | str, executor: str | None = None, address: str | None = None) -> Run:
+def resume(folder: Path | str, executor: str | None = None, address: str | None = None, trust: bool = False) -> Run:
     """Finish an interrupted run: unfinished trials continue from their newest checkpoints, failed ones are tried again.
 
-    `folder` may be the URL that the run was uploaded to.
+    `folder` may be the URL that the run was uploaded to. `trust`: treat it as a run of one's own even if someone else began it; it may
+    then import its plugin, read the files that its hyperparameters name, and upload to the URL in its record.
     """
     url = str(folder).rstrip("/") if urls.is_url(str(folder)) else ""
     if url and (problem := urls.url_problem(url)):
         raise ConfigError([f"--resume {problem}"])
     run = Run(urls.local_run(url) if url else Path(folder))
+    if not trust:
+        _check_place(str(folder))
     if not url and run.folders:
-        url = LedgerReader(run.folders[0]).run().get("url", "")
+        record = LedgerReader(run.folders[0]).run()
+        url = record.get("url", "")
+        if url and not (trust or ownership.is_own(record)):
+            raise ValueError(
+                f"{run.folder}: its record uploads it to {url}, and this run was not begun by you. Name that URL instead of the folder, or add "
+                "--trust if you trust the run."
+            )
     with terminal() as console, contextlib.ExitStack() as contexts:
         store = contexts.enter_context(_claimed(run.folder, url)) if url else None
         if store:
@@ -161,7 +171,7 @@ def resume(folder: Path | str, executor: str | None = None, address: str | None 
             ledger = contexts.enter_context(Ledger(path))
             ledger.interrupted()
             run_url = url and "/".join([url, *path.relative_to(run.folder).parts])
-            opened.append(OpenRun(prepare.prepare_resume(ledger, executor, address), path, ledger, run_url))
+            opened.append(OpenRun(prepare.prepare_resume(ledger, executor, address, trust), path, ledger, run_url))
         left, earlier = sum(each.prepared.size for each in opened), sum(each.prepared.earlier for each in opened)
         console.print(f"resuming {run.folder}: {left} of {left + earlier} trials left", soft_wrap=True)
         for each in opened:
@@ -196,11 +206,13 @@ def _finished_run(console: Console, top: Path, store: RunStore | None) -> Run:
     return Run(top, tuple(missing))
 
 
-def fetch_run(place: str) -> Path:
+def fetch_run(place: str, trust: bool = False) -> Path:
     """The local folder of the run at `place`, a folder or a URL. From a URL, ledgers, figures and texts are downloaded.
 
-    Raises ConfigError for a URL that cannot be used, ValueError if there is no run.
+    Raises ConfigError for a URL that cannot be used, ValueError if there is no run, or without `trust` if links lead out of it.
     """
+    if not trust:
+        _check_place(place)
     if not urls.is_url(place):
         return Path(place)
     if problem := urls.url_problem(place):
@@ -213,10 +225,17 @@ def fetch_run(place: str) -> Path:
     return urls.local_run(place)
 
 
-def fetch_trial(place: str, trial_id: str) -> Path:
+def _check_place(place: str) -> None:
+    """Raise ValueError if symbolic links lead out of the run at `place`, a folder or a URL of this machine's files."""
+    if folder := urls.folder_of(place) if urls.is_url(place) else Path(place):
+        check_links(folder)
+
+
+def fetch_trial(place: str, trial_id: str, trust: bool = False) -> Path:
     """Like `fetch_run`, and also downloads the trial's newest checkpoint."""
-    folder = fetch_run(place)
+    folder = fetch_run(place, trust)
     if urls.is_url(place):
+        check_trial_id(trial_id)
         TrialStore(folder / "trials" / trial_id, trial_id, f"{place.rstrip('/')}/trials/{trial_id}").newest()
     return folder
 
@@ -227,6 +246,19 @@ def write_report(folders: Sequence[Path], path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     html.write_html(model.build_report(folders), path)
+
+
+def rewrite_report(folders: Sequence[Path], path: Path) -> None:
+    """Like `write_report`, for runs that may come from elsewhere: raises ValueError if their records have another form than ddl's."""
+    try:
+        write_report(folders, path)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if any(str(error).startswith(str(folder)) for folder in folders):  # of the ledger, which names itself
+            raise
+        ledgers = ", ".join(str(folder / FILE) for folder in folders)
+        raise ValueError(
+            f"{ledgers}: no report can be made of this record ({type(error).__name__}: {error}). It is damaged, or of another version of ddl."
+        ) from error
 
 
 def not_reproduced(folders: Sequence[Path]) -> list[str]:

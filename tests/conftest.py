@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.stash[CACHE] = tempfile.mkdtemp(prefix="ddl-test-cache-")
         os.environ["DDL_CACHE"] = config.stash[CACHE]
+        os.environ["XDG_CONFIG_HOME"] = config.stash[CACHE]  # with the key that marks runs
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -176,4 +176,4 @@ class Mute(Task):
 def test_a_task_without_a_model_says_so(tmp_path):
     run = trained(tmp_path / "run", Mute(seed=0))
     with pytest.raises(ValueError, match="nothing to export"):
-        export.export(run, "one")
+        export.export(run, "one", trust=True)

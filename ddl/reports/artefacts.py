@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddl.ledger import TrialRow
+from ddl.run_folder import trial_files
 
 _NUMBERED = re.compile(r"(.+?)[-_](\d+)")
 
@@ -46,9 +47,8 @@ def _find(
 ) -> list[tuple[Path, str, str, str, int, str, int]]:
     found = []
     for trial in trials:
-        files = folder / "trials" / trial.trial_id / subfolder
-        for path in files.iterdir() if files.is_dir() else ():
-            if path.suffix in suffixes and path.is_file():
+        for name, path in trial_files(folder, trial.trial_id, subfolder).items():
+            if path.suffix in suffixes and "/" not in name:
                 numbered = _NUMBERED.fullmatch(path.stem)
                 group, number = (numbered[1], int(numbered[2])) if numbered else (path.stem, -1)
                 order = group, trial.seed, trial.position, number, path.name

@@ -173,7 +173,7 @@ def _side_by_side(runs: Sequence[RunReport]) -> tuple[SideBySide, ...]:
 
 def _read_run(folder: Path) -> RunReport:
     reader = LedgerReader(folder)
-    record, trials, metrics = reader.run(), reader.trials(), reader.metrics()
+    record, trials, metrics = reader.run("sweep.name", "sweep.metric.name", "sweep.metric.mode"), reader.trials(), reader.metrics()
     frame = results_frame(record, trials, metrics)
     measured = measure_run(record, trials, frame)
     return RunReport(**vars(measured), folder=folder, record=record, trials=tuple(trials), metrics=metrics, frame=frame)

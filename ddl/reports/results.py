@@ -23,7 +23,7 @@ def read_results(folder: Path) -> pd.DataFrame:
     data, data_source, data_complete, fallback_for ("" unless the data are a fallback data set).
     """
     reader = LedgerReader(folder)
-    return results_frame(reader.run(), reader.trials(), reader.metrics())
+    return results_frame(reader.run("sweep.metric.name", "sweep.metric.mode"), reader.trials(), reader.metrics())
 
 
 def results_frame(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,8 @@ import uuid
 from pathlib import Path
 from typing import Self
 
+from ddl.ledger import LedgerReader, open_read_only
+from ddl.run_folder import TRIALS, is_inside
 from ddl.storage.remote_folder import RemoteFolder, Unreachable
 from ddl.storage.trials import REPORT_FOLDERS
 
@@ -71,22 +73,25 @@ class RunStore:
     def download_ledgers(self) -> None:
         """Download each ledger that has more events than the local one, which is renamed to `.aside`.
 
-        Claim the run before resuming it. Raises ValueError if the URL has no run, or if the store is unreachable.
+        Claim the run before resuming it. Raises ValueError if the URL has no run, if its ledger cannot be read (`LedgerReader`), or if
+        the store is unreachable.
         """
         try:
-            names = [name for name in self._remote.names() if Path(name).name == LEDGER and name.count("/") <= 1]
+            names = [name for name in self._remote.names() if Path(name).name == LEDGER and name.count("/") <= 1 and is_inside(name)]
             if not names and not self._ledgers():
                 raise ValueError(f"{self.url}: no {LEDGER} in it, so it is not a run. Name a folder below the URL given to --out.")
             for name in names:
-                local, draft = self._local / name, self._local / f"{name}.download"
+                local = self._local / name
                 local.parent.mkdir(parents=True, exist_ok=True)
-                self._remote.download(name, draft)
-                if _last_event(local) >= _last_event(draft):
-                    draft.unlink()
-                    continue
-                if local.exists():
-                    os.replace(local, f"{local}.aside")
-                os.replace(draft, local)
+                with tempfile.TemporaryDirectory(dir=local.parent, prefix=".download-") as scratch:
+                    draft = Path(scratch) / LEDGER
+                    self._remote.download(name, draft)
+                    if _last_event(draft) <= _last_local_event(local):
+                        continue
+                    for ending in ("", "-journal"):  # the journal of a killed driver must not be applied to another ledger
+                        if (file := Path(f"{local}{ending}")).exists():
+                            os.replace(file, f"{local}.aside{ending}")
+                    os.replace(draft, local)
         except Unreachable as error:
             raise ValueError(f"{error}. The run cannot be downloaded now.") from error
 
@@ -95,7 +100,9 @@ class RunStore:
         try:
             for name in self._remote.names():
                 part = Path(name).parts
-                if part[-4:-3] == ("trials",) and part[-2] in REPORT_FOLDERS and not (self._local / name).exists():
+                if part[-4:-3] != (TRIALS,) or part[-2] not in REPORT_FOLDERS or not is_inside(name):
+                    continue
+                if not (self._local / name).exists():
                     (self._local / name).parent.mkdir(parents=True, exist_ok=True)
                     self._remote.download(name, self._local / name)
         except Unreachable as error:
@@ -143,7 +150,7 @@ class RunStore:
                 if path.name == LEDGER:
                     copy = Path(scratch) / LEDGER
                     # A plain copy of the file could contain half a transaction.
-                    with contextlib.closing(_connect(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+                    with open_read_only(path) as source, contextlib.closing(sqlite3.connect(copy)) as target:
                         source.backup(target)
                     path = copy
                 self._remote.upload(path, name)
@@ -154,16 +161,14 @@ class RunStore:
         return [path for path in (self._local / LEDGER, *self._local.glob(f"*/{LEDGER}")) if path.is_file()]
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=30)
+def _last_event(ledger: Path) -> int:
+    """Sequence number of a ledger's last event, 0 if there is none. Raises ValueError if it cannot be read."""
+    return max(LedgerReader(ledger.parent).events().seq, default=0)
 
 
-def _last_event(path: Path) -> int:
-    """Sequence number of a ledger's last event; -1 for a missing or unreadable ledger."""
-    if not path.is_file():
-        return -1
+def _last_local_event(ledger: Path) -> int:
+    """Like `_last_event`, but -1 for a missing or unreadable ledger, which a download replaces."""
     try:
-        with contextlib.closing(_connect(path)) as ledger:
-            return int(ledger.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
-    except sqlite3.DatabaseError:
+        return _last_event(ledger)
+    except ValueError:
         return -1

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from ddl.data import store
 
@@ -37,6 +38,14 @@ def local_run(url: str) -> Path:
     """Local folder of the run at `url`."""
     base, sweep, stamp = url.rstrip("/").rsplit("/", 2)
     return local_folder(base) / sweep / stamp
+
+
+def folder_of(url: str) -> Path | None:
+    """The folder of a URL of this machine's files (`file:///mnt/runs`), None for other URLs and for those that cannot be used."""
+    if url_problem(url):
+        return None
+    opened, root = filesystem(url)
+    return Path(root) if isinstance(opened, LocalFileSystem) else None
 
 
 def filesystem(url: str) -> tuple[Any, str]:

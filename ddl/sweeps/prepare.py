@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddl import config, provenance
+from pydantic import ValidationError
+
+from ddl import config, ownership, provenance
 from ddl.config import ConfigError
 from ddl.ledger import Ledger, TrialRow
 from ddl.schema import Launch, Metric, Sweep
@@ -16,7 +18,7 @@ from ddl.sweeps import space
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus, check_inline, recorded_allocation
 from ddl.sweeps.capacity import local_capacity
 from ddl.sweeps.space import Trial
-from ddl.tasks.loading import load_task_class, task_class_path
+from ddl.tasks.loading import RecordedTasks, task_class_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,9 +163,11 @@ def begin_run(run: PreparedRun, folder: Path, command: str, place: str, url: str
 
     `command` starts the same run again, `place` is the folder or URL to resume, `url` is the run's copy in an object store or empty.
     """
+    tasks = [trial.task for trial in [*run.trials, *(run.search.examples() if run.search else [])]]
     about = {
         **run.about,
         **provenance.code(),
+        "files": sorted({name for task in tasks for name in task.files()}),
         "command": command,
         "resume": resume_command(place),
         "url": url,
@@ -171,16 +175,28 @@ def begin_run(run: PreparedRun, folder: Path, command: str, place: str, url: str
         "versions": provenance.versions(),
         "host": provenance.host(),
     }
-    return Ledger.create(folder, about, [ledger_row(trial) for trial in run.trials])
+    return Ledger.create(folder, about | {ownership.MARK: ownership.mark(about)}, [ledger_row(trial) for trial in run.trials])
 
 
-def prepare_resume(ledger: Ledger, executor: str | None, address: str | None) -> PreparedRun:
+def prepare_resume(ledger: Ledger, executor: str | None, address: str | None, trust: bool = False) -> PreparedRun:
     """Prepare the rest of a run. Finished, stopped and diverged trials stay as they are, failed ones are tried again.
 
-    Raises ConfigError if the run has settings that `executor` does not support.
+    `trust` as in `RecordedTasks`. Raises ConfigError if the run has settings that `executor` does not support, and ValueError if its
+    record cannot be read or asks for more than a run from elsewhere may have.
     """
-    about = ledger.run()
-    task_class = load_task_class(about["task_class"])
+    about = ledger.run("sweep.name", "sweep.metric.name", "sweep.metric.mode", "task_class", "launch", "executor")
+    tasks = RecordedTasks(about, ledger.path, trust)
+    try:
+        return _rest_of_run(ledger, about, tasks, executor, address)
+    except (KeyError, TypeError, AttributeError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{ledger.path}: the record of the run does not fit this version of ddl, or is damaged ({type(error).__name__}: {reason})."
+            " Resume it with the commit that wrote it, or restore it from a copy."
+        ) from error
+
+
+def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks, executor: str | None, address: str | None) -> PreparedRun:
     launch = Launch(**{"stack": "off"} | about["launch"])  # earlier versions recorded runs without `stack`
     metric = Metric(**about["sweep"]["metric"])
     executor = executor or about["executor"]
@@ -200,7 +216,9 @@ def prepare_resume(ledger: Ledger, executor: str | None, address: str | None) ->
         best = {trial_id: best_value(metric, list(metrics[metrics.trial_id == trial_id].value)) for trial_id in ended_well}
         from ddl.sweeps.search import TpeSearch
 
-        search = TpeSearch.resumed(about["search"], task_class, rows, best)
+        search = TpeSearch.resumed(about["search"], tasks.task_class, rows, best)
+        for example in search.examples():
+            tasks.check_files(example.task)
     plan = about.get("plan")
     return PreparedRun(
         name=about["sweep"]["name"],
@@ -208,7 +226,7 @@ def prepare_resume(ledger: Ledger, executor: str | None, address: str | None) ->
         metric=metric,
         executor=executor,
         address=address,
-        trials=[_recorded_trial(row, task_class) for row in left],
+        trials=[_recorded_trial(row, tasks) for row in left],
         search=search,
         population=about.get("population", {}),
         about=about,
@@ -221,9 +239,9 @@ def prepare_resume(ledger: Ledger, executor: str | None, address: str | None) ->
     )
 
 
-def _recorded_trial(row: TrialRow, task_class: type) -> Trial:
+def _recorded_trial(row: TrialRow, tasks: RecordedTasks) -> Trial:
     """The trial of a ledger row, with the hyperparameters that population based training last gave it."""
-    task = task_class(**{**row.task, **(row.metadata or {}).get("changed", {})})
+    task = tasks.build({**row.task, **(row.metadata or {}).get("changed", {})})
     return Trial(trial_id=row.trial_id, position=row.position, configuration=row.configuration, swept=row.swept, task=task)
 
 

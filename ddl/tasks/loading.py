@@ -2,14 +2,22 @@
 
 import importlib
 import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+from ddl.ownership import is_own
 from ddl.tasks.task import Task
+
+BUILT_IN = "ddl.tasks."
+"""Modules that may be imported for the run of anyone."""
 
 
 def load_task_class(path: str) -> type[Task]:
     """Return the class at a dotted `path` (`ddl.tasks.classification.Classification`).
 
-    Raises ValueError if the module cannot be imported, has no such class, or if that class is not a concrete `Task`.
+    The module is imported, so the path must be the user's own; `RecordedTasks` is for the path in a ledger. Raises ValueError if the
+    module cannot be imported, has no such class, or if that class is not a concrete `Task`.
     """
     module_name, _, class_name = path.rpartition(".")
     try:
@@ -24,3 +32,41 @@ def load_task_class(path: str) -> type[Task]:
 def task_class_path(cls: type[Task]) -> str:
     """Return the dotted path that `load_task_class` finds `cls` at."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+class Untrusted(ValueError):
+    """A run that comes from elsewhere asks for code outside ddl, or for a file outside its folder."""
+
+
+class RecordedTasks:
+    """Builds the tasks of a run from its ledger, which may come from someone else.
+
+    A run of the user's own (`ownership`), and any run with `trust`, may import its plugin and read the files that its hyperparameters
+    name. Other runs have only the tasks of ddl, and no files.
+    """
+
+    def __init__(self, record: Mapping[str, Any], place: Path, trust: bool):
+        """`record` is the run's, of the ledger `place`. Raises Untrusted, and ValueError if there is no such task."""
+        own = is_own(record)
+        path = record["task_class"]
+        if not (trust or own or path.startswith(BUILT_IN)):
+            raise Untrusted(
+                f"{place}: its task {path!r} is code outside ddl, and this run was not begun by you. Add --trust to import it if you trust the run."
+            )
+        self._place, self._trust = place, trust
+        self._files = record.get("files", []) if own else []
+        self.task_class = load_task_class(path)
+
+    def build(self, hyperparameters: Mapping[str, Any]) -> Task:
+        """A task. Raises ValueError if the class refuses the hyperparameters, and Untrusted if they name a file."""
+        task = self.task_class(**hyperparameters)
+        self.check_files(task)
+        return task
+
+    def check_files(self, task: Task) -> None:
+        """Raise Untrusted if the task reads a file that a run from elsewhere may not read."""
+        for name in task.files():
+            if not self._trust and name not in self._files:
+                raise Untrusted(
+                    f"{self._place}: a hyperparameter names the file {name!r}, and this run was not begun by you. Add --trust to read it if you trust the run."
+                )

@@ -74,6 +74,9 @@ class Sentiment(FitTask):
     word: str
     """Word whose nearest neighbours are shown."""
 
+    def files(self) -> tuple[str, ...]:
+        return (self.vectors,) if self.vectors else ()
+
     def can_stack(self) -> bool:
         return self.model == "average" or not self.bidirectional
 

@@ -67,6 +67,10 @@ class Task(ABC):
         the results are identical to those of an uninterrupted run.
         """
 
+    def files(self) -> tuple[str, ...]:
+        """Files of the user that the task reads, as its hyperparameters name them. A run from elsewhere may name none."""
+        return ()
+
     def can_stack(self) -> bool:
         """True if trials with these hyperparameters can be trained as one model, by `run_stacked`."""
         return False

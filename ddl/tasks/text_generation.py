@@ -76,6 +76,9 @@ class TextGeneration(FitTask):
     references: Count
     """Number of held-out passages that BLEU compares the sampled texts with."""
 
+    def files(self) -> tuple[str, ...]:
+        return (self.script,) if self.script else ()
+
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         origin, script = self._script()
         trained, held_out = text_windows.split_text(script[: self.limit or None], self.held_out)

@@ -74,6 +74,9 @@ class Transfer(ImageTask):
     momentum: Fraction
     """Momentum of sgd, 0 to below 1; ignored by adam."""
 
+    def files(self) -> tuple[str, ...]:
+        return () if self.weights in ("none", "imagenet") else (self.weights,)
+
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)
         body = make_body(self.network, self.size)

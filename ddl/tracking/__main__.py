@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ddl.run_folder import check_links
 from ddl.tracking.connection import MODES, print_error
 from ddl.tracking.follow import follow
 from ddl.tracking.publish import publish, publish_later
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, lambda number, frame: _exit_now(given.run))
         return 0 if follow(given.run, given.mode, sys.stdout) else 1
     try:
+        check_links(given.run)
         print(publish(given.run, given.mode))
     except ValueError as error:
         print_error(str(error))

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ddl.ledger import ENDED, LedgerReader, TrialRow
+from ddl.run_folder import trial_files
 from ddl.tracking.privacy import Redactor
 
 FORMAT = 1  # version of the record; a higher number makes every trial be published again
@@ -74,7 +75,7 @@ class LedgerReplay:
         """`folder` is the run's. Raises ValueError if it has no readable ledger."""
         self.folder = Path(folder)
         self.reader = LedgerReader(self.folder)
-        self.run = self.reader.run()
+        self.run = self.reader.run("created", "sweep.name", "sweep.metric.name", "sweep.metric.mode")
         self.trials: list[TrialRow] = []
         self.rows: dict[str, Rows] = {}
         self.read = 0
@@ -110,7 +111,7 @@ class LedgerReplay:
 
     def record(self, trial: TrialRow) -> WandbRecord:
         """The record of a trial, as of the last `poll`."""
-        sweep, folder = self.run["sweep"], self.folder.resolve()
+        sweep = self.run["sweep"]
         metadata = dict(trial.metadata or {})
         kind, notes = _data_label(metadata.get("data") or {})
         rows = dict(sorted(self.rows.get(trial.trial_id, {}).items()))
@@ -140,10 +141,10 @@ class LedgerReplay:
             config=redact(config),
             rows=rows,
             summary=redact(_summary(trial, rows, sweep["metric"])),
-            figures=_files_by_name(folder / "trials" / trial.trial_id / "figures", IMAGES),
+            figures=_files_by_name(self.folder, trial.trial_id, "figures", IMAGES),
             samples={
                 name: _truncate(redact(path.read_text(encoding="utf-8", errors="replace")))
-                for name, path in _files_by_name(folder / "trials" / trial.trial_id / "samples", TEXTS).items()
+                for name, path in _files_by_name(self.folder, trial.trial_id, "samples", TEXTS).items()
             },
             status=trial.status,
         )
@@ -187,15 +188,14 @@ def _summary(trial: TrialRow, rows: Rows, metric: Mapping[str, str]) -> dict[str
     return final | {"status": trial.status, "reason": trial.reason, "attempts": trial.attempts}
 
 
-def _files_by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Files below `folder` with one of `suffixes`, by relative path without the suffix."""
+def _files_by_name(folder: Path, trial_id: str, subfolder: str, suffixes: Sequence[str]) -> dict[str, Path]:
+    """Files of a trial with one of `suffixes`, by path relative to the subfolder without the suffix."""
     found: dict[str, Path] = {}
-    # Links are skipped: they may point to any file of the machine.
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes and path.is_file() and not path.is_symlink()]
-    for path in files:
-        # W&B reads a dot in a name as a level of nesting.
-        name = path.relative_to(folder).with_suffix("").as_posix().replace(".", "_")
-        found[name if name not in found else f"{name}_{path.suffix[1:]}"] = path
+    for relative, path in trial_files(folder, trial_id, subfolder).items():
+        if path.suffix.lower() in suffixes:
+            # W&B reads a dot in a name as a level of nesting.
+            name = Path(relative).with_suffix("").as_posix().replace(".", "_")
+            found[name if name not in found else f"{name}_{path.suffix[1:]}"] = path
     return found
 
 
