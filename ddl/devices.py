@@ -89,6 +89,11 @@ class Device:
             return list(flags)
         return [count > 0 for count in self.sum(torch.tensor(flags, dtype=torch.float32)).tolist()]
 
+    def upload(self, tensor: Tensor) -> Tensor:
+        """A tensor of the host's memory on this device. The host waits neither for the copy nor for earlier work of a GPU."""
+        host = tensor.pin_memory() if self.torch.type == "cuda" else tensor  # from other memory a copy is not asynchronous
+        return host.to(self.torch, non_blocking=True)
+
     def synchronise(self) -> None:
         """Wait for the work queued on the device, so that a clock read afterwards includes it."""
         if self.torch.type == "cuda":

@@ -171,7 +171,7 @@ class _Loop:
         generators = [torch.Generator().manual_seed(derive_seed(seed, "order", epoch)) for seed in seeds]
         orders = torch.stack([self._train.order(generator, self._batch_size) for generator in generators])
         self._on_host = [self._device.equal_shard(part.T).T.numpy() for part in orders.split(self._batch_size, dim=1)]
-        self._orders = orders.to(self._device.torch)
+        self._orders = self._device.upload(orders)
 
     def batch_length(self, position: int) -> int:
         """Number of examples of a member's global batch."""
