@@ -27,11 +27,11 @@ from ddl.ledger import FILE, Ledger, LedgerReader, TrialRow
 from ddl.progress import Progress, State
 from ddl.reports import html, model, results
 from ddl.sweeps import space
+from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.capacity import local_capacity
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import InOrder
 from ddl.sweeps.ray_tune import RayExecutor
-from ddl.sweeps.worker import Assignment
 from ddl.tasks.task import STRICT, Count, Task
 from ddl.trial_report import TrialReport
 

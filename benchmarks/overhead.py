@@ -25,11 +25,11 @@ import torch
 from ddl import config
 from ddl.ledger import Ledger, TrialRow
 from ddl.sweeps import space, worker
+from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
-from ddl.sweeps.worker import Assignment
 from ddl.telemetry.cpu import FIND_CHILDREN_EVERY_S, ProcessTree
 from ddl.telemetry.device_sampler import EVERY_S
 from ddl.telemetry.gpu import find_gpu, gpu_uuid

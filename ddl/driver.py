@@ -15,13 +15,13 @@ from ddl.ledger import Ledger
 from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare
 from ddl.sweeps.allocation import allocate, reallocate
+from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.executors import Executor, InlineExecutor
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.plan import Plan, PlannedPack, choose_plan, make_plan, makespan, with_stacks
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
-from ddl.sweeps.worker import Assignment
 from ddl.terminal import DisplayedTrial, ProgressDisplay, show_activity, show_plan
 from ddl.trial_report import TrialReport
 from ddl.units import duration

@@ -15,10 +15,10 @@ from ddl.hints import suggest_name
 from ddl.ledger import FILE, LedgerReader, TrialRow
 from ddl.precision import prepare_process
 from ddl.progress import Diverged
+from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.first_steps import METADATA_KEY, FirstSteps
 from ddl.sweeps.probe import with_precision
-from ddl.sweeps.worker import Assignment
 from ddl.tasks.loading import RecordedTasks, Untrusted
 from ddl.tasks.task import Task
 

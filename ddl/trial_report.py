@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+RESTARTED = ("preempted", "out_of_memory")
+"""Kinds of a last report after which the trial starts again from its newest checkpoint."""
+
 
 @dataclass(frozen=True)
 class TrialReport:

@@ -20,8 +20,9 @@ from ddl.data import sources
 from ddl.devices import Device
 from ddl.ledger import TrialRow
 from ddl.progress import Progress
+from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.probe import with_precision
-from ddl.sweeps.worker import Assignment, run_trial
+from ddl.sweeps.worker import run_trial
 from ddl.tasks.classification import Classification
 from ddl.tasks.task import STRICT, Task
 

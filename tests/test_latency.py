@@ -17,7 +17,8 @@ from ddl.latency import measure as latency
 from ddl.learners.learner import Pipeline
 from ddl.models.preprocess import Normalise
 from ddl.progress import Predictor, Progress
-from ddl.sweeps.worker import Assignment, run_trial
+from ddl.sweeps.assignment import Assignment
+from ddl.sweeps.worker import run_trial
 from ddl.tasks.classification import Classification
 from ddl.tasks.task import STRICT, Task
 from ddl.trial_report import TrialReport

@@ -17,9 +17,10 @@ from ddl.launch import main
 from ddl.ledger import LedgerReader, TrialRow
 from ddl.progress import Progress
 from ddl.reproduce import reproduce
+from ddl.sweeps.assignment import Assignment, device_of
 from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.first_steps import METADATA_KEY, STEPS, FirstSteps, state_digest
-from ddl.sweeps.worker import Assignment, device_of, run_trial
+from ddl.sweeps.worker import run_trial
 from ddl.tasks.cartpole_table import CartPoleTable
 from ddl.tasks.classification import Classification
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from ddl.devices import Strategy
 from ddl.schema import Launch
+from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.capacity import Capacity
 from ddl.sweeps.space import Trial
-from ddl.sweeps.worker import Assignment
 
 CORES_WITH_A_GPU = 4
 """Cores of a worker on a GPU, at most: its cores only prepare work for the GPU. The others are left to trials on the CPU."""

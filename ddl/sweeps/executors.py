@@ -12,10 +12,10 @@ import torch
 
 from ddl.devices import Device
 from ddl.gpus import machine_gpus
+from ddl.sweeps.assignment import Assignment, device_of
 from ddl.sweeps.capacity import Capacity, Node, local_capacity
 from ddl.sweeps.pack import Pack, run_pack
 from ddl.sweeps.probe import time_pack
-from ddl.sweeps.worker import Assignment, device_of
 from ddl.timing_probe import Timings
 from ddl.trial_report import TrialReport
 

@@ -12,19 +12,12 @@ from ddl.devices import Device
 from ddl.precision import prepare_process
 from ddl.progress import Diverged, StackStep, StackSteps, State
 from ddl.storage.trials import TrialStore
-from ddl.sweeps.worker import (
-    RECORD_NOW,
-    RESTARTED,
-    Assignment,
-    TrialRun,
-    list_not_finite,
-    open_store,
-    stopped_report,
-    trial_reports,
-)
+from ddl.sweeps.assignment import Assignment
+from ddl.sweeps.trial_run import TrialRun, list_not_finite, open_store, stopped_report
+from ddl.sweeps.worker import RECORD_NOW, trial_reports
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_errors import TRIAL_ERRORS, error_place
-from ddl.trial_report import TrialReport
+from ddl.trial_report import RESTARTED, TrialReport
 
 Restored = tuple[Assignment, TrialStore, tuple[int, State] | None]
 """A trial with its open store and its newest checkpoint."""

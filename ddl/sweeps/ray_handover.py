@@ -13,8 +13,8 @@ from ray.tune.search import Searcher
 
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import CHANGED
-from ddl.sweeps.worker import RESTARTED, stopped_report
-from ddl.trial_report import TrialReport
+from ddl.sweeps.trial_run import stopped_report
+from ddl.trial_report import RESTARTED, TrialReport
 
 
 class Handover:

@@ -11,7 +11,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 
 from ddl.schema import Launch, Metric
 from ddl.sweeps import ray_stops
-from ddl.sweeps.worker import larger_fraction
+from ddl.sweeps.assignment import larger_fraction
 
 PERCENT = "percent"
 """Result key: percent of the trial's steps. The schedulers' unit of time, so that trials of different lengths can be compared."""

@@ -12,7 +12,8 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from ddl.devices import Device
 from ddl.sweeps import ray_preemption
-from ddl.sweeps.worker import Assignment, run_trial, use_cores
+from ddl.sweeps.assignment import Assignment, use_cores
+from ddl.sweeps.worker import run_trial
 from ddl.trial_report import TrialReport
 
 

@@ -13,11 +13,11 @@ from ray import tune
 
 from ddl import checkpoints
 from ddl.sweeps import ray_preemption, ray_stops
+from ddl.sweeps.assignment import Assignment, device_of
 from ddl.sweeps.pack import Pack, run_pack
 from ddl.sweeps.ray_schedulers import CHANGED, PERCENT
 from ddl.sweeps.ray_train import run_together
-from ddl.sweeps.worker import RESTARTED, Assignment, device_of
-from ddl.trial_report import TrialReport
+from ddl.trial_report import RESTARTED, TrialReport
 
 POINTER = "trial.json"
 """File in a Tune checkpoint: [id, folder, step] of the trial and the checkpoint that it refers to."""

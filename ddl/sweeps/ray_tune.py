@@ -22,13 +22,13 @@ from ddl import ray_private
 from ddl.config import ConfigError
 from ddl.gpus import machine_gpus, use_only
 from ddl.sweeps import RAY_SETTINGS
+from ddl.sweeps.assignment import device_of
 from ddl.sweeps.capacity import Capacity, Node, local_capacity
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe import time_pack
 from ddl.sweeps.ray_handover import Handover, HandoverCallback, HandoverSearcher, HandoverStopper, trial_name
 from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import find_pack, train
-from ddl.sweeps.worker import device_of
 from ddl.telemetry.gpu import MIG_NAME
 from ddl.timing_probe import Timings
 from ddl.trial_errors import error_line

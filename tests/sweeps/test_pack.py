@@ -13,8 +13,8 @@ import torch
 
 from ddl import checkpoints
 from ddl.devices import Device
+from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.pack import Pack, run_pack
-from ddl.sweeps.worker import Assignment
 from ddl.trial_report import TrialReport
 
 from .plugin.together import Together

@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 from ddl.devices import Device
 from ddl.ledger import Ledger, LedgerReader, TrialRow
 from ddl.progress import Progress, State
-from ddl.sweeps.worker import Assignment, run_trial
+from ddl.sweeps.assignment import Assignment
+from ddl.sweeps.worker import run_trial
 from ddl.tasks.task import STRICT, Count, Task
 from ddl.trial_report import TrialReport
 

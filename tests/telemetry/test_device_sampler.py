@@ -16,7 +16,8 @@ from ddl import checkpoints
 from ddl.devices import Device
 from ddl.progress import Diverged, Progress, State
 from ddl.sweeps import worker
-from ddl.sweeps.worker import Assignment, run_trial
+from ddl.sweeps.assignment import Assignment
+from ddl.sweeps.worker import run_trial
 from ddl.tasks.task import STRICT, Count, Task
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_report import TrialReport

@@ -1,0 +1,61 @@
+"""A trial as a worker receives it, and the worker's device."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddl.devices import Device, Strategy
+from ddl.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial as a worker receives it: the task, its resources and the folder for its files.
+
+    `cpus` and `gpus` are per worker; `min_workers` to `num_workers` workers train the trial. `changed` are hyperparameters that
+    population based training changed during the run; `task` has them already. `keep_measured`: if not 0, store a checkpoint at
+    every measurement, and keep those of the last steps, by this fraction of all steps. `url`: copy of the trial's folder in an
+    object store, or empty. `latency`: how to time the trained model (`ddl.latency`).
+    """
+
+    trial_id: str
+    task: Task
+    num_workers: int
+    cpus: int
+    gpus: float
+    folder: Path
+    checkpoint_every_s: float
+    min_workers: int = 1
+    strategy: Strategy = "ddp"
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    keep_measured: float = 0.0
+    url: str = ""
+    latency: str = "none"
+
+
+def device_of(assignment: Assignment, gpu: int = 0) -> Device:
+    """The device of a trial that this process trains alone: the CPU, or the GPU with this index among those that it sees.
+
+    Also limits torch to the trial's cores.
+    """
+    use_cores(assignment.cpus)
+    if not assignment.gpus:
+        # With num_gpus=0 Ray leaves all GPUs visible (ray#62492).
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return Device(torch.device("cpu"))
+    return Device(torch.device("cuda", gpu))
+
+
+def use_cores(cpus: int) -> None:
+    """Limit torch's threads, and the processes that compile, to this number."""
+    torch.set_num_threads(cpus)
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(cpus)  # read when the compiler is imported
+
+
+def larger_fraction(gpus: float) -> float:
+    """The fraction of a GPU for a trial that ran out of memory with `gpus`."""
+    return min(2 * gpus, 1.0)
