@@ -31,10 +31,10 @@ FAKES = {
     "srun": """
         printf '%s\\n' "$@" >"$NOTES/srun"
         while [[ $1 == --* ]]; do shift; done
-        SLURM_NODEID=1 "$@" &
+        SLURM_NODEID=1 "$@" & other=$!
         trap 'kill -TERM "$task"' TERM
         SLURM_NODEID=0 "$@" & task=$!
-        wait "$task"; code=$?; wait "$task"; exit "$?" """,
+        wait "$task"; wait "$task"; code=$?; wait "$other"; exit "$code" """,
     # `ray symmetric-run`: the head runs what stands behind the separator.
     "ray": """
         printf '%s\\n' "$@" >"$NOTES/ray-$SLURM_NODEID"
