@@ -212,8 +212,9 @@ def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks,
     metrics = metrics[metrics.name == metric.name]
     search = None
     if about.get("search"):
-        ended_well = [row.trial_id for row in rows if row.status in ("finished", "stopped")]
-        best = {trial_id: best_value(metric, list(metrics[metrics.trial_id == trial_id].value)) for trial_id in ended_well}
+        ended_well = {row.trial_id for row in rows if row.status in ("finished", "stopped")}
+        measured = metrics.groupby("trial_id")["value"]
+        best = {str(trial_id): best_value(metric, list(values)) for trial_id, values in measured if trial_id in ended_well}
         from ddl.sweeps.search import TpeSearch
 
         search = TpeSearch.resumed(about["search"], tasks.task_class, rows, best)
