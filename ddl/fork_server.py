@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def main() -> None:
     # Ray reads from the environment which worker it is when it is imported, so only a fork may import it.
     if "ray" in sys.modules:
         return
+    # Python 3.12 warns of threads: those of OpenBLAS and of Arrow's allocator, which both handle forks. Python has only this one.
+    warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
     gc.freeze()  # a collection in a fork would copy all pages
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended forks leave no zombies
     if (request := _wait_for_fork(listener)) is not None:
