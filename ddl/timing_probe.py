@@ -236,7 +236,7 @@ class _Timed:
     def call_s(self) -> float:
         """Seconds of one inference call (`TimingProbe.call_s`), the second of two."""
         took = 0.0
-        with torch.no_grad(), suppress(Exception):  # the trial will record why its model cannot be timed
+        with torch.no_grad(), suppress(*TRIAL_ERRORS):  # the trial will record why its model cannot be timed
             if (predictor := self._last.predictor()) is not None:
                 inputs = repeated_example(predictor, EXAMPLES).to(self._device.torch)
                 for _ in range(2):

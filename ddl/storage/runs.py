@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from ddl.ledger import LedgerReader, open_read_only
-from ddl.run_folder import TRIALS, is_inside
+from ddl.run_folder import LEDGER, TRIALS, is_inside
 from ddl.storage.remote_folder import RemoteFolder, Unreachable
 from ddl.storage.trials import REPORT_FOLDERS
 
@@ -23,7 +23,7 @@ LEASE_S = 4 * UPLOAD_EVERY_S
 
 SETTLE_S = 1.0  # pause between writing a lease and checking it: if two drivers start at once, the later writer owns the run
 FINAL_UPLOAD_S = 60.0  # seconds that an ended run waits for its last upload
-LEDGER, LEASE = "ledger.sqlite", "lease.json"
+LEASE = "lease.json"
 RESULTS = ("results.csv", "results.parquet", "report.html", "launch.log")
 
 

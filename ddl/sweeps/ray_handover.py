@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import CHANGED
-from ddl.sweeps.trial_run import stopped_report
+from ddl.sweeps.trial_run import ended_report, stopped_report
 from ddl.trial_report import RESTARTED, TrialReport
 
 
@@ -188,10 +188,7 @@ class HandoverCallback(_TuneHook, tune.Callback):
         self._fail(_members(trial), _died(trial))
 
     def _fail(self, trial_ids: Sequence[str], reason: str) -> None:
-        # The last reports have the device usage until then.
-        self._give_ends(
-            replace(last, kind="ended", status="failed", reason=reason, metrics=last.usage) for last in self._not_ended(trial_ids)
-        )
+        self._give_ends(ended_report(last, "failed", reason) for last in self._not_ended(trial_ids))
 
     def _not_ended(self, trial_ids: Sequence[str]) -> list[TrialReport]:
         """The last reports of those trials that have not reported their end."""

@@ -135,6 +135,7 @@ class _EachMember(_MoreMemory):
         super().__init__(**options)
         self._added: set[_Member] = set()
         self._stopped: set[str] = set()
+        self._published: dict[str, set[str]] = {}  # by the id of Tune's trial, of packs of several
 
     def compare(self, trial_id: str, percent: float, value: float) -> None:
         """Compare a trial with the others at `percent` of its steps. A trial that is stopped stays so."""
@@ -160,7 +161,8 @@ class _EachMember(_MoreMemory):
 
     def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
         """Do nothing more: the last report has been compared."""
-        ray_stops.forget(trial.trial_id)
+        if self._published.pop(trial.trial_id, None):
+            ray_stops.forget(trial.trial_id)
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
         """Stop a pack of one, or publish which trials of a pack of several are stopped."""
@@ -172,9 +174,11 @@ class _EachMember(_MoreMemory):
         for report in sorted(measured, key=lambda report: report.metrics[self._metric], reverse=self._mode == "max"):
             self.compare(report.trial_id, 100 * report.step / report.total_steps, report.metrics[self._metric])
         members = [member.trial_id for member in trial.config["pack"].members]
-        if stopped := self._stopped.intersection(members):
-            if len(members) == 1:
-                return TrialScheduler.STOP
+        stopped = self._stopped.intersection(members)
+        if stopped and len(members) == 1:
+            return TrialScheduler.STOP
+        if stopped != self._published.get(trial.trial_id, set()):
+            self._published[trial.trial_id] = stopped
             ray_stops.stop_members(trial.trial_id, stopped)
         return TrialScheduler.CONTINUE
 

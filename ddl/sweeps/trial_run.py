@@ -179,10 +179,15 @@ def open_store(assignment: Assignment, device: Device) -> TrialStore:
     return TrialStore(assignment.folder, assignment.trial_id, assignment.url if device.rank == 0 else "")
 
 
+def ended_report(last: TrialReport, status: str, reason: str) -> TrialReport:
+    """The last report of a trial that does not report its end itself. `last` is the one before, with the device usage until then."""
+    return replace(last, kind="ended", status=status, reason=reason, metrics=last.usage)
+
+
 def stopped_report(last: TrialReport) -> TrialReport:
-    """The last report of a trial that the scheduler stopped. `last` is the report before."""
+    """`ended_report` of a trial that the scheduler stopped."""
     step = f" at step {last.step} of {last.total_steps}" if last.total_steps else ""
-    return replace(last, kind="ended", status="stopped", reason=f"by the scheduler{step}", metrics=last.usage)
+    return ended_report(last, "stopped", f"by the scheduler{step}")
 
 
 def _place(device: Device) -> str:

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -117,10 +118,11 @@ def test_of_a_pack_of_several_only_those_behind_are_stopped(kind, metric, sign, 
     told: list[tuple[str, set[str]]] = []
     monkeypatch.setattr(ray_stops, "stop_members", lambda pack, trials: told.append((pack, set(trials))))
     race = Race(kind, metric)
-    for percent in (20.0, 40.0):
+    for percent in (20.0, 40.0, 41.0, 42.0):
         decision = race.report_together(percent, worst=sign * 1.0, bad=sign * 2.0, good=sign * 8.0, best=sign * 9.0, fair=sign * 8.0)
         assert decision == TrialScheduler.CONTINUE, "the pack goes on"
     assert {pack for pack, _ in told} == {"in Tune"}
+    assert all(earlier != later for earlier, later in pairwise(told)), "each decision is told once"
     assert told[-1][1] >= {"worst", "bad"}
     assert not told[-1][1] & {"best"}
     assert race.report("worst", 45.0, sign * 100.0) == TrialScheduler.STOP, "a trial that is stopped stays so"
