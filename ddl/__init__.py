@@ -1,14 +1,16 @@
 """Trains every configuration of a sweep in parallel and compares them in one report."""
 
+import importlib
 from typing import Any
 
-__all__ = ["Run", "resume", "run_sweep"]
+_HOMES = {"Progress": "ddl.progress", "Run": "ddl.run_results", "resume": "ddl.run", "run_sweep": "ddl.run", "sweep": "ddl.run"}
+"""Modules of the names that `ddl` has."""
+
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     # Importing torch and Ray takes seconds, which a worker that needs one module should not pay.
-    if name in __all__:
-        from ddl import run
-
-        return getattr(run, name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'ddl' has no attribute {name!r}")

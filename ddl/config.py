@@ -15,8 +15,7 @@ from pydantic import ValidationError
 from ddl.hints import did_you_mean
 from ddl.overrides import SweepDraft, apply_overrides
 from ddl.schema import Launch, Sweep, SweepFile, label
-from ddl.tasks.loading import load_task_class
-from ddl.tasks.task import Task
+from ddl.task_file import TaskFile, find_task_file
 from ddl.yamlfile import FOLDER, YamlFile, config_names, read_yaml
 
 SCALES = ("smoke", "sample", "paper")
@@ -44,10 +43,10 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
     file = _sweep_file(source, problems) if source.values else None
     if file is None:
         return None
-    task_class, task_source = _task(file, source, problems)
-    if task_class is None:
+    task = find_task_file(file, source, problems)
+    if task is None:
         return None
-    given = _Hyperparameters(task_class, task_source, source, problems)
+    given = _Hyperparameters(task, source, problems)
     scales: dict[str, Any] = {name: given.section(values, f"scale.{name}") for name, values in file.scale.items()}
     given.assign(given.section(file.set, "set"), "set")
     given.assign(scales.get(scale, {}), f"scale.{scale}")
@@ -68,7 +67,19 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
     if launch is None:
         return None
     where |= {"seed": where_launch("first_seed"), "seeds": where_launch("seeds")}
-    return Sweep(path.stem, scale, file, launch, task_class, given.base, draft.space, draft.configurations, draft.forced, where)
+    return Sweep(
+        path.stem,
+        scale,
+        file,
+        launch,
+        task.task_class,
+        given.base,
+        draft.space,
+        draft.configurations,
+        draft.forced,
+        where,
+        task.code_folder,
+    )
 
 
 class _Hyperparameters:
@@ -77,15 +88,15 @@ class _Hyperparameters:
     `base` maps each hyperparameter to the value every trial starts from; `where` maps a name, or `section.name`, to `file:line`.
     """
 
-    def __init__(self, task_class: type[Task], task_source: YamlFile, source: YamlFile, problems: list[str]):
-        self.names = [item.name for item in fields(task_class) if item.name != "seed"]
-        self.base = {key: value for key, value in task_source.values.items() if key in self.names}
-        self.where = {key: task_source.where(key) for key in self.names}
+    def __init__(self, task: TaskFile, source: YamlFile, problems: list[str]):
+        self.names = [item.name for item in fields(task.task_class) if item.name != "seed"]
+        self.base = {key: value for key, value in task.values.items() if key in self.names}
+        self.where = {key: task.where(key) for key in self.names}
         self.where |= {key: source.where(key) for key in ("space", "configurations", "samples")}
         self._source, self._problems = source, problems
-        for key in map(str, task_source.values):
-            if key != "class" and key not in self.names:
-                problems.append(f"{task_source.where(key)}: {key}: unknown key.{did_you_mean(key, self.names)}")
+        for key in map(str, task.values):
+            if key not in self.names:
+                problems.append(f"{task.where(key)}: {key}: unknown key.{did_you_mean(key, self.names)}")
 
     def section(self, values: Mapping[str, Any], place: str) -> dict[str, Any]:
         """The `task.x: value` lines of the section at `place` in the sweep's file, without `task.`; unknown keys are reported."""
@@ -131,7 +142,7 @@ def _named(values: Mapping[Any, Any], place: str, source: YamlFile, problems: li
     return {name: values[key] for name, key in keys.items()}
 
 
-_EMPTY_SWEEP = {"title": "", "metric": {"name": "", "mode": "max"}, "scale": {}}
+_EMPTY_SWEEP = {"title": "", "metric": {"name": "", "mode": "max"}}
 
 
 def _launch_values(source: YamlFile, launch_source: YamlFile) -> dict[str, Any]:
@@ -218,31 +229,3 @@ def _find(sweep: str, problems: list[str]) -> Path | None:
         )
         return None
     return FOLDER / "sweep" / f"{sweep}.yaml"
-
-
-def _task(file: SweepFile, source: YamlFile, problems: list[str]) -> tuple[type[Task] | None, YamlFile]:
-    """The task's class and its YAML: from `task/` in or next to the folder of the sweep's file, or ours."""
-    folders = [source.path.parent / "task", source.path.parent.parent / "task", FOLDER / "task"]
-    known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
-    if file.task not in known:
-        problems.append(
-            f"{source.where('task')}: task: {file.task!r} is unknown.{did_you_mean(file.task, known)} Known tasks: {', '.join(known)}."
-        )
-        return None, source
-    path = next(folder / f"{file.task}.yaml" for folder in folders if (folder / f"{file.task}.yaml").is_file())
-    task_source = read_yaml(path, problems)
-    if not task_source.values:
-        return None, task_source
-    class_path = str(task_source.values.get("class", ""))
-    module = class_path.rpartition(".")[0]
-    where = task_source.where("class")
-    if not (module.startswith("ddl.tasks.") or module in file.plugins):
-        problems.append(
-            f"{where}: class: must name a Task in ddl.tasks, or in a module that the sweep lists under `plugins`, not {module or 'nothing'}."
-        )
-        return None, task_source
-    try:
-        return load_task_class(class_path), task_source
-    except ValueError as error:
-        problems.append(f"{where}: class: {error}")
-        return None, task_source

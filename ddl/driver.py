@@ -1,6 +1,8 @@
 """The driver of one or several runs: makes their plans, has an executor train them as one queue, and records the reports."""
 
 import contextlib
+import math
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,7 +59,8 @@ def open_executor(runs: Sequence[PreparedRun], scratch: Path) -> Iterator[Execut
             if len(runs) > 1
             else ray_schedulers.make_scheduler(first.launch, first.metric, first.population, first.history)
         )
-        packages = {"ddl"} | {name.partition(".")[0] for name in modules}
+        # A script or a notebook is no module that workers could import: what it defines is sent with the trials.
+        packages = {"ddl"} | {name for run in runs for name in run.packages if name in sys.modules and name != "__main__"}
         retries = max(run.launch.retries for run in runs)
         with RayExecutor(first.address, retries, scratch, scheduler, packages, setup_worker) as executor:
             yield executor
@@ -90,7 +93,11 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
         timed = [*run.trials, *(run.search.examples() if run.search and run.to_sample else [])]
         task_class = type(timed[0].task)
         precision = run.precision if run.resumed else precisions.get(task_class)
-        with show_activity(console, f"{run.name}: timing the first steps of each configuration"):
+        with (
+            show_activity(console, f"{run.name}: timing the first steps of each configuration")
+            if task_class.timed
+            else contextlib.nullcontext()
+        ):
             if inline or run.resumed:  # a resumed run keeps its allocation
                 plan = make_plan(timed, run.trials, run.to_sample, allocation, executor, precision, out)
             else:
@@ -129,7 +136,8 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
     earlier = sum(run.prepared.earlier for run, _ in planned)
     concurrent = max(plan.allocation.concurrent for _, plan in planned)
     unsampled = [plan.mean_s for run, plan in planned for _ in range(run.prepared.to_sample)]
-    expected = makespan([pack.seconds for _, _, pack in queue] + unsampled, concurrent)
+    known = all(plan.probes for _, plan in planned)
+    expected = makespan([pack.seconds for _, _, pack in queue] + unsampled, concurrent) if known else math.nan
     live = LiveReport([run.folder for run, _ in planned], top / "report.html")
     with ProgressDisplay(console, displayed, to_sample, earlier, concurrent) as progress:
         # Sample as late as possible: the search then knows the results of more trials.
@@ -150,7 +158,7 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
     elapsed = time.time() - began
     for run, _ in planned:
         run.ledger.event("trained", f"{elapsed:.1f} s, expected {expected:.1f} s")
-    console.print(f"all trials ended after {duration(elapsed)} (expected {duration(expected)})")
+    console.print(f"all trials ended after {duration(elapsed)}" + (f" (expected {duration(expected)})" if known else ""))
 
 
 def _displayed_trial(run: OpenRun, plan: Plan, trial: Trial, pack: PlannedPack | None = None) -> DisplayedTrial:

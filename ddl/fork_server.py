@@ -110,6 +110,9 @@ def _run_worker(request: dict[str, Any]) -> None:
     Path("/proc/self/oom_score_adj").write_text(request["oom_score"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    # Python has read PYTHONPATH already; `ray_private.start` puts the folders of the user's code there.
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = [*paths, *(path for path in sys.path if path not in paths)]
     os.chdir(request["folder"])
     random.seed()
     np.random.seed()

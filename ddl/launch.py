@@ -18,6 +18,7 @@ USED_WITH = {
     "--address": ("--sweep", "--resume"),
     "--out": ("--sweep", "--report"),
     "--check": ("--sweep", "--resume", "--report"),
+    "--allow-changed-code": ("--resume",),
     "--trust": ("--resume", "--reproduce", "--publish", "--report", "--export"),
     "KEY=VALUE": ("--sweep",),
 }
@@ -34,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     action = parse.add_mutually_exclusive_group()
-    action.add_argument("--sweep", metavar="NAME|FILE.yaml", help="the sweep to run; several with commas, or all, run as one queue")
+    action.add_argument(
+        "--sweep", metavar="NAME|FILE.yaml|FILE.py:FUNCTION", help="the sweep to run; several with commas, or all, run as one queue"
+    )
     action.add_argument("--list", action="store_true", help="list the sweeps")
     action.add_argument("--resume", metavar="RUN|URL", help="finish an interrupted run")
     action.add_argument(
@@ -69,6 +72,9 @@ def parser() -> argparse.ArgumentParser:
         "--trust",
         action="store_true",
         help="treat a run that someone else began as your own: import its plugin, follow its links, read the files and use the URL it names",
+    )
+    parse.add_argument(
+        "--allow-changed-code", action="store_true", help="with --resume: continue although the source of the run's task has changed"
     )
     parse.add_argument("--check", action="store_true", help='exit 4 if a verdict is "not reproduced"')
     parse.add_argument(
@@ -176,34 +182,36 @@ def _no_action(words: Sequence[str]) -> str:
 
 def _run_action(given: argparse.Namespace, command: str) -> int:
     from ddl import run
+    from ddl.fetched_runs import fetch_run, fetch_trial
+    from ddl.run_results import Run
 
     if given.prepare_data:
         return _prepare_data(given.prepare_data)
     if given.publish:
-        published = run.fetch_run(given.publish, given.trust)
-        for folder in run.Run(published).folders or [published]:
+        published = fetch_run(given.publish, given.trust)
+        for folder in Run(published).folders or [published]:
             _publish(folder, given.report is not None)
         return 0
     if given.reproduce:
         from ddl.reproduce import reproduce
 
         place, _, trial_id = given.reproduce.rstrip("/").rpartition("/trials/")
-        path = run.fetch_run(place, given.trust) / "trials" / trial_id if place else Path(given.reproduce)
+        path = fetch_run(place, given.trust) / "trials" / trial_id if place else Path(given.reproduce)
         return 0 if reproduce(path, given.steps, given.trust) else FAILED
     if given.export:
         from ddl.export import export
 
         place, trial_id = given.export
-        print(export(run.fetch_trial(place, trial_id, given.trust), trial_id, given.trust))
+        print(export(fetch_trial(place, trial_id, given.trust), trial_id, given.trust))
         return 0
     if given.report:
-        runs = [run.fetch_run(place, given.trust) for place in given.report]
+        runs = [fetch_run(place, given.trust) for place in given.report]
         path = (runs[0] if len(runs) == 1 else Path(given.out)) / "report.html"
-        folders = [folder for each in runs for folder in run.Run(each).folders or [each]]
+        folders = [folder for each in runs for folder in Run(each).folders or [each]]
         run.rewrite_report(folders, path)
         return _end(path, run.not_reproduced(folders) if given.check else [], failed=False)
     if given.resume:
-        done = run.resume(given.resume, given.executor, given.address, given.trust)
+        done = run.resume(given.resume, given.executor, given.address, given.trust, given.allow_changed_code)
     elif given.plan:
         run.show_the_plan(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address)
         return 0

@@ -19,7 +19,8 @@ MARK = "mark"
 """Name of the mark in a run's record."""
 
 MARKED = ("created", "task_class", "files", "url")
-"""Parts of the record that are marked. `files` are the files that its tasks read."""
+"""Parts of the record that are marked, and `code_folder`, the folder of the user's code, if the record has one. `files` are the files that
+its tasks read."""
 
 
 def mark(record: Mapping[str, Any]) -> str:
@@ -39,7 +40,8 @@ def is_own(record: Mapping[str, Any]) -> bool:
 
 
 def _mark(key: bytes, record: Mapping[str, Any]) -> str:
-    content = json.dumps([record.get(name) for name in MARKED], sort_keys=True)
+    marked = [*MARKED, "code_folder"] if "code_folder" in record else MARKED
+    content = json.dumps([record.get(name) for name in marked], sort_keys=True)
     return hmac.new(key, content.encode(), hashlib.sha256).hexdigest()
 
 

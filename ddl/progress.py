@@ -32,7 +32,8 @@ class Progress:
 
     A `Progress` without metrics is a sign of life: cheap enough for every step, and the consumer may drop it.
 
-    step, total_steps: optimiser steps, or env steps if the task has no optimiser step.
+    step, total_steps: optimiser steps, or env steps if the task has no optimiser step. `total_steps` is 0 if it is unknown. A function
+        of the user's (`ddl.tasks.function`) may omit `step`: its measurements are counted.
     epoch: whole passes over the training split; None if the task has no epochs.
     metrics: `split/name` to a finite number. A number that is not finite ends the trial as diverged.
     metadata: JSON-serialisable details of the trial (data source, parameter count), merged into its record; given once, with
@@ -42,7 +43,8 @@ class Progress:
     figures: file name, `*.png` or `*.svg`, to content. texts: file name, `*.txt`, to content. A name that ends in a number, as
         in `digits-003.png`, marks one of a series over evaluations.
     loss: the step's training loss, left on the device, because reading it synchronises the device.
-    state: returns the state for a checkpoint. Call it before the next `next()`.
+    state: returns the state for a checkpoint. Call it before the next `next()`. None if the trial cannot continue from one: it then
+        starts again.
     predictor: returns the model for inference, or None if there is none to time or export. Call it before the next `next()`.
     evaluate: evaluates the model as the trial will at its next evaluation, for a plan that times it; None if it cannot. The plan may
         call it after later steps.
@@ -50,9 +52,9 @@ class Progress:
     If several processes train the trial, `state` and `predictor` must be called in all of them; only rank 0's state is complete.
     """
 
-    step: int
-    total_steps: int
-    state: Callable[[], State]
+    step: int = 0
+    total_steps: int = 0
+    state: Callable[[], State] | None = None
     epoch: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -3,10 +3,9 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -14,63 +13,21 @@ from ddl import config, driver, ownership, provenance
 from ddl.config import ConfigError
 from ddl.console import quiet, signals, terminal
 from ddl.driver import OpenRun
+from ddl.fetched_runs import check_place
+from ddl.function_sweep import FunctionSweep, find_function, is_reference, locate_module
 from ddl.gpus import machine_gpus
-from ddl.ledger import FILE, Ledger, LedgerReader, TrialRow
-from ddl.run_folder import check_links, check_trial_id
+from ddl.ledger import FILE, Ledger, LedgerReader
+from ddl.run_results import Run
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
-from ddl.storage.trials import TrialStore
 from ddl.sweeps import prepare
 from ddl.sweeps.prepare import EXECUTORS, PreparedRun, RunOptions, resume_command
+from ddl.tasks.function import FunctionTask
 from ddl.tracking.follower_process import publish_live
 from ddl.yamlfile import config_names
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 ALL = "all"
 """The name that selects every sweep."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's folder and its results. The folder of a run of several sweeps has one folder per sweep.
-
-    not_uploaded: a line for each part of the run that its object store lacks.
-    """
-
-    folder: Path
-    not_uploaded: tuple[str, ...] = ()
-
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.folder / "report.html"
-
-    @property
-    def folders(self) -> list[Path]:
-        """The folders with a ledger: the run's own, or one per sweep."""
-        return [self.folder] if (self.folder / FILE).is_file() else sorted(path.parent for path in self.folder.glob(f"*/{FILE}"))
-
-    @property
-    def results(self) -> "pd.DataFrame":
-        """One row per trial: trial_id, configuration, status, seed, each swept key, each final metric. Several sweeps are stacked."""
-        import pandas as pd
-
-        from ddl.reports import results
-
-        frames = [results.read_results(folder) for folder in self.folders]
-        return frames[0] if len(frames) == 1 else pd.concat(frames, keys=[folder.name for folder in self.folders], names=["sweep", None])
-
-    @property
-    def trials(self) -> list[TrialRow]:
-        """All trials, in the order of the plan."""
-        return [trial for folder in self.folders for trial in LedgerReader(folder).trials()]
-
-    @property
-    def failed(self) -> list[TrialRow]:
-        """The trials that failed."""
-        return [trial for trial in self.trials if trial.status == "failed"]
 
 
 class Interrupted(Exception):
@@ -91,7 +48,7 @@ def default_scale() -> tuple[str, str]:
 
 
 def run_sweep(
-    sweep: str,
+    sweep: str | FunctionSweep,
     overrides: Sequence[str] = (),
     scale: str | None = None,
     executor: str = "ray",
@@ -101,8 +58,8 @@ def run_sweep(
 ) -> Run:
     """Train every configuration of a sweep, and write the report.
 
-    sweep: a name, a YAML file, several names with commas, or `all`. Several sweeps are trained as one queue; each has a folder
-        of its own, and one report covers all of them.
+    sweep: a name, a YAML file, several names with commas, or `all`; or a function, as `FILE.py:NAME` or `MODULE:NAME` (`ddl.sweep` takes
+        the function itself). Several sweeps are trained as one queue; each has a folder of its own, and one report covers all of them.
     overrides: Hydra overrides (`["task.lr=0.01", "seeds=5"]`).
     scale: smoke, sample or paper. executor: ray or inline. address: of a running Ray cluster.
     out: a folder, or the URL of an object store (`ddl.storage`). The run is then written to a local folder and uploaded.
@@ -134,6 +91,42 @@ def run_sweep(
         return _finished_run(console, top, store)
 
 
+def sweep(
+    function: Callable[..., Any],
+    space: Mapping[str, Any] | None = None,
+    *,
+    metric: str,
+    mode: Literal["max", "min", ""] = "",
+    seeds: int | None = None,
+    configurations: Mapping[str, Mapping[str, Any]] | None = None,
+    samples: int = 0,
+    measurements: int = 0,
+    title: str = "",
+    overrides: Sequence[str] = (),
+    executor: str = "ray",
+    address: str | None = None,
+    out: Path | str = "runs",
+) -> Run:
+    """Call `function` with every configuration and seed in parallel, compare what it measures, and write the report.
+
+    function: its keyword arguments are the hyperparameters. It also gets those of `seed`, `device` (a `torch.device`) and `resume` that it
+        has as arguments. It yields dictionaries of measurements, such as `{"val/accuracy": 0.9}`, or `ddl.Progress`, or returns one.
+    space: a list of values, or a distribution such as `{"loguniform": [1e-4, 1e-1]}`, of each hyperparameter that varies.
+    metric: the measurement to compare. mode: whether larger or smaller values are better; by default it follows from the metric's name
+        (`val/loss` should be small).
+    seeds: replicates of each configuration. configurations: named hyperparameters, in addition to `space`.
+    samples: number of points if `space` has a distribution. measurements: their number in one trial; early stopping needs it.
+    overrides, executor, address, out: as for `run_sweep`; overrides set keys of `launch.yaml`, such as `["resources.cpus=2"]`.
+
+    Raises ConfigError, with every mistake, before anything is started or written, and Interrupted after Ctrl-C.
+    """
+    module, code_folder = locate_module(function)
+    described = FunctionSweep(function, module, code_folder, space or {}, configurations or {}, metric, mode, samples, title, measurements)
+    overrides = [*overrides, *([] if seeds is None else [f"seeds={seeds}"])]
+    command = f"ddl.sweep({described.name}, {dict(space or {})!r}, metric={metric!r}, overrides={overrides!r})"
+    return run_sweep(described, overrides, None, executor, address, out, command)
+
+
 def show_the_plan(sweep: str, overrides: Sequence[str], scale: str | None, executor: str, address: str | None) -> None:
     """Print the trials, their resources and the expected duration. Times a few steps of each configuration and keeps nothing."""
     with terminal() as console, tempfile.TemporaryDirectory(prefix="ddl-plan-") as scratch:
@@ -142,18 +135,27 @@ def show_the_plan(sweep: str, overrides: Sequence[str], scale: str | None, execu
             driver.make_plans(console, prepared, started, Path(scratch))
 
 
-def resume(folder: Path | str, executor: str | None = None, address: str | None = None, trust: bool = False) -> Run:
+def resume(
+    folder: Path | str,
+    executor: str | None = None,
+    address: str | None = None,
+    trust: bool = False,
+    allow_changed_code: bool = False,
+    function: Callable[..., Any] | None = None,
+) -> Run:
     """Finish an interrupted run: unfinished trials continue from their newest checkpoints, failed ones are tried again.
 
     `folder` may be the URL that the run was uploaded to. `trust`: treat it as a run of one's own even if someone else began it; it may
-    then import its plugin, read the files that its hyperparameters name, and upload to the URL in its record.
+    then import its plugin, read the files that its hyperparameters name, and upload to the URL in its record. `allow_changed_code`:
+    continue although the source of its task is another one than when it began. `function`: what the run trains, if it was defined in a
+    notebook.
     """
     url = str(folder).rstrip("/") if urls.is_url(str(folder)) else ""
     if url and (problem := urls.url_problem(url)):
         raise ConfigError([f"--resume {problem}"])
     run = Run(urls.local_run(url) if url else Path(folder))
     if not trust:
-        _check_place(str(folder))
+        check_place(str(folder))
     if not url and run.folders:
         record = LedgerReader(run.folders[0]).run()
         url = record.get("url", "")
@@ -171,11 +173,15 @@ def resume(folder: Path | str, executor: str | None = None, address: str | None 
             ledger = contexts.enter_context(Ledger(path))
             ledger.interrupted()
             run_url = url and "/".join([url, *path.relative_to(run.folder).parts])
-            opened.append(OpenRun(prepare.prepare_resume(ledger, executor, address, trust), path, ledger, run_url))
+            prepared = prepare.prepare_resume(ledger, executor, address, trust, allow_changed_code, function)
+            opened.append(OpenRun(prepared, path, ledger, run_url))
         left, earlier = sum(each.prepared.size for each in opened), sum(each.prepared.earlier for each in opened)
         console.print(f"resuming {run.folder}: {left} of {left + earlier} trials left", soft_wrap=True)
         for each in opened:
             each.ledger.event("resumed", f"commit {provenance.code()['commit']}")
+            if each.prepared.changed_code:
+                each.ledger.event("changed code", ", ".join(each.prepared.changed_code))
+                console.print(f"the code has changed since the run began: {', '.join(each.prepared.changed_code)}", soft_wrap=True)
         _train_and_report(console, opened, run.folder, url, store)
         contexts.close()
         return _finished_run(console, run.folder, store)
@@ -204,40 +210,6 @@ def _finished_run(console: Console, top: Path, store: RunStore | None) -> Run:
     for line in missing:
         console.print(line, markup=False, soft_wrap=True)
     return Run(top, tuple(missing))
-
-
-def fetch_run(place: str, trust: bool = False) -> Path:
-    """The local folder of the run at `place`, a folder or a URL. From a URL, ledgers, figures and texts are downloaded.
-
-    Raises ConfigError for a URL that cannot be used, ValueError if there is no run, or without `trust` if links lead out of it.
-    """
-    if not trust:
-        _check_place(place)
-    if not urls.is_url(place):
-        return Path(place)
-    if problem := urls.url_problem(place):
-        raise ConfigError([problem])
-    store = RunStore(urls.local_run(place), place)
-    store.download_ledgers()
-    store.download_figures()
-    if store.not_uploaded:
-        raise ValueError(store.not_uploaded)
-    return urls.local_run(place)
-
-
-def _check_place(place: str) -> None:
-    """Raise ValueError if symbolic links lead out of the run at `place`, a folder or a URL of this machine's files."""
-    if folder := urls.folder_of(place) if urls.is_url(place) else Path(place):
-        check_links(folder)
-
-
-def fetch_trial(place: str, trial_id: str, trust: bool = False) -> Path:
-    """Like `fetch_run`, and also downloads the trial's newest checkpoint."""
-    folder = fetch_run(place, trust)
-    if urls.is_url(place):
-        check_trial_id(trial_id)
-        TrialStore(folder / "trials" / trial_id, trial_id, f"{place.rstrip('/')}/trials/{trial_id}").newest()
-    return folder
 
 
 def write_report(folders: Sequence[Path], path: Path) -> None:
@@ -269,19 +241,29 @@ def not_reproduced(folders: Sequence[Path]) -> list[str]:
 
 
 def _prepare_runs(
-    console: Console, sweep: str, overrides: Sequence[str], scale: str | None, executor: str, address: str | None, out: str
+    console: Console,
+    sweep: str | FunctionSweep,
+    overrides: Sequence[str],
+    scale: str | None,
+    executor: str,
+    address: str | None,
+    out: str,
 ) -> list[PreparedRun]:
     """The runs of one or several sweeps. Raises ConfigError with every problem."""
     problems: list[str] = []
     if urls.is_url(out) and (problem := urls.url_problem(out)):
         problems.append(f"--out {problem}")
-    scale, reason = (scale, "as asked") if scale else default_scale()
+    is_function = isinstance(sweep, FunctionSweep) or is_reference(sweep)
+    if is_function and scale:
+        problems.append(f"--scale {scale}: a function has no scales. Give its hyperparameters other values instead.")
+    scale, reason = (scale, "as asked") if scale or is_function else default_scale()
+    scale = scale or "sample"
     if scale not in config.SCALES:
         problems.append(f"scale: {scale!r} is unknown. Use {', '.join(config.SCALES)}.")
     if executor not in EXECUTORS:
         problems.append(f"executor: {executor!r} is unknown. Use {', '.join(EXECUTORS)}.")
     options = RunOptions(tuple(overrides), scale, executor, address)
-    names = config_names("sweep") if sweep == ALL else [sweep] if Path(sweep).is_file() else sweep.split(",")
+    names = _sweeps(sweep, problems)
     if executor == "inline" and address:
         problems.append(f"--address {address}: inline trains in this process, without a cluster. Remove --address or --executor inline.")
     if len(set(names)) < len(names):
@@ -295,8 +277,29 @@ def _prepare_runs(
         problems.append(f"--out {out}: search.algorithm: pbt needs local checkpoints. Name a folder.")
     if problems or not runs:
         raise ConfigError(list(dict.fromkeys(problems)))
-    console.print(f"scale: {scale} ({reason})")
+    if is_function:
+        _show_function(console, runs[0])
+    else:
+        console.print(f"scale: {scale} ({reason})")
     return runs
+
+
+def _sweeps(sweep: str | FunctionSweep, problems: list[str]) -> Sequence[str | FunctionSweep]:
+    """The sweeps that an argument names, or the function's."""
+    if isinstance(sweep, FunctionSweep):
+        return [sweep]
+    if is_reference(sweep):
+        return [found] if (found := find_function(sweep, problems)) else []
+    return config_names("sweep") if sweep == ALL else [sweep] if Path(sweep).is_file() else sweep.split(",")
+
+
+def _show_function(console: Console, run: PreparedRun) -> None:
+    """Print what the user has not said about a function: the metric's direction, and what happens to a trial that is lost."""
+    better = "larger" if run.metric.mode == "max" else "smaller"
+    console.print(f"metric: {run.metric.name} ({better} is better)")
+    task = [*run.trials, *(run.search.examples() if run.search else [])][0].task
+    if isinstance(task, FunctionTask) and not task.can_resume():
+        console.print(f"{run.name} has no argument `resume`, so an interrupted trial starts again from its beginning")
 
 
 def _train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url: str, store: RunStore | None) -> None:

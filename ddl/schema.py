@@ -1,6 +1,6 @@
 """Schema of launch.yaml and of a sweep's YAML, and the sweep that `config.py` composes from them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from typing import Annotated, Any, Literal
@@ -149,7 +149,7 @@ class SweepFile:
     """Title of the report."""
     metric: Metric
     """Metric that configurations are compared by."""
-    scale: dict[Literal["smoke", "sample", "paper"], dict[str, Any]]
+    scale: dict[Literal["smoke", "sample", "paper"], dict[str, Any]] = field(default_factory=dict)
     """Hyperparameters (`task.NAME: value`) of each scale."""
     space: dict[str, Any] = field(default_factory=dict)
     """Axes of the grid: `task.NAME` and a list of values, or a distribution
@@ -163,7 +163,8 @@ class SweepFile:
     reference: Reference | None = None
     """Published values to compare with."""
     plugins: list[str] = field(default_factory=list)
-    """Python modules outside `ddl` that define tasks."""
+    """Python modules outside `ddl` that define tasks. They are looked for next to the sweep's file, in the current folder, and among the
+    installed packages."""
 
 
 @plain_dataclass(frozen=True)
@@ -174,11 +175,11 @@ class Sweep:
     """
 
     name: str
-    """Stem of the sweep's file."""
+    """Stem of the sweep's file, or name of the function."""
     scale: str
-    """`smoke`, `sample` or `paper`."""
+    """`smoke`, `sample` or `paper`; empty for a function, which has no scales."""
     file: SweepFile
-    """Content of the sweep's YAML."""
+    """Content of the sweep's YAML, or what was said of a function in its place."""
     launch: Launch
     """Launch settings after all overrides."""
     task_class: type[Task]
@@ -193,6 +194,12 @@ class Sweep:
     """Hyperparameters from the command line."""
     where: Mapping[str, str]
     """Source of each key's value: `file:line`, or `command line`."""
+    code_folder: str = ""
+    """Folder that the user's own code is imported from; empty if there is none, or if it is installed."""
+    function: Callable[..., Any] | None = None
+    """Function that the sweep trains, in place of a task that a YAML names."""
+    measurements: int = 0
+    """Number of measurements of `function` in one trial; 0 if unknown."""
 
 
 def label(value: object) -> str:

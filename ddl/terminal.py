@@ -1,5 +1,7 @@
 """Terminal output of a sweep: the plan, and its progress as a live table on a terminal or as plain lines elsewhere."""
 
+import math
+import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,10 +25,11 @@ LINE_EVERY_S = 10
 
 def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: int) -> None:
     """Print the plan: a table of trials, then resources, data, precision, expected duration and disk use."""
-    table = _table("trial", "configuration", "seed", right=("steps", "steps/s", "other", "expected"))
+    untimed = not all(trial.task.timed for trial in trials)
+    table = _table("trial", "configuration", "seed", right=() if untimed else ("steps", "steps/s", "other", "expected"))
     for trial in trials[:PLAN_ROWS]:
         probe = plan.probes.get(trial.configuration)
-        columns = ("", "", "", "")
+        columns = () if untimed else ("", "", "", "")
         if probe:
             expected_s = plan.seconds(trial)
             steps_per_s = f"{1 / probe.step_s:.1f}" if probe.step_s else ""
@@ -34,7 +37,8 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
             columns = (str(probe.total_steps), steps_per_s, other, duration(expected_s))
         table.add_row(trial.trial_id, Text(trial.configuration), str(trial.task.seed), *columns)
     console.print(table)
-    console.print("other: start, compilation, evaluations; in the first trial of a configuration also the timing of inference")
+    if not untimed:
+        console.print("other: start, compilation, evaluations; in the first trial of a configuration also the timing of inference")
     if len(trials) > PLAN_ROWS:
         console.print(f"... and {len(trials) - PLAN_ROWS} more trials")
     if to_sample:
@@ -66,6 +70,9 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
     for name, reason in plan.failures.items():
         console.print(Text(f"not used: {name or 'timing probe'} ({reason})"), soft_wrap=True)
     timed = f"timed {len(plan.probes)} of {len({t.configuration for t in trials})} configurations"
+    if untimed:
+        console.print("expected: unknown until the first trial has ended")
+        return
     disk = f"{size(plan.disk_bytes)} of {size(plan.free_bytes)} free" if plan.disk_bytes else "unknown"
     console.print(f"expected: {duration(plan.eta_s)} ({timed}); disk: {disk}", soft_wrap=True)
 
@@ -107,9 +114,15 @@ class _RunningTrial:
 
     @property
     def left_s(self) -> float | None:
-        """Expected seconds to the end; None before the first step."""
+        """Expected seconds to the end; None before the first step, and if the number of steps is unknown."""
         speed = self.steps_per_s
-        return (self.report.total_steps - self.report.step) / speed if speed > 0 else None
+        return (self.report.total_steps - self.report.step) / speed if speed > 0 and self.report.total_steps else None
+
+    @property
+    def place(self) -> str:
+        """Step and number of steps as text."""
+        step, total = self.report.step, self.report.total_steps
+        return f"{step}/{total}" if total else str(step) if step else "starting"
 
 
 @dataclass(frozen=True)
@@ -117,7 +130,7 @@ class DisplayedTrial:
     """A trial as displayed.
 
     `metric` is the name of the compared metric, `measured` its value from an earlier run. `stacked` trials are trained as one model;
-    `expected_s` is the expected duration of all of them, divided by their number.
+    `expected_s` is the expected duration of all of them, divided by their number; 0 if it is unknown.
     """
 
     name: str
@@ -139,6 +152,7 @@ class ProgressDisplay:
         self._total = len(trials) + to_sample + done
         self._waiting = dict.fromkeys(self._trials)
         self._running: dict[str, _RunningTrial] = {}
+        self._ended_s: list[float] = []
         self._began = time.monotonic()
         self._last_line = 0.0
         self._live = (
@@ -173,6 +187,7 @@ class ProgressDisplay:
         name, metric = f"{trial.name} seed {trial.seed}", _metric_text(running, trial)
         if report.kind == "ended":
             self._running.pop(trial_id)
+            self._ended_s.append(time.monotonic() - running.began)
             self._done += 1
             reason = f": {report.reason}" if report.reason else ""
             self._line(f"{name} {report.status}{metric} after {duration(report.elapsed_s)}{reason}")
@@ -180,28 +195,33 @@ class ProgressDisplay:
             self._line(f"{name} {report.reason}")
         elif report.kind != "started" and not self._live and time.monotonic() - self._last_line >= LINE_EVERY_S:
             epoch = "" if report.epoch is None else f" epoch {report.epoch},"
-            self._line(f"{name}{epoch} step {report.step}/{report.total_steps}{metric}; about {duration(self._left_s())} left")
+            self._line(f"{name}{epoch} step {running.place}{metric}{_left(self._left_s(), '; ')}")
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
         self._console.print(Text(f"[{self._done}/{self._total}] {text}"), soft_wrap=True)
 
     def _left_s(self) -> float:
-        """Expected seconds to the end of the sweep: running trials at their own speed, the others as planned."""
-        mean = sum(trial.expected_s for trial in self._trials.values()) / max(len(self._trials), 1)
+        """Expected seconds to the end of the sweep: running trials at their own speed, the others as planned.
+
+        A trial of unknown duration is expected to take as long as those that have ended. NaN if none has.
+        """
+        ended_s = statistics.mean(self._ended_s or [math.nan])
+        expected_s = {trial_id: trial.expected_s or ended_s for trial_id, trial in self._trials.items()}
+        mean_s = statistics.mean(expected_s.values())
         running = [
-            self._trials[trial_id].expected_s if row.left_s is None else row.left_s / self._trials[trial_id].stacked
+            expected_s[trial_id] if row.left_s is None else row.left_s / self._trials[trial_id].stacked
             for trial_id, row in self._running.items()
         ]
-        waiting = [self._trials[trial_id].expected_s for trial_id in self._waiting]
-        return makespan([*running, *waiting, *[mean] * self._to_sample], self._concurrent)
+        seconds = [*running, *(expected_s[trial_id] for trial_id in self._waiting), *[mean_s] * self._to_sample]
+        return math.nan if any(map(math.isnan, seconds)) else makespan(seconds, self._concurrent)
 
     def _render(self) -> Table:
         metrics = list(dict.fromkeys(trial.metric for trial in self._trials.values()))
         one_metric = len(metrics) == 1
         table = _table("configuration", "seed", right=("epoch", "step", metrics[0] if one_metric else "metric", "steps/s", "left"))
         now = duration(time.monotonic() - self._began)
-        table.title = f"{self._done} of {self._total} trials ended, {now} so far, about {duration(self._left_s())} left"
+        table.title = f"{self._done} of {self._total} trials ended, {now} so far{_left(self._left_s(), ', ')}"
         for trial_id, row in list(self._running.items())[:RUNNING_ROWS]:
             trial, report, left_s = self._trials[trial_id], row.report, row.left_s
             value = row.metrics.get(trial.metric)
@@ -209,7 +229,7 @@ class ProgressDisplay:
                 Text(trial.name),
                 str(trial.seed),
                 "" if report.epoch is None else str(report.epoch),
-                f"{report.step}/{report.total_steps}" if report.total_steps else "starting",
+                row.place,
                 "" if value is None else f"{value:.4g}" if one_metric else f"{trial.metric} {value:.4g}",
                 f"{row.steps_per_s:.1f}" if row.steps_per_s else "",
                 "" if left_s is None else duration(left_s),
@@ -225,6 +245,10 @@ def _table(*left: str, right: Sequence[str]) -> Table:
     for column in right:
         table.add_column(column, justify="right")
     return table
+
+
+def _left(seconds: float, separator: str) -> str:
+    return "" if math.isnan(seconds) else f"{separator}about {duration(seconds)} left"
 
 
 def _metric_text(running: _RunningTrial, trial: DisplayedTrial) -> str:

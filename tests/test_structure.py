@@ -23,11 +23,12 @@ LAYERS = [
     {"scoring_classifier"},
     {"tasks"},
     {"schema"},
-    {"overrides"},
+    {"overrides", "task_file"},
     {"config"},
+    {"function_sweep"},
     {"sweeps"},
     {"terminal", "console", "reproduce", "export"},
-    {"driver"},
+    {"driver", "fetched_runs", "run_results"},
     {"run"},
     {"launch"},
 ]
@@ -74,7 +75,7 @@ def may_import(room: str, other: str) -> bool:
     if room in READERS:
         return other in READ
     if other in READERS:
-        return room in {"driver", "run", "launch"}
+        return room in {"driver", "run", "run_results", "launch"}
     return other in level and level[other] < level[room]
 
 

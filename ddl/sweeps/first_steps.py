@@ -36,10 +36,10 @@ class FirstSteps:
             return {}
         self._steps.append(progress.step)
         self._losses.append(None if progress.loss is None else float(progress.loss.item()).hex())
-        self._left = 0 if progress.step >= progress.total_steps else self._left - 1
+        self._left = 0 if 0 < progress.total_steps <= progress.step else self._left - 1
         if self._left:
             return {}
-        self._state = state_digest(progress.state())
+        self._state = state_digest(progress.state()) if progress.state else ""
         return self.so_far()
 
     def so_far(self) -> dict[str, Any]:

@@ -197,6 +197,8 @@ def _probe_configurations(
     """
     by_configuration: dict[str, Trial] = {}
     for trial in timed:
+        if not trial.task.timed:
+            return {}, {}, precision or ""
         by_configuration.setdefault(trial.configuration, trial)
     waiting = list(by_configuration.values())[:MAX_PROBED]
     trials_each = size / max(len(by_configuration), 1)

@@ -3,7 +3,7 @@
 import os
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,15 @@ from pydantic import ValidationError
 
 from ddl import config, ownership, provenance
 from ddl.config import ConfigError
+from ddl.function_sweep import FunctionSweep, compose_function_sweep
 from ddl.ledger import Ledger, TrialRow
 from ddl.schema import Launch, Metric, Sweep
 from ddl.sweeps import space
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus, check_inline, recorded_allocation
 from ddl.sweeps.capacity import local_capacity
 from ddl.sweeps.space import Trial
-from ddl.tasks.loading import RecordedTasks, task_class_path
+from ddl.tasks.loading import BUILT_IN, RecordedTasks, task_class_path
+from ddl.tasks.user_code import hash_sources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +47,7 @@ class PreparedRun:
     `trials` are those left to train, `earlier` is the number of trials that ended before, `search` samples further trials
     during the run. `history` has the earlier measurements for the scheduler, as (trial id, percent of its steps, metric).
     `measured` has the last value of the metric of every trial that was started. `population` are the axes that population
-    based training changes. `about` are the run's entries in its ledger.
+    based training changes. `changed_code` are the source files of the user's that have changed since the run began. `about` are the run's entries in its ledger.
     """
 
     name: str
@@ -62,11 +64,18 @@ class PreparedRun:
     allocation: Allocation | None = None
     history: Sequence[tuple[str, float, float]] = ()
     measured: Mapping[str, float] = field(default_factory=dict)
+    changed_code: Sequence[str] = ()
 
     @property
     def resumed(self) -> bool:
         """True for a resumed run whose plan is in the ledger."""
         return self.precision is not None
+
+    @property
+    def packages(self) -> set[str]:
+        """Top-level names of the modules that have the task and the user's other code."""
+        module = self.about["task_class"].rpartition(".")[0]
+        return {name.partition("/")[0].partition(".")[0] for name in (module, *self.about.get("code", {})) if not name.startswith("/")}
 
     @property
     def to_sample(self) -> int:
@@ -85,9 +94,12 @@ def ledger_row(trial: Trial) -> TrialRow:
     return TrialRow(trial_id=trial.trial_id, position=trial.position, configuration=name, swept=trial.swept, task=task, seed=seed)
 
 
-def prepare_run(sweep: str, options: RunOptions, problems: list[str]) -> PreparedRun | None:
-    """Prepare a new run of a sweep, given by name or YAML file. Adds mistakes to `problems`; None if there is nothing to run."""
-    composed = config.compose_sweep(sweep, options.overrides, options.scale, problems)
+def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[str]) -> PreparedRun | None:
+    """Prepare a new run of a sweep: its name, its YAML file, or a function. Adds mistakes to `problems`; None if there is nothing to run."""
+    if isinstance(sweep, FunctionSweep):
+        composed = compose_function_sweep(sweep, options.overrides, problems)
+    else:
+        composed = config.compose_sweep(sweep, options.overrides, options.scale, problems)
     if composed is None:
         return None
     search, trials = None, []
@@ -116,13 +128,14 @@ def prepare_run(sweep: str, options: RunOptions, problems: list[str]) -> Prepare
             "keys": search.keys if search else list(trials[0].swept),
             "reference": asdict(file.reference) if file.reference else None,
         },
-        "scale": options.scale,
+        "scale": composed.scale,
         "overrides": list(options.overrides),
         "task_class": task_class_path(composed.task_class),
         "launch": asdict(composed.launch),
         "executor": options.executor,
         "search": search.record() if search else None,
         "population": population,
+        **_user_code(composed),
     }
     return PreparedRun(
         name=composed.name,
@@ -135,6 +148,15 @@ def prepare_run(sweep: str, options: RunOptions, problems: list[str]) -> Prepare
         population=population,
         about=about,
     )
+
+
+def _user_code(sweep: Sweep) -> dict[str, Any]:
+    """The entries of a run whose task is code of the user's: where it is imported from, and hashes of its source."""
+    module = sweep.task_class.__module__
+    if module.startswith(BUILT_IN):
+        return {}
+    entries = {"code_folder": sweep.code_folder, "code": hash_sources(module, sweep.code_folder, sweep.function)}
+    return entries | ({"measurements": sweep.measurements} if sweep.function else {})
 
 
 def _population_axes(sweep: Sweep, problems: list[str]) -> dict[str, Any]:
@@ -178,14 +200,27 @@ def begin_run(run: PreparedRun, folder: Path, command: str, place: str, url: str
     return Ledger.create(folder, about | {ownership.MARK: ownership.mark(about)}, [ledger_row(trial) for trial in run.trials])
 
 
-def prepare_resume(ledger: Ledger, executor: str | None, address: str | None, trust: bool = False) -> PreparedRun:
+def prepare_resume(
+    ledger: Ledger,
+    executor: str | None,
+    address: str | None,
+    trust: bool = False,
+    allow_changed_code: bool = False,
+    function: Callable[..., Any] | None = None,
+) -> PreparedRun:
     """Prepare the rest of a run. Finished, stopped and diverged trials stay as they are, failed ones are tried again.
 
-    `trust` as in `RecordedTasks`. Raises ConfigError if the run has settings that `executor` does not support, and ValueError if its
-    record cannot be read or asks for more than a run from elsewhere may have.
+    `trust` and `function` as in `RecordedTasks`. Raises ConfigError if the run has settings that `executor` does not support, and
+    ValueError if its record cannot be read or asks for more than a run from elsewhere may have, and, without `allow_changed_code`, if the
+    source of its task has changed.
     """
     about = ledger.run("sweep.name", "sweep.metric.name", "sweep.metric.mode", "task_class", "launch", "executor")
-    tasks = RecordedTasks(about, ledger.path, trust)
+    tasks = RecordedTasks(about, ledger.path, trust, function)
+    if tasks.changed and not allow_changed_code:
+        raise ValueError(
+            f"{ledger.path.parent}: the code has changed since the run began: {', '.join(tasks.changed)}. Its other trials would not be "
+            "comparable with those that have ended. Restore the code, begin a new run, or add --allow-changed-code."
+        )
     try:
         return _rest_of_run(ledger, about, tasks, executor, address)
     except (KeyError, TypeError, AttributeError, ValidationError) as error:
@@ -237,6 +272,7 @@ def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks,
         allocation=recorded_allocation(plan) if plan else None,
         history=() if launch.early_stopping.scheduler == "none" else _history(metrics, rows),
         measured=dict(zip(metrics.trial_id, metrics.value, strict=True)),
+        changed_code=tasks.changed,
     )
 
 

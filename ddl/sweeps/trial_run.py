@@ -98,11 +98,17 @@ class TrialRun:
 
     def checkpoint_due(self) -> bool:
         """True if the last checkpoint is old enough for another."""
-        return self._taken_s - self._stored_s >= self.assignment.checkpoint_every_s
+        return (
+            self._progress is not None
+            and self._progress.state is not None
+            and self._taken_s - self._stored_s >= self.assignment.checkpoint_every_s
+        )
 
     def store_checkpoint(self) -> None:
-        """Store the state. Collective: every rank calls it, rank 0 writes."""
+        """Store the state, if the task has one. Collective: every rank calls it, rank 0 writes."""
         assert self._progress is not None
+        if self._progress.state is None:
+            return
         step, total_steps = self._progress.step, self._progress.total_steps
         state = {
             "elapsed_s": self._elapsed_s(),
@@ -129,7 +135,7 @@ class TrialRun:
         """Time the trained model and yield the last reports."""
         device, finished = self.device, status == "finished"
         self._update_report()
-        if status == "diverged" and self._first_steps.unfinished:
+        if status in ("finished", "diverged") and self._first_steps.unfinished:
             metadata = {"total_steps": self.report.total_steps, **self._first_steps.so_far()}
             yield replace(self.report, kind="measured", metadata=metadata)
         # If one of several workers failed, a collective sum would wait for it for ever.

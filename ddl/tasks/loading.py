@@ -1,31 +1,36 @@
 """Imports a task's class by its dotted path, as a task's YAML and a run's ledger name it."""
 
-import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ddl.hints import did_you_mean
 from ddl.ownership import is_own
+from ddl.tasks.function import function_task
 from ddl.tasks.task import Task
+from ddl.tasks.user_code import changed_sources, import_module
 
 BUILT_IN = "ddl.tasks."
 """Modules that may be imported for the run of anyone."""
 
 
-def load_task_class(path: str) -> type[Task]:
-    """Return the class at a dotted `path` (`ddl.tasks.classification.Classification`).
+def load_task_class(path: str, folder: str = "", measurements: int = 0) -> type[Task]:
+    """Return the class at a dotted `path` (`ddl.tasks.classification.Classification`), or make one of the function there.
 
-    The module is imported, so the path must be the user's own; `RecordedTasks` is for the path in a ledger. Raises ValueError if the
-    module cannot be imported, has no such class, or if that class is not a concrete `Task`.
+    The module is imported, from `folder` if that is given, so the path must be the user's own; `RecordedTasks` is for the path in a
+    ledger. `measurements` as in `function_task`. Raises ValueError if the module cannot be imported, has neither such a class nor such a
+    function, or if that class is not a concrete `Task`.
     """
-    module_name, _, class_name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:
-        raise ValueError(f"{path} cannot be imported ({type(error).__name__}: {error}).") from error
+    module_name, _, name = path.rpartition(".")
+    module = import_module(module_name, folder)
+    if not hasattr(module, name):
+        raise ValueError(f"{module_name} has no {name}.{did_you_mean(name, vars(module))}")
+    found = getattr(module, name)
+    if inspect.isfunction(found):
+        return function_task(found, module_name, measurements)
     if not (inspect.isclass(found) and issubclass(found, Task)) or inspect.isabstract(found):
-        raise ValueError(f"{path} is not a Task that can be run.")
+        raise ValueError(f"{path} is neither a function nor a Task that can be run.")
     return found
 
 
@@ -42,20 +47,34 @@ class RecordedTasks:
     """Builds the tasks of a run from its ledger, which may come from someone else.
 
     A run of the user's own (`ownership`), and any run with `trust`, may import its plugin and read the files that its hyperparameters
-    name. Other runs have only the tasks of ddl, and no files.
+    name. Other runs have only the tasks of ddl, and no files. `changed` are the source files of the user's that have changed since the
+    run began.
     """
 
-    def __init__(self, record: Mapping[str, Any], place: Path, trust: bool):
-        """`record` is the run's, of the ledger `place`. Raises Untrusted, and ValueError if there is no such task."""
+    def __init__(self, record: Mapping[str, Any], place: Path, trust: bool, function: Callable[..., Any] | None = None):
+        """`record` is the run's, of the ledger `place`. `function` is the one that the run trains, if it has no file.
+
+        Raises Untrusted, and ValueError if there is no such task.
+        """
         own = is_own(record)
         path = record["task_class"]
+        module, _, name = path.rpartition(".")
         if not (trust or own or path.startswith(BUILT_IN)):
             raise Untrusted(
                 f"{place}: its task {path!r} is code outside ddl, and this run was not begun by you. Add --trust to import it if you trust the run."
             )
         self._place, self._trust = place, trust
         self._files = record.get("files", []) if own else []
-        self.task_class = load_task_class(path)
+        folder, measurements = record.get("code_folder", ""), record.get("measurements", 0)
+        if function is not None:
+            self.task_class: type[Task] = function_task(function, module, measurements)
+        elif module == "__main__":
+            raise ValueError(
+                f"{place}: its function {name} was defined in a notebook. Resume it there: ddl.resume({str(place.parent)!r}, function={name})."
+            )
+        else:
+            self.task_class = load_task_class(path, folder, measurements)
+        self.changed = changed_sources(record.get("code", {}), folder, function)
 
     def build(self, hyperparameters: Mapping[str, Any]) -> Task:
         """A task. Raises ValueError if the class refuses the hyperparameters, and Untrusted if they name a file."""

@@ -39,8 +39,8 @@ PrecisionName = Annotated[str, AfterValidator(_known_precision)]
 class Task(ABC):
     """Base class of tasks: a frozen dataclass of hyperparameters with `run`, which trains and evaluates.
 
-    Fields have no defaults, because the task's YAML assigns each of them. Their annotations define the valid values, so all mistakes in
-    a configuration can be reported at once. Constructing a task uses no data, device or network connection.
+    The task's YAML assigns each field that has no default. Their annotations define the valid values, so all mistakes in a configuration
+    can be reported at once. Constructing a task uses no data, device or network connection.
     """
 
     data_sets: ClassVar[tuple[str, ...]] = ()
@@ -55,6 +55,9 @@ class Task(ABC):
 
     stackable: ClassVar[tuple[str, ...]] = ()
     """Hyperparameters in which trials that are trained as one model may differ, in addition to `seed`."""
+
+    timed: ClassVar[bool] = True
+    """False if the plan must not time the task's first steps, because a step may take as long as a whole trial."""
 
     seed: Seed
     """Seed of all random numbers of the trial, 0 to 2^53."""

@@ -1,0 +1,189 @@
+"""Sweeps over a function of the user's, without any YAML: from `train.py:train` on the command line, or from `ddl.sweep`."""
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ddl.config import COMMAND_LINE, construct
+from ddl.hints import did_you_mean
+from ddl.overrides import SweepDraft, apply_overrides
+from ddl.schema import Launch, Sweep, SweepFile
+from ddl.tasks.function import FunctionTask, function_task
+from ddl.tasks.loading import load_task_class
+from ddl.tasks.user_code import folder_with
+from ddl.yamlfile import FOLDER, read_yaml
+
+SMALLER_IS_BETTER = re.compile(r"(loss|error|mae|mse|rmse|perplexity|nll|bits)(_|$)")
+"""Quantities, the end of a metric's name, of which smaller values are better if the user does not say."""
+
+_KEYS = {"metric": "metric", "metric.name": "metric", "metric.mode": "mode", "samples": "samples", "measurements": "measurements"}
+"""Fields of `FunctionSweep` by their keys on the command line."""
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionSweep:
+    """A sweep over a function, in place of a sweep's YAML.
+
+    function: trains a model and yields its measurements, see `ddl.tasks.function`. module: name that its module is imported by.
+    code_folder: folder that the module is imported from, or "". space, configurations, samples: as in a sweep's YAML, but
+    hyperparameters are named without `task.`. metric: name of the compared measurement, or "" if an override names it. mode: max, min, or
+    "" to decide by the metric's name. measurements: their number in one trial, 0 if unknown.
+    """
+
+    function: Callable[..., Any]
+    module: str
+    code_folder: str
+    space: Mapping[str, Any]
+    configurations: Mapping[str, Mapping[str, Any]]
+    metric: str = ""
+    mode: str = ""
+    samples: int = 0
+    title: str = ""
+    measurements: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the sweep: the function's."""
+        return self.function.__qualname__.rpartition(".")[2].strip("<>")
+
+
+def locate_module(function: Callable[..., Any]) -> tuple[str, str]:
+    """(name of the function's module, folder that it is imported from). A script is imported by its file's name by a later resume.
+
+    The module of a notebook is `__main__`, and nothing can import it. Raises ValueError if the module is being imported.
+    """
+    name = function.__module__
+    module = sys.modules[name]
+    file = getattr(module, "__file__", None)
+    if name == "__main__":
+        return (Path(file).stem, str(Path(file).resolve().parent)) if file and file.endswith(".py") else (name, "")
+    if getattr(module.__spec__, "_initializing", False):
+        raise ValueError(f"{file}: starts a sweep whenever it is imported. Put that under: if __name__ == '__main__':")
+    if file is None or "site-packages" in file:
+        return name, ""
+    return name, str(Path(file).resolve().parents[name.count(".") + (Path(file).name == "__init__.py")])
+
+
+def is_reference(sweep: str) -> bool:
+    """True for `FILE.py:NAME` and `MODULE:NAME`, as opposed to the name of a sweep or a YAML file."""
+    return re.fullmatch(r"[^:]+:[A-Za-z_]\w*", sweep) is not None
+
+
+def find_function(reference: str, problems: list[str]) -> FunctionSweep | None:
+    """The sweep over the function at a `reference` for which `is_reference` is true."""
+    place, _, name = reference.rpartition(":")
+    path = Path(place)
+    if place.endswith(".py"):
+        if not path.is_file():
+            problems.append(f"--sweep {reference}: there is no file {place}.")
+            return None
+        module, folder = path.stem, str(path.resolve().parent)
+    else:
+        module, folder = place, folder_with(place, [Path()])
+    try:
+        task_class = load_task_class(f"{module}.{name}", folder)
+    except ValueError as error:
+        problems.append(f"--sweep {reference}: {error}")
+        return None
+    if not issubclass(task_class, FunctionTask):
+        problems.append(f"--sweep {reference}: {name} is a task. Name it as `class:` in a task's YAML.")
+        return None
+    return FunctionSweep(task_class._function, module, folder, {}, {})
+
+
+def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], problems: list[str]) -> Sweep | None:
+    """Compose a sweep over a function, with Hydra overrides applied. Problems as in `config.compose_sweep`."""
+    try:
+        task_class = function_task(sweep.function, sweep.module)
+    except ValueError as error:
+        problems.append(str(error))
+        return None
+    names = [item.name for item in fields(task_class) if item.name != "seed"]
+    sweep, rest = _with_own_keys(sweep, overrides, problems)
+    task_class = function_task(sweep.function, sweep.module, sweep.measurements)
+    launch_source = read_yaml(FOLDER / "launch.yaml", problems)
+    draft = SweepDraft(dict(launch_source.values), _known(sweep.space, names, "space", problems), {}, {})
+    draft.configurations = {
+        name: _known(values, names, f"configurations.{name}", problems) for name, values in sweep.configurations.items()
+    }
+    full = [f"task.{text}" if text.partition("=")[0] in set(names) - set(draft.launch) else text for text in rest]
+    overridden = apply_overrides(draft, full, names, problems)
+
+    def where_launch(key: str) -> str:
+        return COMMAND_LINE if key in overridden else launch_source.where(key)
+
+    launch = construct(Launch, draft.launch, where_launch, "", problems) or construct(Launch, launch_source.values, where_launch, "", [])
+    metric = {"name": sweep.metric, "mode": sweep.mode or _likely_mode(sweep.metric)}
+    values = {"task": sweep.name, "title": sweep.title or _title(sweep), "metric": metric, "samples": sweep.samples}
+    file = construct(SweepFile, values, lambda key: sweep.name, "", problems)
+    if not sweep.metric:
+        problems.append(
+            f"metric: missing. Name a measurement that {sweep.name} yields, as in metric=val/accuracy, with metric.mode=min if smaller is better."
+        )
+    if launch is None or file is None:
+        return None
+    place = _place(sweep.function)
+    where = dict.fromkeys(names, place) | dict.fromkeys(draft.forced, COMMAND_LINE)
+    where |= {"space": "space", "configurations": "configurations", "samples": "samples"}
+    where |= {f"space.{key}": COMMAND_LINE if f"task.{key}" in overridden else "space" for key in draft.space}
+    where |= {f"configurations.{name}.{key}": "configurations" for name, values in draft.configurations.items() for key in values}
+    where |= {"seed": where_launch("first_seed"), "seeds": where_launch("seeds")}
+    return Sweep(
+        name=sweep.name,
+        scale="",
+        file=file,
+        launch=launch,
+        task_class=task_class,
+        base={},
+        space=draft.space,
+        configurations=draft.configurations,
+        forced=draft.forced,
+        where=where,
+        code_folder=sweep.code_folder,
+        function=sweep.function,
+        measurements=sweep.measurements,
+    )
+
+
+def _with_own_keys(sweep: FunctionSweep, overrides: Sequence[str], problems: list[str]) -> tuple[FunctionSweep, list[str]]:
+    """The sweep with the overrides of `_KEYS`, and the other overrides."""
+    own: dict[str, Any] = {}
+    rest = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if key not in _KEYS or not equals:
+            rest.append(text)
+        elif key not in ("samples", "measurements"):
+            own[_KEYS[key]] = value
+        elif value.isdecimal() and len(value) <= 9:
+            own[key] = int(value)
+        else:
+            problems.append(f"{COMMAND_LINE}: {key}: must be a whole number, not {value!r}.")
+    return replace(sweep, **own), rest
+
+
+def _known(values: Mapping[str, Any], names: Sequence[str], place: str, problems: list[str]) -> dict[str, Any]:
+    """`values` of the function's hyperparameters; others become problems."""
+    for key in values:
+        if key not in names:
+            problems.append(f"{place}: {key}: the function has no such parameter.{did_you_mean(key, names)}")
+    return {key: value for key, value in values.items() if key in names}
+
+
+def _likely_mode(metric: str) -> str:
+    return "min" if SMALLER_IS_BETTER.search(metric.rpartition("/")[2]) else "max"
+
+
+def _title(sweep: FunctionSweep) -> str:
+    """The first line of the function's docstring, or its name."""
+    return (inspect.getdoc(sweep.function) or sweep.name).splitlines()[0].rstrip(".")
+
+
+def _place(function: Callable[..., Any]) -> str:
+    """File and line of the function."""
+    code = inspect.unwrap(function).__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"

@@ -1,0 +1,143 @@
+"""Tasks that are made of a user's function: its keyword arguments are the hyperparameters, what it yields are the measurements."""
+
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import field, fields, replace
+from typing import Annotated, Any, ClassVar, get_origin, get_type_hints
+
+import torch
+from pydantic import Strict
+from pydantic.dataclasses import dataclass
+
+from ddl.devices import Device
+from ddl.progress import Progress, State
+from ddl.tasks.task import STRICT, Number, Task
+
+OFFERED = ("seed", "device", "resume")
+"""Arguments that a function gets if it has them: the trial's seed, its `torch.device`, and the state to continue from or None."""
+
+Scalar = bool | int | float | str | None
+"""Type of a hyperparameter whose parameter has no annotation."""
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class FunctionTask(Task):
+    """Base class of the tasks that `function_task` makes."""
+
+    _function: ClassVar[Callable[..., Any]]
+    """Trains a model, and yields or returns its measurements."""
+
+    _measurements: ClassVar[int]
+    """Number of measurements that the function yields in one trial; 0 if unknown."""
+
+    timed: ClassVar[bool] = False
+    strategies: ClassVar = ()
+
+    @classmethod
+    def can_resume(cls) -> bool:
+        """True if the function has an argument for the state to continue from."""
+        return "resume" in inspect.signature(cls._function).parameters
+
+    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        cls = type(self)
+        taken = inspect.signature(cls._function).parameters
+        offered = {"seed": self.seed, "device": device.torch, "resume": resume and resume["state"]}
+        arguments = {name: value for name, value in offered.items() if name in taken} | self._hyperparameters()
+        result = cls._function(**arguments)
+        measurements = [result] if isinstance(result, Mapping | Progress) else result
+        if not isinstance(measurements, Iterable) or isinstance(measurements, str):
+            raise TypeError(
+                f"{cls.__name__} returned {type(result).__name__}. A function yields dictionaries of measurements, such as "
+                '{"val/accuracy": 0.9}, or returns one.'
+            )
+        first = (resume["step"] if resume else 0) + 1
+        for number, measurement in zip(itertools.count(first), measurements, strict=False):
+            yield self._progress(measurement, number)
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "seed"}
+
+    def _progress(self, measurement: Any, number: int) -> Progress:
+        """`Progress` of what the function yielded as its measurement of this number, counted from 1."""
+        given = measurement if isinstance(measurement, Progress) else Progress(metrics=measurement)
+        metrics = _as_metrics(given.metrics, type(self).__name__)
+        step = given.step or number
+        loss = given.loss
+        if loss is None and metrics:  # what `--reproduce` compares
+            loss = torch.tensor(next(iter(metrics.values())), dtype=torch.float64)
+        take_state = given.state
+        state = take_state and (lambda: {"step": number, "state": take_state()})
+        return replace(given, step=step, total_steps=given.total_steps or self._measurements, metrics=metrics, loss=loss, state=state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class is made anew where it is read: pickle finds a function by its module, but not a class made of it.
+        cls = type(self)
+        return _rebuild, (cls._function, cls.__module__, cls._measurements, self._hyperparameters() | {"seed": self.seed})
+
+
+def _rebuild(function: Callable[..., Any], module: str, measurements: int, values: Mapping[str, Any]) -> FunctionTask:
+    return function_task(function, module, measurements)(**values)
+
+
+@functools.cache
+def function_task(function: Callable[..., Any], module: str, measurements: int = 0) -> type[FunctionTask]:
+    """Make a task of a `function` of the user's.
+
+    Its parameters, without those that are `OFFERED`, are the hyperparameters. Their types are those of the annotations, and a parameter
+    without a default must be given a value by the sweep. `module` is the name that the function's module is imported by, `measurements`
+    their number in one trial, 0 if unknown. Raises ValueError for a function that cannot be called by keyword.
+    """
+    name = getattr(function, "__qualname__", type(function).__name__)
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise ValueError(f"{name}: an annotation cannot be evaluated ({error}). Correct or remove it.") from error
+    annotations: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise ValueError(f"{name}: {parameter} has no name that a sweep could give. Name each hyperparameter.")
+        if parameter.name in OFFERED:
+            continue
+        if hasattr(FunctionTask, parameter.name):
+            raise ValueError(f"{name}: a hyperparameter cannot be called {parameter.name}. Rename it.")
+        annotations[parameter.name] = _strict(hints.get(parameter.name, Scalar))
+        if parameter.default is not parameter.empty:
+            value = parameter.default
+            defaults[parameter.name] = field(default_factory=functools.partial(type(value), value)) if isinstance(value, list) else value
+    members = {
+        "__annotations__": annotations,
+        "__module__": module,
+        "__qualname__": name,
+        "__doc__": inspect.getdoc(function) or f"The task of the function {name}.",
+        "_function": staticmethod(function),
+        "_measurements": measurements,
+    }
+    made = type(name.rpartition(".")[2], (FunctionTask,), defaults | members)
+    return dataclass(made, frozen=True, config=STRICT, kw_only=True)  # type: ignore[return-value]
+
+
+def _strict(annotation: Any) -> Any:
+    """The annotation; a number has to be one, but a list may stand for a tuple, which YAML does not have."""
+    if annotation is float:
+        return Number
+    return Annotated[annotation, Strict(False)] if annotation is tuple or get_origin(annotation) is tuple else annotation
+
+
+def _as_metrics(measured: Any, name: str) -> dict[str, float]:
+    """The measurements as numbers. Raises TypeError for anything else, with the name of the function."""
+    if not isinstance(measured, Mapping):
+        raise TypeError(
+            f'{name} yielded {type(measured).__name__}. Yield a dictionary of measurements, such as {{"val/accuracy": 0.9}}, or ddl.Progress.'
+        )
+    metrics = {}
+    for key, value in measured.items():
+        try:
+            if isinstance(value, str) or not isinstance(key, str):
+                raise TypeError
+            metrics[key] = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} yielded {key!r}: {type(value).__name__}. A measurement is a text and a number.") from None
+    return metrics

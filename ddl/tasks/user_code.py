@@ -1,0 +1,101 @@
+"""Code of the user's outside ddl: where it is imported from, and whether it has changed since a run began."""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ddl.trial_errors import error_place
+
+_PACKAGE = Path(__file__).parent.parent
+
+
+def import_from(folder: str) -> None:
+    """Let this process import modules from `folder`, before any others. Processes that Ray starts later do the same."""
+    if folder and folder not in sys.path:
+        sys.path.insert(0, folder)
+        importlib.invalidate_caches()
+
+
+def folder_with(module: str, folders: Iterable[Path]) -> str:
+    """The first of `folders` that has the `module`, as an absolute path; "" if none has it: it is installed, or does not exist."""
+    top = module.partition(".")[0]
+    for folder in folders:
+        if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
+            return str(folder.resolve())
+    return ""
+
+
+def import_module(name: str, folder: str) -> ModuleType:
+    """Import a module of the user's. Raises ValueError with the reason if there is none of this `name`, or if it raises."""
+    import_from(folder)
+    place = folder or "the current folder, next to the sweep's file, or among the installed packages"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ValueError(f"there is no module {name} in {place}.") from error
+        raise ValueError(f"the module {name} cannot be imported ({error_place(error)}).") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"the module {name} cannot be imported ({error_place(error)}).") from error
+    file = getattr(module, "__file__", None)
+    if folder and not (file and Path(file).resolve().is_relative_to(folder)):
+        raise ValueError(f"the module {name} in {folder} has the name of another module, {file or 'a built-in one'}. Rename it.")
+    return module
+
+
+def hash_sources(module: str, folder: str, function: Callable[..., Any] | None = None) -> dict[str, str]:
+    """SHA-256 of the source files of the user's that this process has imported: `module` and all others of its folder.
+
+    By path, relative to `folder` if that is given. A `function` that was typed into a notebook has no file, only its own source.
+    """
+    root = Path(folder).resolve() if folder else None
+    hashes = {}
+    for name, loaded in list(sys.modules.items()):
+        file = getattr(loaded, "__file__", None)
+        if not file or not file.endswith(".py"):
+            continue
+        path = Path(os.path.abspath(file))
+        of_folder = root is not None and path.is_relative_to(root) and not _is_library(path)
+        if (of_folder or name == module) and path.is_file():
+            hashes[str(path.relative_to(root)) if root and of_folder else str(path)] = _hash(path.read_bytes())
+    if not hashes and function is not None:
+        hashes[f"{module}.{function.__qualname__}"] = hash_function(function)
+    return dict(sorted(hashes.items()))
+
+
+def hash_function(function: Callable[..., Any]) -> str:
+    """SHA-256 of a function's source; "" if it is not known."""
+    try:
+        return _hash(inspect.getsource(function).encode())
+    except (OSError, TypeError):
+        return ""
+
+
+def changed_sources(hashes: Mapping[str, str], folder: str, function: Callable[..., Any] | None = None) -> list[str]:
+    """The names in `hash_sources` whose source is another one now, or missing."""
+    changed = []
+    for name, recorded in hashes.items():
+        path = Path(folder) / name
+        if path.is_file():
+            current = _hash(path.read_bytes())
+        else:
+            current = hash_function(function) if function is not None and not name.endswith(".py") else ""
+        if current != recorded:
+            changed.append(name)
+    return changed
+
+
+def _is_library(path: Path) -> bool:
+    """True for installed packages, and for ddl itself, whose commit is recorded."""
+    return bool({"site-packages", "dist-packages"}.intersection(path.parts)) or path.is_relative_to(_PACKAGE)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
