@@ -75,6 +75,8 @@ def _trained_model(tasks: RecordedTasks, about: Mapping[str, Any], row: TrialRow
     changed = (row.metadata or {}).get("changed", {})  # by a search, during training
     task = with_precision(tasks.build({**row.task, **changed}), about["plan"]["precision"])
     checkpoint = checkpoints.newest(folder / "checkpoints", row.trial_id)
+    if checkpoint is None and "measurements" in about:
+        raise ValueError(f"{folder}: the function {about['sweep']['name']} yielded no state, so there is no trained model.")
     if checkpoint is None:
         raise ValueError(f"{folder / 'checkpoints'}: holds no good checkpoint. Copy the run's whole folder, or train the trial again.")
     progress = next(task.run(Device(torch.device("cpu")), checkpoint[1]["task"]), None)

@@ -7,7 +7,12 @@ from collections.abc import Iterable
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` Did you mean ...?`, or an empty text if no known name is similar."""
     known = list(known)
-    near = [full for full in known if full.endswith(f".{name}")] or difflib.get_close_matches(name, known, 1)
+    last_parts = {full.rpartition(".")[2]: full for full in known}
+    near = (
+        [full for full in known if full.endswith(f".{name}")]
+        or difflib.get_close_matches(name, known, 1)
+        or [last_parts[part] for part in difflib.get_close_matches(name, last_parts, 1)]
+    )
     return f" Did you mean {near[0]}?" if near else ""
 
 

@@ -1,11 +1,37 @@
 """The report of a trial that a worker yields and the ledger records."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 RESTARTED = ("preempted", "out_of_memory")
 """Kinds of a last report after which the trial starts again from its newest checkpoint."""
+
+OTHER_COLUMNS = [
+    "trial_id",
+    "configuration",
+    "status",
+    "reason",
+    "seed",
+    "epoch",
+    "elapsed_s",
+    "parameters",
+    "precision",
+    "data",
+    "data_source",
+    "data_complete",
+    "fallback_for",
+]
+"""Columns of results.csv that are no metrics. They may start with `task.` and `best ` too."""
+
+
+def check_metric_names(names: Iterable[str]) -> None:
+    """Raise ValueError if a metric has the name of another column of results.csv."""
+    for name in names:
+        if name in OTHER_COLUMNS or name.startswith(("task.", "best ")):
+            raise ValueError(
+                f"a metric is called {name!r}, like a column of results.csv. Rename it, for example val/{name.split('.')[-1]}."
+            )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.first_steps import STEPS, FirstSteps
 from ddl.telemetry.describe import describe_device
 from ddl.telemetry.usage import Usage
-from ddl.trial_report import RESTARTED, TrialReport
+from ddl.trial_report import RESTARTED, TrialReport, check_metric_names
 
 REPORT_EVERY_S = 1.0
 """Seconds between reports without a measurement. Measurements are reported at once."""
@@ -76,6 +76,7 @@ class TrialRun:
 
     def take(self, progress: Progress) -> Iterator[TrialReport]:
         """Write figures and texts, and yield a report if there is something to record or the last report is a second old."""
+        check_metric_names(progress.metrics)
         self._progress, self._unsaved = progress, True
         self._taken_s = self._elapsed_s()
         if self.device.rank == 0 and (progress.figures or progress.texts):

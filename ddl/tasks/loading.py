@@ -68,9 +68,10 @@ class RecordedTasks:
         folder, measurements = record.get("code_folder", ""), record.get("measurements", 0)
         if function is not None:
             self.task_class: type[Task] = function_task(function, module, measurements)
-        elif module == "__main__":
+        elif module == "__main__" or "<locals>" in module:
             raise ValueError(
-                f"{place}: its function {name} was defined in a notebook. Resume it there: ddl.resume({str(place.parent)!r}, function={name})."
+                f"{place}: its function {name} was defined in a notebook or in another function, so it cannot be imported. Resume the run "
+                f"there: ddl.resume({str(place.parent)!r}, function=...)."
             )
         else:
             self.task_class = load_task_class(path, folder, measurements)

@@ -4,6 +4,7 @@ import pytest
 
 from ddl.ledger import Ledger, TrialRow
 from ddl.reports import results
+from ddl.trial_report import OTHER_COLUMNS
 
 from .synthetic import SAMPLE
 
@@ -21,6 +22,8 @@ def test_one_row_a_trial_in_the_order_of_the_plan(make_run):
     assert set(rows["data_source"]) == {"bundled sample"}
     assert not rows["data_complete"].any()
     assert set(rows["epoch"]) == {3}
+    metrics = [name for name in rows if "/" in name or name.startswith("task.")]
+    assert [name for name in rows if name not in metrics] == OTHER_COLUMNS, "no metric may have these names"
 
 
 def test_last_is_the_last_epoch_and_best_the_best(make_run):

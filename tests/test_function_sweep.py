@@ -1,0 +1,265 @@
+"""Sweeps over functions of the user's, from the shell and from Python."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import ddl
+from ddl import launch
+from ddl.config import ConfigError
+from ddl.export import export
+from ddl.function_sweep import compose_function_sweep, find_function
+from ddl.ledger import LedgerReader
+from ddl.reproduce import reproduce
+from ddl.run_results import Run
+
+TRAIN = """\
+import torch
+
+def train(lr: float, width: int = 64, *, seed: int, device):
+    generator = torch.Generator().manual_seed(seed)
+    for epoch in range(3):
+        yield {"val/accuracy": 1 - lr / (epoch + 1) + 0.01 * torch.rand((), generator=generator)}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, which modules are imported from and forgotten after the test."""
+    before, path = set(sys.modules), list(sys.path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.path[:] = path
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def write(folder: Path, text: str, name: str = "train.py") -> None:
+    (folder / name).write_text(textwrap.dedent(text))
+
+
+def problems(folder: Path, *overrides: str, text: str = TRAIN, name: str = "train") -> list[str]:
+    write(folder, text)
+    found: list[str] = []
+    if sweep := find_function(f"train.py:{name}", found):
+        compose_function_sweep(sweep, overrides, found)
+    return found
+
+
+def test_a_function_is_swept_from_the_shell(folder, capfd):
+    write(folder, TRAIN)
+    code = launch.main(["--sweep", "train.py:train", "lr=0.1,0.01", "seeds=2", "metric=val/accuracy", "--executor", "inline"])
+    output = capfd.readouterr().out
+    assert code == 0
+    assert "metric: val/accuracy (larger is better)" in output
+    assert "train has no argument `resume`" in output
+    (path,) = (folder / "runs/train").iterdir()
+    results = Run(path).results
+    assert list(results["task.lr"]) == [0.1, 0.01] * 2
+    assert set(results["status"]) == {"finished"}
+    assert results.groupby("task.lr")["val/accuracy"].mean().to_dict() == pytest.approx({0.1: 0.97, 0.01: 1.0}, abs=0.01)
+    assert LedgerReader(path).trials()[0].task["width"] == 64
+
+
+def test_the_commands_that_it_prints_work_from_another_folder(folder, tmp_path_factory, monkeypatch, capfd):
+    write(folder, TRAIN.replace("3)", "3) if lr < 1 else fail()"))
+    arguments = ["--sweep", "train.py:train", "lr=0.1,2", "seeds=1", "metric=val/accuracy", "--executor", "inline"]
+    assert launch.main(arguments) == launch.FAILED
+    (path,) = (folder / "runs/train").iterdir()
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert launch.main(["--resume", str(path)]) == launch.FAILED
+    assert "1 of 2 trials left" in capfd.readouterr().out
+    assert reproduce(path / "trials" / Run(path).trials[0].trial_id)
+    assert "the first 3 steps agree bit for bit" in capfd.readouterr().out
+
+
+def test_a_changed_function_is_not_resumed_unless_that_is_allowed(folder, capfd):
+    text = TRAIN.replace("range(3)", "range(3 if lr < 1 else fail())")
+    write(folder, text)
+    launch.main(["--sweep", "train.py:train", "lr=0.1,2", "seeds=1", "metric=val/accuracy", "--executor", "inline"])
+    (path,) = (folder / "runs/train").iterdir()
+    write(folder, text.replace("fail()", "2"))
+    del sys.modules["train"]
+    assert launch.main(["--resume", str(path)]) == launch.BAD_INPUT
+    assert "the code has changed since the run began: train.py" in capfd.readouterr().err
+    assert launch.main(["--resume", str(path), "--allow-changed-code"]) == 0
+    assert "the code has changed since the run began: train.py" in capfd.readouterr().out
+    events = LedgerReader(path).events()
+    assert list(events[events.kind == "changed code"].detail) == ["train.py"]
+
+
+def test_a_function_is_swept_from_python_and_continues_from_its_state(folder):
+    seen = []
+
+    def train(lr: float, *, seed, resume=None):
+        total = 0.0 if resume is None else resume["total"]
+        for epoch in range(0 if resume is None else resume["epoch"], 4):
+            total += lr
+            seen.append((lr, epoch))
+            yield ddl.Progress(metrics={"val/loss": total}, total_steps=4, state=lambda: {"total": total, "epoch": epoch + 1})  # noqa: B023
+            if lr == 0.5 and epoch == 1 and seen.count((0.5, 1)) == 1:
+                raise RuntimeError("a fault that comes once")
+
+    options = {"metric": "val/loss", "seeds": 1, "executor": "inline", "overrides": ["checkpoint_every_s=0.000001"]}
+    run = ddl.sweep(train, {"lr": [0.5, 0.25]}, **options)
+    assert dict(zip(run.results["task.lr"], run.results["status"], strict=True)) == {0.5: "failed", 0.25: "finished"}
+    resumed = ddl.resume(run.folder, function=train)
+    assert list(resumed.results["status"]) == ["finished", "finished"]
+    assert list(resumed.results["val/loss"]) == [2.0, 1.0]
+    assert seen.count((0.5, 0)) == 1, "it continued from its state"
+    assert LedgerReader(run.folder).run()["sweep"]["metric"] == {"name": "val/loss", "mode": "min"}
+
+
+def test_a_function_that_returns_a_dictionary_is_one_measurement(folder):
+    run = ddl.sweep(lambda x: {"score": 2 * x}, {"x": [1, 3]}, metric="score", seeds=1, executor="inline")
+    assert list(run.results["score"]) == [2, 6]
+
+
+def test_a_function_typed_into_a_notebook_is_resumed_there(folder, monkeypatch):
+    def train(x):
+        return {"score": x / 0}
+
+    monkeypatch.setattr(train, "__module__", "__main__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    run = ddl.sweep(train, {"x": [1]}, metric="score", seeds=1, executor="inline")
+    assert list(run.results["status"]) == ["failed"]
+    with pytest.raises(ValueError, match="defined in a notebook or in another function"):
+        ddl.resume(run.folder)
+    with pytest.raises(ValueError, match="the code has changed since the run began"):
+        ddl.resume(run.folder, function=lambda x: {"score": x})
+    assert list(ddl.resume(run.folder, function=lambda x: {"score": x}, allow_changed_code=True).results["score"]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("measured", "reason"),
+    [
+        ("0.5", "TypeError: train returned float"),
+        ("[0.5]", "TypeError: train yielded float. Yield a dictionary of measurements"),
+        ("{'val/accuracy': '0.9'}", "TypeError: train yielded 'val/accuracy': str"),
+        ("{'val/accuracy': [1, 2]}", "TypeError: train yielded 'val/accuracy': list"),
+        ("{1: 2.0}", "TypeError: train yielded 1: float"),
+        ("{'epoch': 1}", "ValueError: a metric is called 'epoch', like a column of results.csv"),
+    ],
+)
+def test_a_measurement_that_is_none_fails_the_trial(folder, measured, reason):
+    write(folder, f"def train(lr): return {measured}")
+    run = ddl.run_sweep("train.py:train", ["lr=0.1", "seeds=1", "metric=val/accuracy"], executor="inline")
+    assert run.trials[0].status == "failed"
+    assert run.trials[0].reason.startswith(reason)
+
+
+def test_a_run_without_a_model_cannot_be_exported(folder):
+    write(folder, TRAIN)
+    run = ddl.run_sweep("train.py:train", ["lr=0.1", "seeds=1", "metric=val/accuracy"], executor="inline")
+    with pytest.raises(ValueError, match="the function train yielded no state"):
+        export(run.folder, run.trials[0].trial_id)
+
+
+def test_mistakes_are_named_together(folder):
+    assert problems(folder, "lr=fast", "widht=3", "seed=1") == [
+        "command line: widht: unknown key. Did you mean task.width?",
+        "command line: seed: unknown key. Did you mean seeds?",
+        "metric: missing. Name a measurement that train yields, as in metric=val/accuracy, with metric.mode=min if smaller is better.",
+    ]
+    assert problems(folder, "samples=many", "metric=loss") == ["command line: samples: must be a whole number, not 'many'."]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def other(): pass", "train has no train."),
+        ("def trains(): pass", "train has no train. Did you mean trains?"),
+        ("1 / 0", "the module train cannot be imported (ZeroDivisionError: division by zero (train.py:1))."),
+        ("import nothing_like_this", "the module train cannot be imported (ModuleNotFoundError: No module named 'nothing_like_this' (train.py:1))."),
+        ("def train(*lrs): pass", "train: *lrs has no name that a sweep could give. Name each hyperparameter."),
+        ("def train(run): pass", "train: a hyperparameter cannot be called run. Rename it."),
+        ("train = 3", "train.train is neither a function nor a Task that can be run."),
+        ("def train(lr: Flaot): pass", "train: an annotation cannot be evaluated (name 'Flaot' is not defined). Correct or remove it."),
+    ],
+)  # fmt: skip
+def test_a_function_that_cannot_be_swept_is_explained(folder, text, message):
+    if "annotation" in message:
+        text = f"from __future__ import annotations\n{text}"
+    assert problems(folder, text=text) == [f"--sweep train.py:train: {message}"]
+
+
+def test_a_missing_file_and_a_taken_name_are_named(folder):
+    found: list[str] = []
+    find_function("nowhere.py:train", found)
+    assert found == ["--sweep nowhere.py:train: there is no file nowhere.py."]
+    write(folder, "def train(): pass", "json.py")
+    found.clear()
+    find_function("json.py:train", found)
+    assert "has the name of another module" in found[0]
+
+
+def test_values_are_checked_against_the_annotations(folder):
+    write(folder, TRAIN)
+    with pytest.raises(ConfigError) as caught:
+        ddl.run_sweep("train.py:train", ["lr=fast", "width=1.5", "metric=val/accuracy"], executor="inline")
+    assert caught.value.problems == [
+        "command line: task.lr: should be a valid number, not 'fast'.",
+        "command line: task.width: should be a valid integer, not 1.5.",
+    ]
+    with pytest.raises(ConfigError, match=r"train.py:3: task.lr: missing. Give it a value."):
+        ddl.run_sweep("train.py:train", ["metric=val/accuracy"], executor="inline")
+
+
+def test_a_function_has_no_scales(folder):
+    write(folder, TRAIN)
+    with pytest.raises(ConfigError, match="a function has no scales"):
+        ddl.run_sweep("train.py:train", ["lr=0.1", "metric=val/accuracy"], scale="smoke", executor="inline")
+
+
+def test_a_script_without_a_guard_is_not_started_again_when_it_is_resumed(folder):
+    write(
+        folder,
+        """\
+        import ddl
+
+        def train(lr):
+            yield {"val/loss": lr if lr < 1 else lr / 0}
+
+        ddl.sweep(train, {"lr": [0.1, 1]}, metric="val/loss", executor="inline")
+        """,
+    )
+    subprocess.run([sys.executable, "train.py"], check=True, capture_output=True)
+    (path,) = (folder / "runs/train").iterdir()
+    with pytest.raises(ValueError, match=r"starts a sweep whenever it is imported. Put that under: if __name__ == '__main__':"):
+        ddl.resume(path)
+
+
+@pytest.mark.slow
+def test_a_script_trains_its_function_on_ray_and_a_shell_resumes_it(folder):
+    write(
+        folder,
+        """\
+        import ddl
+        from settings import SCALE
+
+        def train(lr: float, *, seed, device):
+            for step in range(3):
+                yield {"val/loss": SCALE * lr / (step + 1) if lr < 1 or step < 2 else lr / 0}
+
+        if __name__ == "__main__":
+            ddl.sweep(train, {"lr": [0.1, 2]}, seeds=2, metric="val/loss")
+        """,
+    )
+    write(folder, "SCALE = 3", "settings.py")
+    done = subprocess.run([sys.executable, "train.py"], check=True, capture_output=True, text=True)
+    assert "0.1 seed 0 finished" in done.stdout
+    (path,) = (folder / "runs/train").iterdir()
+    assert sorted(LedgerReader(path).run()["code"]) == ["settings.py", "train.py"]
+    assert [trial.status for trial in Run(path).trials] == ["finished", "failed"] * 2
+    command = [sys.executable, str(Path(launch.__file__).parents[1] / "launch.py"), "--resume", str(path)]
+    resumed = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert "2 of 4 trials left" in resumed.stdout
+    assert [trial.reason.partition(" (")[0] for trial in Run(path).trials][1::2] == ["ZeroDivisionError: float division by zero"] * 2
+    write(folder, "SCALE = 4", "settings.py")
+    refused = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert refused.returncode == launch.BAD_INPUT
+    assert "the code has changed since the run began: settings.py" in refused.stderr
