@@ -3,7 +3,16 @@
 import importlib
 from typing import Any
 
-_HOMES = {"Progress": "ddl.progress", "Run": "ddl.run_results", "resume": "ddl.run", "run_sweep": "ddl.run", "sweep": "ddl.run"}
+_HOMES = {
+    "Progress": "ddl.progress",
+    "Run": "ddl.run_results",
+    "SupervisedTask": "ddl.tasks.supervised_task",
+    "Task": "ddl.tasks.task",
+    "resume": "ddl.run",
+    "run_sweep": "ddl.run",
+    "sweep": "ddl.run",
+    "task": "ddl.tasks.task",
+}
 """Modules of the names that `ddl` has."""
 
 __all__ = list(_HOMES)

@@ -69,7 +69,7 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
     where |= {"seed": where_launch("first_seed"), "seeds": where_launch("seeds")}
     return Sweep(
         path.stem,
-        scale,
+        scale if file.scale else "",
         file,
         launch,
         task.task_class,

@@ -14,7 +14,7 @@ from ddl.overrides import SweepDraft, apply_overrides
 from ddl.schema import Launch, Sweep, SweepFile
 from ddl.tasks.function import FunctionTask, function_task
 from ddl.tasks.loading import load_task_class
-from ddl.tasks.user_code import folder_with
+from ddl.tasks.user_code import locate
 from ddl.yamlfile import FOLDER, read_yaml
 
 SMALLER_IS_BETTER = re.compile(r"(loss|error|mae|mse|rmse|perplexity|nll|bits)(_|$)")
@@ -68,31 +68,18 @@ def locate_module(function: Callable[..., Any]) -> tuple[str, str]:
     return name, str(Path(file).resolve().parents[name.count(".") + (Path(file).name == "__init__.py")])
 
 
-def is_reference(sweep: str) -> bool:
-    """True for `FILE.py:NAME` and `MODULE:NAME`, as opposed to the name of a sweep or a YAML file."""
-    return re.fullmatch(r"[^:]+:[A-Za-z_]\w*", sweep) is not None
-
-
 def find_function(reference: str, problems: list[str]) -> FunctionSweep | None:
     """The sweep over the function at a `reference` for which `is_reference` is true."""
-    place, _, name = reference.rpartition(":")
-    path = Path(place)
-    if place.endswith(".py"):
-        if not path.is_file():
-            problems.append(f"--sweep {reference}: there is no file {place}.")
-            return None
-        module, folder = path.stem, str(path.resolve().parent)
-    else:
-        module, folder = place, folder_with(place, [Path()])
     try:
-        task_class = load_task_class(f"{module}.{name}", folder)
+        path, folder = locate(reference, [Path()])
+        task_class = load_task_class(path, folder)
     except ValueError as error:
         problems.append(f"--sweep {reference}: {error}")
         return None
     if not issubclass(task_class, FunctionTask):
-        problems.append(f"--sweep {reference}: {name} is a task. Name it as `class:` in a task's YAML.")
+        problems.append(f"--sweep {reference}: is a task, not a function. Write a sweep's YAML with `task: {reference}`.")
         return None
-    return FunctionSweep(task_class._function, module, folder, {}, {})
+    return FunctionSweep(task_class._function, task_class.__module__, folder, {}, {})
 
 
 def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], problems: list[str]) -> Sweep | None:
@@ -117,6 +104,12 @@ def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], probl
         return COMMAND_LINE if key in overridden else launch_source.where(key)
 
     launch = construct(Launch, draft.launch, where_launch, "", problems) or construct(Launch, launch_source.values, where_launch, "", [])
+    scheduler = draft.launch["early_stopping"]["scheduler"]
+    if scheduler != "none" and not sweep.measurements:
+        problems.append(
+            f"{where_launch('early_stopping.scheduler')}: early_stopping.scheduler: {scheduler} compares trials after equal parts of their "
+            "measurements. Say how many one trial yields, as in measurements=30."
+        )
     metric = {"name": sweep.metric, "mode": sweep.mode or _likely_mode(sweep.metric)}
     values = {"task": sweep.name, "title": sweep.title or _title(sweep), "metric": metric, "samples": sweep.samples}
     file = construct(SweepFile, values, lambda key: sweep.name, "", problems)

@@ -14,7 +14,7 @@ from ddl.config import ConfigError
 from ddl.console import quiet, signals, terminal
 from ddl.driver import OpenRun
 from ddl.fetched_runs import check_place
-from ddl.function_sweep import FunctionSweep, find_function, is_reference, locate_module
+from ddl.function_sweep import FunctionSweep, find_function, locate_module
 from ddl.gpus import machine_gpus
 from ddl.ledger import FILE, Ledger, LedgerReader
 from ddl.run_results import Run
@@ -23,6 +23,7 @@ from ddl.storage.runs import RunStore
 from ddl.sweeps import prepare
 from ddl.sweeps.prepare import EXECUTORS, PreparedRun, RunOptions, resume_command
 from ddl.tasks.function import FunctionTask
+from ddl.tasks.user_code import is_reference
 from ddl.tracking.follower_process import publish_live
 from ddl.yamlfile import config_names
 
@@ -279,7 +280,7 @@ def _prepare_runs(
         raise ConfigError(list(dict.fromkeys(problems)))
     if is_function:
         _show_function(console, runs[0])
-    else:
+    elif any(run.about["scale"] for run in runs):
         console.print(f"scale: {scale} ({reason})")
     return runs
 

@@ -144,7 +144,8 @@ class SweepFile:
     """Keys of a sweep's YAML. With both `space` and `configurations`, every configuration is combined with every point of the grid."""
 
     task: str
-    """Name of a file in `tune_configs/task/`, or in a folder `task` in or next to the sweep's folder, without `.yaml`."""
+    """Name of a file in `tune_configs/task/`, or in a folder `task` in or next to the sweep's folder, without `.yaml`; or a task or function
+    of your own, as `FILE.py:NAME` (relative to the sweep's file) or `MODULE:NAME`."""
     title: str
     """Title of the report."""
     metric: Metric
@@ -177,7 +178,7 @@ class Sweep:
     name: str
     """Stem of the sweep's file, or name of the function."""
     scale: str
-    """`smoke`, `sample` or `paper`; empty for a function, which has no scales."""
+    """`smoke`, `sample` or `paper`; empty if the sweep has no scales."""
     file: SweepFile
     """Content of the sweep's YAML, or what was said of a function in its place."""
     launch: Launch

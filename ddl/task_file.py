@@ -9,7 +9,7 @@ from ddl.hints import did_you_mean
 from ddl.schema import SweepFile
 from ddl.tasks.loading import load_task_class
 from ddl.tasks.task import Task
-from ddl.tasks.user_code import folder_with
+from ddl.tasks.user_code import folder_with, is_reference, locate
 from ddl.yamlfile import FOLDER, YamlFile, read_yaml
 
 
@@ -36,6 +36,8 @@ def find_task_file(file: SweepFile, source: YamlFile, problems: list[str]) -> Ta
 
     None, with a line in `problems`, if there is none or its class cannot be imported.
     """
+    if is_reference(file.task):
+        return _own_task(file.task, source, problems)
     layers = _task_layers(file.task, source, problems)
     if not layers:
         return None
@@ -56,6 +58,16 @@ def find_task_file(file: SweepFile, source: YamlFile, problems: list[str]) -> Ta
         return None
 
 
+def _own_task(reference: str, source: YamlFile, problems: list[str]) -> TaskFile | None:
+    """The task or function that a sweep names by its file or module; it has no YAML of its own."""
+    try:
+        path, folder = locate(reference, [source.path.parent, Path()])
+        return TaskFile(load_task_class(path, folder), folder, [YamlFile(source.path, {}, {})])
+    except ValueError as error:
+        problems.append(f"{source.where('task')}: task: {reference}: {error}")
+        return None
+
+
 def _task_layers(name: str, source: YamlFile, problems: list[str]) -> list[YamlFile]:
     """The YAML of the task, and those that it extends, one after the other. A file may extend ours of the same name."""
     folders = [source.path.parent / "task", source.path.parent.parent / "task", FOLDER / "task"]
@@ -63,12 +75,15 @@ def _task_layers(name: str, source: YamlFile, problems: list[str]) -> list[YamlF
     layers: list[YamlFile] = []
     where = f"{source.where('task')}: task:"
     while True:
-        paths = [path for folder in folders if (path := folder / f"{name}.yaml").is_file() and path not in [layer.path for layer in layers]]
-        if not paths:
-            reason = "extends itself" if name in known else f"is unknown.{did_you_mean(name, known)} Known tasks: {', '.join(known)}"
-            problems.append(f"{where} {name!r} {reason}.")
+        if name not in known:
+            problems.append(f"{where} {name!r} is unknown.{did_you_mean(name, known)} Known tasks: {', '.join(known)}.")
             return []
-        layers.append(read_yaml(paths[0], problems))
+        paths = [path for folder in folders if (path := folder / f"{name}.yaml").is_file()]
+        left = [path for path in paths if path not in [layer.path for layer in layers]]
+        if not left:
+            problems.append(f"{where} {name!r} extends itself.")
+            return []
+        layers.append(read_yaml(left[0], problems))
         if not layers[-1].values:
             return []
         if "extends" not in layers[-1].values:

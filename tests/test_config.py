@@ -1,6 +1,7 @@
 """What the user asks for, and what is said where it cannot be: each mistake with its file and line, all of them at once."""
 
 import re
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -129,9 +130,7 @@ def test_an_unknown_scale_in_the_file(ask):
 
 
 def test_what_a_sweep_must_have(ask):
-    assert ask(base="task: classification\n").problems == [
-        f"small.yaml:1: {key}: missing. Give it a value." for key in ("title", "metric", "scale")
-    ]
+    assert ask(base="task: classification\n").problems == [f"small.yaml:1: {key}: missing. Give it a value." for key in ("title", "metric")]
 
 
 def test_an_unknown_task(ask):
@@ -540,6 +539,52 @@ def test_a_plugins_task_in_a_folder_beside_the_sweeps_folder(own, tmp_path):
     assert sweep.task_class.__name__ == "Counting"
 
 
+def test_a_module_is_found_next_to_the_sweeps_file(ask, own, tmp_path, monkeypatch):
+    module = own()
+    (tmp_path / "modules" / f"{module}.py").rename(tmp_path / f"{module}.py")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path / "modules")])
+    asked = ask(f"plugins: [{module}]\nseeds: 1\n", base=OWN)
+    assert asked.problems == []
+    assert [trial.task.word for trial in asked.trials] == ["go"]
+
+
+def test_a_task_without_a_yaml_is_named_by_its_file(ask, own, tmp_path):
+    module = own(
+        code=TASK_MODULE.replace("to: int", "to: int = 3")
+        .replace("word: str", "word: str = 'go'")
+        .replace("loud: bool", "loud: bool = True")
+    )
+    reference = f"modules/{module}.py:Counting"
+    asked = ask("space: {task.to: [1, 2]}\nseeds: 1\n", base=OWN.replace("counting\n", f"{reference}\n", 1))
+    assert asked.problems == []
+    assert [(trial.task.to, trial.task.word) for trial in asked.trials] == [(1, "go"), (2, "go")]
+    assert ask("", base=OWN.replace("counting\n", "no.py:Counting\n", 1)).problems == [
+        "small.yaml:1: task: no.py:Counting: there is no file no.py."
+    ]
+
+
+def test_a_tasks_yaml_extends_another(ask, tmp_path):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "wide.yaml").write_text("extends: classification\nwidths: [64, 64]\n")
+    (tmp_path / "task" / "classification.yaml").write_text("extends: classification\nlr: 0.5\ndense: none\n")
+    asked = ask("seeds: 1\n", base=SWEEP.replace("classification", "wide"))
+    assert asked.problems == ["task/classification.yaml:3: task.dense: should be a valid integer, not 'none'."]
+    (tmp_path / "task" / "classification.yaml").write_text("extends: classification\nlr: 0.5\n")
+    (trial,) = ask("seeds: 1\n", base=SWEEP.replace("classification", "wide")).trials
+    assert (trial.task.widths, trial.task.lr, trial.task.batch_size) == ([64, 64], 0.5, 128)
+
+
+@pytest.mark.parametrize(
+    ("extended", "reason"),
+    [("clasification", "'clasification' is unknown. Did you mean classification?"), ("wide", "'wide' extends itself.")],
+)
+def test_a_task_that_cannot_be_extended_is_named(ask, tmp_path, extended, reason):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "wide.yaml").write_text(f"extends: {extended}\n")
+    (problem,) = ask("", base=SWEEP.replace("classification", "wide")).problems
+    assert problem.startswith(f"task/wide.yaml:1: extends: {reason}")
+
+
 def test_a_class_in_a_module_that_is_not_listed(ask, own):
     module = own()
     assert ask(base=OWN).problems == [
@@ -557,13 +602,20 @@ def test_a_class_from_anywhere_else(ask, own, cls):
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
-        ("ddl.tasks.task.Task", "ddl.tasks.task.Task is not a Task that can be run."),
-        ("ddl.tasks.classification.ConvNet", "ddl.tasks.classification.ConvNet is not a Task that can be run."),
-        ("ddl.tasks.classification.STRENGTHS", "ddl.tasks.classification.STRENGTHS is not a Task that can be run."),
-        ("ddl.tasks.nothing.X", "ddl.tasks.nothing.X cannot be imported (ModuleNotFoundError: No module named 'ddl.tasks.nothing')."),
+        ("ddl.tasks.task.Task", "ddl.tasks.task.Task is neither a Task that can be run nor a function of yours."),
+        ("ddl.tasks.classification.ConvNet", "ddl.tasks.classification.ConvNet is neither a Task that can be run nor a function of yours."),
         (
-            "ddl.tasks.task.Tusk",
-            "ddl.tasks.task.Tusk cannot be imported (AttributeError: module 'ddl.tasks.task' has no attribute 'Tusk').",
+            "ddl.tasks.classification.STRENGTHS",
+            "ddl.tasks.classification.STRENGTHS is neither a Task that can be run nor a function of yours.",
+        ),
+        (
+            "ddl.tasks.nothing.X",
+            "there is no module ddl.tasks.nothing in the current folder, next to the sweep's file, or among the installed packages.",
+        ),
+        ("ddl.tasks.task.Tusk", "ddl.tasks.task has no Tusk. Did you mean Task?"),
+        (
+            "ddl.tasks.user_code.import_module",
+            "ddl.tasks.user_code.import_module is neither a Task that can be run nor a function of yours.",
         ),
     ],
 )
@@ -576,7 +628,7 @@ def test_what_is_no_task(ask, own, cls, said):
 def test_a_plugins_class_that_is_no_task(ask, own, name):
     module = own(f"MODULE.{name}")
     assert ask(f"plugins: [{module}]\n", base=OWN).problems == [
-        f"task/counting.yaml:1: class: {module}.{name} is not a Task that can be run."
+        f"task/counting.yaml:1: class: {module}.{name} is neither a Task that can be run nor a function of yours."
     ]
 
 
@@ -584,7 +636,7 @@ def test_a_plugins_class_that_is_no_task(ask, own, name):
 def test_a_plugin_that_fails_at_import(ask, own, code):
     module = own(code=code)
     (problem,) = ask(f"plugins: [{module}]\n", base=OWN).problems
-    assert problem.startswith(f"task/counting.yaml:1: class: {module}.Counting cannot be imported (")
+    assert problem.startswith(f"task/counting.yaml:1: class: the module {module} cannot be imported (")
 
 
 @pytest.mark.parametrize("plugin", ["''", ".x", "..", "'a b'"])

@@ -177,7 +177,7 @@ def test_mistakes_are_named_together(folder):
         ("import nothing_like_this", "the module train cannot be imported (ModuleNotFoundError: No module named 'nothing_like_this' (train.py:1))."),
         ("def train(*lrs): pass", "train: *lrs has no name that a sweep could give. Name each hyperparameter."),
         ("def train(run): pass", "train: a hyperparameter cannot be called run. Rename it."),
-        ("train = 3", "train.train is neither a function nor a Task that can be run."),
+        ("train = 3", "train.train is neither a Task that can be run nor a function of yours."),
         ("def train(lr: Flaot): pass", "train: an annotation cannot be evaluated (name 'Flaot' is not defined). Correct or remove it."),
     ],
 )  # fmt: skip

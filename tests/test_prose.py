@@ -31,7 +31,7 @@ AVOIDED = {
     "labels": r"class numbers?",
     "token ids": r"word numbers?",
     "logits": r"class scores",
-    "metadata": r"metadata?",
+    "metadata": r"fact(s|)",
     "scoring classifier": r"judges?(?!_epochs|/|\", 0)|judged by",
     "sampled": r"drawn",
     "fallback data set": r"stand-?ins?|stands? in for|standing in for",

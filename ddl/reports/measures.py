@@ -192,7 +192,7 @@ def _reference(sweep: Mapping[str, Any], names: Sequence[str], frame: pd.DataFra
 def _obstacles(run: Mapping[str, Any], trials: Sequence[TrialRow]) -> list[str]:
     """Reasons why this configuration must not be compared with the reference."""
     reasons = []
-    if run.get("scale") != "paper":
+    if run.get("scale", "unknown") not in ("", "paper"):
         reasons.append(f"at {run.get('scale', 'unknown')} scale, unlike the reference")
     data = list(dict.fromkeys(d for d in map(describe_data, trials) if d is not None))
     reasons += [f"on {d.name}, a fallback data set for {d.fallback_for}" for d in data if d.fallback_for]

@@ -72,7 +72,7 @@ class FunctionTask(Task):
         return replace(given, step=step, total_steps=given.total_steps or self._measurements, metrics=metrics, loss=loss, state=state)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The class is made anew where it is read: pickle finds a function by its module, but not a class made of it.
+        # The class is made again where it is read: pickle finds a function by its module, but not a class made of it.
         cls = type(self)
         return _rebuild, (cls._function, cls.__module__, cls._measurements, self._hyperparameters() | {"seed": self.seed})
 

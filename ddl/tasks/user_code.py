@@ -5,8 +5,9 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +31,25 @@ def folder_with(module: str, folders: Iterable[Path]) -> str:
         if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
             return str(folder.resolve())
     return ""
+
+
+def is_reference(text: str) -> bool:
+    """True for `FILE.py:NAME` and `MODULE:NAME`, which name a function or a task of the user's."""
+    return re.fullmatch(r"[^:]+:[A-Za-z_]\w*", text) is not None
+
+
+def locate(reference: str, folders: Sequence[Path]) -> tuple[str, str]:
+    """(dotted path, folder that its module is imported from) of a reference for which `is_reference` is true.
+
+    A file is relative to the first of `folders`, a module is in one of them or installed. Raises ValueError if there is no such file.
+    """
+    place, _, name = reference.rpartition(":")
+    if not place.endswith(".py"):
+        return f"{place}.{name}", folder_with(place, folders)
+    path = folders[0] / place
+    if not path.is_file():
+        raise ValueError(f"there is no file {place}.")
+    return f"{path.stem}.{name}", str(path.resolve().parent)
 
 
 def import_module(name: str, folder: str) -> ModuleType:
