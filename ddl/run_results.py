@@ -1,13 +1,35 @@
 """A run as its user gets it: its folder, and its results as data."""
 
+import html
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddl.ledger import FILE, LedgerReader, TrialRow
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ddl.reports.model import RunReport
+
+
+@dataclass(frozen=True)
+class BestConfiguration:
+    """The configuration with the best mean of a sweep's metric.
+
+    hyperparameters: those that vary in the sweep, as `task.NAME`. measure: "best <metric>" (over a trial's measurements). mean: over the
+    `n` seeds; low, high: its 95% interval, None with one seed. trials: the ids of its trials, the best first.
+    """
+
+    name: str
+    hyperparameters: Mapping[str, Any]
+    measure: str
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    trials: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -32,12 +54,57 @@ class Run:
 
     @property
     def results(self) -> "pd.DataFrame":
-        """One row per trial: trial_id, configuration, status, seed, each swept key, each final metric. Several sweeps are stacked."""
+        """One row per trial: trial_id, configuration, status, seed, each swept key, each final metric (`ddl.reports.results`).
+
+        As the other tables, it has a further index level `sweep` if the run has several sweeps.
+        """
+        return self._stacked(lambda report: report.frame)
+
+    @property
+    def curves(self) -> "pd.DataFrame":
+        """One row per measured value: trial_id, configuration, seed, step, epoch (NaN without epochs), elapsed_s, metric, value."""
+        return self._stacked(_curves)
+
+    @property
+    def comparisons(self) -> "pd.DataFrame":
+        """One row per pair of configurations: paired differences over their common seeds, as in the report.
+
+        Columns: first, second; measure; difference (mean of first minus second), low, high (its 95% interval), n (common seeds); p
+        (paired t test, Holm-corrected), significant; untested (the reason if there is no test).
+        """
+        return self._stacked(_comparisons)
+
+    @property
+    def best(self) -> BestConfiguration:
+        """The best configuration. Raises ValueError if no trial has a value yet, and for a run of several sweeps."""
+        from ddl.reports.model import build_report
+
+        if len(self.folders) != 1:
+            raise ValueError(f"{self.folder}: has several sweeps. Take one of them: Run(FOLDER).best.")
+        (report,) = build_report(self.folders).runs
+        ranked = report.ranked(report.primary, report.mode)
+        if not ranked:
+            raise ValueError(f"{self.folder}: no trial has measured {report.metric} yet.")
+        best = ranked[0]
+        rows = report.frame[report.frame["configuration"] == best.name].dropna(subset=[f"best {report.metric}"])
+        rows = rows.sort_values(f"best {report.metric}", ascending=report.mode == "min")
+        estimate = best.estimates[report.primary]
+        assert estimate.mean is not None
+        trials = tuple(rows["trial_id"])
+        return BestConfiguration(best.name, best.swept, report.primary, estimate.mean, estimate.low, estimate.high, estimate.n, trials)
+
+    def _repr_html_(self) -> str:
+        """The report, as a notebook shows it: a frame with the page."""
+        page = html.escape(self.report.read_text(encoding="utf-8"))
+        frame = f'<iframe srcdoc="{page}" sandbox="allow-scripts" style="width: 100%; height: 40em; border: 0"></iframe>'
+        return f"{frame}<p>{html.escape(str(self.report))}</p>"
+
+    def _stacked(self, table: Callable[["RunReport"], "pd.DataFrame"]) -> "pd.DataFrame":
         import pandas as pd
 
-        from ddl.reports import results
+        from ddl.reports.model import build_report
 
-        frames = [results.read_results(folder) for folder in self.folders]
+        frames = [table(report) for report in build_report(self.folders).runs]
         return frames[0] if len(frames) == 1 else pd.concat(frames, keys=[folder.name for folder in self.folders], names=["sweep", None])
 
     @property
@@ -49,3 +116,31 @@ class Run:
     def failed(self) -> list[TrialRow]:
         """The trials that failed."""
         return [trial for trial in self.trials if trial.status == "failed"]
+
+
+def _curves(report: "RunReport") -> "pd.DataFrame":
+    trials = report.frame[["trial_id", "configuration", "seed"]]
+    columns = ["trial_id", "configuration", "seed", "step", "epoch", "elapsed_s", "metric", "value"]
+    return report.metrics.rename(columns={"name": "metric"}).merge(trials, on="trial_id")[columns]
+
+
+def _comparisons(report: "RunReport") -> "pd.DataFrame":
+    import pandas as pd
+
+    rows = [
+        {
+            "first": pair.first,
+            "second": pair.second,
+            "measure": measure,
+            "difference": pair.difference.mean,
+            "low": pair.difference.low,
+            "high": pair.difference.high,
+            "n": pair.difference.n,
+            "p": pair.p_holm,
+            "significant": pair.significant,
+            "untested": pair.untested,
+        }
+        for measure, pairs in report.comparisons.items()
+        for pair in pairs
+    ]
+    return pd.DataFrame(rows, columns=["first", "second", "measure", "difference", "low", "high", "n", "p", "significant", "untested"])
