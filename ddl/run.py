@@ -15,8 +15,8 @@ from ddl.config import ConfigError
 from ddl.console import quiet, signals, terminal
 from ddl.driver import OpenRun
 from ddl.gpus import machine_gpus
-from ddl.ledger import FILE, Ledger, LedgerReader, TrialRow
-from ddl.run_folder import check_links, check_trial_id
+from ddl.ledger import Ledger, LedgerReader, TrialRow
+from ddl.run_folder import LEDGER, check_links, check_trial_id
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
 from ddl.storage.trials import TrialStore
@@ -50,7 +50,7 @@ class Run:
     @property
     def folders(self) -> list[Path]:
         """The folders with a ledger: the run's own, or one per sweep."""
-        return [self.folder] if (self.folder / FILE).is_file() else sorted(path.parent for path in self.folder.glob(f"*/{FILE}"))
+        return [self.folder] if (self.folder / LEDGER).is_file() else sorted(path.parent for path in self.folder.glob(f"*/{LEDGER}"))
 
     @property
     def results(self) -> "pd.DataFrame":
@@ -255,7 +255,7 @@ def rewrite_report(folders: Sequence[Path], path: Path) -> None:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if any(str(error).startswith(str(folder)) for folder in folders):  # of the ledger, which names itself
             raise
-        ledgers = ", ".join(str(folder / FILE) for folder in folders)
+        ledgers = ", ".join(str(folder / LEDGER) for folder in folders)
         raise ValueError(
             f"{ledgers}: no report can be made of this record ({type(error).__name__}: {error}). It is damaged, or of another version of ddl."
         ) from error
