@@ -14,8 +14,9 @@ from ddl.rl.learner import QLearner
 from ddl.rl.replay import TransitionBatch
 from ddl.rl.vectorised_agents import VectorisedAgents
 from ddl.rl.vectorised_training import VectorisedTraining
+from tests.tasks.steps import without_times
 
-from .agents import AGENT, agents, settings, without_times
+from .agents import AGENT, agents, settings
 
 CPU = torch.device("cpu")
 
