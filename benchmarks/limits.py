@@ -23,9 +23,10 @@ from ray import cloudpickle
 from ddl import config
 from ddl.console import quiet
 from ddl.devices import Device
-from ddl.ledger import FILE, Ledger, LedgerReader, TrialRow
+from ddl.ledger import Ledger, LedgerReader, TrialRow
 from ddl.progress import Progress, State
 from ddl.reports import html, model, results
+from ddl.run_folder import LEDGER
 from ddl.sweeps import space
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.capacity import local_capacity
@@ -93,7 +94,7 @@ def ledger(folder: Path, seconds: float) -> None:
     began = time.perf_counter()
     with Ledger.create(folder, RUN, rows(10_000, 3)) as written:
         print_constant("ledger: Ledger.create, 10,000 trials", time.perf_counter() - began, "s")
-        planned = (folder / FILE).stat().st_size
+        planned = (folder / LEDGER).stat().st_size
         print_constant("ledger: size per trial without measurements", planned / 10_000, "bytes")
         began, count = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds:
@@ -101,7 +102,7 @@ def ledger(folder: Path, seconds: float) -> None:
             count += 1
         print_constant("ledger: measurements recorded", count / passed, "/s")
         print_constant("ledger: rows recorded", count * len(METRICS) / passed, "/s")
-        print_constant("ledger: size per row", ((folder / FILE).stat().st_size - planned) / (count * len(METRICS)), "bytes")
+        print_constant("ledger: size per row", ((folder / LEDGER).stat().st_size - planned) / (count * len(METRICS)), "bytes")
         began, ended = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds / 2:
             written.record([TrialReport(f"{ended % 10_000:012d}", "started", step=1, place="host cpu")])

@@ -32,7 +32,8 @@ from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
 from ddl.telemetry.cpu import FIND_CHILDREN_EVERY_S, ProcessTree
 from ddl.telemetry.device_sampler import EVERY_S
-from ddl.telemetry.gpu import find_gpu, gpu_uuid
+from ddl.telemetry.gpu import find_gpu
+from ddl.telemetry.nvml import gpu_uuid
 from ddl.telemetry.usage import Usage
 from ddl.trial_report import TrialReport
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ddl.telemetry.gpu import MIG_NAME, gpu_uuid, nvml_devices
+from ddl.telemetry.nvml import MIG_NAME, gpu_uuid, nvml_devices
 
 
 @dataclass(frozen=True)

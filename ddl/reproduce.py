@@ -12,9 +12,10 @@ from ddl import provenance
 from ddl.devices import Device
 from ddl.gpus import machine_gpus
 from ddl.hints import suggest_name
-from ddl.ledger import FILE, LedgerReader, TrialRow
+from ddl.ledger import LedgerReader, TrialRow
 from ddl.precision import prepare_process
 from ddl.progress import Diverged
+from ddl.run_folder import LEDGER
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.first_steps import METADATA_KEY, FirstSteps
@@ -101,7 +102,7 @@ def _commit(reader: LedgerReader, run: Mapping[str, Any], trial_id: str) -> str:
 
 def _build_task(record: _TrialRecord, trust: bool) -> Task:
     try:
-        task = RecordedTasks(record.run, record.path.parent.parent / FILE, trust).build(record.trial.task)
+        task = RecordedTasks(record.run, record.path.parent.parent / LEDGER, trust).build(record.trial.task)
     except Untrusted:
         raise
     except ValueError as error:

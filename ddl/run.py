@@ -16,7 +16,8 @@ from ddl.driver import OpenRun
 from ddl.fetched_runs import check_place
 from ddl.function_sweep import FunctionSweep, find_function, locate_module
 from ddl.gpus import machine_gpus
-from ddl.ledger import FILE, Ledger, LedgerReader
+from ddl.ledger import Ledger, LedgerReader
+from ddl.run_folder import LEDGER
 from ddl.run_results import Run
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
@@ -228,7 +229,7 @@ def rewrite_report(folders: Sequence[Path], path: Path) -> None:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if any(str(error).startswith(str(folder)) for folder in folders):  # of the ledger, which names itself
             raise
-        ledgers = ", ".join(str(folder / FILE) for folder in folders)
+        ledgers = ", ".join(str(folder / LEDGER) for folder in folders)
         raise ValueError(
             f"{ledgers}: no report can be made of this record ({type(error).__name__}: {error}). It is damaged, or of another version of ddl."
         ) from error

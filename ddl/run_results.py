@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddl.ledger import FILE, LedgerReader, TrialRow
+from ddl.ledger import LedgerReader, TrialRow
+from ddl.run_folder import LEDGER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ class Run:
     @property
     def folders(self) -> list[Path]:
         """The folders with a ledger: the run's own, or one per sweep."""
-        return [self.folder] if (self.folder / FILE).is_file() else sorted(path.parent for path in self.folder.glob(f"*/{FILE}"))
+        return [self.folder] if (self.folder / LEDGER).is_file() else sorted(path.parent for path in self.folder.glob(f"*/{LEDGER}"))
 
     @property
     def results(self) -> "pd.DataFrame":

@@ -21,6 +21,7 @@ from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
 from ddl.precision import Precision
 from ddl.progress import Diverged, Progress
+from tests.tasks.steps import without_times
 
 CPU = Device(torch.device("cpu"))
 
@@ -79,7 +80,7 @@ def run(learner: Learner, train: Split | None = None, val: Split | None = None, 
 
 def measured(progress: Iterable[Progress]) -> list[tuple[int, dict[str, float]]]:
     """(step, metrics) without what a clock says."""
-    steps = [(one.step, {name: value for name, value in one.metrics.items() if not name.startswith("time/")}) for one in progress]
+    steps = [(one.step, without_times(one.metrics)) for one in progress]
     return [(step, metrics) for step, metrics in steps if metrics]
 
 

@@ -15,8 +15,9 @@ import pytest
 
 from ddl import ledger, run
 from ddl.launch import BAD_INPUT, main
-from ddl.ledger import FILE, Ledger, LedgerReader
+from ddl.ledger import Ledger, LedgerReader
 from ddl.reports import artefacts
+from ddl.run_folder import LEDGER
 from ddl.storage.runs import RunStore
 from ddl.sweeps import prepare
 from ddl.sweeps.prepare import RunOptions
@@ -49,7 +50,7 @@ def begun(folder: Path, sweep: str = "augmentation", url: str = "", *overrides: 
 
 def alter(folder: Path, statement: str, *values: Any) -> None:
     """Change a ledger as a stranger could."""
-    with closing(sqlite3.connect(folder / FILE)) as db, db:
+    with closing(sqlite3.connect(folder / LEDGER)) as db, db:
         db.execute("PRAGMA writable_schema = ON")
         db.execute(statement, values)
 
@@ -247,10 +248,10 @@ def journal(super_journal: Path | None, ledger_file: Path) -> bytes:
 def test_a_journal_deletes_no_file(foreign, tmp_path, capsys, command):
     victim = tmp_path / "thesis.tex"
     victim.write_text("years of work")
-    (foreign / f"{FILE}-journal").write_bytes(journal(victim, foreign / FILE))
+    (foreign / f"{LEDGER}-journal").write_bytes(journal(victim, foreign / LEDGER))
     said = refused(capsys, *command, str(foreign))
     assert victim.read_text() == "years of work"
-    assert f"{FILE}-journal" in said
+    assert f"{LEDGER}-journal" in said
     assert "super-journal" in said
 
 
@@ -259,18 +260,18 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def test_a_reader_leaves_the_journal_of_a_killed_writer(foreign):
-    (foreign / f"{FILE}-journal").write_bytes(journal(None, foreign / FILE))
+    (foreign / f"{LEDGER}-journal").write_bytes(journal(None, foreign / LEDGER))
     before = contents(foreign)
     assert LedgerReader(foreign).metrics().value.tolist() == [0.5, 2.0]
     assert contents(foreign) == before
 
 
 def test_a_ledger_with_a_write_ahead_log_is_refused(foreign, capsys):
-    with closing(sqlite3.connect(foreign / FILE)) as db:
+    with closing(sqlite3.connect(foreign / LEDGER)) as db:
         db.execute("PRAGMA journal_mode = WAL")
     said = refused(capsys, "--report", str(foreign))
     assert "write-ahead log" in said
-    (foreign / f"{FILE}-wal").touch()
+    (foreign / f"{LEDGER}-wal").touch()
     assert "write-ahead log" in refused(capsys, "--report", str(foreign))
 
 
@@ -292,7 +293,7 @@ def test_what_is_downloaded_is_checked(foreign, tmp_path, monkeypatch):
     alter(foreign, "CREATE VIEW more AS SELECT 1")
     with pytest.raises(ValueError, match="view more"):
         RunStore(tmp_path / "local", f"file://{foreign}").download_ledgers()
-    assert not (tmp_path / "local" / FILE).exists()
+    assert not (tmp_path / "local" / LEDGER).exists()
 
 
 # Links and names
@@ -370,16 +371,16 @@ def test_a_trial_that_two_sweeps_share_is_shown_in_both(tmp_path):
 
 
 def test_names_at_a_url_do_not_leave_the_local_folder(foreign, tmp_path, monkeypatch):
-    names = [f"../{FILE}", "../../../trials/x/figures/a.png", "trials/../figures/b.png", FILE, "trials/x/figures/c.png"]
+    names = [f"../{LEDGER}", "../../../trials/x/figures/a.png", "trials/../figures/b.png", LEDGER, "trials/x/figures/c.png"]
     monkeypatch.setattr("ddl.storage.remote_folder.RemoteFolder.names", lambda self: names)
-    monkeypatch.setattr("ddl.storage.remote_folder.RemoteFolder.download", lambda self, name, target: shutil.copy(foreign / FILE, target))
+    monkeypatch.setattr("ddl.storage.remote_folder.RemoteFolder.download", lambda self, name, target: shutil.copy(foreign / LEDGER, target))
     local = tmp_path / "a" / "b" / "c" / "local"
     local.mkdir(parents=True)
     store = RunStore(local, "file:///nowhere/runs")
     store.download_ledgers()
     store.download_figures()
     written = {path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("*") if path.is_file()}
-    assert written == {f"b/c/local/{FILE}", "b/c/local/trials/x/figures/c.png"}
+    assert written == {f"b/c/local/{LEDGER}", "b/c/local/trials/x/figures/c.png"}
 
 
 @pytest.mark.parametrize("command", ["--report", "--resume"])
@@ -415,7 +416,7 @@ def test_a_ledger_has_its_tables_and_nothing_else(foreign, capsys, monkeypatch, 
         alter(foreign, statement)
     message = refused(capsys, command, str(foreign))
     assert said in message
-    assert FILE in message
+    assert LEDGER in message
 
 
 def test_a_query_without_an_end_is_ended(foreign, monkeypatch):
@@ -450,13 +451,13 @@ def test_a_query_without_an_end_is_ended(foreign, monkeypatch):
 def test_damage_is_named_in_a_line(foreign, capsys, command, statement, said):
     alter(foreign, statement)
     if command == "follower":
-        with pytest.raises(ValueError, match=FILE) as caught:
+        with pytest.raises(ValueError, match=LEDGER) as caught:
             LedgerReplay(foreign).poll()
         message = str(caught.value)
     else:
         message = refused(capsys, command, str(foreign))
     assert said in message
-    assert FILE in message
+    assert LEDGER in message
     assert len(message.splitlines()) == 1
 
 
@@ -466,7 +467,7 @@ def test_settings_that_cannot_be_read_are_named_by_resume(foreign, capsys, damag
     if damaged == "plan" and value in (None, []):
         pytest.skip("a run without a plan is planned")
     record(foreign, **{damaged: value})
-    assert FILE in refused(capsys, "--resume", str(foreign), "--executor", "inline")
+    assert LEDGER in refused(capsys, "--resume", str(foreign), "--executor", "inline")
 
 
 @pytest.mark.parametrize(
@@ -483,7 +484,7 @@ def test_settings_that_cannot_be_read_are_named_by_resume(foreign, capsys, damag
 def test_a_record_of_another_shape_gives_a_report_or_a_message(foreign, capsys, statement, values):
     alter(foreign, statement, *values)
     if main(["--report", str(foreign)]):
-        assert FILE in capsys.readouterr().err
+        assert LEDGER in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["--report", "--resume"])
@@ -499,8 +500,8 @@ def test_a_record_of_another_shape_gives_a_report_or_a_message(foreign, capsys, 
     ids=["half", "the end", "pages", "zeros", "empty"],
 )
 def test_flipped_and_missing_bytes_are_named(foreign, capsys, command, damage):
-    (foreign / FILE).write_bytes(damage((foreign / FILE).read_bytes()))
-    assert FILE in refused(capsys, command, str(foreign))
+    (foreign / LEDGER).write_bytes(damage((foreign / LEDGER).read_bytes()))
+    assert LEDGER in refused(capsys, command, str(foreign))
 
 
 def test_a_metric_of_another_name_is_reported_as_not_measured(foreign):

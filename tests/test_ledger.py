@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from ddl import ledger
-from ddl.ledger import FILE, Ledger, LedgerReader, TrialRow
+from ddl.ledger import Ledger, LedgerReader, TrialRow
+from ddl.run_folder import LEDGER
 
 from .ledgers import ReportingLedger
 
@@ -251,8 +252,8 @@ def crashed(folder: Path, copy: Path) -> None:
             writer._db.execute("INSERT INTO metrics (trial_id, step, elapsed_s, name, value) VALUES ('a', ?, 0.0, 'x', 1.0)", (step,))
         shutil.copytree(folder, copy)
         writer._db.rollback()
-    assert (copy / f"{FILE}-journal").stat().st_size > 0
-    assert (copy / FILE).stat().st_size > (folder / FILE).stat().st_size
+    assert (copy / f"{LEDGER}-journal").stat().st_size > 0
+    assert (copy / LEDGER).stat().st_size > (folder / LEDGER).stat().st_size
 
 
 @pytest.mark.parametrize("first", [LedgerReader, Ledger])
@@ -331,7 +332,7 @@ def test_a_folder_whose_name_means_something_in_a_url(tmp_path):
 
 
 def test_a_ledger_of_a_later_version(folder):
-    with sqlite3.connect(folder / FILE) as db:
+    with sqlite3.connect(folder / LEDGER) as db:
         db.execute("PRAGMA user_version = 3")
     db.close()
     with pytest.raises(ValueError, match=r"ledger schema 3, this version of ddl reads 2\. Use the version that wrote it\."):
@@ -343,13 +344,13 @@ def test_a_ledger_appears_complete_or_not_at_all(tmp_path):
 
     def trials():
         for position, trial_id in enumerate("abc"):
-            watched.append((tmp_path / FILE).exists())
+            watched.append((tmp_path / LEDGER).exists())
             yield trial(trial_id, position)
 
     with ReportingLedger.create(tmp_path, {}, trials()):
         pass
     assert watched == [False] * 3, "nobody can open it while it is written"
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".sqlite"] == [FILE]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".sqlite"] == [LEDGER]
 
     (tmp_path / "full").mkdir()
     with pytest.raises(ZeroDivisionError):
@@ -385,10 +386,10 @@ def test_a_damaged_ledger_is_named_and_not_believed(folder, damage):
         for step in range(200):
             writer._db.execute("INSERT INTO metrics (trial_id, step, elapsed_s, name, value) VALUES ('a', ?, 0.0, 'x', 1.0)", (step,))
         writer._db.commit()
-    content = (folder / FILE).read_bytes()
+    content = (folder / LEDGER).read_bytes()
     read_all(folder)
     assert damage(content) != content
-    (folder / FILE).write_bytes(damage(content))
+    (folder / LEDGER).write_bytes(damage(content))
     with pytest.raises(
         ValueError, match=rf"{folder}/ledger\.sqlite: cannot be read as a ledger \(.*\)\. Restore it from a copy\."
     ) as caught:
@@ -402,9 +403,9 @@ def test_damage_is_named_where_it_is_read_first(folder, table):
         for step in range(200):
             writer.measured("a", step, 0, 0.0, {"x": step}, {})
             writer.event("noted", "x" * 50)
-    content = (folder / FILE).read_bytes()
+    content = (folder / LEDGER).read_bytes()
     reader = LedgerReader(folder)
-    (folder / FILE).write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
+    (folder / LEDGER).write_bytes(content[:8192] + b"\xff" * (len(content) - 8192))
     with pytest.raises(ValueError, match=r"ledger\.sqlite: cannot be read as a ledger"):
         getattr(reader, table)()
 

@@ -21,6 +21,7 @@ from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.supervised import Classifier
 from ddl.precision import Precision
 from ddl.progress import Progress, State
+from tests.tasks.steps import without_times
 
 CPU = Device(torch.device("cpu"))
 STRATEGIES = ("ddp", "fsdp")
@@ -74,7 +75,7 @@ def run(made: Classifier, device: Device, resume: State | None = None, train: in
 
 
 def measured(steps: Iterator[Progress]) -> list[dict[str, float]]:
-    return [{name: value for name, value in one.metrics.items() if not name.startswith("time/")} for one in steps if one.metrics]
+    return [without_times(one.metrics) for one in steps if one.metrics]
 
 
 def cut_off(device: Device, folder: Path) -> None:

@@ -12,9 +12,10 @@ from .codebase import duplicate_names
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
-    {"sharding", "trial_report", "durable", "units", "counter_random", "fork_client", "run_folder", "trial_errors"},
+    {"sharding", "trial_report", "durable", "units", "counter_random", "fork_client", "run_folder", "trial_errors", "ledger_checks"},
     {"fork_server", "progress", "devices", "yamlfile", "hints", "ledger", "figures", "ownership", "ray_private"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry", "latency"},
+    {"timed_trial"},
     {"timing_probe"},
     {"storage", "gpus"},
     {"provenance"},

@@ -31,7 +31,8 @@ from ddl.sweeps import space
 from ddl.sweeps.probe import with_precision
 from ddl.tasks.classification import Classification
 from ddl.telemetry.describe import describe_device
-from ddl.telemetry.gpu import find_gpu, gpu_uuid, nvml_devices
+from ddl.telemetry.gpu import find_gpu
+from ddl.telemetry.nvml import gpu_uuid, nvml_devices
 from ddl.timing_probe import time_candidates
 from tests.tasks.steps import STEPPED, build_stepped, stray_synchronisations, watch_cpu, watch_cuda
 

@@ -29,7 +29,7 @@ from ddl.sweeps.probe import time_pack
 from ddl.sweeps.ray_handover import Handover, HandoverCallback, HandoverSearcher, HandoverStopper, trial_name
 from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import find_pack, train
-from ddl.telemetry.gpu import MIG_NAME
+from ddl.telemetry.nvml import MIG_NAME
 from ddl.timing_probe import Timings
 from ddl.trial_errors import error_line
 from ddl.trial_report import TrialReport

@@ -16,8 +16,9 @@ from ddl.rl.environments import find_environment
 from ddl.rl.evaluation import greedy_returns
 from ddl.rl.film_strip import film_strips
 from ddl.rl.rllib import RLlibAgent
-from ddl.rl.training import Training, VectorisedTraining
+from ddl.rl.training import Training
 from ddl.rl.vectorised_agents import CHECKED, AgentSettings, TrainingSettings, check_setting
+from ddl.rl.vectorised_training import VectorisedTraining
 from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number, Positive, Task
 
 Probability = Annotated[Number, Ge(0), Le(1)]

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import torch
 
-from ddl.telemetry.gpu import MIG_NAME, driver_version, gpu_uuid
+from ddl.telemetry.nvml import MIG_NAME, driver_version, gpu_uuid
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import torch
 
 from ddl.devices import Device
 from ddl.telemetry.cpu import ProcessTree
-from ddl.telemetry.gpu import find_gpu, gpu_uuid
+from ddl.telemetry.gpu import find_gpu
+from ddl.telemetry.nvml import gpu_uuid
 from ddl.telemetry.usage import Usage
 
 EVERY_S = 1.0  # seconds between readings

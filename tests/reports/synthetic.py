@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ddl.ledger import FILE, TrialRow
+from ddl.ledger import TrialRow
+from ddl.run_folder import LEDGER
 
 from ..ledgers import ReportingLedger
 
@@ -120,7 +121,7 @@ def create_thousand(folder: Path, images: bool = False) -> Path:
     with ReportingLedger.create(folder, {"sweep": sweep, "scale": "paper"}, trials):
         pass
     # Written to the tables directly: the ledger would sync each of 160,000 measurements to disk.
-    with closing(sqlite3.connect(folder / FILE)) as db, db:
+    with closing(sqlite3.connect(folder / LEDGER)) as db, db:
         names = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
         db.executemany(
             "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) VALUES (?, ?, ?, ?, ?, ?)",

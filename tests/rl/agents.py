@@ -55,8 +55,3 @@ def agents(seeds: int) -> list[AgentSettings]:
 def settings(**changed: Any) -> TrainingSettings:
     """`SETTINGS` with some changed."""
     return replace(SETTINGS, **changed)
-
-
-def without_times(metrics: dict[str, float]) -> dict[str, float]:
-    """Metrics that a repeated training reproduces."""
-    return {name: value for name, value in metrics.items() if not name.startswith("time/")}

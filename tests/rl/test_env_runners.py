@@ -11,10 +11,11 @@ import torch
 from ddl.rl.env_runners import RayRunners, make_sampler, private_ray
 from ddl.rl.environments import ENVIRONMENTS, EnvState
 from ddl.rl.rollouts import Rollout
-from ddl.rl.training import VectorisedTraining
 from ddl.rl.vectorised_agents import TrainingSettings, VectorisedAgents
+from ddl.rl.vectorised_training import VectorisedTraining
+from tests.tasks.steps import without_times
 
-from .agents import agents, settings, without_times
+from .agents import agents, settings
 
 CPU = torch.device("cpu")
 CARTPOLE = ENVIRONMENTS["CartPole-v1"]

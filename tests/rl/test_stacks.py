@@ -14,8 +14,9 @@ from ddl.progress import Diverged, Progress, State
 from ddl.sweeps.first_steps import state_digest
 from ddl.tasks.cartpole import CartPole, CartPoleTask
 from ddl.tasks.cartpole_table import CartPoleTable
+from tests.tasks.steps import without_times
 
-from .agents import STRATEGIES, without_times
+from .agents import STRATEGIES
 from .test_tasks import task_of
 
 CPU = Device(torch.device("cpu"))

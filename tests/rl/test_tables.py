@@ -11,8 +11,9 @@ from ddl.rl import training as training_module
 from ddl.rl.environments import EnvState
 from ddl.rl.tables import BOXES, TableTraining, boxes
 from ddl.rl.vectorised_agents import TableSettings
+from tests.tasks.steps import without_times
 
-from .agents import AGENT, without_times
+from .agents import AGENT
 
 CPU = torch.device("cpu")
 

@@ -13,8 +13,7 @@ from ddl.devices import Device
 from ddl.progress import Diverged
 from ddl.sweeps import space
 from ddl.tasks.task import Task
-
-from .agents import without_times
+from tests.tasks.steps import without_times
 
 CPU = Device(torch.device("cpu"))
 OWN = ("cartpole", "cartpole_temperature", "cartpole_table")

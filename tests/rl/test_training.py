@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from ddl.rl import training as training_module
+from ddl.rl import vectorised_training
 from ddl.rl.env_runners import make_sampler
 from ddl.rl.environments import ENVIRONMENTS, EnvState
 from ddl.rl.learner import QLearner
 from ddl.rl.replay import TransitionBatch
-from ddl.rl.training import VectorisedTraining
 from ddl.rl.vectorised_agents import VectorisedAgents
+from ddl.rl.vectorised_training import VectorisedTraining
+from tests.tasks.steps import without_times
 
-from .agents import AGENT, agents, settings, without_times
+from .agents import AGENT, agents, settings
 
 CPU = torch.device("cpu")
 
@@ -69,7 +71,8 @@ def test_states_of_different_steps_are_rejected():
 def test_every_episode_is_counted_once_however_rarely_the_device_is_read(monkeypatch):
     found = []
     for every in (1, 7, 100):
-        monkeypatch.setattr(training_module, "CHECK_EVERY", every)
+        for module in (training_module, vectorised_training):
+            monkeypatch.setattr(module, "CHECK_EVERY", every)
         made = VectorisedTraining(agents(1), settings(evaluate_every=1600), CPU)
         *_, last = made.run()
         found.append([(score.episodes, list(score.recent), without_times(last.measured[i])) for i, score in enumerate(made.scores)])

@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from ddl.launch import main
 from tests.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +61,29 @@ def launch(*arguments: str, cwd: Path, exits: int = 0, **variables: str) -> subp
     """Run the command to its end, which must have the exit code `exits`."""
     output, errors = communicate(start(*arguments, cwd=cwd, **variables), exits)
     return subprocess.CompletedProcess(arguments, exits, output, errors)
+
+
+Command = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command to its end in this process, without the seconds of its imports: for tests that are not about processes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(PLUGIN))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+
+    def command(*arguments: str, exits: int = 0) -> subprocess.CompletedProcess:
+        capsys.readouterr()
+        try:
+            code = main(arguments)
+        except SystemExit as ended:  # from argparse
+            code = ended.code
+        output, errors = capsys.readouterr()
+        assert code == exits, output + errors
+        return subprocess.CompletedProcess(arguments, code, output, errors)
+
+    return command
 
 
 def run_folder(output: str, cwd: Path) -> Path:

@@ -1,5 +1,5 @@
 """The tests here start the command, and leave nothing of it behind."""
 
-from .command import nothing_left
+from .command import command, nothing_left
 
-__all__ = ["nothing_left"]
+__all__ = ["command", "nothing_left"]

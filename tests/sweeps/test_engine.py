@@ -6,6 +6,7 @@ import re
 import signal
 import sqlite3
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -13,14 +14,16 @@ import psutil
 import pytest
 
 from ddl import yamlfile
-from ddl.ledger import LedgerReader
+from ddl.ledger import LedgerReader, TrialRow
 from tests.waiting import wait_until
 
-from .command import PLUGIN, ROOT, communicate, launch, run_folder, start
+from .command import PLUGIN, Command, communicate, launch, run_folder, start
 
 MISCHIEF = str(PLUGIN / "mischief.yaml")
 SMALL = ("task.widths=[8]", "task.convolutions=1", "task.dense=16", "task.train_limit=256", "wandb.mode=disabled")
 QUICK = ("--scale", "smoke", "seeds=2", "stack=off", *SMALL)
+CLASSIFICATION = ("augmentation", "learning_rate", "regularisation")
+NARROW = ("task.widths=[8,16,32]", "task.dense=32")
 
 
 def settled(folder: Path) -> pd.DataFrame:
@@ -39,10 +42,13 @@ def processes_of(session: int) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.filterwarnings("default")  # as in the command's own process
 @pytest.mark.parametrize("sweep", yamlfile.config_names("sweep"))
-def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(sweep: str, tmp_path: Path) -> None:
-    # In one process and without W&B: other tests cover both, and starting them would take most of the time.
-    done = launch("--sweep", sweep, "--scale", "smoke", "--executor", "inline", "seeds=1", "wandb.mode=disabled", cwd=tmp_path)
+def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(sweep: str, command: Command, tmp_path: Path) -> None:
+    # In this process and without W&B: other tests cover both, and starting them would take most of the time. With one thread, because
+    # the threads of tests that run at the same time wait for each other.
+    quick = ("--executor", "inline", "seeds=1", "resources.cpus=1", "wandb.mode=disabled", *(NARROW if sweep in CLASSIFICATION else ()))
+    done = command("--sweep", sweep, "--scale", "smoke", *quick)
     folder = run_folder(done.stdout, tmp_path)
     files = {"ledger.sqlite", "results.csv", "results.parquet", "report.html", "launch.log", "trials"}
     assert {path.name for path in folder.iterdir()} >= files
@@ -55,33 +61,51 @@ def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(sweep: str, tmp_pa
         assert "ONLY A SAMPLE" in said or "A FALLBACK, NOT" in said
 
 
-def test_ray_and_inline_give_the_same_numbers(tmp_path: Path) -> None:
+def test_ray_and_inline_give_the_same_numbers(command: Command, tmp_path: Path) -> None:
     arguments = ("--sweep", "augmentation", *QUICK, "resources.cpus=1", "task.precision=fp32")
     ray = launch(*arguments, cwd=tmp_path)
-    inline = launch(*arguments, "--executor", "inline", cwd=tmp_path)
+    inline = command(*arguments, "--executor", "inline")
 
     ours, theirs = settled(run_folder(ray.stdout, tmp_path)), settled(run_folder(inline.stdout, tmp_path))
     pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
     assert ours["val/loss"].nunique() == len(ours), "every configuration and seed is another run"
 
 
-def test_one_failing_trial_stops_nothing_else(tmp_path: Path) -> None:
-    done = launch("--sweep", MISCHIEF, "--scale", "smoke", f"task.marks={tmp_path}", cwd=tmp_path, exits=1)
-    rows = {trial.configuration: trial for trial in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
-    assert {name: row.status for name, row in rows.items()} == {"none": "finished", "raise": "failed", "nan": "diverged"}
-    assert "meant to fail" in rows["raise"].reason
-    assert "val/total" in rows["nan"].reason
-    assert len(list(tmp_path.glob("raise-*"))) == 1 + 1, "the probe and one attempt: an error in the code is not tried again"
-    assert "failed: raise seed 0" in done.stdout
+@dataclass(frozen=True)
+class MischiefRun:
+    """A sweep of trials in trouble, each in another one, under Ray. `marks` is the folder with a file per attempt."""
+
+    output: str
+    folder: Path
+    marks: Path
+    rows: dict[str, TrialRow]
 
 
-@pytest.mark.parametrize("executor", ["ray", "inline"])
-def test_whatever_a_trial_raises_ends_that_trial_alone(executor: str, tmp_path: Path) -> None:
-    deeds = "task.deed=exit,'raise what cannot be printed',none"
-    arguments = ("--scale", "smoke", "--executor", executor, f"task.marks={tmp_path}", deeds)
-    done = launch("--sweep", MISCHIEF, *arguments, cwd=tmp_path, exits=1)
-    rows = {trial.configuration: trial for trial in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
-    assert {name: row.status for name, row in rows.items()} == {
+@pytest.fixture(scope="module")
+def mischief(tmp_path_factory: pytest.TempPathFactory) -> MischiefRun:
+    folder = tmp_path_factory.mktemp("mischief")
+    # The first two are timed by the plan. Each step takes longer than `checkpoint_every_s`, so each is stored.
+    deeds = "task.deed=none,'die once',die,raise,nan,exit,'raise what cannot be printed'"
+    done = launch("--sweep", MISCHIEF, "--scale", "smoke", f"task.marks={folder}", deeds, "task.pause_s=0.02", cwd=folder, exits=1)
+    run = run_folder(done.stdout, folder)
+    return MischiefRun(done.stdout, run, folder, {trial.configuration: trial for trial in LedgerReader(run).trials()})
+
+
+@pytest.mark.xdist_group("mischief")
+def test_one_failing_trial_stops_nothing_else(mischief: MischiefRun) -> None:
+    assert {name: mischief.rows[name].status for name in ("none", "raise", "nan")} == {
+        "none": "finished",
+        "raise": "failed",
+        "nan": "diverged",
+    }
+    assert "meant to fail" in mischief.rows["raise"].reason
+    assert "val/total" in mischief.rows["nan"].reason
+    assert mischief.rows["raise"].attempts == 1, "an error in the code is not tried again"
+    assert "failed: raise seed 0" in mischief.output
+
+
+def assert_that_what_was_raised_ended_that_trial_alone(rows: dict[str, TrialRow]) -> None:
+    assert {name: rows[name].status for name in ("exit", "raise what cannot be printed", "none")} == {
         "exit": "failed",
         "raise what cannot be printed": "failed",
         "none": "finished",
@@ -90,23 +114,39 @@ def test_whatever_a_trial_raises_ends_that_trial_alone(executor: str, tmp_path: 
     assert rows["raise what cannot be printed"].reason.startswith("Unprintable: <exception str() failed> (mischief.py:")
 
 
-def test_a_lost_process_starts_again_from_its_checkpoint_and_only_as_often_as_allowed(tmp_path: Path) -> None:
-    # Each step takes longer than `checkpoint_every_s`, so each is stored.
-    deeds = ("task.deed=none,'die once',die", "task.pause_s=0.02")
-    done = launch("--sweep", MISCHIEF, "--scale", "smoke", f"task.marks={tmp_path}", *deeds, cwd=tmp_path, exits=1)
+@pytest.mark.xdist_group("mischief")
+def test_whatever_a_trial_raises_ends_that_trial_alone(mischief: MischiefRun) -> None:
+    assert_that_what_was_raised_ended_that_trial_alone(mischief.rows)
+
+
+def test_whatever_a_trial_raises_ends_that_trial_alone_in_one_process(command: Command, tmp_path: Path) -> None:
+    deeds = "task.deed=exit,'raise what cannot be printed',none"
+    done = command("--sweep", MISCHIEF, "--scale", "smoke", "--executor", "inline", f"task.marks={tmp_path}", deeds, exits=1)
     rows = {trial.configuration: trial for trial in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
-    assert {name: row.status for name, row in rows.items()} == {"none": "finished", "die once": "finished", "die": "failed"}
-    results = settled(run_folder(done.stdout, tmp_path)).set_index("configuration")
+    assert_that_what_was_raised_ended_that_trial_alone(rows)
+
+
+@pytest.mark.xdist_group("mischief")
+def test_a_lost_process_starts_again_from_its_checkpoint_and_only_as_often_as_allowed(mischief: MischiefRun) -> None:
+    rows = mischief.rows
+    assert {name: rows[name].status for name in ("none", "die once", "die")} == {
+        "none": "finished",
+        "die once": "finished",
+        "die": "failed",
+    }
+    results = settled(mischief.folder).set_index("configuration")
     assert results.loc["die once", "val/total"] == results.loc["none", "val/total"] == 0 + 1 + 2 + 3 + 4 + 5
     assert rows["die once"].attempts == 2
-    assert len(list(tmp_path.glob("die once-*-from-3"))) == 1, "the second attempt continues from the checkpoint"
+    assert len(list(mischief.marks.glob("die once-*-from-3"))) == 1, "the second attempt continues from the checkpoint"
     assert rows["die"].attempts == 1 + 2, "one attempt and two retries"
 
 
-def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    longer = ("task.epochs=6", "task.train_limit=1024", "task.precision=fp32", "checkpoint_every_s=0.1")
+def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = ("task.epochs=6", "task.train_limit=512", "task.precision=fp32", "resources.cpus=1", "checkpoint_every_s=0.1")
     arguments = ("--sweep", "augmentation", *QUICK, *longer)
-    undisturbed = launch(*arguments, cwd=tmp_path)
+    undisturbed = command(*arguments, "--executor", "inline")
     monkeypatch.setenv("DDL_TEST_SESSION", session := str(time.time_ns()))
     killed = start(*arguments, "--out", "killed", cwd=tmp_path)
     ledgers = lambda: list(tmp_path.glob("killed/augmentation/*/ledger.sqlite"))  # noqa: E731
@@ -119,9 +159,9 @@ def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(tmp_path:
     before = {t.trial_id: t for t in LedgerReader(ledgers()[0].parent).trials()}
     assert any(t.status != "finished" for t in before.values()), "it was killed before the end"
     wait_until(lambda: not processes_of(session), "no process is left of a killed driver")
-    command = re.search(r"python launch.py (--resume \S+)", " ".join(output.split()))
-    assert command, output
-    resumed = launch(*command[1].split(), cwd=tmp_path)
+    resume = re.search(r"python launch.py (--resume \S+)", " ".join(output.split()))
+    assert resume, output
+    resumed = launch(*resume[1].split(), cwd=tmp_path)
     folder = run_folder(resumed.stdout, tmp_path)
     after = {t.trial_id: t for t in LedgerReader(folder).trials()}
     for trial_id, trial in before.items():
@@ -152,7 +192,9 @@ def test_a_preempted_process_loses_no_step_and_no_retry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(
+    number: int, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DDL_TEST_SESSION", session := str(time.time_ns()))
     arguments = ("task.deed=none", "seeds=4", f"task.marks={tmp_path}", "task.steps=40", "task.pause_s=0.1")
     process = start("--sweep", MISCHIEF, "--scale", "smoke", *arguments, cwd=tmp_path)
@@ -165,21 +207,21 @@ def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(number: int,
     assert "interrupted; resume with: python launch.py --resume " in errors
     assert "Traceback" not in output + errors
     wait_until(lambda: not processes_of(session), "no process is left")
-    resumed = launch(*errors.strip().rpartition("launch.py ")[2].split(), "--executor", "inline", cwd=tmp_path)
+    resumed = command(*errors.strip().rpartition("launch.py ")[2].split(), "--executor", "inline")
     results = settled(run_folder(resumed.stdout, tmp_path))
     assert set(results["status"]) == {"finished"}
     assert set(results["val/total"]) == {sum(range(40))}
 
 
-def test_a_trial_resumed_at_its_very_end_is_announced_with_its_metric(tmp_path: Path) -> None:
+def test_a_trial_resumed_at_its_very_end_is_announced_with_its_metric(command: Command, tmp_path: Path) -> None:
     quick = ("--executor", "inline", "task.deed=none", f"task.marks={tmp_path}")
-    done = launch("--sweep", MISCHIEF, "--scale", "smoke", *quick, cwd=tmp_path)
+    done = command("--sweep", MISCHIEF, "--scale", "smoke", *quick)
     folder = run_folder(done.stdout, tmp_path)
     with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite")) as ledger, ledger:
         # As it stands when the driver is killed between the last checkpoint and the end.
         ledger.execute("UPDATE trials SET status = 'running'")
 
-    resumed = launch("--resume", str(folder), cwd=tmp_path)
+    resumed = command("--resume", str(folder))
     (announced,) = re.findall(r"none seed 0 finished, val/total (\S+) after", " ".join(resumed.stdout.split()))
     assert float(announced) == settled(folder)["val/total"].item()
 
@@ -247,21 +289,21 @@ def test_every_mistake_is_named_at_once_and_nothing_is_written(tmp_path: Path) -
         ("--sweep", "augmentation,regularisation", "early_stopping.scheduler=asha"),
     ],
 )
-def test_a_mistyped_option_is_refused(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    done = launch(*arguments, cwd=tmp_path, exits=2)
+def test_a_mistyped_option_is_refused(arguments: tuple[str, ...], command: Command, tmp_path: Path) -> None:
+    done = command(*arguments, exits=2)
     assert done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_plan_trains_and_writes_nothing(tmp_path: Path) -> None:
-    done = launch("--sweep", "augmentation", *QUICK, "--plan", cwd=tmp_path)
+def test_the_plan_trains_and_writes_nothing(command: Command, tmp_path: Path) -> None:
+    done = command("--sweep", "augmentation", *QUICK, "--executor", "inline", "--plan")
     for part in ("none", "light", "aggressive", "each trial:", "expected:", "disk:", "precision:"):
         assert part in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_list_names_every_sweep() -> None:
-    done = launch("--list", cwd=ROOT)
+def test_the_list_names_every_sweep(command: Command) -> None:
+    done = command("--list")
 
     assert [line.split()[0] for line in done.stdout.splitlines()] == yamlfile.config_names("sweep")

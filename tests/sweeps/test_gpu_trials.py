@@ -42,12 +42,15 @@ def test_trials_share_a_gpu_as_the_plan_measured_it(tmp_path: Path) -> None:
     assert min(mark["ended"] for mark in last_two) - max(mark["began"] for mark in last_two) > 3.0, "they were timed at the same time"
 
 
-def test_every_gpu_is_used_by_one_trial_at_a_time(tmp_path: Path) -> None:
-    arguments = ("resources.gpus=1", "resources.cpus=1", "seeds=3", "task.steps=20", f"task.marks={tmp_path}")
-    done = launch("--sweep", SWEEP, "--scale", "smoke", *arguments, cwd=tmp_path, DDL_TEST_GPUS="2")
+def test_every_gpu_is_used_by_one_trial_at_a_time_and_one_that_runs_out_of_memory_alone_fails_with_the_reason(tmp_path: Path) -> None:
+    arguments = ("resources.gpus=1", "resources.cpus=1", "seeds=2", "task.memory=0.5,0.6,1.1", "task.steps=20", f"task.marks={tmp_path}")
+    done = launch("--sweep", SWEEP, "--scale", "smoke", *arguments, cwd=tmp_path, exits=1, DDL_TEST_GPUS="2")
     trials = LedgerReader(run_folder(done.stdout, tmp_path)).trials()
-    assert {trial.status for trial in trials} == {"finished"}
+    assert {trial.status for trial in trials if trial.configuration != "1.1"} == {"finished"}
     assert most_at_once(read_marks(tmp_path)) == {"0": 1, "1": 1}
+    too_large = [trial for trial in trials if trial.configuration == "1.1"]
+    assert [(trial.status, trial.attempts) for trial in too_large] == [("failed", 1)] * 2
+    assert all(trial.reason.startswith("OutOfMemoryError: CUDA out of memory.") for trial in too_large)
 
 
 def test_a_trial_that_runs_out_of_memory_gets_more_of_the_gpu_and_its_sibling_is_not_disturbed(tmp_path: Path) -> None:
@@ -64,11 +67,3 @@ def test_a_trial_that_runs_out_of_memory_gets_more_of_the_gpu_and_its_sibling_is
     steps = LedgerReader(folder).metrics().query("name == 'val/steps'").groupby("trial_id").step
     assert (steps.nunique() == 300).all()
     assert (steps.size() == 300).all(), "no step twice"
-
-
-def test_a_trial_that_runs_out_of_memory_alone_on_its_gpu_fails_with_the_reason(tmp_path: Path) -> None:
-    arguments = ("resources.gpus=1", "task.memory=1.1,0.5", "task.steps=5", f"task.marks={tmp_path}")
-    done = launch("--sweep", SWEEP, "--scale", "smoke", *arguments, cwd=tmp_path, exits=1, DDL_TEST_GPUS="1")
-    trials = {trial.configuration: trial for trial in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
-    assert (trials["0.5"].status, trials["1.1"].status, trials["1.1"].attempts) == ("finished", "failed", 1)
-    assert trials["1.1"].reason.startswith("OutOfMemoryError: CUDA out of memory.")

@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 from ddl.ledger import LedgerReader
 from tests.waiting import wait_until
 
-from .command import PLUGIN, communicate, launch, run_folder, start
+from .command import PLUGIN, Command, communicate, launch, run_folder, start
 
 SECRET = "canary0secret"
 COUNTING = ("--sweep", str(PLUGIN / "mischief.yaml"), "--scale", "smoke", "task.deed=none", "--executor", "inline")
@@ -21,40 +21,45 @@ def at(url: str) -> Path:
     return Path(url.removeprefix("file://"))
 
 
-def test_a_run_is_kept_at_a_url_and_resumed_from_there_on_another_machine(tmp_path: Path) -> None:
+def test_a_run_is_kept_at_a_url_and_resumed_from_there_on_another_machine(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = f"file://{tmp_path}/store"
     arguments = (*COUNTING, f"task.marks={tmp_path}", "task.steps=60", "task.pause_s=0.1", "checkpoint_every_s=0.3", "--out", store)
     process = start(*arguments, cwd=tmp_path, DDL_CACHE=str(tmp_path / "here"))
     wait_until(lambda: bool(list(at(store).glob("mischief/*/trials/*/checkpoints/step-*/manifest.json"))), "a checkpoint there")
     process.send_signal(signal.SIGTERM)
     _, errors = communicate(process, exits=130)
-    command = re.search(r"launch\.py --resume (file://\S+)", errors)
-    assert command, errors
-    assert (at(command[1]) / "ledger.sqlite").is_file()
-    assert not (at(command[1]) / "lease.json").exists()
+    kept = re.search(r"launch\.py --resume (file://\S+)", errors)
+    assert kept, errors
+    assert (at(kept[1]) / "ledger.sqlite").is_file()
+    assert not (at(kept[1]) / "lease.json").exists()
 
-    resumed = launch("--resume", command[1], cwd=tmp_path, DDL_CACHE=str(tmp_path / "elsewhere"))
-    assert f"uploaded to {command[1]}\n" in resumed.stdout
+    resumed = launch("--resume", kept[1], cwd=tmp_path, DDL_CACHE=str(tmp_path / "elsewhere"))
+    assert f"uploaded to {kept[1]}\n" in resumed.stdout
     assert run_folder(resumed.stdout, tmp_path).is_relative_to(tmp_path / "elsewhere")
-    for folder in (at(command[1]), run_folder(resumed.stdout, tmp_path)):
+    for folder in (at(kept[1]), run_folder(resumed.stdout, tmp_path)):
         (trial,) = LedgerReader(folder).trials()
         assert trial.status == "finished"
         metrics = LedgerReader(folder).metrics().query("name == 'val/total'")
         assert metrics.step.tolist() == list(range(1, 61)), "each step once"
         assert metrics.value.iloc[-1] == sum(range(60))
-    assert (at(command[1]) / "report.html").read_bytes() == run_folder(resumed.stdout, tmp_path).joinpath("report.html").read_bytes()
+    assert (at(kept[1]) / "report.html").read_bytes() == run_folder(resumed.stdout, tmp_path).joinpath("report.html").read_bytes()
     # Read from a third machine, which resumes nothing.
-    read = launch("--report", command[1], cwd=tmp_path, DDL_CACHE=str(tmp_path / "third"))
+    monkeypatch.setenv("DDL_CACHE", str(tmp_path / "third"))
+    read = command("--report", kept[1])
     written = Path(read.stdout.splitlines()[-1].removeprefix("report: "))
     assert written.is_relative_to(tmp_path / "third")
     assert "1 of 1 trial finished" in re.sub(r"\s+", " ", written.read_text())
-    missing = launch("--report", f"{store}/mischief/never", cwd=tmp_path, exits=2, DDL_CACHE=str(tmp_path / "third"))
+    missing = command("--report", f"{store}/mischief/never", exits=2)
     assert "no ledger.sqlite in it, so it is not a run" in missing.stderr
     froms = sorted(int(mark.name.rpartition("-")[2]) for mark in tmp_path.glob("none-*"))
     assert froms[-1] > 0, "from the checkpoint that was kept there"
 
 
-def test_a_trial_kept_at_a_url_is_exported_and_its_first_steps_are_repeated_elsewhere(tmp_path: Path) -> None:
+def test_a_trial_kept_at_a_url_is_exported_and_its_first_steps_are_repeated_elsewhere(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = ("task.train_limit=64", "task.val_limit=32", "task.widths=[4]", "task.precision=fp32", "task.augmentation=none", "seeds=1")
     arguments = ("--sweep", "augmentation", "--scale", "smoke", "--executor", "inline", *small, "--out", f"file://{tmp_path}/store")
     launch(*arguments, cwd=tmp_path, DDL_CACHE=str(tmp_path / "here"))
@@ -62,14 +67,16 @@ def test_a_trial_kept_at_a_url_is_exported_and_its_first_steps_are_repeated_else
     (trial,) = LedgerReader(ledger.parent).trials()
     url = f"file://{ledger.parent}"
 
-    exported = launch("--export", url, trial.trial_id, cwd=tmp_path, DDL_CACHE=str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("DDL_CACHE", str(tmp_path / "elsewhere"))
+    exported = command("--export", url, trial.trial_id)
     written = Path(exported.stdout.splitlines()[-1])
     assert written.is_relative_to(tmp_path / "elsewhere")
     assert {"model.pt2", "card.json"} <= {path.name for path in written.iterdir()}
-    repeated = launch("--reproduce", f"{url}/trials/{trial.trial_id}", cwd=tmp_path, DDL_CACHE=str(tmp_path / "third"))
-    assert "agree bit for bit" in repeated.stdout
-    unknown = launch("--export", url, "nobody", cwd=tmp_path, exits=2, DDL_CACHE=str(tmp_path / "elsewhere"))
+    unknown = command("--export", url, "nobody", exits=2)
     assert "has no trial 'nobody'" in unknown.stderr
+    monkeypatch.setenv("DDL_CACHE", str(tmp_path / "third"))
+    repeated = command("--reproduce", f"{url}/trials/{trial.trial_id}")
+    assert "agree bit for bit" in repeated.stdout
 
 
 def test_s3_keeps_a_run_and_no_secret_is_kept_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,8 +125,11 @@ def test_a_store_that_goes_away_stops_no_trial_but_is_no_success(tmp_path: Path)
 
 
 @pytest.mark.parametrize("url", [f"s3://me:{SECRET}@kept/runs", "nonsense://kept/runs", "file:///proc/nowhere"])
-def test_a_url_that_cannot_be_used_is_refused_before_anything_starts(url: str, tmp_path: Path) -> None:
-    done = launch(*COUNTING, f"task.marks={tmp_path}", "--out", url, cwd=tmp_path, exits=2, DDL_CACHE=str(tmp_path / "cache"))
+def test_a_url_that_cannot_be_used_is_refused_before_anything_starts(
+    url: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DDL_CACHE", str(tmp_path / "cache"))
+    done = command(*COUNTING, f"task.marks={tmp_path}", "--out", url, exits=2)
     assert done.stderr.rstrip().endswith("Nothing was started.")
     assert SECRET not in done.stdout + done.stderr
     assert not list(tmp_path.rglob("ledger.sqlite"))

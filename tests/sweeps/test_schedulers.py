@@ -17,7 +17,7 @@ from ddl.sweeps import ray_stops
 from ddl.sweeps.ray_schedulers import InOrder, make_scheduler
 from ddl.trial_report import TrialReport
 
-from .command import PLUGIN, launch, run_folder
+from .command import PLUGIN, Command, launch, run_folder
 
 RACE = str(PLUGIN / "race.yaml")
 MORE = Metric("val/come", "max")
@@ -160,7 +160,7 @@ def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: 
     assert {name: row.attempts for name, row in after.items() if name != "1"} == {name: 1 for name in rows if name != "1"}
 
 
-def test_one_process_cannot_compare_and_says_so(tmp_path: Path):
-    done = launch("--sweep", RACE, "--executor", "inline", "early_stopping.scheduler=median", cwd=tmp_path, exits=2)
+def test_one_process_cannot_compare_and_says_so(command: Command, tmp_path: Path):
+    done = command("--sweep", RACE, "--executor", "inline", "early_stopping.scheduler=median", exits=2)
     assert "early_stopping.scheduler: median compares trials that run in parallel. Use --executor ray, or set it to none." in done.stderr
     assert not list(tmp_path.iterdir())

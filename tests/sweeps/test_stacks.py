@@ -15,7 +15,7 @@ from ddl.sweeps.stacking import Stacking, choose_stacking
 from ddl.timing_probe import TimingProbe, Timings
 from tests.waiting import wait_until
 
-from .command import PLUGIN, communicate, launch, run_folder, start
+from .command import PLUGIN, Command, launch, run_folder, start
 from .plugin.together import Together
 from .test_engine import settled
 
@@ -174,7 +174,7 @@ def members(marks: Path) -> list[int]:
     return [path.name.count("+") + 1 for path in sorted(marks.iterdir(), key=lambda path: path.name.split("-")[2])]
 
 
-def test_a_sweep_says_what_it_stacks_and_has_the_results_of_one_that_does_not(tmp_path: Path, marks: Path) -> None:
+def test_a_sweep_says_what_it_stacks_and_has_the_results_of_one_that_does_not(command: Command, tmp_path: Path, marks: Path) -> None:
     arguments = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}", "stack=4")
     stacked = launch(*arguments, cwd=tmp_path)
     assert "stacked: 4 trials as one model" in " ".join(stacked.stdout.split())
@@ -184,7 +184,7 @@ def test_a_sweep_says_what_it_stacks_and_has_the_results_of_one_that_does_not(tm
     assert {(row.status, row.attempts, (row.metadata or {})["stacked"]) for row in rows} == {("finished", 1, 4)}
     assert LedgerReader(folder).run()["plan"]["stacks"][-1]["used"] is True
 
-    alone = launch(*arguments, "stack=off", "--executor", "inline", "--out", "alone", cwd=tmp_path)
+    alone = command(*arguments, "stack=off", "--executor", "inline", "--out", "alone")
     assert "as one model" not in " ".join(alone.stdout.split())
     assert settled(folder).equals(settled(run_folder(alone.stdout, tmp_path)))
 
@@ -210,7 +210,7 @@ def test_a_trial_that_kills_its_process_takes_no_retry_from_others_in_its_pack(t
     assert len(set(pids)) <= 1 + 2 + 6, "short trials share processes and packs"
 
 
-def test_a_killed_driver_loses_nothing_and_a_resume_may_group_trials_anew(tmp_path: Path, marks: Path) -> None:
+def test_a_killed_driver_loses_nothing_and_a_resume_may_group_trials_anew(command: Command, tmp_path: Path, marks: Path) -> None:
     arguments = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}", "task.steps=60", "task.pause_s=0.1", "stack=4")
     process = start(*arguments, cwd=tmp_path)
     ledgers = lambda: list(tmp_path.glob("runs/together/*/ledger.sqlite"))  # noqa: E731
@@ -220,8 +220,8 @@ def test_a_killed_driver_loses_nothing_and_a_resume_may_group_trials_anew(tmp_pa
 
     folder = ledgers()[0].parent
     with_one_more = len(members(marks))
-    resumed, _ = communicate(start("--resume", str(folder), "--executor", "inline", cwd=tmp_path))
-    assert run_folder(resumed, tmp_path) == folder
+    resumed = command("--resume", str(folder), "--executor", "inline")
+    assert run_folder(resumed.stdout, tmp_path) == folder
     rows = LedgerReader(folder).trials()
     assert {(row.status, row.attempts) for row in rows} == {("finished", 2)}
     assert len(members(marks)) > with_one_more
@@ -230,19 +230,18 @@ def test_a_killed_driver_loses_nothing_and_a_resume_may_group_trials_anew(tmp_pa
     assert set(settled(folder)["val/total"]) == {sum(range(61)), 2 * sum(range(61))}
 
 
-def test_a_run_that_was_recorded_without_the_setting_can_be_resumed(tmp_path: Path, marks: Path) -> None:
+def test_a_run_that_was_recorded_without_the_setting_can_be_resumed(command: Command, tmp_path: Path, marks: Path) -> None:
     arguments = ("--sweep", TOGETHER, "--scale", "smoke", "--executor", "inline", f"task.marks={marks}", "seeds=1")
-    folder = run_folder(launch(*arguments, cwd=tmp_path).stdout, tmp_path)
+    folder = run_folder(command(*arguments).stdout, tmp_path)
     with Ledger(folder) as ledger:
         ledger.note(launch={name: value for name, value in ledger.run()["launch"].items() if name != "stack"})
-    assert run_folder(launch("--resume", str(folder), cwd=tmp_path).stdout, tmp_path) == folder
+    assert run_folder(command("--resume", str(folder)).stdout, tmp_path) == folder
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "median"])
-def test_a_scheduler_stops_members_of_a_stack_and_not_the_stack(scheduler: str, tmp_path: Path) -> None:
+def test_a_scheduler_stops_members_of_a_stack_and_not_the_stack(tmp_path: Path) -> None:
     sweep = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={tmp_path}", "seeds=1", "stack=8", "resources.cpus=1")
     axis = "task.rate=1.0,2.0,3.0,4.0,5.0,6.0,7.0,8.0"
-    done = launch(*sweep, axis, "task.steps=40", "task.pause_s=0.02", f"early_stopping.scheduler={scheduler}", cwd=tmp_path)
+    done = launch(*sweep, axis, "task.steps=40", "task.pause_s=0.02", "early_stopping.scheduler=asha", cwd=tmp_path)
     folder = run_folder(done.stdout, tmp_path)
     rows = {trial.configuration: trial for trial in LedgerReader(folder).trials()}
     assert {row.metadata["stacked"] for row in rows.values()} == {4}, "two places, so two stacks"

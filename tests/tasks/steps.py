@@ -6,7 +6,7 @@ Nothing here needs pytest, so benchmarks can use it too.
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
@@ -119,6 +119,11 @@ def make_task(name: str, **changed) -> Task:
     """The task of the YAML `name`, with some of its values changed."""
     values = yaml.safe_load((yamlfile.FOLDER / "task" / f"{name}.yaml").read_text())
     return load_task_class(values.pop("class"))(**values | changed)
+
+
+def without_times(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics that a repeated training reproduces."""
+    return {name: value for name, value in metrics.items() if not name.startswith("time/")}
 
 
 def build(name: str, **changed) -> Task:

@@ -11,7 +11,7 @@ from ddl.models.cnn import ConvNet
 from ddl.tasks import classification
 from ddl.tasks.classification import Classification
 
-from .steps import CPU, make_task
+from .steps import CPU, make_task, without_times
 
 TINY = {
     "seed": 3,
@@ -39,7 +39,7 @@ def task(**changed) -> Classification:
 
 def last(**changed) -> dict[str, float]:
     *_, progress = task(**changed).run(CPU)
-    return {name: value for name, value in progress.metrics.items() if not name.startswith("time/")}
+    return without_times(progress.metrics)
 
 
 CHANGES = {

@@ -7,7 +7,7 @@ import torch
 
 from ddl.tasks.forecasting import Forecasting
 
-from .steps import CPU, make_task
+from .steps import CPU, make_task, without_times
 
 TINY = {"seed": 3, "window": 4, "hidden": 4, "passes": 3, "dropout": 0.1, "weight_decay": 0.1}
 CHANGES = {
@@ -36,7 +36,7 @@ def last(**changed):
 
 
 def metrics(**changed) -> dict[str, float]:
-    return {name: value for name, value in last(**changed).metrics.items() if not name.startswith("time/")}
+    return without_times(last(**changed).metrics)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from ddl.data.reviews import Reviews
 from ddl.tasks import sentiment
 from ddl.tasks.sentiment import Sentiment
 
-from .steps import CPU, make_task
+from .steps import CPU, make_task, without_times
 
 TINY = {
     "seed": 3,
@@ -39,7 +39,7 @@ def last(**changed):
 
 def outcome(**changed) -> tuple[dict[str, float], str]:
     progress = last(**changed)
-    return {name: value for name, value in progress.metrics.items() if not name.startswith("time/")}, progress.texts["words.txt"]
+    return without_times(progress.metrics), progress.texts["words.txt"]
 
 
 CHANGES = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from ddl.progress import Diverged, Progress, StackStep, State
 from ddl.tasks.task import Task
 
-from .steps import CPU, STEPPED, build, make_task, stray_synchronisations, watch_cpu
+from .steps import CPU, STEPPED, build, make_task, stray_synchronisations, watch_cpu, without_times
 
 CLOSE = 1e-4
 """Largest difference in any metric, loss or element of a state; fp32 rounds each operation to 6e-8."""
@@ -100,7 +100,7 @@ def of(steps: Sequence[StackStep], index: int) -> list[Progress]:
 
 
 def values(one: Progress) -> dict[str, Any]:
-    metrics = {name: value for name, value in one.metrics.items() if not name.startswith("time/")}
+    metrics = without_times(one.metrics)
     return {"loss": one.loss, "metrics": metrics, "state": one.state(), "epoch": one.epoch, "total": one.total_steps, "step": one.step}
 
 

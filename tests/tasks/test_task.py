@@ -16,7 +16,7 @@ from ddl import checkpoints
 from ddl.data import sources
 from ddl.progress import Progress
 
-from .steps import CPU, TASKS, TINY, build
+from .steps import CPU, TASKS, TINY, build, without_times
 
 FALLBACK_FOR = {"denoising": "Tiny ImageNet", "sentiment": "imdb", "text_generation": "the Game of Thrones script of the study"}
 """Data that the task's data are a fallback for."""
@@ -26,7 +26,7 @@ every_task = pytest.mark.parametrize("name", sorted(name for name in TINY if nam
 
 def measured(progress: Iterator[Progress]) -> list[tuple[int, dict[str, float]]]:
     """(step, metrics) without durations and speeds."""
-    found = [(one.step, {name: value for name, value in one.metrics.items() if not name.startswith("time/")}) for one in progress]
+    found = [(one.step, without_times(one.metrics)) for one in progress]
     return [(step, metrics) for step, metrics in found if metrics]
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ddl.tasks.text_generation import TextGeneration
 
-from .steps import CPU, make_task
+from .steps import CPU, make_task, without_times
 
 TINY = {
     "seed": 3,
@@ -39,7 +39,7 @@ def task(**changed) -> TextGeneration:
 
 def outcome(**changed) -> tuple[dict[str, float], str]:
     *_, progress = task(**changed).run(CPU)
-    return {name: value for name, value in progress.metrics.items() if not name.startswith("time/")}, progress.texts["texts.txt"]
+    return without_times(progress.metrics), progress.texts["texts.txt"]
 
 
 CHANGES = {

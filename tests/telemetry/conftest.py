@@ -10,6 +10,7 @@ import pynvml
 import pytest
 
 from ddl.telemetry import gpu as gpu_module
+from ddl.telemetry import nvml
 
 UUID = "GPU-11111111-2222-3333-4444-555555555555"
 SLICE = "MIG-aaaaaaaa-2222-3333-4444-555555555555"
@@ -229,7 +230,9 @@ class Clock:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     fake = FakeGpu()
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(gpu_module, "pynvml", fake.module())
+    driver = fake.module()
+    for module in (nvml, gpu_module):
+        monkeypatch.setattr(module, "pynvml", driver)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: fake.cuda)
     return fake
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddl.telemetry import describe
-from ddl.telemetry import gpu as gpu_module
+from ddl.telemetry import describe, nvml
 from ddl.telemetry.describe import describe_device
 from tests.telemetry.conftest import SLICE, UUID, FakeDevice, FakeGpu
 
@@ -59,7 +58,7 @@ def test_without_nvml_the_rest_is_known(gpu: FakeGpu) -> None:
 
 
 def test_a_driver_that_never_answers_is_not_waited_for(gpu: FakeGpu, mig: FakeDevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_module, "ANSWER_S", 0.05)
+    monkeypatch.setattr(nvml, "ANSWER_S", 0.05)
     gpu.hangs.clear()
     try:
         described = describe_device(GPU)

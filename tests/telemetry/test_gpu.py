@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddl.telemetry.gpu import Gpu, NvmlDevice, driver_version, find_gpu, gpu_uuid, nvml_devices
+from ddl.telemetry.gpu import Gpu, find_gpu
+from ddl.telemetry.nvml import NvmlDevice, driver_version, gpu_uuid, nvml_devices
 from tests.telemetry.conftest import SLICE, UUID, FakeDevice, FakeGpu
 
 ALL = {
