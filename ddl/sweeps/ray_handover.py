@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import CHANGED
+from ddl.sweeps.ray_trainable import GAVE_UP
 from ddl.sweeps.trial_run import ended_report, stopped_report
 from ddl.trial_report import RESTARTED, TrialReport
 
@@ -134,6 +135,7 @@ class HandoverCallback(_TuneHook, tune.Callback):
         self._retries, self._deaths = retries, Counter[str]()
         self._ended: set[str] = set()
         self._last: dict[str, TrialReport] = {}  # of the trials that have not ended
+        self._gave_up: set[str] = set()  # Tune's trials whose processes have ended themselves, because a trial hung
 
     def on_trial_result(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any) -> None:
         """Pass on the reports in a result."""
@@ -145,6 +147,10 @@ class HandoverCallback(_TuneHook, tune.Callback):
                 self._last.pop(report.trial_id, None)
             else:
                 self._last[report.trial_id] = report
+        if result.get(GAVE_UP):
+            self._gave_up.add(trial.trial_id)
+            if self._ended.issuperset(_members(trial)):
+                trial.max_failures = 0  # nothing is left to restart
         if reports:
             self._handover.give(reports)
 
@@ -157,8 +163,11 @@ class HandoverCallback(_TuneHook, tune.Callback):
         """Choose the trials of a pack that starts again: those that have not ended, one after the other if the process died.
 
         Any of a stack's trials may have caused that, so it counts for none. In a pack whose trials run one after the other it counts for
-        the one that ran; that one comes last, so that it cannot prevent the others from ending.
+        the one that ran; that one comes last, so that it cannot prevent the others from ending. If the process ended itself because a
+        trial hung, that trial has ended and it counts for none.
         """
+        gave_up = trial.trial_id in self._gave_up
+        self._gave_up.discard(trial.trial_id)
         if "pack" not in trial.config:
             return
         started: Pack = trial.config["pack"]
@@ -166,7 +175,7 @@ class HandoverCallback(_TuneHook, tune.Callback):
         if len(started.members) == 1:  # Tune counts the deaths of a single trial
             return
         last = [self._last[member.trial_id] for member in pack.members if member.trial_id in self._last]
-        died = pack.members and not any(report.kind in RESTARTED for report in last)
+        died = pack.members and not gave_up and not any(report.kind in RESTARTED for report in last)
         if died and pack.stacked:
             pack = replace(pack, stacked=False)
         elif died:

@@ -28,7 +28,7 @@ from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe import time_pack
 from ddl.sweeps.ray_handover import Handover, HandoverCallback, HandoverSearcher, HandoverStopper, trial_name
 from ddl.sweeps.ray_schedulers import CHANGED
-from ddl.sweeps.ray_trainable import find_pack, train
+from ddl.sweeps.ray_trainable import end_process, find_pack, train
 from ddl.telemetry.gpu import MIG_NAME
 from ddl.timing_probe import Timings
 from ddl.trial_errors import error_line
@@ -65,11 +65,14 @@ class RayExecutor:
         scheduler: TrialScheduler,
         packages: Set[str],
         setup_worker: Path | None,
+        probe_stall_s: float,
     ):
         """`scratch` is an existing folder for Tune's files. `packages` are the packages of the tasks' classes, which are sent to the
-        workers of a running cluster. `setup_worker` is the script that starts the workers of a private cluster (`fork_server`)."""
+        workers of a running cluster. `setup_worker` is the script that starts the workers of a private cluster (`fork_server`).
+        `probe_stall_s` as `stall_s` in `time_pack`."""
         self._address, self._retries, self._scratch = address, retries, scratch
         self._scheduler, self._packages, self._setup_worker = scheduler, packages, setup_worker
+        self._probe_stall_s = probe_stall_s
 
     def __enter__(self) -> Self:
         if self._address is not None:
@@ -107,7 +110,10 @@ class RayExecutor:
         remote = ray.remote(max_retries=0, max_calls=1 if gpus else 0)(_probe)
         meeting = _Meeting.remote(len(packs)) if 0 < gpus < 1 else None  # type: ignore[attr-defined]
         pending = [
-            remote.options(num_cpus=pack.first.cpus, num_gpus=pack.first.gpus).remote(pack, precisions, window_s, meeting) for pack in packs
+            remote.options(num_cpus=pack.first.cpus, num_gpus=pack.first.gpus).remote(
+                pack, precisions, window_s, meeting, self._probe_stall_s
+            )
+            for pack in packs
         ]
         results: list[Timings] = []
         for reference in pending:
@@ -191,7 +197,7 @@ class _Meeting:
             self._changed.notify_all()
 
 
-def _probe(pack: Pack, precisions: list[str] | None, window_s: float, meeting: Any) -> Timings:
+def _probe(pack: Pack, precisions: list[str] | None, window_s: float, meeting: Any, stall_s: float) -> Timings:
     """`time_pack` in a process of its own. With a `meeting`, its timed steps begin together with those of the other members."""
     arrived = False
 
@@ -201,7 +207,7 @@ def _probe(pack: Pack, precisions: list[str] | None, window_s: float, meeting: A
             arrived = True
             ray.get(meeting.arrive.remote())
 
-    timings = time_pack(pack, device_of(pack.first), precisions, window_s, ready)
+    timings = time_pack(pack, device_of(pack.first), precisions, window_s, ready, stall_s, lambda message: end_process())
     if meeting is not None and not arrived:
         ray.get(meeting.leave.remote())
     return timings

@@ -29,6 +29,8 @@ LAUNCH = Launch(
     search=Search(algorithm="random", every=0.1),
     retries=0,
     checkpoint_every_s=15.0,
+    trial_timeout_s="none",
+    stall_timeout_s="none",
     latency="none",
     wandb=Wandb(mode="disabled", project="ddl"),
 )
