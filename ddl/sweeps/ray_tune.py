@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import traceback
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from typing import Any, Self
 
 import ray
 from ray import tune
+from ray.experimental import internal_kv
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -109,18 +111,20 @@ class RayExecutor:
         gpus = packs[0].first.gpus
         remote = ray.remote(max_retries=0, max_calls=1 if gpus else 0)(_probe)
         meeting = _Meeting.remote(len(packs)) if 0 < gpus < 1 else None  # type: ignore[attr-defined]
+        keys = [uuid.uuid4().bytes for _ in packs]
         pending = [
             remote.options(num_cpus=pack.first.cpus, num_gpus=pack.first.gpus).remote(
-                pack, precisions, window_s, meeting, self._probe_stall_s
+                pack, precisions, window_s, meeting, self._probe_stall_s, key
             )
-            for pack in packs
+            for pack, key in zip(packs, keys, strict=True)
         ]
         results: list[Timings] = []
-        for reference in pending:
+        for reference, key in zip(pending, keys, strict=True):
             try:
                 results.append(ray.get(reference))
             except ray.exceptions.WorkerCrashedError as error:
-                results.append(Timings([], {"": error_line(error)}))
+                hang = internal_kv._internal_kv_get(key)  # of a process that ended itself
+                results.append(Timings([], {"": hang.decode() if hang else error_line(error)}))
         return results
 
     def run(self, packs: Iterable[Pack], concurrent: int | None) -> Iterator[Sequence[TrialReport]]:
@@ -197,8 +201,11 @@ class _Meeting:
             self._changed.notify_all()
 
 
-def _probe(pack: Pack, precisions: list[str] | None, window_s: float, meeting: Any, stall_s: float) -> Timings:
-    """`time_pack` in a process of its own. With a `meeting`, its timed steps begin together with those of the other members."""
+def _probe(pack: Pack, precisions: list[str] | None, window_s: float, meeting: Any, stall_s: float, key: bytes) -> Timings:
+    """`time_pack` in a process of its own. With a `meeting`, its timed steps begin together with those of the other members.
+
+    If it hangs outside Python, stores the message under `key` and ends the process.
+    """
     arrived = False
 
     def ready() -> None:
@@ -207,7 +214,11 @@ def _probe(pack: Pack, precisions: list[str] | None, window_s: float, meeting: A
             arrived = True
             ray.get(meeting.arrive.remote())
 
-    timings = time_pack(pack, device_of(pack.first), precisions, window_s, ready, stall_s, lambda message: end_process())
+    def give_up(message: str) -> None:
+        internal_kv._internal_kv_put(key, message.encode())
+        end_process()
+
+    timings = time_pack(pack, device_of(pack.first), precisions, window_s, ready, stall_s, give_up)
     if meeting is not None and not arrived:
         ray.get(meeting.leave.remote())
     return timings

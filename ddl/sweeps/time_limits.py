@@ -100,7 +100,9 @@ class TimeLimits:
             threading.Event().wait()
         if self._message:
             if not self._in_main_thread:
-                _set_exception(self._thread_id, None)  # the trial may have ended before the interruption arrived
+                _set_exception(
+                    self._thread_id, ctypes.py_object()
+                )  # withdraws it: the trial may have ended before the interruption arrived
             self._left.set()
             raise TrialTimeout(self._message)
 
