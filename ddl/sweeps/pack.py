@@ -1,5 +1,6 @@
 """Packs: what an executor places. A pack is one or several trials that a worker trains, one after the other or as one model."""
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
@@ -148,7 +149,8 @@ class _Stack:
         self._preemption_requested, self._stopped, self._give_up = preemption_requested, stopped, give_up
         self._isolation = Isolation()
         trial_s = first.trial_timeout_s and first.trial_timeout_s * size
-        self._limits = TimeLimits(trial_s, first.stall_timeout_s, None if give_up is None else self._end_process)
+        can_end = give_up is not None
+        self._limits = TimeLimits(trial_s, first.stall_timeout_s, self._end_process if can_end else None, sys.stderr if can_end else None)
 
     def reports(self) -> Iterator[list[TrialReport]]:
         """Train to the end and yield the reports."""

@@ -1,5 +1,6 @@
 """The timing probe of a pack: its first steps in each precision, in the process that would train it."""
 
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -47,7 +48,7 @@ def time_pack(
         names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
 
     def start(name: str) -> Iterator[Progress]:
-        with TimeLimits(stall_s=stall_s, give_up=give_up, advice=ADVICE) as limits:
+        with TimeLimits(stall_s=stall_s, give_up=give_up, log=sys.stderr if give_up else None, advice=ADVICE) as limits:
             yield from _run(tasks, name, device, limits)
 
     with Isolation():

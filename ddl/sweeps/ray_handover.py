@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import GAVE_UP
+from ddl.sweeps.time_limits import read_hang
 from ddl.sweeps.trial_run import ended_report, stopped_report
 from ddl.trial_report import RESTARTED, TrialReport
 
@@ -166,14 +167,15 @@ class HandoverCallback(_TuneHook, tune.Callback):
         the one that ran; that one comes last, so that it cannot prevent the others from ending. If the process ended itself because a
         trial hung, that trial has ended and it counts for none.
         """
-        gave_up = trial.trial_id in self._gave_up
-        self._gave_up.discard(trial.trial_id)
+        self._fail_hung(trial)
         if "pack" not in trial.config:
             return
         started: Pack = trial.config["pack"]
         trial.config["pack"] = pack = started.without(self._ended)
         if len(started.members) == 1:  # Tune counts the deaths of a single trial
             return
+        gave_up = trial.trial_id in self._gave_up
+        self._gave_up.discard(trial.trial_id)
         last = [self._last[member.trial_id] for member in pack.members if member.trial_id in self._last]
         died = pack.members and not gave_up and not any(report.kind in RESTARTED for report in last)
         if died and pack.stacked:
@@ -194,7 +196,15 @@ class HandoverCallback(_TuneHook, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Report the trials of a process that died too often."""
+        self._fail_hung(trial)
         self._fail(_members(trial), _died(trial))
+
+    def _fail_hung(self, trial: TuneTrial) -> None:
+        """Report a trial whose process ended because the trial held Python's global lock, if the driver sees the process's files."""
+        for member in trial.config["pack"].members if "pack" in trial.config else ():
+            if reason := read_hang(member.folder):
+                self._gave_up.add(trial.trial_id)
+                self._fail([member.trial_id], reason)
 
     def _fail(self, trial_ids: Sequence[str], reason: str) -> None:
         self._give_ends(ended_report(last, "failed", reason) for last in self._not_ended(trial_ids))

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -12,7 +13,7 @@ from ddl.progress import Diverged
 from ddl.sweeps.assignment import Assignment, larger_fraction
 from ddl.sweeps.isolation import Isolation
 from ddl.sweeps.task_steps import trial_steps
-from ddl.sweeps.time_limits import TimeLimits
+from ddl.sweeps.time_limits import TimeLimits, hang_log
 from ddl.sweeps.trial_run import TrialRun, ended_report, list_not_finite, open_store
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_errors import TRIAL_ERRORS, error_place
@@ -65,25 +66,36 @@ def trial_reports(
         sampler = DeviceSampler(device, assignment.cpus, min(assignment.gpus, 1))
         trial = TrialRun(assignment, device, saved, store, sampler.usage)
 
-        def hangs(reason: str) -> None:
-            assert give_up is not None
-            give_up([ended_report(trial.report, "failed", reason)])
-
-        limits = TimeLimits(assignment.trial_timeout_s, assignment.stall_timeout_s, None if give_up is None else hangs)
         yield from trial.start()
-        for report in _reports(trial, sampler, limits, preemption_requested):
+        for report in _reports(trial, sampler, preemption_requested, give_up):
             if report is not RECORD_NOW and (report.kind in RESTARTED or report.kind == "ended"):
                 yield from trial.finish([report], isolation.restore())
             else:
                 yield report
 
 
+@contextmanager
+def _limits(trial: TrialRun, give_up: GiveUp) -> Iterator[TimeLimits]:
+    """The trial's time limits."""
+    trial_s, stall_s = trial.assignment.trial_timeout_s, trial.assignment.stall_timeout_s
+    if give_up is None or not (trial_s or stall_s):
+        with TimeLimits(trial_s, stall_s) as limits:
+            yield limits
+        return
+
+    def hangs(reason: str) -> None:
+        give_up([ended_report(trial.report, "failed", reason)])
+
+    with hang_log(trial.assignment.folder) as log, TimeLimits(trial_s, stall_s, hangs, log) as limits:
+        yield limits
+
+
 def _reports(
-    trial: TrialRun, sampler: DeviceSampler, limits: TimeLimits, preemption_requested: Callable[[], bool]
+    trial: TrialRun, sampler: DeviceSampler, preemption_requested: Callable[[], bool], give_up: GiveUp
 ) -> Iterator[TrialReport | None]:
     """Train the trial to its end and yield the reports after `started`."""
     assignment, device = trial.assignment, trial.device
-    with sampler, limits:
+    with sampler, _limits(trial, give_up) as limits:
         try:
             for progress in trial_steps(assignment.task, device, limits, trial.resume_state, trial.report.step):
                 yield from trial.take(progress)

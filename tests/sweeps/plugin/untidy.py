@@ -70,9 +70,15 @@ def _do(deed: str) -> None:
         with contextlib.suppress(BaseException):
             spin()
     elif deed == "wait in C":
-        wait_in_c = ctypes.CDLL(None).pause
-        while True:
-            wait_in_c()
+        mutex = ctypes.create_string_buffer(64)  # zeros: an unlocked one
+        lock_in_c = ctypes.CDLL(None).pthread_mutex_lock  # no signal interrupts it
+        lock_in_c(mutex)
+        lock_in_c(mutex)
+    elif deed == "keep the lock":
+        mutex = ctypes.create_string_buffer(64)
+        keep = ctypes.PyDLL(None).pthread_mutex_lock  # does not release Python's global lock
+        keep(mutex)
+        keep(mutex)
     elif deed == "leave a thread":
         threading.Thread(target=time.sleep, args=(5,), name="poller").start()
     elif deed == "leave a child":
