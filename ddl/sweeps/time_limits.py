@@ -73,12 +73,14 @@ class TimeLimits:
         self._in_main_thread = self._trial_thread is threading.main_thread() and hasattr(signal, "pthread_kill")
         if self._in_main_thread:
             self._handler_before = signal.signal(signal.SIGALRM, self._interrupt_main_thread)
-        threading.Thread(target=self._watch, name="time-limits", daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, name="time-limits", daemon=True)
+        self._watcher.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._watched:
             self._ended.set()
+            self._watcher.join()
             if self._in_main_thread:
                 signal.signal(signal.SIGALRM, self._handler_before)
 
@@ -107,10 +109,8 @@ class TimeLimits:
         if self._giving_up:  # the process is about to end
             threading.Event().wait()
         if self._message:
-            if not self._in_main_thread:
-                _set_exception(
-                    self._thread_id, ctypes.py_object()
-                )  # withdraws it: the trial may have ended before the interruption arrived
+            if not self._in_main_thread:  # it may have left the step before the interruption arrived
+                _set_exception(self._thread_id, ctypes.py_object())
             self._left.set()
             raise TrialTimeout(self._message)
 
