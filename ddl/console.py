@@ -7,9 +7,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
+
+from ddl.trial_errors import raise_interrupt
 
 
 @contextlib.contextmanager
@@ -45,15 +46,12 @@ def quiet(log: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C. Only the main thread receives signals, so elsewhere this does nothing."""
+    """Handle SIGTERM like Ctrl-C: both raise InterruptSignal. Only the main thread receives signals, so elsewhere this does nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, raise_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

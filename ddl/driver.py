@@ -22,7 +22,7 @@ from ddl.sweeps.executors import Executor, InlineExecutor
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.plan import Plan, PlannedPack, choose_plan, make_plan, makespan, with_stacks
 from ddl.sweeps.prepare import PreparedRun
-from ddl.sweeps.probe import with_precision
+from ddl.sweeps.probe import PROBE_STALL_S, with_precision
 from ddl.sweeps.space import Trial
 from ddl.terminal import DisplayedTrial, ProgressDisplay, show_activity, show_plan
 from ddl.trial_report import TrialReport
@@ -43,8 +43,9 @@ class OpenRun:
 def open_executor(runs: Sequence[PreparedRun], scratch: Path) -> Iterator[Executor]:
     """The executor that all `runs` asked for. `scratch` is an existing folder for its temporary files."""
     first = runs[0]
+    probe_stall_s = max(PROBE_STALL_S if run.launch.stall_timeout_s == "none" else run.launch.stall_timeout_s for run in runs)
     if first.executor == "inline":
-        with InlineExecutor() as inline:
+        with InlineExecutor(probe_stall_s) as inline:
             yield inline
         return
     modules = {run.about["task_class"].rpartition(".")[0] for run in runs}
@@ -62,7 +63,7 @@ def open_executor(runs: Sequence[PreparedRun], scratch: Path) -> Iterator[Execut
         # A script or a notebook is no module that workers could import: what it defines is sent with the trials.
         packages = {"ddl"} | {name for run in runs for name in run.packages if name in sys.modules and name != "__main__"}
         retries = max(run.launch.retries for run in runs)
-        with RayExecutor(first.address, retries, scratch, scheduler, packages, setup_worker) as executor:
+        with RayExecutor(first.address, retries, scratch, scheduler, packages, setup_worker, probe_stall_s) as executor:
             yield executor
 
 
@@ -207,6 +208,8 @@ def _assignment(run: OpenRun, plan: Plan, trial: Trial, latency: str) -> Assignm
         launch.checkpoint_every_s,
         latency=latency,
         url=run.url and f"{run.url}/trials/{trial.trial_id}",
+        trial_timeout_s=None if launch.trial_timeout_s == "none" else launch.trial_timeout_s,
+        stall_timeout_s=None if launch.stall_timeout_s == "none" else launch.stall_timeout_s,
         **optional,
     )
 

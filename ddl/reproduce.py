@@ -20,6 +20,8 @@ from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.first_steps import METADATA_KEY, FirstSteps
 from ddl.sweeps.probe import with_precision
+from ddl.sweeps.task_steps import trial_steps
+from ddl.sweeps.time_limits import TimeLimits
 from ddl.tasks.loading import RecordedTasks, Untrusted
 from ddl.tasks.task import Task
 
@@ -147,7 +149,7 @@ def _train_first_steps(record: _TrialRecord, task: Task, device: Device, wanted:
     """(losses and state of the first `wanted` steps, differences of the data). The latter are printed once the data are loaded."""
     first, complete, differences = FirstSteps(wanted), {}, []
     try:
-        for progress in task.run(device):
+        for progress in trial_steps(task, device, TimeLimits()):
             if progress.metadata:
                 differences = _data_differences(record.trial.metadata or {}, progress.metadata)
                 _print_differences(differences)

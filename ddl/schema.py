@@ -106,6 +106,11 @@ class Launch:
     """Times that a trial restarts from its newest checkpoint after its process or node was lost. A preemption does not count."""
     checkpoint_every_s: Positive
     """Least time between two checkpoints of a trial, in seconds."""
+    trial_timeout_s: Positive | Literal["none"]
+    """Most time that an attempt of a trial may take, in seconds, or `none`. A trial that takes longer ends as failed."""
+    stall_timeout_s: Positive | Literal["none"]
+    """Most time that a trial may take for a step, in seconds, or `none`. The first step includes loading data and compilation. A trial
+    that takes longer ends as failed. It applies to timing probes too, for which `none` is 10 minutes."""
     latency: Literal["none", "quick", "full"]
     """Inference timing of each trained model. `none`: not measured. `quick`: batches of 1 and 32, in eager fp32 and in the trial's
     precision. `full`: also batches of 256, and compiled and exported forms."""

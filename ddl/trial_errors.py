@@ -2,9 +2,24 @@
 
 import traceback
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 TRIAL_ERRORS = (Exception, SystemExit)
 """Errors that the code of a trial may raise. `sys.exit()` in a trial ends that trial, not the sweep."""
+
+
+class InterruptSignal(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ends the sweep. A KeyboardInterrupt of another class was raised by the code of a trial."""
+
+
+def raise_interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Signal handler that raises InterruptSignal."""
+    raise InterruptSignal
+
+
+class TrialTimeout(Exception):
+    """A trial was ended by `trial_timeout_s` or `stall_timeout_s`. The message names the limit and the trial's last lines."""
 
 
 def error_line(error: BaseException) -> str:
@@ -14,7 +29,9 @@ def error_line(error: BaseException) -> str:
 
 
 def error_place(error: BaseException) -> str:
-    """Type, message, file and line of an error."""
+    """Type, message, file and line of an error. The message alone of a timeout, which names them itself."""
+    if isinstance(error, TrialTimeout):
+        return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {message_of(error)} ({Path(frame.filename).name}:{frame.lineno})"
 

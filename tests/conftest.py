@@ -60,6 +60,7 @@ SLOW = (
     "sweeps/test_population.py",
     "sweeps/test_schedulers.py",
     "sweeps/test_search.py",
+    "sweeps/test_time_limits.py",
     "sweeps/test_workers.py",
     "tasks/",
     "test_checkpoints.py",

@@ -4,19 +4,22 @@ Both run `pack.run_pack`, so both give the same numbers.
 """
 
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol, Self
-
-import torch
 
 from ddl.devices import Device
 from ddl.gpus import machine_gpus
 from ddl.sweeps.assignment import Assignment, device_of
 from ddl.sweeps.capacity import Capacity, Node, local_capacity
 from ddl.sweeps.pack import Pack, run_pack
-from ddl.sweeps.probe import time_pack
+from ddl.sweeps.probe import PROBE_STALL_S, time_pack
+from ddl.sweeps.process_settings import KeptSettings, working_directory
 from ddl.timing_probe import Timings
+from ddl.trial_errors import raise_interrupt
 from ddl.trial_report import TrialReport
 
 
@@ -49,23 +52,25 @@ class Executor(Protocol):
 
 
 class InlineExecutor:
-    """Runs one pack after another in this process, on one GPU at most. Restores the process's torch state on exit."""
+    """Runs one pack after another in this process, on one GPU at most. Restores the process's settings and random states on exit.
+
+    The process cannot be ended, so a trial that exceeds a time limit outside Python, such as in a kernel, is not stopped.
+    """
+
+    def __init__(self, probe_stall_s: float = PROBE_STALL_S) -> None:
+        """`probe_stall_s` as `stall_s` in `time_pack`."""
+        self._probe_stall_s = probe_stall_s
+        self._kept = KeptSettings(random_states=True)
 
     def __enter__(self) -> Self:
-        self._threads = torch.get_num_threads()
-        self._variables = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "TORCHINDUCTOR_COMPILE_THREADS")}
-        self._random = torch.get_rng_state()
-        self._tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        self._kept.__enter__()
+        # A trial may raise KeyboardInterrupt too.
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, raise_interrupt)
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        torch.set_num_threads(self._threads)
-        torch.set_rng_state(self._random)
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = self._tf32
-        for name, value in self._variables.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        self._kept.__exit__()
 
     def capacity(self) -> Capacity:
         """All cores of this machine, and one usable GPU if it has any."""
@@ -78,12 +83,18 @@ class InlineExecutor:
 
     def probe(self, packs: Sequence[Pack], precisions: list[str] | None, window_s: float) -> list[Timings]:
         """`probe.time_pack` of each pack, one after another."""
-        return [time_pack(pack, self.device(pack.first), precisions, window_s) for pack in packs]
+        return [time_pack(pack, self.device(pack.first), precisions, window_s, stall_s=self._probe_stall_s) for pack in packs]
 
     def run(self, packs: Iterable[Pack], concurrent: int | None) -> Iterator[Sequence[TrialReport]]:
         """See `Executor.run`. `concurrent` has no effect."""
+        own = os.getcwd()
         for pack in packs:
-            yield from run_pack(pack, self.device(pack.first))
+            for reports in run_pack(pack, self.device(pack.first)):
+                trials = working_directory()
+                os.chdir(own)  # paths of the consumer may be relative
+                yield reports
+                with suppress(OSError):  # the trial removed it
+                    os.chdir(trials)
 
     @staticmethod
     def device(assignment: Assignment) -> Device:

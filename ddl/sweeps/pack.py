@@ -1,5 +1,6 @@
 """Packs: what an executor places. A pack is one or several trials that a worker trains, one after the other or as one model."""
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
@@ -13,8 +14,11 @@ from ddl.precision import prepare_process
 from ddl.progress import Diverged, StackStep, StackSteps, State
 from ddl.storage.trials import TrialStore
 from ddl.sweeps.assignment import Assignment
+from ddl.sweeps.isolation import Isolation
+from ddl.sweeps.task_steps import stack_steps
+from ddl.sweeps.time_limits import TimeLimits
 from ddl.sweeps.trial_run import TrialRun, list_not_finite, open_store, stopped_report
-from ddl.sweeps.worker import RECORD_NOW, trial_reports
+from ddl.sweeps.worker import RECORD_NOW, GiveUp, trial_reports
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_errors import TRIAL_ERRORS, error_place
 from ddl.trial_report import RESTARTED, TrialReport
@@ -57,17 +61,20 @@ def run_pack(
     device: Device,
     preemption_requested: Callable[[], bool] = lambda: False,
     stopped: Callable[[], Set[str]] = frozenset,
+    give_up: GiveUp = None,
 ) -> Iterator[list[TrialReport]]:
     """Run all trials of a pack to their ends (`worker.run_trial`), and yield what they report at the same time as one list.
 
     `stopped` returns the trials that the scheduler has stopped. It is asked after each list of a pack of several trials.
     Trials continue from their newest checkpoints. Those of a stack that were interrupted at different steps are trained in groups, one
-    after the other. If a stack raises, its trials continue one by one, so only those that raise it alone too end as failed.
+    after the other. If a stack raises, its trials continue one by one, so only those that raise it alone too end as failed. That is also
+    so if it exceeds a time limit: a step of a stack is a sign of life of all its trials, and it may take as long as its trials may
+    in turn. If a stack hangs outside Python, `give_up` is called without reports.
     """
     if len(pack.members) == 1:
         stopped = frozenset  # Tune stops the pack
     if not pack.stacked or len(pack.members) == 1:
-        yield from _run_in_turn(pack.members, device, preemption_requested, stopped)
+        yield from _run_in_turn(pack.members, device, preemption_requested, stopped, give_up)
         return
     with ExitStack() as stores:
         restored: list[Restored] = []
@@ -76,7 +83,7 @@ def run_pack(
             restored.append((member, store, store.newest()))
         restored.sort(key=_step)
         for _, group in groupby(restored, _step):
-            for reports in _Stack(list(group), device, preemption_requested, stopped).reports():
+            for reports in _Stack(list(group), device, preemption_requested, stopped, give_up).reports():
                 yield reports
                 if reports[-1].kind in RESTARTED:
                     return
@@ -88,14 +95,18 @@ def _step(restored: Restored) -> int:
 
 
 def _run_in_turn(
-    members: Sequence[Assignment], device: Device, preemption_requested: Callable[[], bool], stopped: Callable[[], Set[str]]
+    members: Sequence[Assignment],
+    device: Device,
+    preemption_requested: Callable[[], bool],
+    stopped: Callable[[], Set[str]],
+    give_up: GiveUp,
 ) -> Iterator[list[TrialReport]]:
     """Run trials one after the other. Reports of several are collected for a moment: each message to the driver takes milliseconds."""
     waiting: list[TrialReport] = []
     waits_s = COLLECT_S if len(members) > 1 else 0.0
     since = time.monotonic()
     for member in members:
-        reports = trial_reports(member, device, preemption_requested)
+        reports = trial_reports(member, device, preemption_requested, give_up)
         for report in reports:
             if report is not RECORD_NOW:
                 waiting.append(report)
@@ -127,25 +138,34 @@ class _Stack:
         device: Device,
         preemption_requested: Callable[[], bool],
         stopped: Callable[[], Set[str]],
+        give_up: GiveUp,
     ):
         """The rest as in `run_pack`."""
-        first = restored[0][0]
+        first, self._first_step = restored[0][0], _step(restored[0])
         self._sampler = DeviceSampler(device, first.cpus, min(first.gpus, 1) / len(restored))
         usage, size = self._sampler.usage, len(restored)
         trials = [TrialRun(assignment, device, saved, store, usage, size) for assignment, store, saved in restored]
         self._running, self._device = dict(enumerate(trials)), device
-        self._preemption_requested, self._stopped = preemption_requested, stopped
+        self._preemption_requested, self._stopped, self._give_up = preemption_requested, stopped, give_up
+        self._isolation = Isolation()
+        trial_s = first.trial_timeout_s and first.trial_timeout_s * size
+        can_end = give_up is not None
+        self._limits = TimeLimits(trial_s, first.stall_timeout_s, self._end_process if can_end else None, sys.stderr if can_end else None)
 
     def reports(self) -> Iterator[list[TrialReport]]:
         """Train to the end and yield the reports."""
+        with self._isolation:
+            yield from self._isolated_reports()
+
+    def _isolated_reports(self) -> Iterator[list[TrialReport]]:
         yield [report for trial in self._running.values() for report in trial.start()]
         tasks = [trial.assignment.task for trial in self._running.values()]
         prepare_process(getattr(tasks[0], "precision", ""))
         reason = ""
-        with self._sampler:
+        with self._sampler, self._limits:
             try:
                 states = [trial.resume_state for trial in self._running.values()]
-                for reports in self._train(type(tasks[0]).run_stacked(tasks, self._device, states)):
+                for reports in self._train(stack_steps(tasks, self._device, self._limits, states, self._first_step)):
                     yield reports
                     if reports[-1].kind in RESTARTED:
                         return
@@ -155,10 +175,13 @@ class _Stack:
                 traceback.print_exc()
                 reason = error_place(error)
         if reason:
+            self._isolation.restore()
             yield from self._continue_alone(reason)
             return
-        if self._running:
-            yield [report for trial in self._running.values() for report in trial.finish(trial.end("finished", ""))]
+        ends = [(trial, list(trial.end("finished", ""))) for trial in self._running.values()]
+        left_behind = self._isolation.restore()
+        if ends:
+            yield [report for trial, reports in ends for report in trial.finish(reports, left_behind)]
 
     def _train(self, steps: StackSteps) -> Iterator[list[TrialReport]]:
         """Take all steps, and yield the reports of each. The last one is of the kind `preempted` if the process is."""
@@ -193,6 +216,10 @@ class _Stack:
                 yield [report for trial in self._running.values() for report in trial.finish([trial.preempted()])]
                 return
 
+    def _end_process(self, reason: str) -> None:
+        assert self._give_up is not None
+        self._give_up([])  # its trials start again, one by one
+
     def _end_stopped(self, index: int) -> Iterator[TrialReport]:
         trial = self._running.pop(index)
         yield from trial.finish([stopped_report(trial.report)])
@@ -203,7 +230,7 @@ class _Stack:
         self._running.clear()  # frees the stack's memory
         for assignment, report in left:
             yield [replace(report, kind="measured", metadata={"stacked": None, "not_stacked": reason})]
-            for reports in _run_in_turn([assignment], self._device, self._preemption_requested, self._stopped):
+            for reports in _run_in_turn([assignment], self._device, self._preemption_requested, self._stopped, self._give_up):
                 yield reports
                 if reports[-1].kind in RESTARTED:
                     return

@@ -232,7 +232,8 @@ def prepare_resume(
 
 
 def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks, executor: str | None, address: str | None) -> PreparedRun:
-    launch = Launch(**{"stack": "off"} | about["launch"])  # earlier versions recorded runs without `stack`
+    # Earlier versions recorded runs without these.
+    launch = Launch(**{"stack": "off", "trial_timeout_s": "none", "stall_timeout_s": "none"} | about["launch"])
     metric = Metric(**about["sweep"]["metric"])
     executor = executor or about["executor"]
     problems: list[str] = []

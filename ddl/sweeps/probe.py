@@ -1,51 +1,77 @@
 """The timing probe of a pack: its first steps in each precision, in the process that would train it."""
 
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from ddl.devices import Device
 from ddl.precision import candidates
 from ddl.progress import Diverged, Progress, StackStep
+from ddl.sweeps.isolation import Isolation
 from ddl.sweeps.pack import Pack
+from ddl.sweeps.task_steps import stack_steps, trial_steps
+from ddl.sweeps.time_limits import TimeLimits
 from ddl.tasks.task import Task
 from ddl.timing_probe import Timings, time_candidates
 from ddl.trial_errors import TRIAL_ERRORS, error_line
 
 PROBE_STEPS = 8
 
+PROBE_STALL_S = 600.0
+"""Seconds that a probe may take for a step, loading data and compilation included, if `stall_timeout_s` is not set."""
+
+ADVICE = ". If it needs this time, set stall_timeout_s to more seconds"
+"""End of the message about a probe that shows no sign of life."""
+
 
 def time_pack(
-    pack: Pack, device: Device, precisions: list[str] | None, window_s: float, ready: Callable[[], None] = lambda: None
+    pack: Pack,
+    device: Device,
+    precisions: list[str] | None,
+    window_s: float,
+    ready: Callable[[], None] = lambda: None,
+    stall_s: float = PROBE_STALL_S,
+    give_up: Callable[[str], None] | None = None,
 ) -> Timings:
     """Timing probes of the pack's first steps in each precision (None: all candidates for the device), fastest first.
 
     A step of a stack is a step of all its members. `window_s` and `ready` as in `time_candidates`. A task without a `precision` is
-    timed once, under the name "". A pack that raises has no probe, only failures: a failing probe must not fail the whole plan.
+    timed once, under the name "". A pack that raises has no probe, only failures: a failing probe must not fail the whole plan. Nor
+    must one that shows no sign of life for `stall_s` seconds; `give_up` as in `TimeLimits`.
     """
     tasks = [member.task for member in pack.members]
     task = tasks[0]
     names = [""]
     if hasattr(task, "precision"):
         names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
-    try:
-        return time_candidates(lambda name: _run(tasks, name, device), names, device, PROBE_STEPS, window_s, ready)
-    except TRIAL_ERRORS as error:  # the trials themselves will raise it again and end as failed
-        traceback.print_exc()
-        return Timings([], {names[0]: error_line(error)})
+
+    def start(name: str) -> Iterator[Progress]:
+        with TimeLimits(stall_s=stall_s, give_up=give_up, log=sys.stderr if give_up else None, advice=ADVICE) as limits:
+            yield from _run(tasks, name, device, limits)
+
+    with Isolation():
+        try:
+            return time_candidates(start, names, device, PROBE_STEPS, window_s, ready)
+        except TRIAL_ERRORS as error:  # the trials themselves will raise it again and end as failed
+            traceback.print_exc()
+            return Timings([], {names[0]: error_line(error)})
 
 
-def _run(tasks: Sequence[Task], precision: str, device: Device) -> Iterator[Progress]:
+def _run(tasks: Sequence[Task], precision: str, device: Device, limits: TimeLimits) -> Iterator[Progress]:
     """The progress of a trial, or of the first member of a stack while it has not diverged, with the evaluations of all members."""
     members = [with_precision(task, precision) for task in tasks]
     if len(members) == 1:
-        yield from members[0].run(device)
+        for progress in trial_steps(members[0], device, limits):
+            evaluate = progress.evaluate
+            yield replace(progress, evaluate=partial(limits.step, evaluate)) if evaluate else progress
         return
-    for step in type(members[0]).run_stacked(members, device, [None] * len(members)):
+    for step in stack_steps(members, device, limits, [None] * len(members)):
         outcome = step.get(0)
         if outcome is None or isinstance(outcome, Diverged):
             return
-        yield replace(outcome, evaluate=_evaluations(step)) if outcome.evaluate else outcome
+        yield replace(outcome, evaluate=partial(limits.step, _evaluations(step))) if outcome.evaluate else outcome
 
 
 def _evaluations(step: StackStep) -> Callable[[], object]:

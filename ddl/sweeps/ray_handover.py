@@ -13,6 +13,8 @@ from ray.tune.search import Searcher
 
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import CHANGED
+from ddl.sweeps.ray_trainable import GAVE_UP
+from ddl.sweeps.time_limits import read_hang
 from ddl.sweeps.trial_run import ended_report, stopped_report
 from ddl.trial_report import RESTARTED, TrialReport
 
@@ -134,6 +136,7 @@ class HandoverCallback(_TuneHook, tune.Callback):
         self._retries, self._deaths = retries, Counter[str]()
         self._ended: set[str] = set()
         self._last: dict[str, TrialReport] = {}  # of the trials that have not ended
+        self._gave_up: set[str] = set()  # Tune's trials whose processes have ended themselves, because a trial hung
 
     def on_trial_result(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any) -> None:
         """Pass on the reports in a result."""
@@ -145,6 +148,10 @@ class HandoverCallback(_TuneHook, tune.Callback):
                 self._last.pop(report.trial_id, None)
             else:
                 self._last[report.trial_id] = report
+        if result.get(GAVE_UP):
+            self._gave_up.add(trial.trial_id)
+            if self._ended.issuperset(_members(trial)):
+                trial.max_failures = 0  # nothing is left to restart
         if reports:
             self._handover.give(reports)
 
@@ -157,16 +164,20 @@ class HandoverCallback(_TuneHook, tune.Callback):
         """Choose the trials of a pack that starts again: those that have not ended, one after the other if the process died.
 
         Any of a stack's trials may have caused that, so it counts for none. In a pack whose trials run one after the other it counts for
-        the one that ran; that one comes last, so that it cannot prevent the others from ending.
+        the one that ran; that one comes last, so that it cannot prevent the others from ending. If the process ended itself because a
+        trial hung, that trial has ended and it counts for none.
         """
+        self._fail_hung(trial)
         if "pack" not in trial.config:
             return
         started: Pack = trial.config["pack"]
         trial.config["pack"] = pack = started.without(self._ended)
         if len(started.members) == 1:  # Tune counts the deaths of a single trial
             return
+        gave_up = trial.trial_id in self._gave_up
+        self._gave_up.discard(trial.trial_id)
         last = [self._last[member.trial_id] for member in pack.members if member.trial_id in self._last]
-        died = pack.members and not any(report.kind in RESTARTED for report in last)
+        died = pack.members and not gave_up and not any(report.kind in RESTARTED for report in last)
         if died and pack.stacked:
             pack = replace(pack, stacked=False)
         elif died:
@@ -185,7 +196,15 @@ class HandoverCallback(_TuneHook, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Report the trials of a process that died too often."""
+        self._fail_hung(trial)
         self._fail(_members(trial), _died(trial))
+
+    def _fail_hung(self, trial: TuneTrial) -> None:
+        """Report a trial whose process ended because the trial held Python's global lock, if the driver sees the process's files."""
+        for member in trial.config["pack"].members if "pack" in trial.config else ():
+            if reason := read_hang(member.folder):
+                self._gave_up.add(trial.trial_id)
+                self._fail([member.trial_id], reason)
 
     def _fail(self, trial_ids: Sequence[str], reason: str) -> None:
         self._give_ends(ended_report(last, "failed", reason) for last in self._not_ended(trial_ids))

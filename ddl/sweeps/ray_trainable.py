@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
+import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from ray import tune
 from ddl import checkpoints
 from ddl.sweeps import ray_preemption, ray_stops
 from ddl.sweeps.assignment import Assignment, device_of
+from ddl.sweeps.isolation import end_children
 from ddl.sweeps.pack import Pack, run_pack
 from ddl.sweeps.ray_schedulers import CHANGED, PERCENT
 from ddl.sweeps.ray_train import run_together
@@ -21,6 +24,9 @@ from ddl.trial_report import RESTARTED, TrialReport
 
 POINTER = "trial.json"
 """File in a Tune checkpoint: [id, folder, step] of the trial and the checkpoint that it refers to."""
+
+GAVE_UP = "gave_up"
+"""Key in the last result of a process that ends itself."""
 
 
 def train(config: dict[str, Any], population: Mapping[str, Pack]) -> None:
@@ -36,7 +42,7 @@ def train(config: dict[str, Any], population: Mapping[str, Pack]) -> None:
     with ray_preemption.preemption_notice() as preemption_requested:
         tune_trial_id = tune.get_context().get_trial_id()
         stopped = partial(ray_stops.stopped_members, tune_trial_id)
-        _report(pack.first, run_pack(pack, device_of(pack.first), preemption_requested, stopped))
+        _report(pack.first, run_pack(pack, device_of(pack.first), preemption_requested, stopped, _give_up))
 
 
 def find_pack(config: Mapping[str, Any], population: Mapping[str, Pack]) -> Pack:
@@ -61,6 +67,21 @@ def _report(first: Assignment, batches: Iterator[list[TrialReport]]) -> None:
     # Only now, when the iterator is exhausted: the resources of the trial's workers have been released.
     if report.kind in RESTARTED:
         raise ray_preemption.restart(report.reason)
+
+
+def _give_up(reports: Sequence[TrialReport]) -> None:
+    """Have the driver record the last reports of trials that hang, and end this process. For another thread than the one that hangs."""
+    try:
+        if reports:
+            tune.report({PERCENT: 0.0, "reports": list(reports), GAVE_UP: True})
+    finally:
+        end_process()
+
+
+def end_process() -> None:
+    """End this process and all its children at once. Python's own ways would wait for the thread that hangs."""
+    end_children(set())
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _apply_changes(assignment: Assignment, changed: Mapping[str, Any]) -> Assignment:

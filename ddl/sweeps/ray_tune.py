@@ -1,7 +1,5 @@
 """The executor that runs trials in parallel on Ray: Ray Tune places and stops them."""
 
-import asyncio
-import contextlib
 import functools
 import os
 import socket
@@ -22,16 +20,14 @@ from ddl import ray_private
 from ddl.config import ConfigError
 from ddl.gpus import machine_gpus, use_only
 from ddl.sweeps import RAY_SETTINGS
-from ddl.sweeps.assignment import device_of
 from ddl.sweeps.capacity import Capacity, Node, local_capacity
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.probe import time_pack
 from ddl.sweeps.ray_handover import Handover, HandoverCallback, HandoverSearcher, HandoverStopper, trial_name
+from ddl.sweeps.ray_probe import probe_packs
 from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import find_pack, train
 from ddl.telemetry.nvml import MIG_NAME
 from ddl.timing_probe import Timings
-from ddl.trial_errors import error_line
 from ddl.trial_report import TrialReport
 
 LEADER = "trial_leader"
@@ -42,9 +38,6 @@ DATA_SETTINGS = ("DDL_CACHE", "DDL_DATA_MIRROR")
 
 CONNECT_S = 5
 """Timeout for the first connection to a cluster."""
-
-MEETING_S = 300
-"""Time for the probes of trials that share a GPU to wait for each other."""
 
 STOP_S = 10
 """Time for Tune to end its trials when a sweep is stopped. After that their processes are killed."""
@@ -65,11 +58,14 @@ class RayExecutor:
         scheduler: TrialScheduler,
         packages: Set[str],
         setup_worker: Path | None,
+        probe_stall_s: float,
     ):
         """`scratch` is an existing folder for Tune's files. `packages` are the packages of the tasks' classes, which are sent to the
-        workers of a running cluster. `setup_worker` is the script that starts the workers of a private cluster (`fork_server`)."""
+        workers of a running cluster. `setup_worker` is the script that starts the workers of a private cluster (`fork_server`).
+        `probe_stall_s` as `stall_s` in `time_pack`."""
         self._address, self._retries, self._scratch = address, retries, scratch
         self._scheduler, self._packages, self._setup_worker = scheduler, packages, setup_worker
+        self._probe_stall_s = probe_stall_s
 
     def __enter__(self) -> Self:
         if self._address is not None:
@@ -102,20 +98,7 @@ class RayExecutor:
 
     def probe(self, packs: Sequence[Pack], precisions: list[str] | None, window_s: float) -> list[Timings]:
         """See `Executor.probe`. All run at once. A probe whose process dies has no timings, like one that raises."""
-        # A process keeps the first GPU it used, its memory and its peak, so one with a GPU ends with its probe.
-        gpus = packs[0].first.gpus
-        remote = ray.remote(max_retries=0, max_calls=1 if gpus else 0)(_probe)
-        meeting = _Meeting.remote(len(packs)) if 0 < gpus < 1 else None  # type: ignore[attr-defined]
-        pending = [
-            remote.options(num_cpus=pack.first.cpus, num_gpus=pack.first.gpus).remote(pack, precisions, window_s, meeting) for pack in packs
-        ]
-        results: list[Timings] = []
-        for reference in pending:
-            try:
-                results.append(ray.get(reference))
-            except ray.exceptions.WorkerCrashedError as error:
-                results.append(Timings([], {"": error_line(error)}))
-        return results
+        return probe_packs(packs, precisions, window_s, self._probe_stall_s)
 
     def run(self, packs: Iterable[Pack], concurrent: int | None) -> Iterator[Sequence[TrialReport]]:
         """See `Executor.run`."""
@@ -167,44 +150,6 @@ class RayExecutor:
                 verbose=0,
             ),
         )
-
-
-@ray.remote(num_cpus=0)
-class _Meeting:
-    """Lets `members` processes wait for each other once. A process that has left is not waited for."""
-
-    def __init__(self, members: int):
-        self._members, self._arrived = members, 0
-        self._changed = asyncio.Condition()
-
-    async def arrive(self) -> None:
-        """Return when all members have arrived, or after `MEETING_S`."""
-        async with self._changed:
-            self._arrived += 1
-            self._changed.notify_all()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait_for(lambda: self._arrived >= self._members), MEETING_S)
-
-    async def leave(self) -> None:
-        async with self._changed:
-            self._members -= 1
-            self._changed.notify_all()
-
-
-def _probe(pack: Pack, precisions: list[str] | None, window_s: float, meeting: Any) -> Timings:
-    """`time_pack` in a process of its own. With a `meeting`, its timed steps begin together with those of the other members."""
-    arrived = False
-
-    def ready() -> None:
-        nonlocal arrived
-        if meeting is not None and not arrived:
-            arrived = True
-            ray.get(meeting.arrive.remote())
-
-    timings = time_pack(pack, device_of(pack.first), precisions, window_s, ready)
-    if meeting is not None and not arrived:
-        ray.get(meeting.leave.remote())
-    return timings
 
 
 def _resources(config: dict[str, Any], population: Mapping[str, Pack], private: bool) -> tune.PlacementGroupFactory:

@@ -157,10 +157,12 @@ class TrialRun:
         self._store.finish()
         return self.assignment, self.report
 
-    def finish(self, reports: Iterable[TrialReport]) -> Iterator[TrialReport]:
-        """Pass on `reports`, and finish the uploads before the last one."""
+    def finish(self, reports: Iterable[TrialReport], left_behind: str = "") -> Iterator[TrialReport]:
+        """Pass on `reports`, and finish the uploads before the last one. `left_behind`: see `Isolation.restore`."""
         for report in reports:
             if report.kind in RESTARTED or report.kind == "ended":
+                if left_behind:
+                    yield replace(self.report, kind="measured", metadata={"left_behind": left_behind})
                 self._store.finish()
                 if self.assignment.url and self.device.rank == 0:
                     yield replace(self.report, kind="measured", metadata={"only_here": self._store.not_uploaded or None})

@@ -1,7 +1,8 @@
 """Runs a trial in a worker process, from its newest checkpoint to its end. Both executors use it."""
 
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -10,7 +11,10 @@ from ddl.devices import Device, lost_another_rank
 from ddl.precision import prepare_process, ran_eagerly
 from ddl.progress import Diverged
 from ddl.sweeps.assignment import Assignment, larger_fraction
-from ddl.sweeps.trial_run import TrialRun, list_not_finite, open_store
+from ddl.sweeps.isolation import Isolation
+from ddl.sweeps.task_steps import trial_steps
+from ddl.sweeps.time_limits import TimeLimits, hang_log
+from ddl.sweeps.trial_run import TrialRun, ended_report, list_not_finite, open_store
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_errors import TRIAL_ERRORS, error_place
 from ddl.trial_report import RESTARTED, TrialReport
@@ -18,8 +22,16 @@ from ddl.trial_report import RESTARTED, TrialReport
 RECORD_NOW = None
 """See `trial_reports`."""
 
+GiveUp = Callable[[Sequence[TrialReport]], None] | None
+"""Records the last reports of trials that hang outside Python, and ends the process. None if it cannot be ended."""
 
-def run_trial(assignment: Assignment, device: Device, preemption_requested: Callable[[], bool] = lambda: False) -> Iterator[TrialReport]:
+
+def run_trial(
+    assignment: Assignment,
+    device: Device,
+    preemption_requested: Callable[[], bool] = lambda: False,
+    give_up: GiveUp = None,
+) -> Iterator[TrialReport]:
     """Run a trial from its newest checkpoint to its end, yielding reports. The last one has the kind `ended`.
 
     Once `preemption_requested()` is true, the trial finishes the current step, stores a checkpoint and yields a last report of
@@ -29,38 +41,63 @@ def run_trial(assignment: Assignment, device: Device, preemption_requested: Call
     A measurement is yielded, and so recorded, before the checkpoint that contains it is stored. A resume therefore may measure
     a step again, but never skips one. A trial that raises ends as `failed` and does not affect other trials. Raises if another
     rank of the same trial died, since that is not an error of the trial.
+
+    The process is seeded before the task's code begins and restored afterwards (`Isolation`). A trial that exceeds a time limit ends as
+    `failed`; if it hangs outside Python, `give_up` is called in another thread with its last report.
     """
-    for report in trial_reports(assignment, device, preemption_requested):
+    for report in trial_reports(assignment, device, preemption_requested, give_up):
         if report is not RECORD_NOW:
             yield report
 
 
 def trial_reports(
-    assignment: Assignment, device: Device, preemption_requested: Callable[[], bool]
+    assignment: Assignment,
+    device: Device,
+    preemption_requested: Callable[[], bool],
+    give_up: GiveUp = None,
 ) -> Generator[TrialReport | None, None, None]:
     """`run_trial` for a caller that records several reports at once.
 
     Yields `RECORD_NOW` where all reports so far have to be recorded before the next one is asked for: a checkpoint then contains them.
     """
-    prepare_process(getattr(assignment.task, "precision", ""))
-    with open_store(assignment, device) as store:
+    with Isolation() as isolation, open_store(assignment, device) as store:
+        prepare_process(getattr(assignment.task, "precision", ""))
         saved = device.broadcast(store.newest() if device.rank == 0 else None)
         sampler = DeviceSampler(device, assignment.cpus, min(assignment.gpus, 1))
         trial = TrialRun(assignment, device, saved, store, sampler.usage)
+
         yield from trial.start()
-        for report in _reports(trial, sampler, preemption_requested):
+        for report in _reports(trial, sampler, preemption_requested, give_up):
             if report is not RECORD_NOW and (report.kind in RESTARTED or report.kind == "ended"):
-                yield from trial.finish([report])
+                yield from trial.finish([report], isolation.restore())
             else:
                 yield report
 
 
-def _reports(trial: TrialRun, sampler: DeviceSampler, preemption_requested: Callable[[], bool]) -> Iterator[TrialReport | None]:
+@contextmanager
+def _limits(trial: TrialRun, give_up: GiveUp) -> Iterator[TimeLimits]:
+    """The trial's time limits."""
+    trial_s, stall_s = trial.assignment.trial_timeout_s, trial.assignment.stall_timeout_s
+    if give_up is None or not (trial_s or stall_s):
+        with TimeLimits(trial_s, stall_s) as limits:
+            yield limits
+        return
+
+    def hangs(reason: str) -> None:
+        give_up([ended_report(trial.report, "failed", reason)])
+
+    with hang_log(trial.assignment.folder) as log, TimeLimits(trial_s, stall_s, hangs, log) as limits:
+        yield limits
+
+
+def _reports(
+    trial: TrialRun, sampler: DeviceSampler, preemption_requested: Callable[[], bool], give_up: GiveUp
+) -> Iterator[TrialReport | None]:
     """Train the trial to its end and yield the reports after `started`."""
     assignment, device = trial.assignment, trial.device
-    with sampler:
+    with sampler, _limits(trial, give_up) as limits:
         try:
-            for progress in assignment.task.run(device, trial.resume_state):
+            for progress in trial_steps(assignment.task, device, limits, trial.resume_state, trial.report.step):
                 yield from trial.take(progress)
                 if not_finite := list_not_finite(progress.metrics):
                     raise Diverged(not_finite)

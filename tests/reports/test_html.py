@@ -5,6 +5,7 @@ import pytest
 
 from ddl.reports import html, model
 
+from ..ledgers import ReportingLedger
 from .synthetic import GENUINE, SAMPLE, create_agents, leave, png
 
 FINAL = {"none": 0.80, "light": 0.765}
@@ -84,6 +85,17 @@ def test_any_state_of_a_run_renders(make_run, tmp_path):
     written = text(page(make_run(FINAL, seeds=[0, 1, 2], epochs=1, endings=mixed), tmp_path))
     assert "no reason recorded" in written
     assert '1<span class="muted"> of 3</span>' in written
+
+
+def test_what_a_trial_left_behind_follows_its_reason(make_run, tmp_path):
+    folder = make_run(FINAL, epochs=1, endings={("none", 0): ("failed", "meant to fail")})
+    with ReportingLedger(folder) as ledger:
+        for trial in ledger.trials()[:2]:
+            ledger.measured(trial.trial_id, 0, None, 0.0, {}, {"left_behind": "threads that still run: poller"})
+    written = page(folder, tmp_path)
+    assert '<td class="reason">meant to fail; left behind: threads that still run: poller</td>' in written
+    assert '<td class="reason">left behind: threads that still run: poller</td>' in written
+    assert written.count("left behind") == 2
 
 
 def test_several_runs_share_one_page(make_run, tmp_path):

@@ -29,6 +29,8 @@ LAUNCH = Launch(
     search=Search(algorithm="random", every=0.1),
     retries=0,
     checkpoint_every_s=15.0,
+    trial_timeout_s="none",
+    stall_timeout_s="none",
     latency="none",
     wandb=Wandb(mode="disabled", project="ddl"),
 )
@@ -230,11 +232,12 @@ def test_a_killed_driver_loses_nothing_and_a_resume_may_group_trials_anew(comman
     assert set(settled(folder)["val/total"]) == {sum(range(61)), 2 * sum(range(61))}
 
 
-def test_a_run_that_was_recorded_without_the_setting_can_be_resumed(command: Command, tmp_path: Path, marks: Path) -> None:
+def test_a_run_that_was_recorded_without_later_settings_can_be_resumed(command: Command, tmp_path: Path, marks: Path) -> None:
     arguments = ("--sweep", TOGETHER, "--scale", "smoke", "--executor", "inline", f"task.marks={marks}", "seeds=1")
     folder = run_folder(command(*arguments).stdout, tmp_path)
     with Ledger(folder) as ledger:
-        ledger.note(launch={name: value for name, value in ledger.run()["launch"].items() if name != "stack"})
+        added = ("stack", "trial_timeout_s", "stall_timeout_s")
+        ledger.note(launch={name: value for name, value in ledger.run()["launch"].items() if name not in added})
     assert run_folder(command("--resume", str(folder)).stdout, tmp_path) == folder
 
 

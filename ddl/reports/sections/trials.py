@@ -19,13 +19,15 @@ MAX_ROWS = 200
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """One row of the table. `values` has the last value of each of `trial_columns`, None if it was not measured."""
+    """One row of the table. `values` has the last value of each of `trial_columns`, None if it was not measured. `reason` is the trial's,
+    followed by what the trial has left behind in its process."""
 
     trial: TrialRow
     epoch: int | None
     seconds: float | None
     values: Mapping[str, float | None]
     data: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,14 @@ def trial_table(run: RunReport) -> TrialTable:
 
 def _row(trial: TrialRow, row: Mapping[Hashable, Any], columns: tuple[str, ...]) -> TrialSummary:
     data = describe_data(trial)
+    left_behind = (trial.metadata or {}).get("left_behind")
     return TrialSummary(
         trial,
         epoch=None if pd.isna(row["epoch"]) else int(row["epoch"]),
         seconds=None if pd.isna(row["elapsed_s"]) else float(row["elapsed_s"]),
         values={name: None if pd.isna(row[name]) else float(row[name]) for name in columns},
         data="" if data is None else data.label,
+        reason="; ".join([*filter(None, [trial.reason]), *([f"left behind: {left_behind}"] if left_behind else [])]),
     )
 
 
@@ -60,7 +64,7 @@ def _wandb(run: RunReport) -> Iterator[Block]:
     rows = [
         [r.trial.configuration, r.trial.seed, r.trial.status, wording.ABSENT if r.epoch is None else r.epoch]
         + [wording.number(r.values[column]) for column in table.columns]
-        + [wording.ABSENT if r.seconds is None else units.duration(r.seconds), r.trial.reason, r.data, r.trial.trial_id]
+        + [wording.ABSENT if r.seconds is None else units.duration(r.seconds), r.reason, r.data, r.trial.trial_id]
         for r in table.rows[:MAX_ROWS]
     ]
     columns = ["configuration", "seed", "status", "epoch", *table.columns, "training time", "reason", "data", "trial"]

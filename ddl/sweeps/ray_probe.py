@@ -1,0 +1,86 @@
+"""Timing probes in Ray's worker processes."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.experimental import internal_kv
+
+from ddl.sweeps.assignment import device_of
+from ddl.sweeps.pack import Pack
+from ddl.sweeps.probe import time_pack
+from ddl.sweeps.ray_trainable import end_process
+from ddl.timing_probe import Timings
+from ddl.trial_errors import error_line
+
+MEETING_S = 300
+"""Time for the probes of trials that share a GPU to wait for each other."""
+
+
+def probe_packs(packs: Sequence[Pack], precisions: list[str] | None, window_s: float, stall_s: float) -> list[Timings]:
+    """`time_pack` of all packs at once, each in a process of its own. One whose process dies has no timings, like one that raises."""
+    # A process keeps the first GPU it used, its memory and its peak, so one with a GPU ends with its probe.
+    gpus = packs[0].first.gpus
+    remote = ray.remote(max_retries=0, max_calls=1 if gpus else 0)(_probe)
+    meeting = _Meeting.remote(len(packs)) if 0 < gpus < 1 else None  # type: ignore[attr-defined]
+    keys = [uuid.uuid4().bytes for _ in packs]
+    pending = [
+        remote.options(num_cpus=pack.first.cpus, num_gpus=pack.first.gpus).remote(pack, precisions, window_s, meeting, stall_s, key)
+        for pack, key in zip(packs, keys, strict=True)
+    ]
+    results: list[Timings] = []
+    for reference, key in zip(pending, keys, strict=True):
+        try:
+            results.append(ray.get(reference))
+        except ray.exceptions.WorkerCrashedError as error:
+            hang = internal_kv._internal_kv_get(key)  # of a process that ended itself
+            results.append(Timings([], {"": hang.decode() if hang else error_line(error)}))
+    return results
+
+
+@ray.remote(num_cpus=0)
+class _Meeting:
+    """Lets `members` processes wait for each other once. A process that has left is not waited for."""
+
+    def __init__(self, members: int):
+        self._members, self._arrived = members, 0
+        self._changed = asyncio.Condition()
+
+    async def arrive(self) -> None:
+        """Return when all members have arrived, or after `MEETING_S`."""
+        async with self._changed:
+            self._arrived += 1
+            self._changed.notify_all()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._arrived >= self._members), MEETING_S)
+
+    async def leave(self) -> None:
+        async with self._changed:
+            self._members -= 1
+            self._changed.notify_all()
+
+
+def _probe(pack: Pack, precisions: list[str] | None, window_s: float, meeting: Any, stall_s: float, key: bytes) -> Timings:
+    """`time_pack` in a process of its own. With a `meeting`, its timed steps begin together with those of the other members.
+
+    If it hangs outside Python, stores the message under `key` and ends the process.
+    """
+    arrived = False
+
+    def ready() -> None:
+        nonlocal arrived
+        if meeting is not None and not arrived:
+            arrived = True
+            ray.get(meeting.arrive.remote())
+
+    def give_up(message: str) -> None:
+        internal_kv._internal_kv_put(key, message.encode())
+        end_process()
+
+    timings = time_pack(pack, device_of(pack.first), precisions, window_s, ready, stall_s, give_up)
+    if meeting is not None and not arrived:
+        ray.get(meeting.leave.remote())
+    return timings
