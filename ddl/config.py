@@ -23,11 +23,16 @@ SCALES = ("smoke", "sample", "paper")
 COMMAND_LINE = "command line"
 
 
+MAX_SHOWN = 20
+"""Largest number of problems that a message shows: an axis may have a hundred thousand wrong values."""
+
+
 class ConfigError(ValueError):
     """Everything that is wrong with the user's input; `problems` has a line each: where, what, and how to fix it."""
 
     def __init__(self, problems: Sequence[str]):
-        super().__init__("\n".join(problems))
+        more = [f"... and {len(problems) - MAX_SHOWN:,} more"] if len(problems) > MAX_SHOWN else []
+        super().__init__("\n".join([*problems[:MAX_SHOWN], *more]))
         self.problems = list(problems)
 
 

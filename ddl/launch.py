@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run_action(given, f"python launch.py {shlex.join(arguments)}")
     except ConfigError as error:
-        print(*error.problems, "Nothing was started.", sep="\n", file=sys.stderr)
+        print(error, "Nothing was started.", sep="\n", file=sys.stderr)
         return BAD_INPUT
     except ValueError as error:
         print(error, file=sys.stderr)

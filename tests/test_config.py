@@ -217,7 +217,7 @@ def test_a_long_value_is_not_told_at_length(ask):
         ("resources: {gpus: -1}", "resources.gpus: should be greater than or equal to 0, or should be 'auto', not -1."),
         ("resources: {cpus: all}", "resources.cpus: should be a valid integer, or should be 'auto', not 'all'."),
         ("resources: 3", "resources: should be a dictionary or an instance of Resources, not 3."),
-        ("wandb: {mode: on}", "wandb.mode: should be 'auto', 'online', 'offline' or 'disabled', not True."),
+        ("wandb: {mode: on}", "wandb.mode: should be 'auto', 'online', 'offline' or 'disabled', not 'on'."),
         ("samples: -1", "samples: should be greater than or equal to 0, not -1."),
         ("plugins: mine", "plugins: should be a valid list, not 'mine'."),
         ("space: [task.lr]", "space: should be a valid dictionary, not ['task.lr']."),
@@ -258,10 +258,10 @@ def test_configurations_named_by_long_numbers_are_kept_apart(ask):
 
 
 def test_configurations_with_one_name_are_refused(ask):
-    assert ask("configurations:\n  yes: {task.lr: 0.1}\n  'True': {task.lr: 0.2}\n").problems == [
+    assert ask("configurations:\n  true: {task.lr: 0.1}\n  'True': {task.lr: 0.2}\n").problems == [
         "small.yaml:6: configurations: True and 'True' have the same name, True. Rename one."
     ]
-    (problem,) = ask("reference: {source: a, metric: b, tolerance: 0.1, values: {on: 0.1, 'True': 0.2}}\n").problems
+    (problem,) = ask("reference: {source: a, metric: b, tolerance: 0.1, values: {true: 0.1, 'True': 0.2}}\n").problems
     assert problem == "small.yaml:6: reference.values: True and 'True' have the same name, True. Rename one."
 
 
@@ -655,3 +655,10 @@ def test_where_nothing_is_wrong_nothing_is_said_and_nothing_is_written(ask, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
     assert Classification.data_sets == ("cifar10", "mnist")
     assert isinstance(yamlfile.FOLDER, Path)
+
+
+def test_a_hundred_thousand_problems_are_counted_and_not_printed():
+    error = config.ConfigError([f"a.yaml:{line}: wrong." for line in range(120_001)])
+    assert len(error.problems) == 120_001
+    assert str(error).splitlines() == [*error.problems[:20], "... and 119,981 more"]
+    assert str(config.ConfigError(["a"] * 20)) == "\n".join(["a"] * 20)

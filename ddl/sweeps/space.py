@@ -199,12 +199,13 @@ def check_ends(sweep: Sweep, problems: list[str]) -> None:
     _check_samples(sweep, problems)
     first = {key: axis[0] for key, axis in axes.items()}
     tasks: list[Task] = []
+    invalid: list[str] = []
     for key in axes:
         for value in axis_ends(sweep.space[key]):
-            found: list[str] = []
-            task = _construct(sweep, _Point("", "", {**first, key: value}, dict.fromkeys(axes, "space")), sweep.launch.first_seed, found)
-            problems += [line for line in found if line not in problems]
+            point = _Point("", "", {**first, key: value}, dict.fromkeys(axes, "space"))
+            task = _construct(sweep, point, sweep.launch.first_seed, invalid)
             tasks += [task] if task else []
+    problems += dict.fromkeys(invalid)
     _check_workers(sweep, tasks, problems)
 
 
