@@ -6,7 +6,7 @@ Mistakes are collected in a list of problems, one line each, so that all of them
 import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -59,8 +59,10 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
     axes = given.section(file.space, "space")
     named = {name: given.section(values, f"configurations.{name}") for name, values in file.configurations.items()}
 
-    draft = SweepDraft(_launch_values(source, launch_source), dict(axes), named, {})
+    own = {"samples": file.samples, "metric": asdict(file.metric)}
+    draft = SweepDraft(_launch_values(source, launch_source), own, dict(axes), named, {})
     overridden = apply_overrides(draft, overrides, given.names, problems)
+    file = construct(SweepFile, vars(file) | draft.file, lambda key: COMMAND_LINE, "", problems) or file
     where = given.where | dict.fromkeys(draft.forced, COMMAND_LINE)
     where |= {f"space.{name}": COMMAND_LINE for name, values in draft.space.items() if values is not axes.get(name)}
 
@@ -72,6 +74,7 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
     launch = construct(Launch, draft.launch, where_launch, "", problems) or construct(Launch, launch_source.values, where_launch, "", [])
     if launch is None:
         return None
+    where |= dict.fromkeys(overridden & {"samples", "metric.name"}, COMMAND_LINE)
     where |= {"seed": where_launch("first_seed"), "seeds": where_launch("seeds")}
     return Sweep(path.stem, scale, file, launch, task_class, given.base, draft.space, draft.configurations, draft.forced, where)
 
@@ -86,7 +89,7 @@ class _Hyperparameters:
         self.names = [item.name for item in fields(task_class) if item.name != "seed"]
         self.base = {key: value for key, value in task_source.values.items() if key in self.names}
         self.where = {key: task_source.where(key) for key in self.names}
-        self.where |= {key: source.where(key) for key in ("space", "configurations", "samples")}
+        self.where |= {key: source.where(key) for key in ("space", "configurations", "samples", "metric.name", "reference.metric")}
         self._source, self._problems = source, problems
         for key in map(str, task_source.values):
             if key != "class" and key not in self.names:

@@ -100,7 +100,7 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
         plans.append(plan)
         if len(runs) > 1:
             console.print(f"[bold]{run.name}[/bold]")
-        show_plan(console, plan, timed if run.to_sample else run.trials, run.to_sample)
+        show_plan(console, plan, timed if run.to_sample else run.trials, run.to_sample, run.notes)
     return plans
 
 

@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="task.lr=0.01, task.lr=0.1,0.01 (an axis), configurations=NAME,NAME (only these), seeds=5, resources.cpus=2, ...",
+        help="task.lr=0.01, task.lr=0.1,0.01 (an axis), configurations=NAME,NAME (only these), seeds=5, samples=20, resources.cpus=2, ...",
     )
     return parse
 
@@ -149,7 +149,7 @@ def _unknown_option(word: str) -> str:
     option, _, value = word.partition("=")
     key = option.lstrip("-")
     settings = yamlfile.read_yaml(yamlfile.FOLDER / "launch.yaml", []).values
-    if key.partition(".")[0] in (*settings, "task", "configurations"):
+    if key.partition(".")[0] in (*settings, "task", "configurations", "samples", "metric"):
         return f"{option}: settings have no dashes. Write {key}={value or 'VALUE'}."
     return f"{option}: unknown option.{did_you_mean(f'--{key}', [*ACTIONS, *USED_WITH, '--help']) or ' See --help.'}"
 

@@ -21,8 +21,8 @@ RUNNING_ROWS = 16
 LINE_EVERY_S = 10
 
 
-def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: int) -> None:
-    """Print the plan: a table of trials, then resources, data, precision, expected duration and disk use."""
+def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: int, notes: Sequence[str] = ()) -> None:
+    """Print the plan: a table of trials, then `notes`, resources, data, precision, expected duration and disk use."""
     table = _table("trial", "configuration", "seed", right=("steps", "steps/s", "other", "expected"))
     for trial in trials[:PLAN_ROWS]:
         probe = plan.probes.get(trial.configuration)
@@ -39,6 +39,8 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
         console.print(f"... and {len(trials) - PLAN_ROWS} more trials")
     if to_sample:
         console.print(f"{to_sample} trials will be sampled during the sweep. The table shows the ends of the space, for timing only.")
+    for note in notes:
+        console.print(Text(note), soft_wrap=True)
     allocation, capacity = plan.allocation, plan.capacity
     minimum = f"{allocation.min_workers} to " if allocation.min_workers < allocation.num_workers else ""
     workers = f"{minimum}{allocation.num_workers} workers ({allocation.strategy}), each with " if allocation.num_workers > 1 else ""

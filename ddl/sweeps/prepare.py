@@ -3,8 +3,8 @@
 import os
 import shlex
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,13 @@ from pydantic import ValidationError
 from ddl import config, ownership, provenance
 from ddl.config import ConfigError
 from ddl.ledger import Ledger, TrialRow
-from ddl.schema import Launch, Metric, Sweep
+from ddl.schema import Launch, Metric, Reference, Sweep
 from ddl.sweeps import space
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus, check_inline, recorded_allocation
 from ddl.sweeps.capacity import local_capacity
 from ddl.sweeps.space import Trial
 from ddl.tasks.loading import RecordedTasks, task_class_path
+from ddl.yamlfile import FOLDER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,7 @@ class PreparedRun:
     `trials` are those left to train, `earlier` is the number of trials that ended before, `search` samples further trials
     during the run. `history` has the earlier measurements for the scheduler, as (trial id, percent of its steps, metric).
     `measured` has the last value of the metric of every trial that was started. `population` are the axes that population
-    based training changes. `about` are the run's entries in its ledger.
+    based training changes. `about` are the run's entries in its ledger. `notes` are lines that the plan shows.
     """
 
     name: str
@@ -62,6 +63,7 @@ class PreparedRun:
     allocation: Allocation | None = None
     history: Sequence[tuple[str, float, float]] = ()
     measured: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def resumed(self) -> bool:
@@ -106,6 +108,8 @@ def prepare_run(sweep: str, options: RunOptions, problems: list[str]) -> Prepare
     if not (trials or search):
         return None
     file = composed.file
+    notes = [_seeds_note(composed)]
+    reference = _reference(composed, {trial.configuration for trial in trials}, notes, problems)
     about = {
         "sweep": {
             "name": composed.name,
@@ -114,7 +118,7 @@ def prepare_run(sweep: str, options: RunOptions, problems: list[str]) -> Prepare
             "metric": asdict(file.metric),
             "seeds": composed.launch.seeds,
             "keys": search.keys if search else list(trials[0].swept),
-            "reference": asdict(file.reference) if file.reference else None,
+            "reference": asdict(reference) if reference else None,
         },
         "scale": options.scale,
         "overrides": list(options.overrides),
@@ -134,7 +138,37 @@ def prepare_run(sweep: str, options: RunOptions, problems: list[str]) -> Prepare
         search=search,
         population=population,
         about=about,
+        notes=notes,
     )
+
+
+def _seeds_note(sweep: Sweep) -> str:
+    """The line of the plan about the number of seeds."""
+    seeds = sweep.launch.seeds
+    default = " (default)" if Path(sweep.where["seeds"].rpartition(":")[0]) == FOLDER / "launch.yaml" else ""
+    return f"seeds: {seeds}{default}" + ("; intervals need at least 2, as in seeds=3" if seeds == 1 else "")
+
+
+def _reference(sweep: Sweep, names: Set[str], notes: list[str], problems: list[str]) -> Reference | None:
+    """The published values by the configurations' `names`, of which a file may write `0.1` for `lr=0.1`.
+
+    None, with a note, if the command line has chosen another metric than theirs. Adds to `problems` if they cannot be measured.
+    """
+    reference, metric = sweep.file.reference, sweep.file.metric.name
+    if reference is None:
+        return None
+    name = reference.metric_name
+    if name != metric and sweep.where["metric.name"] == config.COMMAND_LINE:
+        notes.append(f"published values: not compared, because they are of {name} and the metric is {metric}")
+        return None
+    if name != metric and reference.metric.startswith("best "):
+        problems.append(
+            f"{sweep.where['reference.metric']}: reference.metric: {reference.metric}: only the sweep's metric has a best value. "
+            f"Write best {metric} or last {name}."
+        )
+    axis = next(iter(sweep.space), "")
+    values = {name if name in names or f"{axis}={name}" not in names else f"{axis}={name}": each for name, each in reference.values.items()}
+    return replace(reference, values=values)
 
 
 def _population_axes(sweep: Sweep, problems: list[str]) -> dict[str, Any]:
