@@ -163,7 +163,10 @@ class ProgressDisplay:
         self._to_sample -= 1
 
     def update(self, report: TrialReport) -> None:
-        """Show a report: every end of a trial is a line; without a terminal, progress is a line at most every 10 s."""
+        """Show a report: every end of a trial is a line; without a terminal, progress is a line at most every 10 s.
+
+        The last step has none, because the line of the trial's end follows it.
+        """
         trial_id, trial = report.trial_id, self._trials[report.trial_id]
         self._waiting.pop(trial_id, None)
         if report.kind == "started" or trial_id not in self._running:
@@ -180,7 +183,12 @@ class ProgressDisplay:
             self._line(f"{name} {report.status}{metric} after {duration(report.elapsed_s)}{reason}")
         elif report.kind == "out_of_memory":
             self._line(f"{name} {report.reason}")
-        elif report.kind != "started" and not self._live and time.monotonic() - self._last_line >= LINE_EVERY_S:
+        elif (
+            report.step < report.total_steps
+            and report.kind != "started"
+            and not self._live
+            and time.monotonic() - self._last_line >= LINE_EVERY_S
+        ):
             epoch = "" if report.epoch is None else f" epoch {report.epoch},"
             self._line(f"{name}{epoch} step {report.step}/{report.total_steps}{metric}; about {duration(self._left_s())} left")
 

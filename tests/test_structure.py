@@ -12,7 +12,7 @@ from .codebase import duplicate_names
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
-    {"sharding", "trial_report", "durable", "units", "counter_random", "fork_client", "run_folder", "trial_errors"},
+    {"sharding", "trial_report", "durable", "units", "counter_random", "fork_client", "run_folder", "trial_errors", "program"},
     {"fork_server", "progress", "devices", "yamlfile", "hints", "ledger", "figures", "ownership", "ray_private"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry", "latency"},
     {"timing_probe"},
@@ -36,7 +36,7 @@ LAYERS = [
 READERS = {"reports", "tracking"}
 """Rooms that read the ledger and nothing else of a run. Only the driver, the command and its library import them."""
 
-READ = {"ledger", "durable", "run_folder", "units"}
+READ = {"ledger", "durable", "run_folder", "units", "program"}
 """What those rooms may import besides themselves."""
 
 OWNERS = {

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ddl import config, ownership, provenance
 from ddl.config import ConfigError
 from ddl.ledger import Ledger, TrialRow
+from ddl.program import program
 from ddl.schema import Launch, Metric, Reference, Sweep
 from ddl.sweeps import space
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus, check_inline, recorded_allocation
@@ -310,4 +311,4 @@ def new_folder(out: Path, name: str) -> Path:
 
 def resume_command(folder: Path | str) -> str:
     """The command that resumes the run in `folder`, a path or URL."""
-    return f"python launch.py --resume {shlex.quote(os.fspath(folder))}"
+    return f"{program()} --resume {shlex.quote(os.fspath(folder))}"

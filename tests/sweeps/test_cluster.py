@@ -121,7 +121,7 @@ def test_a_terminated_sweep_can_be_resumed(cluster: Cluster, tmp_path: Path) -> 
     wait_until(lambda: any("started" in set(LedgerReader(run).events().kind) for run in ledgers()), "a trial under way")
     process.terminate()
     _, errors = communicate(process, exits=130)
-    assert "resume with: python launch.py --resume" in errors
+    assert "interrupted; resume with: python launch.py --resume" in errors
     (run,) = ledgers()
     assert {row.status for row in LedgerReader(run).trials()} == {"planned"}
 

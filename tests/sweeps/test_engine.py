@@ -49,6 +49,10 @@ def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(sweep: str, tmp_pa
     statuses = set(settled(folder)["status"])
     assert statuses <= {"finished", "diverged"}
     assert "finished" in statuses
+    answer, _ = done.stdout.strip().splitlines()[-2:]
+    assert answer.startswith("“")
+    assert " leads on " in answer
+    assert answer.partition(" Data: ")[0] in (folder / "report.html").read_text(encoding="utf-8")
     said = " ".join(done.stdout.split())
     data = [(trial.metadata or {}).get("data") for trial in LedgerReader(folder).trials()]
     if any(one and not one["complete"] for one in data):
@@ -119,7 +123,7 @@ def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(tmp_path:
     before = {t.trial_id: t for t in LedgerReader(ledgers()[0].parent).trials()}
     assert any(t.status != "finished" for t in before.values()), "it was killed before the end"
     wait_until(lambda: not processes_of(session), "no process is left of a killed driver")
-    command = re.search(r"python launch.py (--resume \S+)", " ".join(output.split()))
+    command = re.search(r"launch\.py (--resume \S+)", " ".join(output.split()))
     assert command, output
     resumed = launch(*command[1].split(), cwd=tmp_path)
     folder = run_folder(resumed.stdout, tmp_path)
@@ -162,7 +166,7 @@ def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(number: int,
     os.killpg(process.pid, number)  # as a terminal does: the whole group
     output, errors = communicate(process, exits=130)
 
-    assert "interrupted; resume with: python launch.py --resume " in errors
+    assert f"interrupted; resume with: python {ROOT}/launch.py --resume " in errors
     assert "Traceback" not in output + errors
     wait_until(lambda: not processes_of(session), "no process is left")
     resumed = launch(*errors.strip().rpartition("launch.py ")[2].split(), "--executor", "inline", cwd=tmp_path)
