@@ -28,12 +28,15 @@ MAX_SHOWN = 20
 
 
 class ConfigError(ValueError):
-    """Everything that is wrong with the user's input; `problems` has a line each: where, what, and how to fix it."""
+    """Everything that is wrong with the user's input; `problems` has a line each: where, what, and how to fix it.
 
-    def __init__(self, problems: Sequence[str]):
+    `outcome` says what was done about it.
+    """
+
+    def __init__(self, problems: Sequence[str], outcome: str = "Nothing was started."):
         more = [f"... and {len(problems) - MAX_SHOWN:,} more"] if len(problems) > MAX_SHOWN else []
         super().__init__("\n".join([*problems[:MAX_SHOWN], *more]))
-        self.problems = list(problems)
+        self.problems, self.outcome = list(problems), outcome
 
 
 def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: list[str]) -> Sweep | None:

@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run_action(given, f"{program()} {shlex.join(arguments)}")
     except ConfigError as error:
-        print(error, "Nothing was started.", sep="\n", file=sys.stderr)
+        print(error, error.outcome, sep="\n", file=sys.stderr)
         return BAD_INPUT
     except ValueError as error:
         print(error, file=sys.stderr)

@@ -16,7 +16,7 @@ from ddl.console import quiet, signals, terminal
 from ddl.driver import OpenRun
 from ddl.gpus import machine_gpus
 from ddl.hints import suggest_name
-from ddl.ledger import FILE, Ledger, LedgerReader, TrialRow
+from ddl.ledger import ENDED, FILE, Ledger, LedgerReader, TrialRow
 from ddl.run_folder import check_links, check_trial_id
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
@@ -116,7 +116,9 @@ def run_sweep(
         several = len(prepared) > 1
         store_url = str(out).rstrip("/") if urls.is_url(str(out)) else ""
         name = ALL if sweep == ALL else "several" if several else prepared[0].name
-        top = prepare.new_folder(urls.local_folder(store_url) if store_url else Path(out), name)
+        place = urls.local_folder(store_url) if store_url else Path(out)
+        created = [folder for folder in (place / name, *(place / name).parents) if not folder.exists()]
+        top = prepare.new_folder(place, name)
         url = store_url and f"{store_url}/{top.parent.name}/{top.name}"
         command = command or f"ddl.run_sweep({sweep!r}, overrides={list(overrides)!r}, scale={prepared[0].about['scale']!r})"
         try:
@@ -129,8 +131,12 @@ def run_sweep(
                     ledger = contexts.enter_context(prepare.begin_run(run, folder, command, url or str(folder), url))
                     opened.append(OpenRun(run, folder, ledger, run_url))
                 headlines = _train_and_report(console, opened, top, url, store)
-        except ConfigError:  # some problems are found only when the cluster or the store is asked
-            shutil.rmtree(top)
+        except ConfigError:  # some problems are found only when the cluster, the store or a trial's first steps are asked
+            if not _any_ended(top):
+                shutil.rmtree(top)
+                for folder in created:
+                    with contextlib.suppress(OSError):  # another run is in it
+                        folder.rmdir()
             raise
         return _finished_run(console, top, store, headlines)
 
@@ -333,14 +339,22 @@ def _train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, ur
             try:
                 if unfinished:
                     _plan_and_train(console, unfinished, scratch, top)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, ConfigError):
                 for run in opened:
                     run.ledger.interrupted()
                 raise
             return _write_results(console, folders, top, store)
+    except ConfigError:
+        if _any_ended(top):
+            _write_results(console, folders, top, store)
+        raise
     except KeyboardInterrupt:
         _write_results(console, folders, top, store)
         raise Interrupted(top, url) from None
+
+
+def _any_ended(top: Path) -> bool:
+    return any(trial.status in ENDED for trial in Run(top).trials)
 
 
 def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, top: Path) -> None:

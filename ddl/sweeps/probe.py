@@ -32,7 +32,7 @@ def time_pack(
         return time_candidates(lambda name: _run(tasks, name, device), names, device, PROBE_STEPS, window_s, ready)
     except TRIAL_ERRORS as error:  # the trials themselves will raise it again and end as failed
         traceback.print_exc()
-        return Timings([], {names[0]: error_line(error)})
+        return Timings([], {names[0]: error_line(error)}, traceback.format_exc())
 
 
 def _run(tasks: Sequence[Task], precision: str, device: Device) -> Iterator[Progress]:

@@ -80,6 +80,58 @@ def test_one_failing_trial_stops_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("executor", ["ray", "inline"])
+def test_a_metric_that_no_trial_reports_ends_the_sweep_at_the_first_evaluation(executor: str, tmp_path: Path) -> None:
+    wrong = ("metric=val/acuracy", "metric.mode=max", "task.epochs=300", "task.augmentation=none,light")
+    done = launch("--sweep", "augmentation", *QUICK, *wrong, "--executor", executor, cwd=tmp_path, exits=2)
+    problem, outcome = done.stderr.splitlines()
+    assert problem.startswith("metric.name: no trial reports val/acuracy. Did you mean val/accuracy? Trials report: train/loss, ")
+    assert outcome == "The sweep was stopped."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_metric_that_a_task_could_report_later_is_missed_at_the_end_of_a_trial(tmp_path: Path) -> None:
+    arguments = (
+        "--scale",
+        "smoke",
+        "--executor",
+        "inline",
+        f"task.marks={tmp_path}",
+        "task.deed=none",
+        "metric=val/totl",
+        "metric.mode=max",
+    )
+    done = launch("--sweep", MISCHIEF, *arguments, "seeds=3", cwd=tmp_path, exits=2)
+    assert done.stderr.splitlines() == [
+        "metric.name: no trial reports val/totl. Did you mean val/total? Trials report: val/total.",
+        "The sweep was stopped.",
+    ]
+    (folder,) = tmp_path.glob("runs/mischief/*")
+    assert [trial.status for trial in LedgerReader(folder).trials()] == ["finished", "planned", "planned"]
+    assert (folder / "report.html").is_file(), "what a trial measured until its end is kept"
+
+
+def test_first_steps_that_fail_alike_in_every_configuration_end_the_command(tmp_path: Path) -> None:
+    arguments = (
+        "--sweep",
+        MISCHIEF,
+        "--scale",
+        "smoke",
+        f"task.marks={tmp_path}",
+        "task.deed=raise",
+        "task.steps=5,6",
+        "--out",
+        "new/runs",
+    )
+    done = launch(*arguments, cwd=tmp_path, exits=2)
+    assert '    raise RuntimeError("meant to fail")\n' in done.stderr, "its traceback"
+    assert done.stderr.splitlines()[-2:] == [
+        "The first steps of every configuration that was timed (deed=raise, steps=5, deed=raise, steps=6) fail: RuntimeError: meant to fail.",
+        "Nothing was started.",
+    ]
+    assert not (tmp_path / "new").exists(), "no folder is left of it"
+
+
+@pytest.mark.parametrize("executor", ["ray", "inline"])
 def test_whatever_a_trial_raises_ends_that_trial_alone(executor: str, tmp_path: Path) -> None:
     deeds = "task.deed=exit,'raise what cannot be printed',none"
     arguments = ("--scale", "smoke", "--executor", executor, f"task.marks={tmp_path}", deeds)

@@ -130,7 +130,9 @@ def test_configurations_that_only_come_to_the_same(ask):
     assert ask("configurations:\n  a: {task.dropout: 0.3}\n  b: {task.dropout: 0.3, task.lr: 1.0e-3}\n").problems == [
         "small.yaml:8: the configurations 'a' and 'b' are the same. Remove one."
     ]
-    assert ask("space: {task.lr: [1, 1.0]}\n").problems == ["small.yaml:6: the configurations 'lr=1' and 'lr=1.0' are the same. Remove one."]
+    assert ask("space: {task.lr: [1, 1.0]}\n").problems == [
+        "small.yaml:6: the configurations 'lr=1' and 'lr=1.0' are the same. Remove one."
+    ]
 
 
 def test_an_override_that_makes_all_configurations_the_same(ask):
