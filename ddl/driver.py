@@ -209,6 +209,7 @@ def _assignment(run: OpenRun, plan: Plan, trial: Trial, latency: str) -> Assignm
         (run.folder / "trials" / trial.trial_id).resolve(),
         launch.checkpoint_every_s,
         latency=latency,
+        log=(run.folder / "launch.log").resolve() if run.prepared.address is None else None,  # a cluster's nodes may not have the folder
         url=run.url and f"{run.url}/trials/{trial.trial_id}",
         **optional,
     )

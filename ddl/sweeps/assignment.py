@@ -19,7 +19,8 @@ class Assignment:
     `cpus` and `gpus` are per worker; `min_workers` to `num_workers` workers train the trial. `changed` are hyperparameters that
     population based training changed during the run; `task` has them already. `keep_measured`: if not 0, store a checkpoint at
     every measurement, and keep those of the last steps, by this fraction of all steps. `url`: copy of the trial's folder in an
-    object store, or empty. `latency`: how to time the trained model (`ddl.latency`).
+    object store, or empty. `latency`: how to time the trained model (`ddl.latency`). `log`: file for the output of its code, or None
+    for the process's standard output.
     """
 
     trial_id: str
@@ -35,6 +36,7 @@ class Assignment:
     keep_measured: float = 0.0
     url: str = ""
     latency: str = "none"
+    log: Path | None = None
 
 
 def device_of(assignment: Assignment, gpu: int = 0) -> Device:

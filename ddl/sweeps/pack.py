@@ -13,6 +13,7 @@ from ddl.precision import prepare_process
 from ddl.progress import Diverged, StackStep, StackSteps, State
 from ddl.storage.trials import TrialStore
 from ddl.sweeps.assignment import Assignment
+from ddl.sweeps.trial_output import trial_output
 from ddl.sweeps.trial_run import TrialRun, list_not_finite, open_store, stopped_report
 from ddl.sweeps.worker import RECORD_NOW, trial_reports
 from ddl.telemetry.device_sampler import DeviceSampler
@@ -139,10 +140,11 @@ class _Stack:
     def reports(self) -> Iterator[list[TrialReport]]:
         """Train to the end and yield the reports."""
         yield [report for trial in self._running.values() for report in trial.start()]
+        first = self._running[0].assignment
         tasks = [trial.assignment.task for trial in self._running.values()]
         prepare_process(getattr(tasks[0], "precision", ""))
         reason = ""
-        with self._sampler:
+        with self._sampler, trial_output(f"{first.trial_id}, ...", first.log):
             try:
                 states = [trial.resume_state for trial in self._running.values()]
                 for reports in self._train(type(tasks[0]).run_stacked(tasks, self._device, states)):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import socket
 import sys
@@ -45,6 +46,9 @@ CONNECT_S = 5
 
 MEETING_S = 300
 """Time for the probes of trials that share a GPU to wait for each other."""
+
+logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+"""Tune warns that it has no metrics in files of its own, which nobody reads."""
 
 STOP_S = 10
 """Time for Tune to end its trials when a sweep is stopped. After that their processes are killed."""

@@ -10,6 +10,7 @@ from ddl.devices import Device, lost_another_rank
 from ddl.precision import prepare_process, ran_eagerly
 from ddl.progress import Diverged
 from ddl.sweeps.assignment import Assignment, larger_fraction
+from ddl.sweeps.trial_output import trial_output
 from ddl.sweeps.trial_run import TrialRun, list_not_finite, open_store
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_errors import TRIAL_ERRORS, error_place
@@ -58,7 +59,7 @@ def trial_reports(
 def _reports(trial: TrialRun, sampler: DeviceSampler, preemption_requested: Callable[[], bool]) -> Iterator[TrialReport | None]:
     """Train the trial to its end and yield the reports after `started`."""
     assignment, device = trial.assignment, trial.device
-    with sampler:
+    with sampler, trial_output(assignment.trial_id, assignment.log):
         try:
             for progress in assignment.task.run(device, trial.resume_state):
                 yield from trial.take(progress)

@@ -80,6 +80,19 @@ def test_one_failing_trial_stops_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("executor", ["ray", "inline"])
+def test_the_log_has_all_that_trials_print_and_no_noise(executor: str, tmp_path: Path) -> None:
+    arguments = ("--scale", "smoke", "--executor", executor, f"task.marks={tmp_path}", "task.deed=print", "seeds=2", "wandb.mode=disabled")
+    done = launch("--sweep", MISCHIEF, *arguments, cwd=tmp_path)
+    folder = run_folder(done.stdout, tmp_path)
+    log = (folder / "launch.log").read_text()
+    for trial in LedgerReader(folder).trials():
+        printed = re.findall(rf"^{trial.trial_id}: (?:an error|line) (\d+)$", log, re.MULTILINE)
+        assert list(map(int, printed)) == list(range(20_000))
+    for noise in ("Failed to fetch metrics", "\x1b["):
+        assert noise not in log + done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("executor", ["ray", "inline"])
 def test_a_metric_that_no_trial_reports_ends_the_sweep_at_the_first_evaluation(executor: str, tmp_path: Path) -> None:
     wrong = ("metric=val/acuracy", "metric.mode=max", "task.epochs=300", "task.augmentation=none,light")
     done = launch("--sweep", "augmentation", *QUICK, *wrong, "--executor", executor, cwd=tmp_path, exits=2)
