@@ -6,7 +6,7 @@ Mistakes are collected in a list of problems, one line each, so that all of them
 import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,12 +22,20 @@ SCALES = ("smoke", "sample", "paper")
 COMMAND_LINE = "command line"
 
 
-class ConfigError(ValueError):
-    """Everything that is wrong with the user's input; `problems` has a line each: where, what, and how to fix it."""
+MAX_SHOWN = 20
+"""Largest number of problems that a message shows: an axis may have a hundred thousand wrong values."""
 
-    def __init__(self, problems: Sequence[str]):
-        super().__init__("\n".join(problems))
-        self.problems = list(problems)
+
+class ConfigError(ValueError):
+    """Everything that is wrong with the user's input; `problems` has a line each: where, what, and how to fix it.
+
+    `outcome` says what was done about it.
+    """
+
+    def __init__(self, problems: Sequence[str], outcome: str = "Nothing was started."):
+        more = [f"... and {len(problems) - MAX_SHOWN:,} more"] if len(problems) > MAX_SHOWN else []
+        super().__init__("\n".join([*problems[:MAX_SHOWN], *more]))
+        self.problems, self.outcome = list(problems), outcome
 
 
 def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: list[str]) -> Sweep | None:
@@ -53,8 +61,10 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
     axes = given.section(file.space, "space")
     named = {name: given.section(values, f"configurations.{name}") for name, values in file.configurations.items()}
 
-    draft = SweepDraft(_launch_values(source, launch_source), dict(axes), named, {})
+    own = {"samples": file.samples, "metric": asdict(file.metric)}
+    draft = SweepDraft(_launch_values(source, launch_source), own, dict(axes), named, {})
     overridden = apply_overrides(draft, overrides, given.names, problems)
+    file = construct(SweepFile, vars(file) | draft.file, lambda key: COMMAND_LINE, "", problems) or file
     where = given.where | dict.fromkeys(draft.forced, COMMAND_LINE)
     where |= {f"space.{name}": COMMAND_LINE for name, values in draft.space.items() if values is not axes.get(name)}
 
@@ -66,6 +76,7 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
     launch = construct(Launch, draft.launch, where_launch, "", problems) or construct(Launch, launch_source.values, where_launch, "", [])
     if launch is None:
         return None
+    where |= dict.fromkeys(overridden & {"samples", "metric.name"}, COMMAND_LINE)
     where |= {"seed": where_launch("first_seed"), "seeds": where_launch("seeds")}
     return Sweep(
         path.stem,
@@ -92,7 +103,7 @@ class _Hyperparameters:
         self.names = [item.name for item in fields(task.task_class) if item.name != "seed"]
         self.base = {key: value for key, value in task.values.items() if key in self.names}
         self.where = {key: task.where(key) for key in self.names}
-        self.where |= {key: source.where(key) for key in ("space", "configurations", "samples")}
+        self.where |= {key: source.where(key) for key in ("space", "configurations", "samples", "metric.name", "reference.metric")}
         self._source, self._problems = source, problems
         for key in map(str, task.values):
             if key not in self.names:

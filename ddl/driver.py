@@ -19,6 +19,7 @@ from ddl.sweeps import prepare
 from ddl.sweeps.allocation import allocate, reallocate
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.executors import Executor, InlineExecutor
+from ddl.sweeps.missing_metric import MissingMetric
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.plan import Plan, PlannedPack, choose_plan, make_plan, makespan, with_stacks
 from ddl.sweeps.prepare import PreparedRun
@@ -68,7 +69,7 @@ def open_executor(runs: Sequence[PreparedRun], scratch: Path) -> Iterator[Execut
 
 
 def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor, out: Path) -> list[Plan]:
-    """Make and print a plan for each run. Raises ConfigError if the executor's capacity is too small.
+    """Make and print a plan for each run. Raises ConfigError if the executor's capacity is too small, or if no trial can start.
 
     Sweeps of the same task get the same precision, so that a trial that is in two sweeps is trained once.
     """
@@ -103,12 +104,14 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
                 plan = make_plan(timed, run.trials, run.to_sample, allocation, executor, precision, out)
             else:
                 plan = choose_plan(timed, run.trials, run.to_sample, allocation, executor, run.launch, precision, out)
+            if not run.resumed:
+                plan.check()
             plan = with_stacks(plan, run.trials, run.to_sample, executor, run.launch, out)
         precisions.setdefault(task_class, plan.precision)
         plans.append(plan)
         if len(runs) > 1:
             console.print(f"[bold]{run.name}[/bold]")
-        show_plan(console, plan, timed if run.to_sample else run.trials, run.to_sample)
+        show_plan(console, plan, timed if run.to_sample else run.trials, run.to_sample, run.notes)
     return plans
 
 
@@ -117,7 +120,10 @@ def _refused_gpu(problem: str) -> str:
 
 
 def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], executor: Executor, top: Path) -> None:
-    """Train all runs to their ends, and keep the report in the folder `top` up to date."""
+    """Train all runs to their ends, and keep the report in the folder `top` up to date.
+
+    Raises ConfigError if the trials do not report the metric of a run.
+    """
     began = time.time()
     runs_of_trial: dict[str, list[OpenRun]] = {}
     queue: list[tuple[OpenRun, Plan, PlannedPack]] = []
@@ -143,6 +149,7 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
     with ProgressDisplay(console, displayed, to_sample, earlier, concurrent) as progress:
         # Sample as late as possible: the search then knows the results of more trials.
         limited = any(plan.allocation.num_workers > 1 or run.prepared.search for run, plan in planned)
+        missing = [(run, MissingMetric(run.prepared)) for run, _ in planned]
         batches = executor.run(_packs(queue, planned, runs_of_trial, progress), concurrent if limited else None)
         measured: dict[str, list[float]] = {}
         with contextlib.closing(batches):  # type: ignore[type-var]
@@ -154,6 +161,10 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
                             _update_search(run.prepared, report, measured)
                 for report in reports:
                     progress.update(report)
+                for run, metrics in missing:
+                    for report in reports:
+                        if run in runs_of_trial[report.trial_id]:
+                            metrics.take(report)
                 if any(report.kind in ("measured", "ended") for report in reports):
                     live.refresh()
     elapsed = time.time() - began
@@ -207,6 +218,7 @@ def _assignment(run: OpenRun, plan: Plan, trial: Trial, latency: str) -> Assignm
         (run.folder / "trials" / trial.trial_id).resolve(),
         launch.checkpoint_every_s,
         latency=latency,
+        log=(run.folder / "launch.log").resolve() if run.prepared.address is None else None,  # a cluster's nodes may not have the folder
         url=run.url and f"{run.url}/trials/{trial.trial_id}",
         trial_timeout_s=None if launch.trial_timeout_s == "none" else launch.trial_timeout_s,
         stall_timeout_s=None if launch.stall_timeout_s == "none" else launch.stall_timeout_s,

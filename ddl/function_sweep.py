@@ -4,7 +4,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,6 @@ from ddl.yamlfile import FOLDER, read_yaml
 
 SMALLER_IS_BETTER = re.compile(r"(loss|error|mae|mse|rmse|perplexity|nll|bits)(_|$)")
 """Quantities, the end of a metric's name, of which smaller values are better if the user does not say."""
-
-_KEYS = {"metric": "metric", "metric.name": "metric", "metric.mode": "mode", "samples": "samples", "measurements": "measurements"}
-"""Fields of `FunctionSweep` by their keys on the command line."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,38 +87,43 @@ def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], probl
         problems.append(str(error))
         return None
     names = [item.name for item in fields(task_class) if item.name != "seed"]
-    sweep, rest = _with_own_keys(sweep, overrides, problems)
-    task_class = function_task(sweep.function, sweep.module, sweep.measurements)
     launch_source = read_yaml(FOLDER / "launch.yaml", problems)
-    draft = SweepDraft(dict(launch_source.values), _known(sweep.space, names, "space", problems), {}, {})
-    draft.configurations = {
-        name: _known(values, names, f"configurations.{name}", problems) for name, values in sweep.configurations.items()
-    }
-    full = [f"task.{text}" if text.partition("=")[0] in set(names) - set(draft.launch) else text for text in rest]
-    overridden = apply_overrides(draft, full, names, problems)
+    draft = SweepDraft(
+        launch=dict(launch_source.values),
+        file={"samples": sweep.samples, "metric": {"name": sweep.metric, "mode": sweep.mode}, "measurements": sweep.measurements},
+        space=_known(sweep.space, names, "space", problems),
+        configurations={name: _known(values, names, f"configurations.{name}", problems) for name, values in sweep.configurations.items()},
+        forced={},
+    )
+    bare = set(names) - set(draft.launch) - set(draft.file)
+    overridden = apply_overrides(draft, [f"task.{text}" if text.partition("=")[0] in bare else text for text in overrides], names, problems)
 
     def where_launch(key: str) -> str:
         return COMMAND_LINE if key in overridden else launch_source.where(key)
 
     launch = construct(Launch, draft.launch, where_launch, "", problems) or construct(Launch, launch_source.values, where_launch, "", [])
+    metric, measurements = draft.file["metric"], draft.file["measurements"]
+    if not isinstance(measurements, int) or measurements < 0:
+        problems.append(f"measurements: must be a whole number, not {measurements!r}.")
+        return None
+    metric |= {"mode": metric["mode"] or _likely_mode(str(metric["name"]))}
+    values = {"task": sweep.name, "title": sweep.title or _title(sweep), "metric": metric, "samples": draft.file["samples"]}
+    file = construct(SweepFile, values, lambda key: COMMAND_LINE if key in overridden else sweep.name, "", problems)
+    if not metric["name"]:
+        problems.append(
+            f"metric: missing. Name a measurement that {sweep.name} yields, as in metric=val/accuracy, with metric.mode=min if smaller is better."
+        )
     scheduler = draft.launch["early_stopping"]["scheduler"]
-    if scheduler != "none" and not sweep.measurements:
+    if scheduler != "none" and not measurements:
         problems.append(
             f"{where_launch('early_stopping.scheduler')}: early_stopping.scheduler: {scheduler} compares trials after equal parts of their "
             "measurements. Say how many one trial yields, as in measurements=30."
-        )
-    metric = {"name": sweep.metric, "mode": sweep.mode or _likely_mode(sweep.metric)}
-    values = {"task": sweep.name, "title": sweep.title or _title(sweep), "metric": metric, "samples": sweep.samples}
-    file = construct(SweepFile, values, lambda key: sweep.name, "", problems)
-    if not sweep.metric:
-        problems.append(
-            f"metric: missing. Name a measurement that {sweep.name} yields, as in metric=val/accuracy, with metric.mode=min if smaller is better."
         )
     if launch is None or file is None:
         return None
     place = _place(sweep.function)
     where = dict.fromkeys(names, place) | dict.fromkeys(draft.forced, COMMAND_LINE)
-    where |= {"space": "space", "configurations": "configurations", "samples": "samples"}
+    where |= {key: COMMAND_LINE if key in overridden else key for key in ("space", "configurations", "samples", "metric.name")}
     where |= {f"space.{key}": COMMAND_LINE if f"task.{key}" in overridden else "space" for key in draft.space}
     where |= {f"configurations.{name}.{key}": "configurations" for name, values in draft.configurations.items() for key in values}
     where |= {"seed": where_launch("first_seed"), "seeds": where_launch("seeds")}
@@ -130,7 +132,7 @@ def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], probl
         scale="",
         file=file,
         launch=launch,
-        task_class=task_class,
+        task_class=function_task(sweep.function, sweep.module, measurements),
         base={},
         space=draft.space,
         configurations=draft.configurations,
@@ -138,25 +140,8 @@ def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], probl
         where=where,
         code_folder=sweep.code_folder,
         function=sweep.function,
-        measurements=sweep.measurements,
+        measurements=measurements,
     )
-
-
-def _with_own_keys(sweep: FunctionSweep, overrides: Sequence[str], problems: list[str]) -> tuple[FunctionSweep, list[str]]:
-    """The sweep with the overrides of `_KEYS`, and the other overrides."""
-    own: dict[str, Any] = {}
-    rest = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if key not in _KEYS or not equals:
-            rest.append(text)
-        elif key not in ("samples", "measurements"):
-            own[_KEYS[key]] = value
-        elif value.isdecimal() and len(value) <= 9:
-            own[key] = int(value)
-        else:
-            problems.append(f"{COMMAND_LINE}: {key}: must be a whole number, not {value!r}.")
-    return replace(sweep, **own), rest
 
 
 def _known(values: Mapping[str, Any], names: Sequence[str], place: str, problems: list[str]) -> dict[str, Any]:

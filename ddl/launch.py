@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ddl.program import program
+
 FAILED, BAD_INPUT, NOT_REPRODUCED, INTERRUPTED = 1, 2, 4, 130
 ACTIONS = ("--sweep", "--list", "--resume", "--reproduce", "--publish", "--export", "--prepare-data", "--report")
 """The actions of the command, one at a time. Only `--publish` may be combined with `--report`."""
@@ -28,7 +30,7 @@ USED_WITH = {
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parse = argparse.ArgumentParser(
-        prog="launch.py",
+        prog=program(),
         description="Train every configuration of a sweep in parallel, and write a report that compares them.",
         epilog="exit codes: 0 all trials ended, 1 some failed or were not uploaded, 2 bad input (nothing was started), 4 see --check, "
         "130 interrupted (can be resumed)",
@@ -81,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="task.lr=0.01, task.lr=0.1,0.01 (an axis), configurations=NAME,NAME (only these), seeds=5, resources.cpus=2, ...",
+        help="task.lr=0.01, task.lr=0.1,0.01 (an axis), configurations=NAME,NAME (only these), seeds=5, samples=20, resources.cpus=2, ...",
     )
     return parse
 
@@ -104,9 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ddl.run import Interrupted
 
     try:
-        return _run_action(given, f"python launch.py {shlex.join(arguments)}")
+        return _run_action(given, f"{program()} {shlex.join(arguments)}")
     except ConfigError as error:
-        print(*error.problems, "Nothing was started.", sep="\n", file=sys.stderr)
+        print(error, error.outcome, sep="\n", file=sys.stderr)
         return BAD_INPUT
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -155,7 +157,7 @@ def _unknown_option(word: str) -> str:
     option, _, value = word.partition("=")
     key = option.lstrip("-")
     settings = yamlfile.read_yaml(yamlfile.FOLDER / "launch.yaml", []).values
-    if key.partition(".")[0] in (*settings, "task", "configurations"):
+    if key.partition(".")[0] in (*settings, "task", "configurations", "samples", "metric"):
         return f"{option}: settings have no dashes. Write {key}={value or 'VALUE'}."
     return f"{option}: unknown option.{did_you_mean(f'--{key}', [*ACTIONS, *USED_WITH, '--help']) or ' See --help.'}"
 
@@ -208,8 +210,8 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         runs = [fetch_run(place, given.trust) for place in given.report]
         path = (runs[0] if len(runs) == 1 else Path(given.out)) / "report.html"
         folders = [folder for each in runs for folder in Run(each).folders or [each]]
-        run.rewrite_report(folders, path)
-        return _end(path, run.not_reproduced(folders) if given.check else [], failed=False)
+        print(*run.rewrite_report(folders, path), sep="\n")
+        return _end(path, folders if given.check else [], failed=False)
     if given.resume:
         done = run.resume(given.resume, given.executor, given.address, given.trust, given.allow_changed_code)
     elif given.plan:
@@ -217,15 +219,19 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         return 0
     else:
         done = run.run_sweep(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, given.out, command)
-    missed = run.not_reproduced(done.folders) if given.check else []
-    return _end(done.report, missed, failed=bool(done.failed or done.not_uploaded))
+    return _end(done.report, done.folders if given.check else [], failed=bool(done.failed or done.not_uploaded))
 
 
-def _end(report: Path, missed: Sequence[str], failed: bool) -> int:
-    """Print the published values that were missed and the report's path, and return the exit code."""
-    for line in missed:
-        print(line)
-    print(f"report: {report}")
+def _end(report: Path, checked: Sequence[Path], failed: bool) -> int:
+    """Print the published values that the runs in `checked` missed and the report's path, and return the exit code."""
+    from ddl import run
+
+    try:
+        missed = run.not_reproduced(checked) if checked else []
+        for line in missed:
+            print(line)
+    finally:
+        print(f"report: {report}")
     return NOT_REPRODUCED if missed else FAILED if failed else 0
 
 
@@ -267,3 +273,7 @@ def _prepare_data(names: Sequence[str]) -> int:
         origin = sources.prepare_data(name, "full")
         print(f"{name}: {origin.source}{'' if origin.complete else ', not the whole data set'}")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

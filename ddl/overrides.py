@@ -1,7 +1,8 @@
 """Applies the command line's Hydra overrides (KEY=VALUE) to a sweep."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +19,12 @@ from ddl.yamlfile import config_names
 class SweepDraft:
     """The part of a sweep that overrides can change. Hyperparameters are named without `task.`.
 
-    launch: the keys of launch.yaml. space: the axes. configurations: the named configurations.
-    forced: hyperparameters that have the same value in every trial.
+    launch: the keys of launch.yaml. file: `samples` and `metric` of the sweep's file, and `measurements` of a function. space: the axes. configurations: the named
+    configurations. forced: hyperparameters that have the same value in every trial.
     """
 
     launch: dict[str, Any]
+    file: dict[str, Any]
     space: dict[str, Any]
     configurations: dict[str, Any]
     forced: dict[str, Any]
@@ -30,17 +32,31 @@ class SweepDraft:
 
 def apply_overrides(draft: SweepDraft, overrides: Sequence[str], hyperparameters: Sequence[str], problems: list[str]) -> set[str]:
     """Apply `overrides` in order and return their keys. Problems are appended to `problems`."""
-    parsed = list(_parse(overrides, problems))
-    axes = dict(draft.space)
+    parsed = list(_parse(overrides, draft.configurations, problems))
+    axes, metric = dict(draft.space), draft.file["metric"]["name"]
     for override in parsed:
         if override.key_or_group == "configurations" and not override.is_delete():
             draft.configurations = _select_configurations(override, draft.configurations, axes, problems)
         else:
             _apply(override, draft, hyperparameters, problems)
-    return {override.key_or_group for override in parsed}
+    keys = set(map(_key, parsed))
+    if metric and draft.file["metric"]["name"] != metric and "metric.mode" not in keys:
+        problems.append("command line: metric.name: another metric may have another direction. Add metric.mode=min or metric.mode=max.")
+    return keys
 
 
-def _parse(overrides: Sequence[str], problems: list[str]) -> Iterable[Override]:
+def selection(names: Iterable[str]) -> str:
+    """The argument, quoted for a shell, that selects the configurations of these names."""
+    argument = _selection(names)
+    return f'"{argument}"' if "'" in argument and not re.search(r'["$`!\\]', argument) else shlex.quote(argument)
+
+
+def _selection(names: Iterable[str]) -> str:
+    quoted = [name if re.fullmatch(r"[\w ]+", name) else repr(name) for name in names]
+    return f"configurations={','.join(quoted)}"
+
+
+def _parse(overrides: Sequence[str], configurations: Collection[str], problems: list[str]) -> Iterable[Override]:
     sweeps = config_names("sweep")
     words = list(overrides)
     while words:
@@ -48,6 +64,13 @@ def _parse(overrides: Sequence[str], problems: list[str]) -> Iterable[Override]:
         if text in sweeps:
             problems.append(f"command line: {text!r}: is a sweep. Name several sweeps with commas, as in --sweep NAME,{text}.")
             continue
+        if text.startswith("configurations="):
+            while words and not re.match(r"[\w.~+]+=", words[0]):
+                text += f" {words.pop(0)}"
+            names = _split_names(text.partition("=")[2], configurations)
+            if text != given:
+                problems.append(f"command line: {text!r}: a name with spaces needs quotes. Write {selection(names)}.")
+                continue
         while words and _continues(text, words[0]):
             given += f" {words[0]}"
             text += ("" if "=" in text + words[0] else "=") + words.pop(0)
@@ -57,7 +80,18 @@ def _parse(overrides: Sequence[str], problems: list[str]) -> Iterable[Override]:
         try:
             yield from OverridesParser.create().parse_overrides([text])
         except OverrideParseException as error:
+            if text.startswith("configurations="):
+                if set(names) <= set(configurations):
+                    problems.append(f"command line: {text!r}: a name with such characters needs quotes. Write {selection(names)}.")
+                else:  # the message names the unknown ones
+                    yield from OverridesParser.create().parse_overrides([_selection(names)])
+                continue
             problems.append(f"command line: {text!r}: not an override ({str(error).splitlines()[0]}). Write KEY=VALUE, as in task.lr=0.01.")
+
+
+def _split_names(value: str, configurations: Collection[str]) -> list[str]:
+    """The names in `value`, with commas between them; a configuration's name may have a comma itself."""
+    return [value] if value in configurations else re.split(r"\s*,\s*", value)
 
 
 def _continues(text: str, word: str) -> bool:
@@ -83,10 +117,16 @@ def _select_configurations(
         return dict(configurations)
     names = [label(_unquoted(name)) for name in (value if isinstance(value, list) else [value])]
     unknown = [name for name in names if name not in configurations]
+    points = {
+        text: f"{key}={label(value)}"
+        for key, values in space.items()
+        if isinstance(values, list)
+        for value in values
+        for text in (label(value), f"{key}={label(value)}")
+    }
     for name in unknown:
-        axes = [key for key, values in space.items() if isinstance(values, list) and name in map(label, values)]
-        if axes:
-            hint = f" It is a value of an axis: task.{axes[0]}={name}."
+        if name in points:
+            hint = f" It is a value of an axis: task.{points[name]}."
         elif configurations:
             hint = did_you_mean(name, configurations) or f" Known configurations: {', '.join(configurations)}."
         else:
@@ -96,10 +136,10 @@ def _select_configurations(
 
 
 def _apply(override: Override, draft: SweepDraft, hyperparameters: Sequence[str], problems: list[str]) -> None:
-    """Apply one override: an axis, a hyperparameter of every trial, or a key of launch.yaml."""
-    key = override.key_or_group
+    """Apply one override: an axis, a hyperparameter of every trial, or a key of launch.yaml or of the sweep's file."""
+    key = _key(override)
     name = key.removeprefix("task.")
-    known = ["configurations", *(f"task.{name}" for name in hyperparameters), *_launch_keys(draft.launch)]
+    known = ["configurations", *(f"task.{name}" for name in hyperparameters), *_dotted_keys(draft.launch), *_dotted_keys(draft.file)]
     if override.is_delete():
         problems.append(f"command line: ~{key}: keys cannot be removed. Write KEY=VALUE, as in task.lr=0.01.")
     elif key not in known:
@@ -120,13 +160,19 @@ def _apply(override: Override, draft: SweepDraft, hyperparameters: Sequence[str]
         draft.forced[name] = override.value()
     else:
         outer, _, inner = key.partition(".")
-        draft.launch[outer] = draft.launch[outer] | {inner: override.value()} if inner else override.value()
+        section = draft.file if outer in draft.file else draft.launch
+        section[outer] = section[outer] | {inner: override.value()} if inner else override.value()
 
 
-def _launch_keys(launch: Mapping[str, Any]) -> list[str]:
-    """The dotted keys of launch.yaml: `seeds`, `resources.cpus`, ..."""
+def _key(override: Override) -> str:
+    """The dotted key of an override. `metric` alone is the name of the metric."""
+    return "metric.name" if override.key_or_group == "metric" else override.key_or_group
+
+
+def _dotted_keys(section: Mapping[str, Any]) -> list[str]:
+    """The dotted keys of a section: `seeds`, `resources.cpus`, ..."""
     return [
-        f"{name}.{inner}" if inner else name for name, value in launch.items() for inner in (value if isinstance(value, dict) else [""])
+        f"{name}.{inner}" if inner else name for name, value in section.items() for inner in (value if isinstance(value, dict) else [""])
     ]
 
 

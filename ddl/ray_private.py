@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, ray_logging
 from ray._private.node import Node
 from ray._raylet import Config  # type: ignore[attr-defined]  # its stub leaves it out
 
@@ -96,6 +96,7 @@ def our_settings() -> Iterator[None]:
     """A context for `ray.init`: makes it use `ddl.sweeps.RAY_SETTINGS`, and keeps this process's SIGTERM handler."""
     # Ray reads its settings when it is imported, which may have been before `ddl.sweeps` set them.
     Config.initialize("")
+    ray_logging.RAY_DEDUP_LOGS = False
     # A batch scheduler that ends a job signals all its processes at once. Ray's processes must outlive the driver's orderly
     # stop, which ends them with SIGKILL, so they inherit a mask for SIGTERM. They mask SIGINT themselves.
     handler = signal.getsignal(signal.SIGTERM)

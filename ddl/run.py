@@ -16,7 +16,8 @@ from ddl.driver import OpenRun
 from ddl.fetched_runs import check_place
 from ddl.function_sweep import FunctionSweep, find_function, locate_module
 from ddl.gpus import machine_gpus
-from ddl.ledger import Ledger, LedgerReader
+from ddl.hints import suggest_name
+from ddl.ledger import ENDED, Ledger, LedgerReader
 from ddl.run_folder import LEDGER
 from ddl.run_results import Run
 from ddl.storage import urls
@@ -74,7 +75,9 @@ def run_sweep(
         several = len(prepared) > 1
         store_url = str(out).rstrip("/") if urls.is_url(str(out)) else ""
         name = ALL if sweep == ALL else "several" if several else prepared[0].name
-        top = prepare.new_folder(urls.local_folder(store_url) if store_url else Path(out), name)
+        place = urls.local_folder(store_url) if store_url else Path(out)
+        created = [folder for folder in (place / name, *(place / name).parents) if not folder.exists()]
+        top = prepare.new_folder(place, name)
         url = store_url and f"{store_url}/{top.parent.name}/{top.name}"
         command = command or f"ddl.run_sweep({sweep!r}, overrides={list(overrides)!r}, scale={prepared[0].about['scale']!r})"
         try:
@@ -86,11 +89,15 @@ def run_sweep(
                     folder.mkdir(exist_ok=True)
                     ledger = contexts.enter_context(prepare.begin_run(run, folder, command, url or str(folder), url))
                     opened.append(OpenRun(run, folder, ledger, run_url))
-                _train_and_report(console, opened, top, url, store)
-        except ConfigError:  # some problems are found only when the cluster or the store is asked
-            shutil.rmtree(top)
+                headlines = _train_and_report(console, opened, top, url, store)
+        except ConfigError:  # some problems are found only when the cluster, the store or a trial's first steps are asked
+            if not _any_ended(top):
+                shutil.rmtree(top)
+                for folder in created:
+                    with contextlib.suppress(OSError):  # another run is in it
+                        folder.rmdir()
             raise
-        return _finished_run(console, top, store)
+        return _finished_run(console, top, store, headlines)
 
 
 def sweep(
@@ -184,9 +191,9 @@ def resume(
             if each.prepared.changed_code:
                 each.ledger.event("changed code", ", ".join(each.prepared.changed_code))
                 console.print(f"the code has changed since the run began: {', '.join(each.prepared.changed_code)}", soft_wrap=True)
-        _train_and_report(console, opened, run.folder, url, store)
+        headlines = _train_and_report(console, opened, run.folder, url, store)
         contexts.close()
-        return _finished_run(console, run.folder, store)
+        return _finished_run(console, run.folder, store, headlines)
 
 
 @contextlib.contextmanager
@@ -201,31 +208,39 @@ def _claimed(folder: Path, url: str) -> Iterator[RunStore]:
         yield store
 
 
-def _finished_run(console: Console, top: Path, store: RunStore | None) -> Run:
-    """The run, after its last upload; prints the parts that were not uploaded."""
-    if store is None:
-        return Run(top)
+def _finished_run(console: Console, top: Path, store: RunStore | None, headlines: Sequence[str]) -> Run:
+    """The run, after its last upload; prints the parts that were not uploaded, and then the main findings."""
+    missing = _not_uploaded(console, top, store) if store else []
+    for line in headlines:
+        console.print(line, markup=False, soft_wrap=True)
+    return Run(top, tuple(missing))
+
+
+def _not_uploaded(console: Console, top: Path, store: RunStore) -> list[str]:
+    """The parts of the run that were not uploaded, which are printed."""
     reasons = {trial.trial_id: (trial.metadata or {}).get("only_here") for trial in Run(top).trials}
     missing = [f"trial {trial_id}: {reason}" for trial_id, reason in reasons.items() if reason]
     missing += [store.not_uploaded] if store.not_uploaded else []
     console.print(f"uploaded to {store.url}" + (", except:" if missing else ""), soft_wrap=True)
     for line in missing:
         console.print(line, markup=False, soft_wrap=True)
-    return Run(top, tuple(missing))
+    return missing
 
 
-def write_report(folders: Sequence[Path], path: Path) -> None:
-    """Write one HTML report over the runs in `folders`."""
+def write_report(folders: Sequence[Path], path: Path) -> list[str]:
+    """Write one HTML report over the runs in `folders`. Returns the main finding of each."""
     from ddl.reports import html, model
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    html.write_html(model.build_report(folders), path)
+    report = model.build_report(folders)
+    html.write_html(report, path)
+    return report.headlines()
 
 
-def rewrite_report(folders: Sequence[Path], path: Path) -> None:
+def rewrite_report(folders: Sequence[Path], path: Path) -> list[str]:
     """Like `write_report`, for runs that may come from elsewhere: raises ValueError if their records have another form than ddl's."""
     try:
-        write_report(folders, path)
+        return write_report(folders, path)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if any(str(error).startswith(str(folder)) for folder in folders):  # of the ledger, which names itself
             raise
@@ -236,10 +251,18 @@ def rewrite_report(folders: Sequence[Path], path: Path) -> None:
 
 
 def not_reproduced(folders: Sequence[Path]) -> list[str]:
-    """A line for each published value that these runs do not reproduce."""
+    """A line for each published value that these runs do not reproduce. Raises ValueError if trials did not report the metric of one."""
     from ddl.reports import model
 
-    return model.build_report(folders).not_reproduced()
+    report = model.build_report(folders)
+    for each in report.runs:
+        if each.reference is not None and each.reference.measure is None and each.statuses["finished"]:
+            name = each.reference.metric.removeprefix("best ").removeprefix("last ")
+            hint = suggest_name(name, sorted(set(each.metrics["name"])))
+            raise ValueError(
+                f"{each.folder}: reference.metric: no trial reported {each.reference.metric}, so nothing can be checked.{hint}"
+            )
+    return report.not_reproduced()
 
 
 def _prepare_runs(
@@ -304,8 +327,8 @@ def _show_function(console: Console, run: PreparedRun) -> None:
         console.print(f"{run.name} has no argument `resume`, so an interrupted trial starts again from its beginning")
 
 
-def _train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url: str, store: RunStore | None) -> None:
-    """Plan, train and report. On Ctrl-C, stop the trials, write the report of what there is, and raise Interrupted."""
+def _train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url: str, store: RunStore | None) -> list[str]:
+    """Plan, train and report. Returns the main findings. On Ctrl-C, stop the trials, write the report of what there is, and raise Interrupted."""
     console.print(f"run: {top}", soft_wrap=True)
     console.print(f"live report: {top / 'report.html'}", soft_wrap=True)
     console.print(f"to resume it if interrupted: {resume_command(url or top)}", soft_wrap=True)
@@ -321,14 +344,22 @@ def _train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, ur
             try:
                 if unfinished:
                     _plan_and_train(console, unfinished, scratch, top)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, ConfigError):
                 for run in opened:
                     run.ledger.interrupted()
                 raise
+            return _write_results(console, folders, top, store)
+    except ConfigError:
+        if _any_ended(top):
             _write_results(console, folders, top, store)
+        raise
     except KeyboardInterrupt:
         _write_results(console, folders, top, store)
         raise Interrupted(top, url) from None
+
+
+def _any_ended(top: Path) -> bool:
+    return any(trial.status in ENDED for trial in Run(top).trials)
 
 
 def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, top: Path) -> None:
@@ -344,19 +375,20 @@ def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, to
         driver.train_runs(console, list(zip(runs, plans, strict=True)), executor, top)
 
 
-def _write_results(console: Console, folders: Sequence[Path], top: Path, store: RunStore | None) -> None:
-    """Write results and reports, and print the trials that failed or diverged."""
+def _write_results(console: Console, folders: Sequence[Path], top: Path, store: RunStore | None) -> list[str]:
+    """Write results and reports, and print the trials that failed or diverged. Returns the main finding of each run."""
     from ddl.reports import results
 
     if store:
         store.download_figures()
     for folder in folders:
         results.write_results(folder)
-        write_report([folder], folder / "report.html")
+        headlines = write_report([folder], folder / "report.html")
     if len(folders) > 1:
-        write_report(folders, top / "report.html")
+        headlines = write_report(folders, top / "report.html")
     for trial in Run(top).trials:
         if trial.status in ("failed", "diverged"):
             console.print(
                 f"{trial.status}: {trial.configuration} seed {trial.seed} ({trial.trial_id}): {trial.reason}", markup=False, soft_wrap=True
             )
+    return headlines

@@ -50,14 +50,20 @@ class Resources:
         return fewest, most
 
 
+def _accepted_by_wandb(project: str) -> str:
+    if refused := [character for character in "/\\#?%:" if character in project]:
+        raise ValueError(f"W&B refuses the characters {' '.join(refused)} in the name of a project. Use others.")
+    return project
+
+
 @dataclass(frozen=True, config=CLOSED)
 class Wandb:
     """Weights & Biases settings."""
 
     mode: Literal["auto", "online", "offline", "disabled"]
     """`auto`: `WANDB_MODE` if it is set, else online with a key (`WANDB_API_KEY` or `wandb login`), else offline in the run's folder."""
-    project: str
-    """W&B project."""
+    project: Annotated[str, Len(1, 128), AfterValidator(_accepted_by_wandb)]
+    """W&B project: at most 128 characters, without / \\ # ? % :."""
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -142,6 +148,11 @@ class Reference:
     """Largest absolute difference between a mean and its published value that counts as reproduced."""
     note: str = ""
     """Remark that the report shows with the published values."""
+
+    @property
+    def metric_name(self) -> str:
+        """The metric without `best` or `last`."""
+        return self.metric.removeprefix("best ").removeprefix("last ")
 
 
 @dataclass(frozen=True, config=CLOSED)

@@ -23,8 +23,8 @@ RUNNING_ROWS = 16
 LINE_EVERY_S = 10
 
 
-def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: int) -> None:
-    """Print the plan: a table of trials, then resources, data, precision, expected duration and disk use."""
+def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: int, notes: Sequence[str] = ()) -> None:
+    """Print the plan: a table of trials, then `notes`, resources, data, precision, expected duration and disk use."""
     untimed = not all(trial.task.timed for trial in trials)
     table = _table("trial", "configuration", "seed", right=() if untimed else ("steps", "steps/s", "other", "expected"))
     for trial in trials[:PLAN_ROWS]:
@@ -43,6 +43,8 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
         console.print(f"... and {len(trials) - PLAN_ROWS} more trials")
     if to_sample:
         console.print(f"{to_sample} trials will be sampled during the sweep. The table shows the ends of the space, for timing only.")
+    for note in notes:
+        console.print(Text(note), soft_wrap=True)
     allocation, capacity = plan.allocation, plan.capacity
     minimum = f"{allocation.min_workers} to " if allocation.min_workers < allocation.num_workers else ""
     workers = f"{minimum}{allocation.num_workers} workers ({allocation.strategy}), each with " if allocation.num_workers > 1 else ""
@@ -175,7 +177,10 @@ class ProgressDisplay:
         self._to_sample -= 1
 
     def update(self, report: TrialReport) -> None:
-        """Show a report: every end of a trial is a line; without a terminal, progress is a line at most every 10 s."""
+        """Show a report: every end of a trial is a line; without a terminal, progress is a line at most every 10 s.
+
+        The last step has none, because the line of the trial's end follows it.
+        """
         trial_id, trial = report.trial_id, self._trials[report.trial_id]
         self._waiting.pop(trial_id, None)
         if report.kind == "started" or trial_id not in self._running:
@@ -193,7 +198,12 @@ class ProgressDisplay:
             self._line(f"{name} {report.status}{metric} after {duration(report.elapsed_s)}{reason}")
         elif report.kind == "out_of_memory":
             self._line(f"{name} {report.reason}")
-        elif report.kind != "started" and not self._live and time.monotonic() - self._last_line >= LINE_EVERY_S:
+        elif (
+            not 0 < report.total_steps <= report.step
+            and report.kind != "started"
+            and not self._live
+            and time.monotonic() - self._last_line >= LINE_EVERY_S
+        ):
             epoch = "" if report.epoch is None else f" epoch {report.epoch},"
             self._line(f"{name}{epoch} step {running.place}{metric}{_left(self._left_s(), '; ')}")
 

@@ -69,10 +69,14 @@ class TimingProbe:
 
 @dataclass(frozen=True)
 class Timings:
-    """Timing probes of one trial, fastest first, and the precisions that failed, each with its error or its deviation from fp32."""
+    """Timing probes of one trial, fastest first, and the precisions that failed, each with its error or its deviation from fp32.
+
+    traceback: of the error for which there are no probes.
+    """
 
     probes: Sequence[TimingProbe]
     failures: Mapping[str, str] = field(default_factory=dict)
+    traceback: str = ""
 
 
 def time_candidates(

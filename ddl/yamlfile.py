@@ -1,4 +1,4 @@
-"""The YAML files of tune_configs, and a reader of YAML of bounded size, without YAML's surprises, and with the line of every key."""
+"""The YAML files of tune_configs, and a reader of YAML 1.2 of bounded size, with the line of every key."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,33 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 8
 _OPENS = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken)
 _CLOSES = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
-_NUMBER_AS_TEXT = re.compile(r"[-+]?(\d+|\d*\.\d+)[eE][-+]?\d+")
+MAX_DIGITS = 300
+"""Longest whole number. A longer one does not fit a float."""
+
+_SCALARS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.0123456789")),
+)
+"""Tag, pattern and first characters of the scalars that are not text: the core schema of YAML 1.2, section 10.3.2."""
+
+_SYNTAX = (
+    ("found character '\\t'", "a tab. Use spaces."),
+    ("mapping values are not allowed here", "indented deeper than its section. Indent the lines of a section alike."),
+    ("sequence entries are not allowed here", "a list item in the line of its key. Begin the list in the next line, or write [a, b]."),
+    ("could not find expected ':'", "a key without a colon. Write `key: value`."),
+    ("expected <block end>, but found '<block", "indented differently from the section of line {}. Indent the lines of a section alike."),
+    ("expected <block end>, but found '<scalar>'", "text after a closing quote. Put the whole value in one pair of quotes."),
+    ("expected <block end>", "a list item and a `key: value` in the section of line {}. Use one of them."),
+    ("expected ','", "no comma or closing bracket after a value. The bracket is opened in line {}."),
+    ("expected the node content", "no value before this bracket or comma."),
+    ("found unexpected end of stream", "the end of the file in a quote. The quote is opened in line {}."),
+    ("found unknown escape character", "a backslash in double quotes. Use single quotes."),
+    ("but found another document", "a second document. Remove the line `---`."),
+    ("that cannot start any token", "a value that begins with @, ` or %. Put it in quotes."),
+)
+"""Parts of PyYAML's messages, and what they mean; {} is the line in which the unfinished part begins."""
 
 
 def config_names(kind: str, folder: Path = FOLDER) -> list[str]:
@@ -41,8 +67,8 @@ class YamlFile:
 def read_yaml(path: Path, problems: list[str]) -> YamlFile:
     """Read a file whose top level is a mapping. Each problem with it becomes a line in `problems`; then the result is empty.
 
-    Refused: duplicate keys (PyYAML silently keeps the last), aliases (a few lines can expand to gigabytes), tags, nesting
-    beyond `MAX_DEPTH`, and numbers such as 1e-3, which YAML 1.1 reads as text.
+    Refused: duplicate keys (PyYAML silently keeps the last), aliases (a few lines can expand to gigabytes), tags, and nesting beyond
+    `MAX_DEPTH`.
     """
     empty = YamlFile(path, {}, {})
     try:
@@ -62,21 +88,20 @@ def read_yaml(path: Path, problems: list[str]) -> YamlFile:
         if refused := _refused(text):
             problems.append(f"{path}:{refused}")
             return empty
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        problems.append(f"{path}:{line}: not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}.")
+        problems.append(f"{path}:{_not_yaml(error, text)}")
         return empty
     if not isinstance(node, yaml.MappingNode) or not node.value:
         problems.append(f"{path}:1: must be a mapping: lines of `key: value`.")
         return empty
     lines: dict[str, int] = {}
     before = len(problems)
-    _check_node(path, node, "", 1, lines, problems)
+    _check_node(path, loader, node, "", 1, lines, problems)
     if len(problems) > before:
         return empty
-    return YamlFile(path, yaml.safe_load(text), lines)
+    return YamlFile(path, loader.construct_document(node), lines)
 
 
 def _refused(text: str) -> str:
@@ -98,7 +123,39 @@ def _refused(text: str) -> str:
     return ""
 
 
-def _check_node(path: Path, node: yaml.Node, key: str, depth: int, lines: dict[str, int], problems: list[str]) -> None:
+class _Loader(yaml.SafeLoader):
+    """Reads scalars by the core schema of YAML 1.2. PyYAML's own schema is 1.1, to which 1e-3 is text and `no` is false."""
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        """The value of an integer: 010 is ten, and 0o10 eight. Raises ValueError beyond `MAX_DIGITS`."""
+        if len(node.value) > MAX_DIGITS:
+            raise ValueError(f"a number of {len(node.value)} digits; at most {MAX_DIGITS} are read. Put text in quotes.")
+        return int(node.value, {"0o": 8, "0x": 16}.get(node.value[:2], 10))
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in _SCALARS:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
+
+
+def _not_yaml(error: yaml.YAMLError, text: str) -> str:
+    """`line: reason` of a syntax error."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"{text.count(chr(10), 0, error.position) + 1}: not YAML: the character #x{error.character:04x}. Remove it."
+    assert isinstance(error, yaml.MarkedYAMLError)
+    mark, problem = error.problem_mark, str(error.problem)
+    begins = error.context_mark.line + 1 if error.context_mark else 1
+    line = mark.line + 1 if mark else begins
+    meaning = next((meaning for part, meaning in _SYNTAX if part in problem), f"{problem}.")
+    if problem.startswith("mapping values") and mark and ": " in text.splitlines()[mark.line][: mark.column]:
+        meaning = "a second colon in one line. Put text with a colon in quotes."
+    elif problem.startswith("could not find"):  # the mark is in the next line
+        line = begins
+    return f"{line}: not YAML: {meaning.format(begins)}"
+
+
+def _check_node(path: Path, loader: _Loader, node: yaml.Node, key: str, depth: int, lines: dict[str, int], problems: list[str]) -> None:
     """Check a node and those below it, and add the lines of their keys to `lines`."""
     line = node.start_mark.line + 1
     if depth > MAX_DEPTH:
@@ -110,34 +167,26 @@ def _check_node(path: Path, node: yaml.Node, key: str, depth: int, lines: dict[s
             key_line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
                 problems.append(f"{path}:{key_line}: a key must be plain text.")
-            elif key_node.tag.endswith(":merge"):
-                problems.append(f"{path}:{key_line}: <<: merges are not supported. Write the values out.")
             elif name in lines:
                 problems.append(f"{path}:{key_line}: {name}: duplicate key, first in line {lines[name]}. Remove one.")
             else:
                 lines[name] = key_line
-                value = _check_scalar(path, key_node, name, problems)
-                if value in keys:  # to YAML, `yes` and `true` are one key, and so are 1 and 1.0
+                value = _check_scalar(path, loader, key_node, name, problems)
+                if value in keys:  # 1 and 1.0 are one key, and so are `~` and `null`
                     problems.append(f"{path}:{key_line}: {name}: the same key as in line {keys[value]} to YAML. Put it in quotes.")
                 keys[value] = key_line
-                _check_node(path, value_node, name, depth + 1, lines, problems)
+                _check_node(path, loader, value_node, name, depth + 1, lines, problems)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            _check_node(path, item, f"{key}.{index}", depth + 1, lines, problems)
+            _check_node(path, loader, item, f"{key}.{index}", depth + 1, lines, problems)
     elif isinstance(node, yaml.ScalarNode):
-        _check_scalar(path, node, key, problems)
+        _check_scalar(path, loader, node, key, problems)
 
 
-def _check_scalar(path: Path, node: yaml.ScalarNode, key: str, problems: list[str]) -> Any:
+def _check_scalar(path: Path, loader: _Loader, node: yaml.ScalarNode, key: str, problems: list[str]) -> Any:
     """The value of a scalar; its text if it has none."""
-    line = node.start_mark.line + 1
-    if node.style is None and node.tag.endswith(":str") and _NUMBER_AS_TEXT.fullmatch(node.value):
-        mantissa, exponent = re.split("[eE]", node.value)
-        sign = "" if exponent[0] in "+-" else "+"
-        better = f"{mantissa if '.' in mantissa else mantissa + '.0'}e{sign}{exponent}"
-        problems.append(f"{path}:{line}: {key}: YAML reads {node.value} as text. Write {better}.")
     try:
-        return yaml.SafeLoader("").construct_object(node)
-    except ValueError:  # to YAML, 2024-13-45 is an invalid date, and a thousand digits are a number
-        problems.append(f"{path}:{line}: {key}: {node.value[:40]} looks like a number or a date, but is none. Put text in quotes.")
+        return loader.construct_object(node)
+    except ValueError as error:
+        problems.append(f"{path}:{node.start_mark.line + 1}: {key[:80]}: {error}")
         return node.value

@@ -1,6 +1,7 @@
 """What the user asks for, and what is said where it cannot be: each mistake with its file and line, all of them at once."""
 
 import re
+import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -216,7 +217,11 @@ def test_a_long_value_is_not_told_at_length(ask):
         ("resources: {gpus: -1}", "resources.gpus: should be greater than or equal to 0, or should be 'auto', not -1."),
         ("resources: {cpus: all}", "resources.cpus: should be a valid integer, or should be 'auto', not 'all'."),
         ("resources: 3", "resources: should be a dictionary or an instance of Resources, not 3."),
-        ("wandb: {mode: on}", "wandb.mode: should be 'auto', 'online', 'offline' or 'disabled', not True."),
+        (
+            "wandb: {project: a/b:c}",
+            "wandb.project: W&B refuses the characters / : in the name of a project. Use others.",
+        ),
+        ("wandb: {mode: on}", "wandb.mode: should be 'auto', 'online', 'offline' or 'disabled', not 'on'."),
         ("samples: -1", "samples: should be greater than or equal to 0, not -1."),
         ("plugins: mine", "plugins: should be a valid list, not 'mine'."),
         ("space: [task.lr]", "space: should be a valid dictionary, not ['task.lr']."),
@@ -244,7 +249,7 @@ def test_a_number_names_a_configuration_as_tables_show_it(ask):
     )
     assert asked.problems == []
     assert asked.sweep.file.reference.values == {"0.1": 1.0, "0.001": 2.0}
-    assert {trial.configuration for trial in asked.trials} == {"0.1", "0.001"}
+    assert {trial.configuration for trial in asked.trials} == {"lr=0.1", "lr=0.001"}
     asked = ask("configurations: {0.10: {task.lr: 0.1}, 1: {task.lr: 0.2}}\n")
     assert asked.problems == []
     assert {trial.configuration for trial in asked.trials} == {"0.1", "1"}
@@ -257,10 +262,10 @@ def test_configurations_named_by_long_numbers_are_kept_apart(ask):
 
 
 def test_configurations_with_one_name_are_refused(ask):
-    assert ask("configurations:\n  yes: {task.lr: 0.1}\n  'True': {task.lr: 0.2}\n").problems == [
+    assert ask("configurations:\n  true: {task.lr: 0.1}\n  'True': {task.lr: 0.2}\n").problems == [
         "small.yaml:6: configurations: True and 'True' have the same name, True. Rename one."
     ]
-    (problem,) = ask("reference: {source: a, metric: b, tolerance: 0.1, values: {on: 0.1, 'True': 0.2}}\n").problems
+    (problem,) = ask("reference: {source: a, metric: b, tolerance: 0.1, values: {true: 0.1, 'True': 0.2}}\n").problems
     assert problem == "small.yaml:6: reference.values: True and 'True' have the same name, True. Rename one."
 
 
@@ -359,7 +364,7 @@ def test_an_override_replaces_or_narrows_an_axis(ask):
     text = "seeds: 1\nspace: {task.lr: [0.1, 0.2, 0.3]}\n"
     assert [trial.task.lr for trial in ask(text, ["task.lr=0.5,0.6"]).trials] == [0.5, 0.6]
     narrowed = ask(text, ["task.lr=0.2"]).trials
-    assert [(trial.task.lr, trial.configuration) for trial in narrowed] == [(0.2, "0.2")]
+    assert [(trial.task.lr, trial.configuration) for trial in narrowed] == [(0.2, "lr=0.2")]
 
 
 def test_the_last_override_has_the_last_word(ask):
@@ -373,6 +378,37 @@ def test_overrides_of_settings(ask):
     launch = ask("seeds: 2\n", ["seeds=5", "first_seed=7", "resources.cpus=2", "resources.gpus=0.5", "wandb.mode=disabled"]).sweep.launch
     assert (launch.seeds, launch.first_seed, launch.resources.cpus, launch.resources.gpus) == (5, 7, 2, 0.5)
     assert launch.wandb.mode == "disabled"
+
+
+@pytest.mark.parametrize("key", ["metric", "metric.name"])
+def test_overrides_of_the_sweeps_own_keys(ask, key):
+    text = "seeds: 1\nsamples: 2\nspace: {task.lr: {uniform: [0.1, 0.2]}}\n"
+    asked = ask(text, ["samples=4", f"{key}=val/loss", "metric.mode=min"])
+    assert asked.problems == []
+    assert len(asked.trials) == 4
+    assert asked.sweep.file.metric == schema.Metric("val/loss", "min")
+    assert ask(text, ["metric.mode=min"]).sweep.file.metric == schema.Metric("val/accuracy", "min")
+    assert ask(text, [f"{key}=val/accuracy"]).problems == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("metric=val/loss", "metric.name: another metric may have another direction. Add metric.mode=min or metric.mode=max."),
+        ("samples=-1", "samples: should be greater than or equal to 0, not -1."),
+        ("samples=1,2", "samples: takes one value. Only a hyperparameter takes several, as in task.lr=0.1,0.01; they become an axis."),
+        ("metric.mode=least", "metric.mode: should be 'max' or 'min', not 'least'."),
+        ("metric.nam=a", "metric.nam: unknown key. Did you mean metric.name?"),
+        ("sample=3", "sample: unknown key. Did you mean samples?"),
+    ],
+)
+def test_a_wrong_override_of_the_sweeps_own_keys(ask, override, said):
+    assert ask(overrides=[override]).problems == [f"command line: {said}"]
+
+
+def test_a_sampled_axis_needs_samples_from_the_command_line_too(ask):
+    (problem,) = ask("samples: 2\nspace: {task.lr: {uniform: [0.1, 0.2]}}\n", ["samples=0"]).problems
+    assert problem == "command line: samples: missing. An axis is a distribution: set how many values to sample."
 
 
 def test_lists_and_numbers_in_overrides(ask):
@@ -410,6 +446,11 @@ def test_some_of_the_configurations_by_name_in_the_sweeps_order(ask, chosen, lef
             "configurations=0.1",
             "configurations: '0.1' is unknown. It is a value of an axis: task.lr=0.1.",
         ),
+        (
+            "space: {task.lr: [0.1, 0.01]}\n",
+            "configurations=lr=0.01",
+            "configurations: 'lr=0.01' is unknown. It is a value of an axis: task.lr=0.01.",
+        ),
         (NAMED, "configurations=[]", "configurations: names none. Known configurations: plain, with dropout, 1 / 2, 0.1."),
         (NAMED, "configurations=range(0,2)", "configurations: takes names with commas, as in configurations=NAME,NAME."),
         (NAMED, "configuration=plain", "configuration: unknown key. Did you mean configurations?"),
@@ -417,6 +458,35 @@ def test_some_of_the_configurations_by_name_in_the_sweeps_order(ask, chosen, lef
 )
 def test_a_configuration_that_is_not_there_is_named(ask, more, override, said):
     assert ask(more, overrides=[override]).problems == [f"command line: {said}"]
+
+
+SPACED = "configurations: {batch norm: {}, a + b: {task.dropout: 0.1}, 'Q-learning, softmax': {task.dropout: 0.2}, T = 2: {task.dropout: 0.3}}\nseeds: 1\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "configurations=batch norm",
+        "configurations=a + b",
+        "configurations=Q-learning, softmax",
+        "configurations=a + b,batch norm",
+        "configurations=T = 2",
+    ],
+)
+def test_names_without_quotes_are_answered_with_quotes(ask, words):
+    (problem,) = ask(SPACED, words.split()).problems
+    assert problem.startswith(f"command line: {words!r}: a name with spaces needs quotes. Write ")
+    fixed = ask(SPACED, shlex.split(problem.partition("Write ")[2].removesuffix(".")))
+    assert fixed.problems == []
+    chosen = words.partition("=")[2]
+    assert {trial.configuration for trial in fixed.trials} == ({chosen} if "Q-" in chosen else set(chosen.split(",")))
+
+
+def test_a_name_that_the_grammar_cannot_read_is_answered_with_quotes(ask):
+    (problem,) = ask("configurations: {VGG (M1): {}}\n", ["configurations=VGG (M1)"]).problems
+    assert problem == (
+        "command line: 'configurations=VGG (M1)': a name with such characters needs quotes. Write \"configurations='VGG (M1)'\"."
+    )
 
 
 @pytest.mark.parametrize(
@@ -457,6 +527,7 @@ def test_what_is_no_override(ask, override):
         (["task.lr", "=", "0.1"], "'task.lr = 0.1': an override has no spaces. Write task.lr=0.1."),
         (["task.lr=", "0.1", "seeds=2"], "'task.lr= 0.1': an override has no spaces. Write task.lr=0.1."),
         (["task.lr=0.1,", "0.2"], "'task.lr=0.1, 0.2': an override has no spaces. Write task.lr=0.1,0.2."),
+        (["metric", "val/loss", "metric.mode=min"], "'metric val/loss': an override has no spaces. Write metric=val/loss."),
         (["cartpole"], "'cartpole': is a sweep. Name several sweeps with commas, as in --sweep NAME,cartpole."),
     ],
 )
@@ -526,7 +597,7 @@ def test_values_with_one_name_are_refused(ask, own, pair):
     module = own(code=TASK_MODULE.replace("word: str", "word: str | int | float | bool | None"))
     (problem,) = ask(f"plugins: [{module}]\nspace: {{task.word: [go, {pair}]}}\n", base=OWN).problems
     first, second = yaml.safe_load(f"[{pair}]")
-    assert problem == (f"small.yaml:6: task.word: {first!r} and {second!r} give two configurations the name {second!r}. Change one.")
+    assert problem == (f"small.yaml:6: task.word: {first!r} and {second!r} give two configurations the name 'word={second}'. Change one.")
 
 
 def test_a_plugins_task_in_a_folder_beside_the_sweeps_folder(own, tmp_path):
@@ -707,3 +778,10 @@ def test_where_nothing_is_wrong_nothing_is_said_and_nothing_is_written(ask, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
     assert Classification.data_sets == ("cifar10", "mnist")
     assert isinstance(yamlfile.FOLDER, Path)
+
+
+def test_a_hundred_thousand_problems_are_counted_and_not_printed():
+    error = config.ConfigError([f"a.yaml:{line}: wrong." for line in range(120_001)])
+    assert len(error.problems) == 120_001
+    assert str(error).splitlines() == [*error.problems[:20], "... and 119,981 more"]
+    assert str(config.ConfigError(["a"] * 20)) == "\n".join(["a"] * 20)

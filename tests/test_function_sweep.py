@@ -165,7 +165,12 @@ def test_mistakes_are_named_together(folder):
         "command line: seed: unknown key. Did you mean seeds?",
         "metric: missing. Name a measurement that train yields, as in metric=val/accuracy, with metric.mode=min if smaller is better.",
     ]
-    assert problems(folder, "samples=many", "metric=loss") == ["command line: samples: must be a whole number, not 'many'."]
+    assert problems(folder, "samples=many", "metric=loss") == ["command line: samples: should be a valid integer, not 'many'."]
+    assert problems(folder, "measurements=x", "metric=loss") == ["measurements: must be a whole number, not 'x'."]
+    assert problems(folder, "early_stopping.scheduler=asha", "metric=loss") == [
+        "command line: early_stopping.scheduler: asha compares trials after equal parts of their measurements. Say how many one trial "
+        "yields, as in measurements=30."
+    ]
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from ddl import launch
+from ddl import launch, program
+from ddl.sweeps import prepare
+from ddl.tracking.follower_process import publish_command
 from tests.sweeps.command import ROOT
 
 SCRIPT = "import sys; from ddl.launch import main; code = main(sys.argv[1:]); print(code, *sorted(sys.modules))"
@@ -134,3 +137,37 @@ def test_an_address_is_refused_if_the_executor_has_no_cluster(capsys: pytest.Cap
         "--address auto: inline trains in this process, without a cluster. Remove --address or --executor inline.",
         "Nothing was started.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "called"),
+    [
+        (["launch.py"], "python launch.py"),
+        ([str(ROOT / "launch.py")], f"python {ROOT}/launch.py"),
+        (["../a b/launch.py"], "python '../a b/launch.py'"),
+        ([str(ROOT / "ddl" / "launch.py")], "python -m ddl.launch"),
+        (["/usr/local/bin/ddl"], "ddl"),
+        (["-c"], "python launch.py"),
+        (["/usr/bin/pytest"], "python launch.py"),
+    ],
+)
+def test_the_program_calls_itself_what_it_was_called(argv, called, monkeypatch, tmp_path, capsys) -> None:
+    (tmp_path / "a b").symlink_to(ROOT)
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(ROOT if argv == ["launch.py"] else tmp_path / "cwd")
+    monkeypatch.setattr("sys.argv", argv)
+    commands: list[str] = []
+    monkeypatch.setattr(launch, "_run_action", lambda given, command: commands.append(command) or 0)
+    launch.main(["--sweep", "augmentation", "task.lr=0.1,0.2"])
+    assert commands == [f"{called} --sweep augmentation task.lr=0.1,0.2"]
+    assert prepare.resume_command("runs/a b") == f"{called} --resume 'runs/a b'"
+    assert publish_command(Path("runs/a")) == f"{called} --publish runs/a"
+    with pytest.raises(SystemExit):
+        launch.main(["--help"])
+    assert capsys.readouterr().out.startswith(f"usage: {called} [")
+
+
+def test_an_installed_package_has_no_launch_py(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(program, "__file__", str(tmp_path / "ddl" / "program.py"))
+    monkeypatch.setattr("sys.argv", ["/usr/bin/jupyter"])
+    assert program.program() == "ddl"

@@ -12,7 +12,18 @@ from .codebase import duplicate_names
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
-    {"sharding", "trial_report", "durable", "units", "counter_random", "fork_client", "run_folder", "trial_errors", "ledger_checks"},
+    {
+        "sharding",
+        "trial_report",
+        "durable",
+        "units",
+        "counter_random",
+        "fork_client",
+        "run_folder",
+        "trial_errors",
+        "ledger_checks",
+        "program",
+    },
     {"fork_server", "progress", "devices", "yamlfile", "hints", "ledger", "figures", "ownership", "ray_private"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry", "latency"},
     {"timed_trial"},
@@ -38,7 +49,7 @@ LAYERS = [
 READERS = {"reports", "tracking"}
 """Rooms that read the ledger and nothing else of a run. Only the driver, the command and its library import them."""
 
-READ = {"ledger", "durable", "run_folder", "units"}
+READ = {"ledger", "durable", "run_folder", "units", "program"}
 """What those rooms may import besides themselves."""
 
 OWNERS = {

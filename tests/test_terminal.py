@@ -9,8 +9,9 @@ from ddl.sweeps.allocation import Allocation
 from ddl.sweeps.capacity import Capacity, Node
 from ddl.sweeps.plan import Plan
 from ddl.sweeps.stacking import Stacking
-from ddl.terminal import show_plan
+from ddl.terminal import DisplayedTrial, ProgressDisplay, show_plan
 from ddl.timing_probe import TimingProbe
+from ddl.trial_report import TrialReport
 
 SAMPLE = {"name": "cifar10", "source": "bundled sample", "train": 256, "val": 128}
 AIRLINE = {"name": "airline", "source": "bundled", "complete": True, "val": 48}
@@ -44,3 +45,23 @@ def test_one_line_for_each_data_set_and_state(data, lines):
     screen = io.StringIO()
     show_plan(Console(file=screen, width=300), plan, [], 0)
     assert [line.removeprefix("data: ") for line in screen.getvalue().splitlines() if line.startswith("data: ")] == lines
+
+
+def test_the_plan_shows_its_notes():
+    plan = Plan(Allocation(1, 1, 0, 1, 1, "ddp"), Capacity((Node(1),)), "fp32", {}, {}, 1, 1, 0, 0, Stacking())
+    screen = io.StringIO()
+    show_plan(Console(file=screen, width=300), plan, [], 0, ["seeds: 3 (default)"])
+    assert "seeds: 3 (default)" in screen.getvalue().splitlines()
+
+
+def test_a_trials_last_step_and_its_end_are_one_line(monkeypatch):
+    monkeypatch.setattr("ddl.terminal.LINE_EVERY_S", 0)
+    screen = io.StringIO()
+    with ProgressDisplay(Console(file=screen, width=300), {"a": DisplayedTrial("light", 0, "val/loss", 1.0)}, 0, 0, 1) as progress:
+        progress.update(TrialReport("a", "started"))
+        progress.update(TrialReport("a", "measured", step=5, total_steps=10, metrics={"val/loss": 0.5}))
+        progress.update(TrialReport("a", "measured", step=10, total_steps=10, metrics={"val/loss": 0.25}))
+        progress.update(TrialReport("a", "ended", step=10, total_steps=10, elapsed_s=2.0, status="finished"))
+    first, last = screen.getvalue().splitlines()
+    assert first.startswith("[0/1] light seed 0 step 5/10, val/loss 0.5; about ")
+    assert last == "[1/1] light seed 0 finished, val/loss 0.25 after 2.0 s"

@@ -103,6 +103,11 @@ class RunReport(Measured):
         return narrative.answer(self, self.mode)
 
     @property
+    def headline(self) -> str:
+        """`answer` and `caption` in one line."""
+        return f"{self.answer} {self.caption}.".removesuffix(" .")
+
+    @property
     def leader(self) -> str:
         """Name of the configuration with the best mean, or ""."""
         return next((configuration.name for configuration in self.ranked(self.primary, self.mode)), "")
@@ -139,6 +144,10 @@ class Report:
     written: str
     runs: tuple[RunReport, ...]
     side_by_side: tuple[SideBySide, ...]
+
+    def headlines(self) -> list[str]:
+        """The main finding of each run, with its sweep if there are several."""
+        return [run.headline if len(self.runs) == 1 else f"{run.sweep}: {run.headline}" for run in self.runs]
 
     def not_reproduced(self) -> list[str]:
         """One line per reference value that was not reproduced."""

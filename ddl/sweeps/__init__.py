@@ -7,6 +7,9 @@ RAY_SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Equal lines of several trials are several lines in `launch.log`, which needs no colours.
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_COLOR_PREFIX": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # With the default of one pending trial, Tune starts processes one by one: a large cluster fills slowly and never fully.
     "TUNE_MAX_PENDING_TRIALS_PG": "16",

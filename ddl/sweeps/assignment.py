@@ -20,7 +20,7 @@ class Assignment:
     population based training changed during the run; `task` has them already. `keep_measured`: if not 0, store a checkpoint at
     every measurement, and keep those of the last steps, by this fraction of all steps. `url`: copy of the trial's folder in an
     object store, or empty. `latency`: how to time the trained model (`ddl.latency`). `trial_timeout_s` and `stall_timeout_s`: limits of
-    an attempt (`TimeLimits`), or None.
+    an attempt (`TimeLimits`), or None. `log`: file for the output of its code, or None for the process's standard output.
     """
 
     trial_id: str
@@ -38,6 +38,7 @@ class Assignment:
     latency: str = "none"
     trial_timeout_s: float | None = None
     stall_timeout_s: float | None = None
+    log: Path | None = None
 
 
 def device_of(assignment: Assignment, gpu: int = 0) -> Device:

@@ -17,6 +17,7 @@ from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.isolation import Isolation
 from ddl.sweeps.task_steps import stack_steps
 from ddl.sweeps.time_limits import TimeLimits
+from ddl.sweeps.trial_output import trial_output
 from ddl.sweeps.trial_run import TrialRun, list_not_finite, open_store, stopped_report
 from ddl.sweeps.worker import RECORD_NOW, GiveUp, trial_reports
 from ddl.telemetry.device_sampler import DeviceSampler
@@ -159,10 +160,11 @@ class _Stack:
 
     def _isolated_reports(self) -> Iterator[list[TrialReport]]:
         yield [report for trial in self._running.values() for report in trial.start()]
+        first = self._running[0].assignment
         tasks = [trial.assignment.task for trial in self._running.values()]
         prepare_process(getattr(tasks[0], "precision", ""))
         reason = ""
-        with self._sampler, self._limits:
+        with self._sampler, self._limits, trial_output(f"{first.trial_id}, ...", first.log):
             try:
                 states = [trial.resume_state for trial in self._running.values()]
                 for reports in self._train(stack_steps(tasks, self._device, self._limits, states, self._first_step)):

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ddl import checkpoints
+from ddl.config import ConfigError
 from ddl.latency.measure import expected_duration
 from ddl.schema import Launch
 from ddl.sweeps.allocation import Allocation, allocate
@@ -71,7 +72,7 @@ class Plan:
     that a search samples: their mean. `inference_s` has the seconds of each trial that times inference, by its id. `failures` has the
     reason for each precision that was tried and cannot be used. `eta_s` is the time in seconds from the start of the first trial to the
     end of the last one; NaN if unknown. `stacking` says which trials are trained as one model, and `bundles` whether short trials may
-    share a pack.
+    share a pack. `errors` maps the configurations of which no step could be timed to their error and its traceback.
     """
 
     allocation: Allocation
@@ -86,6 +87,17 @@ class Plan:
     stacking: Stacking
     bundles: bool = False
     inference_s: Mapping[str, float] = field(default_factory=dict)
+    errors: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise ConfigError if the first steps of all configurations fail with the same error: then so would the trials."""
+        reasons = {reason for reason, _ in self.errors.values()}
+        traced = next((traced for _, traced in self.errors.values()), "")
+        if self.probes or len(reasons) != 1 or not traced:  # no traceback: the process died, perhaps of another one's memory
+            return
+        raise ConfigError(
+            [f"{traced}The first steps of every configuration that was timed ({', '.join(self.errors)}) fail: {reasons.pop()}."]
+        )
 
     def packs(self, trials: Sequence[Trial]) -> list[PlannedPack]:
         """The trials in packs, in the order of their first members."""
@@ -172,7 +184,7 @@ def make_plan(
     every configuration.
     """
     size = len(trials) + to_sample
-    probes, failures, precision = _probe_configurations(timed, size, allocation, executor, precision, out)
+    probes, failures, errors, precision = _probe_configurations(timed, size, allocation, executor, precision, out)
     plan = Plan(
         allocation=allocation,
         capacity=executor.capacity(),
@@ -184,27 +196,29 @@ def make_plan(
         disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_sample * max(map(_bytes, probes.values()), default=0),
         free_bytes=shutil.disk_usage(out).free,
         stacking=Stacking(precision),
+        errors=errors,
     )
     return replace(plan, eta_s=plan.eta(trials, to_sample))
 
 
 def _probe_configurations(
     timed: Sequence[Trial], size: int, allocation: Allocation, executor: Executor, precision: str | None, out: Path
-) -> tuple[dict[str, TimingProbe], dict[str, str], str]:
-    """The timing probe of each configuration, the precisions that failed, and the chosen one. `size` is the number of trials to train.
+) -> tuple[dict[str, TimingProbe], dict[str, str], dict[str, tuple[str, str]], str]:
+    """The timing probe of each configuration, the precisions that failed, `Plan.errors`, and the chosen precision. `size` is the number of trials to train.
 
     Runs as many probes at once as the sweep runs trials. Stops after a round if the next ones would take longer than they are worth.
     """
     by_configuration: dict[str, Trial] = {}
     for trial in timed:
         if not trial.task.timed:
-            return {}, {}, precision or ""
+            return {}, {}, {}, precision or ""
         by_configuration.setdefault(trial.configuration, trial)
     waiting = list(by_configuration.values())[:MAX_PROBED]
     trials_each = size / max(len(by_configuration), 1)
     window_s = 0.0 if not allocation.gpus else WINDOW_S if allocation.gpus == 1 else SHARING_WINDOW_S
     probes: dict[str, TimingProbe] = {}
     failures: dict[str, str] = {}
+    errors: dict[str, tuple[str, str]] = {}
     while waiting:
         batch, waiting = waiting[: allocation.concurrent], waiting[allocation.concurrent :]
         # Repeat configurations to fill the machine: on a partly idle machine they would run faster than in the sweep.
@@ -218,13 +232,15 @@ def _probe_configurations(
             failures |= {name: f"{trial.configuration}: {reason}" for name, reason in timings.failures.items()}
         precision = precision or _fastest_precision([timings.probes for timings in results], trials_each, allocation.concurrent)
         for trial, timings in zip(batch, results, strict=False):
-            if timings.probes:
+            if not timings.probes:
+                errors[trial.configuration] = "; ".join(timings.failures.values()), timings.traceback
+            else:
                 probes[trial.configuration] = next((p for p in timings.probes if p.precision == precision), timings.probes[0])
         rounds = math.ceil(len(waiting) / allocation.concurrent)
         expected_s = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1) * size / allocation.concurrent
         if probes and rounds * round_s > PLANNING * expected_s:
             break
-    return probes, failures, precision or ""
+    return probes, failures, errors, precision or ""
 
 
 def choose_plan(

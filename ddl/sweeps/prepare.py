@@ -3,8 +3,8 @@
 import os
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,15 @@ from ddl import config, ownership, provenance
 from ddl.config import ConfigError
 from ddl.function_sweep import FunctionSweep, compose_function_sweep
 from ddl.ledger import Ledger, TrialRow
-from ddl.schema import Launch, Metric, Sweep
+from ddl.program import program
+from ddl.schema import Launch, Metric, Reference, Sweep
 from ddl.sweeps import space
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus, check_inline, recorded_allocation
 from ddl.sweeps.capacity import local_capacity
 from ddl.sweeps.space import Trial
 from ddl.tasks.loading import BUILT_IN, RecordedTasks, task_class_path
 from ddl.tasks.user_code import hash_sources
+from ddl.yamlfile import FOLDER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +49,8 @@ class PreparedRun:
     `trials` are those left to train, `earlier` is the number of trials that ended before, `search` samples further trials
     during the run. `history` has the earlier measurements for the scheduler, as (trial id, percent of its steps, metric).
     `measured` has the last value of the metric of every trial that was started. `population` are the axes that population
-    based training changes. `changed_code` are the source files of the user's that have changed since the run began. `about` are the run's entries in its ledger.
+    based training changes. `changed_code` are the user's source files that have changed since the run began. `about` are the run's
+    entries in its ledger. `notes` are lines that the plan shows.
     """
 
     name: str
@@ -65,6 +68,7 @@ class PreparedRun:
     history: Sequence[tuple[str, float, float]] = ()
     measured: Mapping[str, float] = field(default_factory=dict)
     changed_code: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @property
     def resumed(self) -> bool:
@@ -118,6 +122,8 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
     if not (trials or search):
         return None
     file = composed.file
+    notes = [_seeds_note(composed)]
+    reference = _reference(composed, {trial.configuration for trial in trials}, notes, problems)
     about = {
         "sweep": {
             "name": composed.name,
@@ -126,7 +132,7 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
             "metric": asdict(file.metric),
             "seeds": composed.launch.seeds,
             "keys": search.keys if search else list(trials[0].swept),
-            "reference": asdict(file.reference) if file.reference else None,
+            "reference": asdict(reference) if reference else None,
         },
         "scale": composed.scale,
         "overrides": list(options.overrides),
@@ -147,6 +153,7 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
         search=search,
         population=population,
         about=about,
+        notes=notes,
     )
 
 
@@ -157,6 +164,35 @@ def _user_code(sweep: Sweep) -> dict[str, Any]:
         return {}
     entries = {"code_folder": sweep.code_folder, "code": hash_sources(module, sweep.code_folder, sweep.function)}
     return entries | ({"measurements": sweep.measurements} if sweep.function else {})
+
+
+def _seeds_note(sweep: Sweep) -> str:
+    """The line of the plan about the number of seeds."""
+    seeds = sweep.launch.seeds
+    default = " (default)" if Path(sweep.where["seeds"].rpartition(":")[0]) == FOLDER / "launch.yaml" else ""
+    return f"seeds: {seeds}{default}" + ("; intervals need at least 2, as in seeds=3" if seeds == 1 else "")
+
+
+def _reference(sweep: Sweep, names: Set[str], notes: list[str], problems: list[str]) -> Reference | None:
+    """The published values by the configurations' `names`, of which a file may write `0.1` for `lr=0.1`.
+
+    None, with a note, if the command line has chosen another metric than theirs. Adds to `problems` if they cannot be measured.
+    """
+    reference, metric = sweep.file.reference, sweep.file.metric.name
+    if reference is None:
+        return None
+    name = reference.metric_name
+    if name != metric and sweep.where["metric.name"] == config.COMMAND_LINE:
+        notes.append(f"published values: not compared, because they are of {name} and the metric is {metric}")
+        return None
+    if name != metric and reference.metric.startswith("best "):
+        problems.append(
+            f"{sweep.where['reference.metric']}: reference.metric: {reference.metric}: only the sweep's metric has a best value. "
+            f"Write best {metric} or last {name}."
+        )
+    axis = next(iter(sweep.space), "")
+    values = {name if name in names or f"{axis}={name}" not in names else f"{axis}={name}": each for name, each in reference.values.items()}
+    return replace(reference, values=values)
 
 
 def _population_axes(sweep: Sweep, problems: list[str]) -> dict[str, Any]:
@@ -313,4 +349,4 @@ def new_folder(out: Path, name: str) -> Path:
 
 def resume_command(folder: Path | str) -> str:
     """The command that resumes the run in `folder`, a path or URL."""
-    return f"python launch.py --resume {shlex.quote(os.fspath(folder))}"
+    return f"{program()} --resume {shlex.quote(os.fspath(folder))}"

@@ -56,7 +56,7 @@ def time_pack(
             return time_candidates(start, names, device, PROBE_STEPS, window_s, ready)
         except TRIAL_ERRORS as error:  # the trials themselves will raise it again and end as failed
             traceback.print_exc()
-            return Timings([], {names[0]: error_line(error)})
+            return Timings([], {names[0]: error_line(error)}, traceback.format_exc())
 
 
 def _run(tasks: Sequence[Task], precision: str, device: Device, limits: TimeLimits) -> Iterator[Progress]:

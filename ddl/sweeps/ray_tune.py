@@ -1,6 +1,7 @@
 """The executor that runs trials in parallel on Ray: Ray Tune places and stops them."""
 
 import functools
+import logging
 import os
 import socket
 import sys
@@ -38,6 +39,9 @@ DATA_SETTINGS = ("DDL_CACHE", "DDL_DATA_MIRROR")
 
 CONNECT_S = 5
 """Timeout for the first connection to a cluster."""
+
+logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+"""Tune warns that it has no metrics in files of its own, which nobody reads."""
 
 STOP_S = 10
 """Time for Tune to end its trials when a sweep is stopped. After that their processes are killed."""

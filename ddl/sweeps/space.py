@@ -4,8 +4,6 @@ import hashlib
 import itertools
 import json
 import math
-import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ddl.config import construct
+from ddl.overrides import selection
 from ddl.schema import Sweep, label
 from ddl.tasks.task import Task
 
@@ -111,7 +110,7 @@ def _check_no_effect(sweep: Sweep, problems: list[str]) -> bool:
         shown = f"task.{key}" + (f"={_shortened(map(label, axis))}" if isinstance(axis, list) else "")
         if others:
             effect = f"has no effect on the configurations {_shortened(setting, ', ')}, which set task.{key} themselves"
-            fix = f"Remove the axis, or take only the others: {_selection(others)}"
+            fix = f"Remove the axis, or take only the others: {selection(others)}"
         else:
             effect = f"has no effect, because each configuration sets task.{key} itself"
             fix = "Remove the axis, or remove the hyperparameter from the configurations"
@@ -123,12 +122,6 @@ def _shortened(texts: Iterable[str], separator: str = ",") -> str:
     """The first eight texts with separators."""
     texts = list(texts)
     return separator.join(texts[:8]) + (f"{separator}... ({len(texts)} of them)" if len(texts) > 8 else "")
-
-
-def _selection(names: Sequence[str]) -> str:
-    """The argument, quoted for a shell, that selects these configurations."""
-    quoted = [name if re.fullmatch(r"[\w ]+", name) else repr(name) for name in names]
-    return shlex.quote(f"configurations={','.join(quoted)}")
 
 
 def _check_names(sweep: Sweep, points: Sequence["_Point"], problems: list[str]) -> None:
@@ -153,7 +146,7 @@ def _duplicate(sweep: Sweep, first: "_Point", second: "_Point") -> str:
     if forced:
         return (
             f"command line: task.{forced[0]}={label(sweep.forced[forced[0]])} makes {same} the same. "
-            f"Take one of them, as in {_selection([first.configuration])}, or remove the override."
+            f"Take one of them, as in {selection([first.configuration])}, or remove the override."
         )
     fix = "Take fewer samples, or list the values" if _has_distribution(sweep) else "Remove one"
     return f"{_where(sweep, second, next(iter(second.swept), 'seed'))}: {same} are the same. {fix}."
@@ -199,12 +192,13 @@ def check_ends(sweep: Sweep, problems: list[str]) -> None:
     _check_samples(sweep, problems)
     first = {key: axis[0] for key, axis in axes.items()}
     tasks: list[Task] = []
+    invalid: list[str] = []
     for key in axes:
         for value in axis_ends(sweep.space[key]):
-            found: list[str] = []
-            task = _construct(sweep, _Point("", "", {**first, key: value}, dict.fromkeys(axes, "space")), sweep.launch.first_seed, found)
-            problems += [line for line in found if line not in problems]
+            point = _Point("", "", {**first, key: value}, dict.fromkeys(axes, "space"))
+            task = _construct(sweep, point, sweep.launch.first_seed, invalid)
             tasks += [task] if task else []
+    problems += dict.fromkeys(invalid)
     _check_workers(sweep, tasks, problems)
 
 
@@ -267,12 +261,15 @@ def _points(sweep: Sweep, problems: list[str]) -> list[_Point]:
             for grid in itertools.product(*axes.values()):
                 varied = dict(zip(axes, grid, strict=True)) | sample
                 expanded.append((configuration, varied, {**varied, **values}, sections))
+    alone = all(_is_word(value) for _, varied, _, _ in expanded for value in varied.values())
     names = [
-        _name(configuration, {key: _rounded(value) if key in sampled else label(value) for key, value in varied.items()})
+        _name(configuration, {key: _rounded(value) if key in sampled else label(value) for key, value in varied.items()}, alone)
         for configuration, varied, _, _ in expanded
     ]
     if len(set(names)) < len(names):  # two samples agree in six digits, or 1 and 1.0 are values of one axis
-        names = [_name(configuration, {key: str(value) for key, value in varied.items()}) for configuration, varied, _, _ in expanded]
+        names = [
+            _name(configuration, {key: str(value) for key, value in varied.items()}, alone) for configuration, varied, _, _ in expanded
+        ]
     # Every configuration has a value in every column, even if it names other hyperparameters.
     columns = list(dict.fromkeys(key for _, _, swept, _ in expanded for key in swept))
     points = []
@@ -310,12 +307,20 @@ def _axis(sweep: Sweep, key: str, values: Any, problems: list[str]) -> Sequence[
     return [float(math.exp(value)) for value in generator.uniform(math.log(low), math.log(high), size=sweep.file.samples)]
 
 
-def _name(configuration: str, varied: Mapping[str, str]) -> str:
-    """A configuration's name in tables: the value alone if one key varies, otherwise `key=value` each. `varied` has values as text."""
-    if not configuration and len(varied) == 1:
+def _name(configuration: str, varied: Mapping[str, str], alone: bool = False) -> str:
+    """A configuration's name in tables: `key=value` for each key that varies. `varied` has values as text.
+
+    `alone`: the value alone if only one key varies.
+    """
+    if alone and not configuration and len(varied) == 1:
         return next(iter(varied.values()))
     parts = [configuration] if configuration else []
     return ", ".join(parts + [f"{key}={text}" for key, text in varied.items()]) or "default"
+
+
+def _is_word(value: object) -> bool:
+    """True for text that says by itself what it is, such as `adam`; a bare number or `True` could be of any key."""
+    return isinstance(value, str) and value[:1].isalpha()
 
 
 def _rounded(value: object) -> str:

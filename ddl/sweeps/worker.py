@@ -14,6 +14,7 @@ from ddl.sweeps.assignment import Assignment, larger_fraction
 from ddl.sweeps.isolation import Isolation
 from ddl.sweeps.task_steps import trial_steps
 from ddl.sweeps.time_limits import TimeLimits, hang_log
+from ddl.sweeps.trial_output import trial_output
 from ddl.sweeps.trial_run import TrialRun, ended_report, list_not_finite, open_store
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_errors import TRIAL_ERRORS, error_place
@@ -95,7 +96,7 @@ def _reports(
 ) -> Iterator[TrialReport | None]:
     """Train the trial to its end and yield the reports after `started`."""
     assignment, device = trial.assignment, trial.device
-    with sampler, _limits(trial, give_up) as limits:
+    with sampler, _limits(trial, give_up) as limits, trial_output(assignment.trial_id, assignment.log):
         try:
             for progress in trial_steps(assignment.task, device, limits, trial.resume_state, trial.report.step):
                 yield from trial.take(progress)

@@ -17,6 +17,8 @@ from typing import IO, TextIO
 
 from rich.console import Console
 
+from ddl.program import program
+
 WORDS = WAITING, ACCEPTED, FAILED = "waiting", "accepted", "failed"
 """Status words of a follower, one per line: it waits for W&B's answer; W&B has accepted the data; the request has failed."""
 
@@ -82,7 +84,7 @@ def publish_live(console: Console, folder: Path, mode: str) -> Iterator[None]:
 
 def publish_command(folder: Path) -> str:
     """The command that publishes a run."""
-    return f"python launch.py --publish {shlex.quote(str(folder))}"
+    return f"{program()} --publish {shlex.quote(str(folder))}"
 
 
 class StatusReader:

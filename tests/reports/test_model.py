@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from ddl import launch
 from ddl.ledger import LedgerReader, TrialRow
 from ddl.reports import model, narrative
 from ddl.reports.measures import DataDescription
@@ -297,3 +298,33 @@ def test_one_text_in_windows_of_several_lengths_is_named_once():
     assert narrative.data_caption(data) == "Data: plays (fallback data set for a script), bundled sample"
     assert narrative.data_notice(data).count("fallback data set for a script") == 1
     assert "(14 train + 2 val examples) or (15 train + 2 val examples)" in narrative.data_notice(data)
+
+
+def test_the_answer_is_the_last_line_before_the_reports_path(make_run, capsys):
+    folder = make_run(FINAL, epochs=2, data=SAMPLE, **EXACT)
+    assert launch.main(["--report", str(folder), "--trust"]) == 0
+    answer, last = capsys.readouterr().out.splitlines()
+    assert answer.startswith("“none” leads on best validation accuracy: 0.8004 [")
+    assert answer.endswith(" is unknown). Data: CIFAR-10 (sample), bundled sample.")
+    assert last == f"report: {folder / 'report.html'}"
+
+
+def test_several_sweeps_have_an_answer_each(make_run, tmp_path, capsys):
+    folders = [str(make_run(FINAL, epochs=2, **EXACT)), str(make_run({"none": 0.5}, epochs=1))]
+    assert launch.main(["--report", *folders, "--trust", "--out", str(tmp_path / "out")]) == 0
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("augmentation: “none” leads on best validation accuracy: 0.8004 [")
+    assert second.startswith("augmentation: “none” leads on best validation accuracy: 0.4998")
+    assert last.startswith("report: ")
+
+
+def test_a_check_of_a_metric_that_no_trial_reported_is_bad_input(make_run, capsys):
+    folder = make_run(FINAL, epochs=2, reference=REFERENCE | {"metric": "best val/acuracy"}, **EXACT)
+    assert launch.main(["--report", str(folder), "--trust"]) == 0
+    capsys.readouterr()
+    assert launch.main(["--report", str(folder), "--trust", "--check"]) == launch.BAD_INPUT
+    output, errors = capsys.readouterr()
+    assert errors == (
+        f"{folder}: reference.metric: no trial reported best val/acuracy, so nothing can be checked. Did you mean val/accuracy?\n"
+    )
+    assert output.splitlines()[-1].startswith("report: ")

@@ -17,7 +17,7 @@ from ddl import yamlfile
 from ddl.ledger import LedgerReader, TrialRow
 from tests.waiting import wait_until
 
-from .command import PLUGIN, Command, communicate, launch, run_folder, start
+from .command import PLUGIN, ROOT, Command, communicate, launch, run_folder, start
 
 MISCHIEF = str(PLUGIN / "mischief.yaml")
 SMALL = ("task.widths=[8]", "task.convolutions=1", "task.dense=16", "task.train_limit=256", "wandb.mode=disabled")
@@ -55,6 +55,10 @@ def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(sweep: str, comman
     statuses = set(settled(folder)["status"])
     assert statuses <= {"finished", "diverged"}
     assert "finished" in statuses
+    answer, _ = done.stdout.strip().splitlines()[-2:]
+    assert answer.startswith("“")
+    assert " leads on " in answer
+    assert answer.partition(" Data: ")[0] in (folder / "report.html").read_text(encoding="utf-8")
     said = " ".join(done.stdout.split())
     data = [(trial.metadata or {}).get("data") for trial in LedgerReader(folder).trials()]
     if any(one and not one["complete"] for one in data):
@@ -69,6 +73,71 @@ def test_ray_and_inline_give_the_same_numbers(command: Command, tmp_path: Path) 
     ours, theirs = settled(run_folder(ray.stdout, tmp_path)), settled(run_folder(inline.stdout, tmp_path))
     pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
     assert ours["val/loss"].nunique() == len(ours), "every configuration and seed is another run"
+
+
+@pytest.mark.parametrize("executor", ["ray", "inline"])
+def test_the_log_has_all_that_trials_print_and_no_noise(executor: str, tmp_path: Path) -> None:
+    arguments = ("--scale", "smoke", "--executor", executor, f"task.marks={tmp_path}", "task.deed=print", "seeds=2", "wandb.mode=disabled")
+    done = launch("--sweep", MISCHIEF, *arguments, cwd=tmp_path)
+    folder = run_folder(done.stdout, tmp_path)
+    log = (folder / "launch.log").read_text()
+    for trial in LedgerReader(folder).trials():
+        printed = re.findall(rf"^{trial.trial_id}: (?:an error|line) (\d+)$", log, re.MULTILINE)
+        assert list(map(int, printed)) == list(range(20_000))
+    for noise in ("Failed to fetch metrics", "\x1b["):
+        assert noise not in log + done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("executor", ["ray", "inline"])
+def test_a_metric_that_no_trial_reports_ends_the_sweep_at_the_first_evaluation(executor: str, tmp_path: Path) -> None:
+    wrong = ("metric=val/acuracy", "metric.mode=max", "task.epochs=300", "task.augmentation=none,light")
+    done = launch("--sweep", "augmentation", *QUICK, *wrong, "--executor", executor, cwd=tmp_path, exits=2)
+    problem, outcome = done.stderr.splitlines()
+    assert problem.startswith("metric.name: no trial reports val/acuracy. Did you mean val/accuracy? Trials report: train/loss, ")
+    assert outcome == "The sweep was stopped."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_metric_that_a_task_could_report_later_is_missed_at_the_end_of_a_trial(tmp_path: Path) -> None:
+    arguments = (
+        "--scale",
+        "smoke",
+        "--executor",
+        "inline",
+        f"task.marks={tmp_path}",
+        "task.deed=none",
+        "metric=val/totl",
+        "metric.mode=max",
+    )
+    done = launch("--sweep", MISCHIEF, *arguments, "seeds=3", cwd=tmp_path, exits=2)
+    assert done.stderr.splitlines() == [
+        "metric.name: no trial reports val/totl. Did you mean val/total? Trials report: val/total.",
+        "The sweep was stopped.",
+    ]
+    (folder,) = tmp_path.glob("runs/mischief/*")
+    assert [trial.status for trial in LedgerReader(folder).trials()] == ["finished", "planned", "planned"]
+    assert (folder / "report.html").is_file(), "what a trial measured until its end is kept"
+
+
+def test_first_steps_that_fail_alike_in_every_configuration_end_the_command(tmp_path: Path) -> None:
+    arguments = (
+        "--sweep",
+        MISCHIEF,
+        "--scale",
+        "smoke",
+        f"task.marks={tmp_path}",
+        "task.deed=raise",
+        "task.steps=5,6",
+        "--out",
+        "new/runs",
+    )
+    done = launch(*arguments, cwd=tmp_path, exits=2)
+    assert '    raise RuntimeError("meant to fail")\n' in done.stderr, "its traceback"
+    assert done.stderr.splitlines()[-2:] == [
+        "The first steps of every configuration that was timed (deed=raise, steps=5, deed=raise, steps=6) fail: RuntimeError: meant to fail.",
+        "Nothing was started.",
+    ]
+    assert not (tmp_path / "new").exists(), "no folder is left of it"
 
 
 @dataclass(frozen=True)
@@ -159,7 +228,7 @@ def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(
     before = {t.trial_id: t for t in LedgerReader(ledgers()[0].parent).trials()}
     assert any(t.status != "finished" for t in before.values()), "it was killed before the end"
     wait_until(lambda: not processes_of(session), "no process is left of a killed driver")
-    resume = re.search(r"python launch.py (--resume \S+)", " ".join(output.split()))
+    resume = re.search(r"launch\.py (--resume \S+)", " ".join(output.split()))
     assert resume, output
     resumed = launch(*resume[1].split(), cwd=tmp_path)
     folder = run_folder(resumed.stdout, tmp_path)
@@ -204,7 +273,7 @@ def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(
     os.killpg(process.pid, number)  # as a terminal does: the whole group
     output, errors = communicate(process, exits=130)
 
-    assert "interrupted; resume with: python launch.py --resume " in errors
+    assert f"interrupted; resume with: python {ROOT}/launch.py --resume " in errors
     assert "Traceback" not in output + errors
     wait_until(lambda: not processes_of(session), "no process is left")
     resumed = command(*errors.strip().rpartition("launch.py ")[2].split(), "--executor", "inline")

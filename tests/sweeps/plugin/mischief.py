@@ -44,6 +44,9 @@ class Mischief(Task):
             yield Progress(step=step + 1, total_steps=self.steps, state=lambda state=state: state, metrics={"val/total": value})
 
     def _do(self) -> None:
+        if self.deed == "print":
+            for line in range(20_000):
+                print(f"line {line}" if line % 2 else f"an error {line}", file=sys.stdout if line % 2 else sys.stderr)
         if self.deed == "raise":
             raise RuntimeError("meant to fail")
         if self.deed == "exit":

@@ -1,0 +1,67 @@
+"""The output of a trial's code: each line goes to `launch.log` with the trial's id, up to a bound."""
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TextIO
+
+MAX_CHARACTERS = 16_000_000
+"""Characters that a trial may print in one attempt; more are dropped."""
+
+LONGEST_LINE = 64_000
+"""Characters of an unfinished line, such as a progress bar's, after which it is written as it is."""
+
+
+@contextmanager
+def trial_output(name: str, log: Path | None) -> Iterator[None]:
+    """Append what the process prints in this context to `log`, or pass it on to standard output if that is None.
+
+    Both of Python's streams go through it, so their lines keep their order. Each line begins with `name`. Ray's own
+    way from a worker to the log loses lines that are printed shortly before the sweep ends.
+    """
+    with nullcontext(sys.stdout) if log is None else log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        output = _TrialOutput(file, name, sys.stdout)
+        try:
+            with redirect_stdout(output), redirect_stderr(output):
+                yield
+        finally:
+            output.finish()
+
+
+class _TrialOutput(io.TextIOBase):
+    """Writes whole lines to `file`, so that those of several processes do not mix, and drops what exceeds `MAX_CHARACTERS`.
+
+    After `finish`, a logger that the trial has set up writes to `later`.
+    """
+
+    def __init__(self, file: TextIO, name: str, later: TextIO):
+        self._file, self._name, self._later = file, name, later
+        self._line, self._left, self._dropped = "", MAX_CHARACTERS, 0
+
+    def write(self, text: str) -> int:
+        """Write the lines that end in `text`. Returns its length."""
+        kept = text[: self._left]
+        self._left -= len(kept)
+        self._dropped += len(text) - len(kept)
+        *lines, self._line = (self._line + kept).split("\n")
+        if len(self._line) > LONGEST_LINE:
+            lines, self._line = [*lines, self._line], ""
+        self._write(lines)
+        return len(text)
+
+    def fileno(self) -> int:
+        """The file's descriptor, for processes that the trial starts."""
+        return self._file.fileno()
+
+    def finish(self) -> None:
+        """Write the last line, and how much was dropped."""
+        dropped = [f"{self._dropped:,} more characters of this trial's output were dropped."] if self._dropped else []
+        self._write([*filter(None, [self._line]), *dropped])
+        self._line, self._file = "", self._later
+
+    def _write(self, lines: list[str]) -> None:
+        if lines:
+            self._file.write("".join(f"{self._name}: {line}\n" for line in lines))
+            self._file.flush()
