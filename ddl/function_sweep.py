@@ -3,7 +3,7 @@
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -88,13 +88,7 @@ def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], probl
         return None
     names = [item.name for item in fields(task_class) if item.name != "seed"]
     launch_source = read_yaml(FOLDER / "launch.yaml", problems)
-    draft = SweepDraft(
-        launch=dict(launch_source.values),
-        file={"samples": sweep.samples, "metric": {"name": sweep.metric, "mode": sweep.mode}, "measurements": sweep.measurements},
-        space=_known(sweep.space, names, "space", problems),
-        configurations={name: _known(values, names, f"configurations.{name}", problems) for name, values in sweep.configurations.items()},
-        forced={},
-    )
+    draft = _draft(sweep, names, launch_source.values, problems)
     bare = set(names) - set(draft.launch) - set(draft.file)
     overridden = apply_overrides(draft, [f"task.{text}" if text.partition("=")[0] in bare else text for text in overrides], names, problems)
 
@@ -102,27 +96,19 @@ def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], probl
         return COMMAND_LINE if key in overridden else launch_source.where(key)
 
     launch = construct(Launch, draft.launch, where_launch, "", problems) or construct(Launch, launch_source.values, where_launch, "", [])
-    metric, measurements = draft.file["metric"], draft.file["measurements"]
+    measurements = draft.file["measurements"]
     if not isinstance(measurements, int) or measurements < 0:
         problems.append(f"measurements: must be a whole number, not {measurements!r}.")
         return None
-    metric |= {"mode": metric["mode"] or _likely_mode(str(metric["name"]))}
-    values = {"task": sweep.name, "title": sweep.title or _title(sweep), "metric": metric, "samples": draft.file["samples"]}
-    file = construct(SweepFile, values, lambda key: COMMAND_LINE if key in overridden else sweep.name, "", problems)
-    if not metric["name"]:
-        problems.append(
-            f"metric: missing. Name a measurement that {sweep.name} yields, as in metric=val/accuracy, with metric.mode=min if smaller is better."
-        )
-    scheduler = draft.launch["early_stopping"]["scheduler"]
-    if scheduler != "none" and not measurements:
-        problems.append(
-            f"{where_launch('early_stopping.scheduler')}: early_stopping.scheduler: {scheduler} compares trials after equal parts of their "
-            "measurements. Say how many one trial yields, as in measurements=30."
-        )
+    file = _file(sweep, draft, overridden, problems)
     if launch is None or file is None:
         return None
-    place = _place(sweep.function)
-    where = dict.fromkeys(names, place) | dict.fromkeys(draft.forced, COMMAND_LINE)
+    if launch.early_stopping.scheduler != "none" and not measurements:
+        problems.append(
+            f"{where_launch('early_stopping.scheduler')}: early_stopping.scheduler: {launch.early_stopping.scheduler} compares trials after "
+            "equal parts of their measurements. Say how many one trial yields, as in measurements=30."
+        )
+    where = dict.fromkeys(names, _place(sweep.function)) | dict.fromkeys(draft.forced, COMMAND_LINE)
     where |= {key: COMMAND_LINE if key in overridden else key for key in ("space", "configurations", "samples", "metric.name")}
     where |= {f"space.{key}": COMMAND_LINE if f"task.{key}" in overridden else "space" for key in draft.space}
     where |= {f"configurations.{name}.{key}": "configurations" for name, values in draft.configurations.items() for key in values}
@@ -142,6 +128,36 @@ def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], probl
         function=sweep.function,
         measurements=measurements,
     )
+
+
+def _draft(sweep: FunctionSweep, names: Sequence[str], launch: Mapping[str, Any], problems: list[str]) -> SweepDraft:
+    """The sweep before overrides. `names` are those of the function's hyperparameters."""
+    configurations = {name: _known(values, names, f"configurations.{name}", problems) for name, values in sweep.configurations.items()}
+    metric = {"name": sweep.metric, "mode": sweep.mode}
+    return SweepDraft(
+        launch=dict(launch),
+        file={"samples": sweep.samples, "metric": metric, "measurements": sweep.measurements},
+        space=_known(sweep.space, names, "space", problems),
+        configurations=configurations,
+        forced={},
+    )
+
+
+def _file(sweep: FunctionSweep, draft: SweepDraft, overridden: Set[str], problems: list[str]) -> SweepFile | None:
+    """The keys of a sweep's YAML, which a function does not have. None if one of them is invalid."""
+    metric = draft.file["metric"]
+    if not metric["name"]:
+        problems.append(
+            f"metric: missing. Name a measurement that {sweep.name} yields, as in metric=val/accuracy, with metric.mode=min if smaller is better."
+        )
+    values = {
+        "task": sweep.name,
+        "title": sweep.title or _title(sweep),
+        "metric": metric | {"mode": metric["mode"] or _likely_mode(str(metric["name"]))},
+        "samples": draft.file["samples"],
+    }
+    file: SweepFile | None = construct(SweepFile, values, lambda key: COMMAND_LINE if key in overridden else sweep.name, "", problems)
+    return file
 
 
 def _known(values: Mapping[str, Any], names: Sequence[str], place: str, problems: list[str]) -> dict[str, Any]:
