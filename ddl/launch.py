@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     parse = argparse.ArgumentParser(
         prog=program(),
         description="Train every configuration of a sweep in parallel, and write a report that compares them.",
-        epilog="exit codes: 0 all trials ended, 1 some failed or were not uploaded, 2 bad input (nothing was started), 4 see --check, "
+        epilog="exit codes: 0 all trials ended, 1 some failed or were not uploaded, 2 bad input, 4 see --check, "
         "130 interrupted (can be resumed)",
         allow_abbrev=False,
     )

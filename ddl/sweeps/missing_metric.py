@@ -1,5 +1,6 @@
 """Stops a sweep whose metric no trial reports, as soon as that is certain."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,14 @@ from ddl.trial_report import TrialReport
 EVALUATED = ("train/", "val/")
 """Prefixes of the metrics of which `fit` reports all, or none, at the end of an epoch."""
 
+ALIKE = 0.7
+"""Similarity (`difflib`) from which a name is a mistyped one: "val/acc" has it with "val/accuracy", "val/loss" not with "val/mse"."""
+
 
 class MissingMetric:
     """Compares the metrics that the trials of a run report with those that its report compares.
 
-    A metric is missing once a trial of each kind lacks it. Trials are of one kind if they differ in numbers only: another model may have
+    A metric is missing once a trial lacks it and reports a similar one, or once a trial of each kind lacks it. Trials are of one kind if they differ in numbers only: another model may have
     other metrics. A finished trial lacks what it has not reported, a trial of `fit` what its first evaluation does not report.
     """
 
@@ -41,7 +45,8 @@ class MissingMetric:
         for key, name in self._missing.items():
             if finished or (evaluated and name.startswith(EVALUATED)):
                 self._lacking[key].add(self._kinds.get(report.trial_id, ()))  # (): sampled
-                if self._lacking[key] >= set(self._kinds.values()):
+                typo = difflib.get_close_matches(name, reported, 1, ALIKE)
+                if typo or self._lacking[key] >= set(self._kinds.values()):
                     raise ConfigError([_problem(key, name, list(reported))], "The sweep was stopped.")
 
 

@@ -96,7 +96,7 @@ class Plan:
         if self.probes or len(reasons) != 1 or not traced:  # no traceback: the process died, perhaps of another one's memory
             return
         raise ConfigError(
-            [f"{traced}The first steps of every configuration that was timed ({', '.join(self.errors)}) fail: {reasons.pop()}."]
+            [f"{traced}The first steps of every configuration that was timed ({'; '.join(self.errors)}) fail: {reasons.pop()}."]
         )
 
     def packs(self, trials: Sequence[Trial]) -> list[PlannedPack]:

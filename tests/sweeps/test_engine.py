@@ -134,7 +134,7 @@ def test_first_steps_that_fail_alike_in_every_configuration_end_the_command(tmp_
     done = launch(*arguments, cwd=tmp_path, exits=2)
     assert '    raise RuntimeError("meant to fail")\n' in done.stderr, "its traceback"
     assert done.stderr.splitlines()[-2:] == [
-        "The first steps of every configuration that was timed (deed=raise, steps=5, deed=raise, steps=6) fail: RuntimeError: meant to fail.",
+        "The first steps of every configuration that was timed (deed=raise, steps=5; deed=raise, steps=6) fail: RuntimeError: meant to fail.",
         "Nothing was started.",
     ]
     assert not (tmp_path / "new").exists(), "no folder is left of it"

@@ -92,15 +92,21 @@ def test_a_trial_with_a_loop_of_its_own_may_report_it_until_it_has_finished(run)
 
 def test_other_models_may_have_it(run):
     configurations = "configurations:\n  a: {}\n  b: {task.initialisation: zeros}\nseeds: 2\n"
-    reports = Reports(run("val/acuracy", configurations))
+    reports = Reports(run("val/mse", configurations))
     reports.measured(0, *EVALUATION)
     reports.measured(2, *EVALUATION)  # the other seed of the same
     with pytest.raises(ConfigError):
         reports.measured(1, *EVALUATION)
-    found = Reports(run("val/acuracy", configurations))
+    found = Reports(run("val/mse", configurations))
     found.measured(0, *EVALUATION)
-    found.measured(1, "val/acuracy")
+    found.measured(1, "val/mse")
     found.ended(0)
+
+
+def test_other_models_do_not_have_a_mistyped_one(run):
+    reports = Reports(run("val/acc", "configurations:\n  a: {}\n  b: {task.initialisation: zeros}\n"))
+    with pytest.raises(ConfigError, match=r"Did you mean val/accuracy\?"):
+        reports.measured(0, *EVALUATION)
 
 
 def test_the_metric_of_the_published_values_too(run):
