@@ -31,7 +31,7 @@ def seed_process(seed: int, step: int, device: Device) -> None:
     # Not torch.manual_seed: in a process without a GPU it takes a millisecond, to record a stack for the GPU's generators.
     torch.default_generator.manual_seed(derived)
     if device.torch.type == "cuda":
-        torch.cuda.manual_seed(derived)
+        torch.cuda.manual_seed_all(derived)
     np.random.seed(derived)
     random.seed(derived)
 
