@@ -5,7 +5,7 @@ import pytest
 from tests.docs import pages
 from tests.sweeps.command import launch, run_folder
 
-FAST = ("--scale", "smoke", "--executor", "inline", "seeds=1", "latency=none", "wandb.mode=disabled")
+FAST = ("--scale", "smoke", "--executor", "inline", "seeds=1", "resources.cpus=1", "latency=none", "wandb.mode=disabled")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ddl.launch import main
+from ddl.launch import INTERRUPTED, main
 from tests.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +71,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Runs the command to its end in this process, without the seconds of its imports: for tests that are not about processes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(PLUGIN))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # a private Ray cluster changes it
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
 
     def command(*arguments: str, exits: int = 0) -> subprocess.CompletedProcess:
@@ -79,6 +80,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             code = main(arguments)
         except SystemExit as ended:  # from argparse
             code = ended.code
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt  # which was for the tests: a sweep takes it for its own
         output, errors = capsys.readouterr()
         assert code == exits, output + errors
         return subprocess.CompletedProcess(arguments, code, output, errors)

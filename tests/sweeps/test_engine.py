@@ -154,7 +154,7 @@ class MischiefRun:
 def mischief(tmp_path_factory: pytest.TempPathFactory) -> MischiefRun:
     folder = tmp_path_factory.mktemp("mischief")
     # The first two are timed by the plan. Each step takes longer than `checkpoint_every_s`, so each is stored.
-    deeds = "task.deed=none,'die once',die,raise,nan,exit,'raise what cannot be printed'"
+    deeds = "task.deed=none,'die once',die,raise,'nan',exit,'raise what cannot be printed'"
     done = launch("--sweep", MISCHIEF, "--scale", "smoke", f"task.marks={folder}", deeds, "task.pause_s=0.02", cwd=folder, exits=1)
     run = run_folder(done.stdout, folder)
     return MischiefRun(done.stdout, run, folder, {trial.configuration: trial for trial in LedgerReader(run).trials()})

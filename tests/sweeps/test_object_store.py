@@ -60,7 +60,15 @@ def test_a_run_is_kept_at_a_url_and_resumed_from_there_on_another_machine(
 def test_a_trial_kept_at_a_url_is_exported_and_its_first_steps_are_repeated_elsewhere(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = ("task.train_limit=64", "task.val_limit=32", "task.widths=[4]", "task.precision=fp32", "task.augmentation=none", "seeds=1")
+    small = (
+        "task.train_limit=64",
+        "task.val_limit=32",
+        "task.widths=[4]",
+        "task.precision=fp32",
+        "task.augmentation=none",
+        "seeds=1",
+        "resources.cpus=1",
+    )
     arguments = ("--sweep", "augmentation", "--scale", "smoke", "--executor", "inline", *small, "--out", f"file://{tmp_path}/store")
     launch(*arguments, cwd=tmp_path, DDL_CACHE=str(tmp_path / "here"))
     (ledger,) = tmp_path.glob("store/augmentation/*/ledger.sqlite")
