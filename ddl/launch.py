@@ -185,6 +185,7 @@ def _no_action(words: Sequence[str]) -> str:
 def _run_action(given: argparse.Namespace, command: str) -> int:
     from ddl import run
     from ddl.fetched_runs import fetch_run, fetch_trial
+    from ddl.run_report import rewrite_report
     from ddl.run_results import Run
 
     if given.prepare_data:
@@ -210,7 +211,7 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         runs = [fetch_run(place, given.trust) for place in given.report]
         path = (runs[0] if len(runs) == 1 else Path(given.out)) / "report.html"
         folders = [folder for each in runs for folder in Run(each).folders or [each]]
-        print(*run.rewrite_report(folders, path), sep="\n")
+        print(*rewrite_report(folders, path), sep="\n")
         return _end(path, folders if given.check else [], failed=False)
     if given.resume:
         done = run.resume(given.resume, given.executor, given.address, given.trust, given.allow_changed_code)
@@ -224,10 +225,11 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
 
 def _end(report: Path, checked: Sequence[Path], failed: bool) -> int:
     """Print the published values that the runs in `checked` missed and the report's path, and return the exit code."""
-    from ddl import run
+
+    from ddl.run_report import not_reproduced
 
     try:
-        missed = run.not_reproduced(checked) if checked else []
+        missed = not_reproduced(checked) if checked else []
         for line in missed:
             print(line)
     finally:

@@ -9,28 +9,21 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from ddl import config, driver, ownership, provenance
+from ddl import driver, ownership, provenance
 from ddl.config import ConfigError
 from ddl.console import quiet, signals, terminal
 from ddl.driver import OpenRun
 from ddl.fetched_runs import check_place
-from ddl.function_sweep import FunctionSweep, find_function, locate_module
-from ddl.gpus import machine_gpus
-from ddl.hints import suggest_name
+from ddl.function_sweep import FunctionSweep, locate_module
 from ddl.ledger import ENDED, Ledger, LedgerReader
-from ddl.run_folder import LEDGER
+from ddl.prepared_runs import ALL, prepare_runs
+from ddl.run_report import write_results_and_report
 from ddl.run_results import Run
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
 from ddl.sweeps import prepare
-from ddl.sweeps.prepare import EXECUTORS, PreparedRun, RunOptions, resume_command
-from ddl.tasks.function import FunctionTask
-from ddl.tasks.user_code import is_reference
+from ddl.sweeps.prepare import resume_command
 from ddl.tracking.follower_process import publish_live
-from ddl.yamlfile import config_names
-
-ALL = "all"
-"""The name that selects every sweep."""
 
 
 class Interrupted(Exception):
@@ -39,15 +32,6 @@ class Interrupted(Exception):
     def __init__(self, folder: Path, url: str = ""):
         super().__init__(f"interrupted; resume with: {resume_command(url or folder)}")
         self.folder = folder
-
-
-def default_scale() -> tuple[str, str]:
-    """(scale, reason) if the user names none."""
-    gpus = machine_gpus()
-    if gpus.usable:
-        return "paper", f"{gpus.usable[0].name} was found"
-    reason = "no usable GPU was found" if gpus.problems else "no GPU was found"
-    return "sample", f"{reason}; --scale paper runs the study's own size"
 
 
 def run_sweep(
@@ -71,7 +55,7 @@ def run_sweep(
     Raises ConfigError, with every mistake, before anything is started or written, and Interrupted after Ctrl-C.
     """
     with terminal() as console:
-        prepared = _prepare_runs(console, sweep, overrides, scale, executor, address, str(out))
+        prepared = prepare_runs(console, sweep, overrides, scale, executor, address, str(out))
         several = len(prepared) > 1
         store_url = str(out).rstrip("/") if urls.is_url(str(out)) else ""
         name = ALL if sweep == ALL else "several" if several else prepared[0].name
@@ -139,7 +123,7 @@ def sweep(
 def show_the_plan(sweep: str, overrides: Sequence[str], scale: str | None, executor: str, address: str | None) -> None:
     """Print the trials, their resources and the expected duration. Times a few steps of each configuration and keeps nothing."""
     with terminal() as console, tempfile.TemporaryDirectory(prefix="ddl-plan-") as scratch:
-        prepared = _prepare_runs(console, sweep, overrides, scale, executor, address, "")
+        prepared = prepare_runs(console, sweep, overrides, scale, executor, address, "")
         with quiet(Path(scratch) / "launch.log"), driver.open_executor(prepared, Path(scratch)) as started:
             driver.make_plans(console, prepared, started, Path(scratch))
 
@@ -227,106 +211,6 @@ def _not_uploaded(console: Console, top: Path, store: RunStore) -> list[str]:
     return missing
 
 
-def write_report(folders: Sequence[Path], path: Path) -> list[str]:
-    """Write one HTML report over the runs in `folders`. Returns the main finding of each."""
-    from ddl.reports import html, model
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    report = model.build_report(folders)
-    html.write_html(report, path)
-    return report.headlines()
-
-
-def rewrite_report(folders: Sequence[Path], path: Path) -> list[str]:
-    """Like `write_report`, for runs that may come from elsewhere: raises ValueError if their records have another form than ddl's."""
-    try:
-        return write_report(folders, path)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if any(str(error).startswith(str(folder)) for folder in folders):  # of the ledger, which names itself
-            raise
-        ledgers = ", ".join(str(folder / LEDGER) for folder in folders)
-        raise ValueError(
-            f"{ledgers}: no report can be made of this record ({type(error).__name__}: {error}). It is damaged, or of another version of ddl."
-        ) from error
-
-
-def not_reproduced(folders: Sequence[Path]) -> list[str]:
-    """A line for each published value that these runs do not reproduce. Raises ValueError if trials did not report the metric of one."""
-    from ddl.reports import model
-
-    report = model.build_report(folders)
-    for each in report.runs:
-        if each.reference is not None and each.reference.measure is None and each.statuses["finished"]:
-            name = each.reference.metric.removeprefix("best ").removeprefix("last ")
-            hint = suggest_name(name, sorted(set(each.metrics["name"])))
-            raise ValueError(
-                f"{each.folder}: reference.metric: no trial reported {each.reference.metric}, so nothing can be checked.{hint}"
-            )
-    return report.not_reproduced()
-
-
-def _prepare_runs(
-    console: Console,
-    sweep: str | FunctionSweep,
-    overrides: Sequence[str],
-    scale: str | None,
-    executor: str,
-    address: str | None,
-    out: str,
-) -> list[PreparedRun]:
-    """The runs of one or several sweeps. Raises ConfigError with every problem."""
-    problems: list[str] = []
-    if urls.is_url(out) and (problem := urls.url_problem(out)):
-        problems.append(f"--out {problem}")
-    is_function = isinstance(sweep, FunctionSweep) or is_reference(sweep)
-    if is_function and scale:
-        problems.append(f"--scale {scale}: a function has no scales. Give its hyperparameters other values instead.")
-    scale, reason = (scale, "as asked") if scale or is_function else default_scale()
-    scale = scale or "sample"
-    if scale not in config.SCALES:
-        problems.append(f"scale: {scale!r} is unknown. Use {', '.join(config.SCALES)}.")
-    if executor not in EXECUTORS:
-        problems.append(f"executor: {executor!r} is unknown. Use {', '.join(EXECUTORS)}.")
-    options = RunOptions(tuple(overrides), scale, executor, address)
-    names = _sweeps(sweep, problems)
-    if executor == "inline" and address:
-        problems.append(f"--address {address}: inline trains in this process, without a cluster. Remove --address or --executor inline.")
-    if len(set(names)) < len(names):
-        problems.append(f"--sweep {sweep!r}: names a sweep twice. Name each once.")
-    runs = [run for name in names if (run := prepare.prepare_run(name, options, problems))]
-    if len({run.name for run in runs}) < len(runs):
-        problems.append(f"--sweep {sweep!r}: two files have the same name. Rename one.")
-    if len(runs) > 1 and any(run.launch.early_stopping.scheduler != "none" for run in runs):
-        problems.append("early_stopping.scheduler: compares the trials of one sweep. Use none for several sweeps.")
-    if urls.is_url(out) and any(run.population for run in runs):
-        problems.append(f"--out {out}: search.algorithm: pbt needs local checkpoints. Name a folder.")
-    if problems or not runs:
-        raise ConfigError(list(dict.fromkeys(problems)))
-    if is_function:
-        _show_function(console, runs[0])
-    elif any(run.about["scale"] for run in runs):
-        console.print(f"scale: {scale} ({reason})")
-    return runs
-
-
-def _sweeps(sweep: str | FunctionSweep, problems: list[str]) -> Sequence[str | FunctionSweep]:
-    """The sweeps that an argument names, or the function's."""
-    if isinstance(sweep, FunctionSweep):
-        return [sweep]
-    if is_reference(sweep):
-        return [found] if (found := find_function(sweep, problems)) else []
-    return config_names("sweep") if sweep == ALL else [sweep] if Path(sweep).is_file() else sweep.split(",")
-
-
-def _show_function(console: Console, run: PreparedRun) -> None:
-    """Print what the user has not said about a function: the metric's direction, and what happens to a trial that is lost."""
-    better = "larger" if run.metric.mode == "max" else "smaller"
-    console.print(f"metric: {run.metric.name} ({better} is better)")
-    task = [*run.trials, *(run.search.examples() if run.search else [])][0].task
-    if isinstance(task, FunctionTask) and not task.can_resume():
-        console.print(f"{run.name} has no argument `resume`, so an interrupted trial starts again from its beginning")
-
-
 def _train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url: str, store: RunStore | None) -> list[str]:
     """Plan, train and report. Returns the main findings. On Ctrl-C, stop the trials, write the report of what there is, and raise Interrupted."""
     console.print(f"run: {top}", soft_wrap=True)
@@ -348,13 +232,13 @@ def _train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, ur
                 for run in opened:
                     run.ledger.interrupted()
                 raise
-            return _write_results(console, folders, top, store)
+            return write_results_and_report(console, folders, top, store)
     except ConfigError:
         if _any_ended(top):
-            _write_results(console, folders, top, store)
+            write_results_and_report(console, folders, top, store)
         raise
     except KeyboardInterrupt:
-        _write_results(console, folders, top, store)
+        write_results_and_report(console, folders, top, store)
         raise Interrupted(top, url) from None
 
 
@@ -373,22 +257,3 @@ def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, to
             if earlier and earlier.size != plan.allocation.size:
                 run.ledger.event("reallocated", f"{earlier.size} to {plan.allocation.size}")
         driver.train_runs(console, list(zip(runs, plans, strict=True)), executor, top)
-
-
-def _write_results(console: Console, folders: Sequence[Path], top: Path, store: RunStore | None) -> list[str]:
-    """Write results and reports, and print the trials that failed or diverged. Returns the main finding of each run."""
-    from ddl.reports import results
-
-    if store:
-        store.download_figures()
-    for folder in folders:
-        results.write_results(folder)
-        headlines = write_report([folder], folder / "report.html")
-    if len(folders) > 1:
-        headlines = write_report(folders, top / "report.html")
-    for trial in Run(top).trials:
-        if trial.status in ("failed", "diverged"):
-            console.print(
-                f"{trial.status}: {trial.configuration} seed {trial.seed} ({trial.trial_id}): {trial.reason}", markup=False, soft_wrap=True
-            )
-    return headlines

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ddl import ledger, run
+from ddl import ledger, run_report
 from ddl.launch import BAD_INPUT, main
 from ddl.ledger import Ledger, LedgerReader
 from ddl.reports import artefacts
@@ -312,7 +312,7 @@ def secret(tmp_path: Path) -> Path:
 
 def shown(folder: Path) -> str:
     """The texts of the report and of W&B's records."""
-    run.write_report([folder], folder / "report.html")
+    run_report.write_report([folder], folder / "report.html")
     replay = LedgerReplay(folder)
     replay.poll()
     records = [replay.record(trial) for trial in replay.trials]

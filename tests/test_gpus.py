@@ -10,7 +10,7 @@ import torch
 
 from ddl import gpus
 from ddl.gpus import has_kernels, machine_gpus
-from ddl.run import default_scale
+from ddl.prepared_runs import default_scale
 
 KERNELS = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 

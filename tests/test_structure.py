@@ -40,7 +40,8 @@ LAYERS = [
     {"function_sweep"},
     {"sweeps"},
     {"terminal", "console", "reproduce", "export"},
-    {"driver", "fetched_runs", "run_results"},
+    {"driver", "fetched_runs", "run_results", "prepared_runs"},
+    {"run_report"},
     {"run"},
     {"launch"},
 ]
@@ -87,7 +88,7 @@ def may_import(room: str, other: str) -> bool:
     if room in READERS:
         return other in READ
     if other in READERS:
-        return room in {"driver", "run", "run_results", "launch"}
+        return room in {"driver", "run", "run_results", "run_report", "launch"}
     return other in level and level[other] < level[room]
 
 

@@ -1,0 +1,68 @@
+"""Writes the results and reports of runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ddl.hints import suggest_name
+from ddl.run_folder import LEDGER
+from ddl.run_results import Run
+from ddl.storage.runs import RunStore
+
+
+def write_report(folders: Sequence[Path], path: Path) -> list[str]:
+    """Write one HTML report over the runs in `folders`. Returns the main finding of each."""
+    from ddl.reports import html, model
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report = model.build_report(folders)
+    html.write_html(report, path)
+    return report.headlines()
+
+
+def rewrite_report(folders: Sequence[Path], path: Path) -> list[str]:
+    """Like `write_report`, for runs that may come from elsewhere: raises ValueError if their records have another form than ddl's."""
+    try:
+        return write_report(folders, path)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if any(str(error).startswith(str(folder)) for folder in folders):  # of the ledger, which names itself
+            raise
+        ledgers = ", ".join(str(folder / LEDGER) for folder in folders)
+        raise ValueError(
+            f"{ledgers}: no report can be made of this record ({type(error).__name__}: {error}). It is damaged, or of another version of ddl."
+        ) from error
+
+
+def not_reproduced(folders: Sequence[Path]) -> list[str]:
+    """A line for each published value that these runs do not reproduce. Raises ValueError if trials did not report the metric of one."""
+    from ddl.reports import model
+
+    report = model.build_report(folders)
+    for each in report.runs:
+        if each.reference is not None and each.reference.measure is None and each.statuses["finished"]:
+            name = each.reference.metric.removeprefix("best ").removeprefix("last ")
+            hint = suggest_name(name, sorted(set(each.metrics["name"])))
+            raise ValueError(
+                f"{each.folder}: reference.metric: no trial reported {each.reference.metric}, so nothing can be checked.{hint}"
+            )
+    return report.not_reproduced()
+
+
+def write_results_and_report(console: Console, folders: Sequence[Path], top: Path, store: RunStore | None) -> list[str]:
+    """Write results and reports, and print the trials that failed or diverged. Returns the main finding of each run."""
+    from ddl.reports import results
+
+    if store:
+        store.download_figures()
+    for folder in folders:
+        results.write_results(folder)
+        headlines = write_report([folder], folder / "report.html")
+    if len(folders) > 1:
+        headlines = write_report(folders, top / "report.html")
+    for trial in Run(top).trials:
+        if trial.status in ("failed", "diverged"):
+            console.print(
+                f"{trial.status}: {trial.configuration} seed {trial.seed} ({trial.trial_id}): {trial.reason}", markup=False, soft_wrap=True
+            )
+    return headlines
