@@ -166,7 +166,7 @@ def _check_columns(path: str, schema: "pa.Schema", names: Sequence[str], target:
     if target not in names:
         raise ValueError(f"{path}: has no column {target!r}, which task.target names. It has {_some(names)}.")
     if len(names) == 1:
-        raise ValueError(f"{path}: has no column besides the target {target}.")
+        raise ValueError(f"{path}: has no column but the target {target}.")
     if wrong := [f"{name} ({schema.field(name).type})" for name in names if name != target and not _is_number(schema.field(name).type)]:
         raise ValueError(f"{path}: not numbers: {_some(wrong)}. Remove these columns, or encode them as numbers.")
     kind = schema.field(target).type

@@ -33,7 +33,7 @@ UNetWidths = Annotated[list[Count], Len(1, 6), AfterValidator(_can_be_pooled)]
 def _belongs_to_folder(path: str, info: ValidationInfo) -> str:
     data_set = info.data.get("data_set", "folder" if path else "")
     if data_set == "folder" and not path:
-        raise ValueError("missing. Name the folder of images that task.data_set=folder reads.")
+        raise ValueError("missing. With task.data_set=folder, set task.path to the folder of your images.")
     if path and data_set != "folder":
         raise ValueError(f"{path!r} is not read by task.data_set={data_set}. Set task.data_set to folder, or remove the path.")
     return path
