@@ -62,6 +62,9 @@ class Tabular(FitTask):
     def can_stack(self) -> bool:
         return True
 
+    def stack_variant(self) -> object:
+        return self.dropout > 0  # without dropout, the network has no layers for it
+
     def load_data(self, device: Device) -> Table:
         table = load_table(self.path, self.kind, self.target)
         return replace(table, train=table.train.to(device.torch), val=table.val.to(device.torch))

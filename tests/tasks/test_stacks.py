@@ -42,8 +42,12 @@ STACKS: dict[str, tuple[str, dict[str, Any], list[dict[str, Any]]]] = {
     "sentiment, average": ("sentiment", TEXTS | {"model": "average", "embedding": 3}, [{}, {"lr": 0.02}, {"seed": 5}]),
     "sentiment, lstm": ("sentiment", TEXTS, [{"dropout": 0.1}, {"dropout": 0.4, "lr": 0.01}, {"dropout": 0.0, "seed": 5}]),
     "sentiment, frozen": ("sentiment", TEXTS | {"model": "lstm_frozen", "pooling": "max"}, [{"dropout": 0.3}, {"lr": 0.02}]),
-    "tabular": ("tabular", ROWS, [{"dropout": 0.1}, {"dropout": 0.4, "weight_decay": 0.5}, {"dropout": 0.0, "lr": 0.03}, {"seed": 5}]),
-    "tabular, classification": ("tabular", ROWS | {"path": CLASSES, "kind": "classification", "hidden": []}, [{}, {"lr": 0.03}]),
+    "tabular": ("tabular", ROWS, [{"dropout": 0.1}, {"dropout": 0.4, "weight_decay": 0.5}, {"lr": 0.03}, {"seed": 5}]),
+    "tabular, classification": (
+        "tabular",
+        ROWS | {"dropout": 0.0, "path": CLASSES, "kind": "classification", "hidden": []},
+        [{}, {"lr": 0.03}],
+    ),
     "representation, dense": ("representation", IMAGES, [{}, {"lr": 0.01}, {"seed": 5}]),
     "representation, convolutional": ("representation: convolutional", IMAGES, [{}, {"lr": 0.01}]),
 }
