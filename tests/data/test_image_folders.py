@@ -70,6 +70,11 @@ def test_a_new_image_moves_few_others_to_the_other_split():
     assert sum(a != b for a, b in zip(before, after[:100], strict=True)) <= 1
 
 
+@pytest.mark.parametrize(("images", "validate"), [(2, 1), (4, 1), (7, 1), (8, 2), (100, 20)])
+def test_at_least_one_image_of_each_class_is_held_out(images, validate):
+    assert sum(held_out([f"cat/{number}.png" for number in range(images)], [0] * images)) == validate
+
+
 def test_the_users_own_splits_are_kept():
     photos(root="photos/train", count=3)
     photos(root="photos/val", count=2)
@@ -253,14 +258,16 @@ def test_a_changed_folder_and_another_size_are_decoded_again(decoded):
     first = load_image_folder("photos", SIZE)
     assert load_image_folder("photos", 2 * SIZE).train.inputs.shape[-1] == 2 * SIZE
     assert len(decoded) == 20
-    before = Path("photos/cat/0.png").stat()
-    image("photos/cat/0.png", "white")
+    image("photos/cat/0.png", "black", compress_level=0)
+    before, black = Path("photos/cat/0.png").stat(), load_image_folder("photos", SIZE).origin.sha256
+    image("photos/cat/0.png", "white", compress_level=0)
+    assert Path("photos/cat/0.png").stat().st_size == before.st_size
     os.utime("photos/cat/0.png", ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    assert load_image_folder("photos", SIZE).origin.sha256 != first.origin.sha256
-    assert len(decoded) == 30
+    assert len({first.origin.sha256, black, load_image_folder("photos", SIZE).origin.sha256}) == 3
+    assert len(decoded) == 40
     os.rename("photos/cat/1.png", "photos/cat/9.png")
     load_image_folder("photos", SIZE)
-    assert len(decoded) == 40
+    assert len(decoded) == 50
 
 
 def test_equal_images_in_another_folder_have_an_equal_sha256():
