@@ -1,8 +1,8 @@
 """Decodes a data set of the user's own images into the cache once, and loads it from there.
 
-The cache's key is the list of files with their sizes and times of the last change, as `make` and `git` recognise changed files: reading every photograph to
-compare its content would take longer than training on the decoded ones. The recorded sha256 is that of the decoded pixels, so it is equal
-for equal images on every machine.
+The cache's key is the list of files with their sizes and times of the last change, as `make` and `git` recognise changed files:
+reading every photograph to compare its content would take longer than training on the decoded ones. The recorded sha256 is that of the
+decoded pixels, so it is equal for equal images on every machine.
 """
 
 import hashlib
@@ -59,9 +59,9 @@ class PixelStatistics:
 def load_image_folder(path: str, size: int) -> DataSet:
     """The data set in the folder `path` as images of `size` x `size` pixels, decoded first if needed.
 
-    The shorter side of an image is resized to `size`, bilinearly and with antialiasing, and the longer side is cropped at both ends. Transparent pixels
-    become white, and a photograph is turned as its camera noted. Images have one channel if all files are stored as grey ones,
-    else three. Raises ValueError with what is wrong with the folder, and Damaged with the names of all images that cannot be decoded.
+    The shorter side of an image is resized to `size`, bilinearly and with antialiasing, and the longer side is cropped at both ends.
+    Transparent pixels become white, and a photograph is turned as its camera noted. Images have one channel if all files are stored as
+    grey ones, else three. Raises ValueError with what is wrong with the folder, and Damaged with the images that cannot be decoded.
     """
     folder = list_images(path)
     origin, statistics, train, val = _load(folder, size)
@@ -138,7 +138,8 @@ def _decode_all(folder: ImageFolder, size: int) -> tuple[PixelStatistics, dict[s
     if broken := [problem for problem, _, _ in found if problem]:
         more = f"; and {len(broken) - BROKEN_SHOWN} more" if len(broken) > BROKEN_SHOWN else ""
         raise Damaged(
-            f"{folder.root}: {len(broken)} of {len(images)} images cannot be decoded. Replace or remove {'; '.join(broken[:BROKEN_SHOWN])}{more}."
+            f"{folder.root}: {len(broken)} of {len(images)} images cannot be decoded. "
+            f"Replace or remove {'; '.join(broken[:BROKEN_SHOWN])}{more}."
         )
     if all(grey for _, grey, _ in found):
         pixels = np.ascontiguousarray(pixels[:, :1])

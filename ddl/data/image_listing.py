@@ -98,7 +98,7 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _classes(root: Path, part: str, ignored: list[str], problems: list[str]) -> dict[str, list[str]]:
-    """Names of the images of each class in the folder `part`, relative to `root`. Adds other files to `ignored`, empty classes to `problems`."""
+    """Names of the images of each class in `root`/`part`. Adds other files to `ignored`, and empty classes to `problems`."""
     found = {}
     folders, files = _entries(root / part)
     if part:

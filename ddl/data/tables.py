@@ -43,8 +43,8 @@ class Table:
 def load_table(path: str, kind: Literal["regression", "classification"], target: str) -> Table:
     """The table in the file `path`, an .npz or Parquet file, with `target` as in `read_table_file`.
 
-    Without rows that the user has set apart, the validation part is that of `held_out`, in a classification of each class. Raises ValueError
-    with what cannot be used.
+    Without rows that the user has set apart, the validation part is that of `held_out`, in a classification of each class. Raises
+    ValueError with what cannot be used.
     """
     file = read_table_file(path, target)
     if len(file.target) < 2:

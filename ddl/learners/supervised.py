@@ -18,7 +18,8 @@ class Classifier(StackableLearner):
     """A network that maps inputs to logits [n, classes], trained on the cross-entropy.
 
     Batches are (inputs as stored, labels int64 [n], further arguments of the network if it has any); `training` and `evaluation` map
-    stored inputs to model inputs. Without `training` they are the same, and draw no random numbers. Metrics: `loss` (nats) and `accuracy` (0..1).
+    stored inputs to model inputs. Without `training` they are the same, and no random numbers are drawn. Metrics: `loss` (nats) and
+    `accuracy` (0..1).
     """
 
     def __init__(self, network: OptimisedModule, training: Transform | None, evaluation: Transform, device: Device):
@@ -58,8 +59,8 @@ class Classifier(StackableLearner):
 class Regressor(StackableLearner):
     """A network that maps inputs to one standardised value each, trained on the mean squared error.
 
-    Batches are (inputs, standardised targets fp32 [n]). Metrics: `loss` (that error), `rmse` in the target's own unit, and `r2`, the part of
-    the targets' variance that is predicted (1 at best, 0 for their mean).
+    Batches are (inputs, standardised targets fp32 [n]). Metrics: `loss` (that error), `rmse` in the target's own unit, and `r2`, the part
+    of the targets' variance that is predicted (1 at best, 0 for their mean).
     """
 
     def __init__(self, network: OptimisedModule, restore: RestoreUnit, device: Device):

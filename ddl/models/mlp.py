@@ -10,8 +10,8 @@ from ddl.models.dropout import Dropout
 class Standardise(nn.Module):
     """Maps rows [n, columns] of any dtype to fp32 with mean 0 and standard deviation 1 per column.
 
-    `mean` and `std` are fp64 [columns]. They are non-persistent buffers: checkpoints do not contain them. The difference to the mean is computed in fp64,
-    because columns such as times have a mean that is large compared with their deviation.
+    `mean` and `std` are fp64 [columns]. They are non-persistent buffers: checkpoints do not contain them. The difference
+    to the mean is computed in fp64, because columns such as times have a mean that is large compared with their deviation.
     """
 
     mean: Tensor

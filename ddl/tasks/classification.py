@@ -29,7 +29,8 @@ def _can_be_halved(size: int, info: ValidationInfo) -> int:
 
 @dataclass(frozen=True, config=STRICT)
 class Classification(ImageTask):
-    """Trains a small convolutional network to classify CIFAR-10, MNIST (Karshenas, section 1, table 1, figures 1 and 7) or your own images."""
+    """Trains a small convolutional network to classify CIFAR-10, MNIST (Karshenas, section 1, table 1, figures 1 and 7) or your own
+    images."""
 
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10", "mnist")
     strategies = ("ddp", "fsdp")
