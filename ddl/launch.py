@@ -55,7 +55,12 @@ def parser() -> argparse.ArgumentParser:
         help="write the report of a run again, or one over several runs; with --publish RUN: that run's report as a W&B Report",
     )
     action.add_argument("--export", metavar=("RUN|URL", "TRIAL_ID"), nargs=2, help="export a trained model for use without ddl")
-    action.add_argument("--prepare-data", metavar="NAME", nargs="+", help="download and verify whole data sets")
+    action.add_argument(
+        "--prepare-data",
+        metavar="NAME|folder:PATH",
+        nargs="+",
+        help="download and verify whole data sets; check and decode your own images",
+    )
     parse.add_argument(
         "--scale",
         choices=("smoke", "sample", "paper"),
@@ -272,9 +277,20 @@ def _prepare_data(names: Sequence[str]) -> int:
     from ddl.data import sources
 
     for name in names:
+        if name.startswith("folder:"):
+            _prepare_folder(name.removeprefix("folder:"))
+            continue
         origin = sources.prepare_data(name, "full")
         print(f"{name}: {origin.source}{'' if origin.complete else ', not the whole data set'}")
     return 0
+
+
+def _prepare_folder(path: str) -> None:
+    """Decode the user's own images in the folder `path`, and print what they are."""
+    from ddl.data.image_folders import describe_image_folder
+
+    for line in describe_image_folder(path):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ SLOW = (
     "sweeps/test_engine.py",
     "sweeps/test_gpu_trials.py",
     "sweeps/test_object_store.py",
+    "sweeps/test_own_data.py",
     "sweeps/test_population.py",
     "sweeps/test_schedulers.py",
     "sweeps/test_search.py",

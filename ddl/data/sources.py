@@ -10,14 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
 from ddl.data import official, store
 from ddl.data.files import FILE_ITEMS
 from ddl.data.image_sheets import read_bundled_sheets
-from ddl.data.integrity import Damaged, Unavailable, file_fingerprint, set_aside, verify
+from ddl.data.integrity import Damaged, Unavailable, file_fingerprint, verify
 from ddl.data.recipe import DataSetRecipe, FileRecipe, Recipe
 from ddl.data.sets import DATA_SETS
 from ddl.data.splits import DataSet, Origin, Split, fingerprint, to_tensors
@@ -29,7 +28,6 @@ VERDICT_LASTS_S = 600
 MIRROR_HINT = f"Set {official.MIRROR} to a folder or URL with the official files."
 
 log = logging.getLogger(__name__)
-Prepared = TypeVar("Prepared")
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ def _bundled_file(recipe: FileRecipe, fallback_for: str) -> FileItem:
         source = "bundled" if complete else "bundled sample"
         store.write_item("sample", Origin(recipe.name, source, complete, fallback_for="", sha256=file_fingerprint(path)), path)
 
-    origin, path = _cached(recipe.name, store.FOLDERS["sample"], read, unpack)
+    origin, path = store.read_or_make(recipe.name, store.FOLDERS["sample"], read, unpack)
     return FileItem(path, replace(origin, fallback_for=fallback_for))
 
 
@@ -172,8 +170,10 @@ def _warn_of_fallback(name: str, fallback: str, reason: str) -> None:
     log.warning("WARNING: %s: using %s instead of the full data set (%s). %s", name, fallback, reason, MIRROR_HINT)
 
 
-def _prepared(recipe: Recipe, earliest: float, entry: str, read: Callable[[], Prepared], keep: Callable[[str, Path], None]) -> Prepared:
-    """Like `_cached`, made of the official files: `keep` gets their source in words and their folder. Raises Unavailable."""
+def _prepared(
+    recipe: Recipe, earliest: float, entry: str, read: Callable[[], store.Prepared], keep: Callable[[str, Path], None]
+) -> store.Prepared:
+    """Like `store.read_or_make`, made of the official files: `keep` gets their source in words and their folder. Raises Unavailable."""
 
     def make(work: Path) -> None:
         if reason := store.unavailable_since(recipe.name, earliest):
@@ -184,33 +184,7 @@ def _prepared(recipe: Recipe, earliest: float, entry: str, read: Callable[[], Pr
             store.remember_unavailable(recipe.name, str(error))
             raise
 
-    return _cached(recipe.name, entry, read, make)
-
-
-def _cached(name: str, entry: str, read: Callable[[], Prepared], make: Callable[[Path], None]) -> Prepared:
-    """The result of `read`, which reads the cache's file or folder `entry`. If that is missing, `make` first makes it in a workspace.
-
-    Raises ValueError if the cache cannot be used.
-    """
-    try:
-        try:
-            return read()
-        except (FileNotFoundError, Damaged):
-            pass  # read again under the lock: another process may be preparing it
-        with store.lock(name):
-            try:
-                return read()
-            except FileNotFoundError:
-                pass
-            except Damaged as error:
-                log.warning("%s It is set aside as %s and prepared again.", error, set_aside(store.cache_folder(name) / entry))
-            with store.workspace(name) as work:
-                make(work)
-            return read()
-    except OSError as error:
-        raise ValueError(
-            f"{store.cache_folder(name)}: {name} cannot be prepared there ({error}). Make room, or set DDL_CACHE to another folder."
-        ) from error
+    return store.read_or_make(recipe.name, entry, read, make)
 
 
 def _decode(recipe: DataSetRecipe, content: Path) -> tuple[Split, Split]:

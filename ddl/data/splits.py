@@ -2,13 +2,16 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+
+VAL_FRACTION = 0.2
+"""Fraction of each class that is held out of a user's data without a validation part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,3 +123,19 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> tuple[Split, Split]:
     """The inverse of `to_tensors`. Raises KeyError if a tensor is missing."""
     train, val = (Split(tensors[f"{name}.inputs"], tensors[f"{name}.targets"]) for name in ("train", "val"))
     return train, val
+
+
+def held_out(names: Sequence[str], labels: Sequence[int]) -> list[bool]:
+    """True for each example of a user's data that belongs to the validation part: VAL_FRACTION of each class, at least one.
+
+    The examples of a class with the smallest SHA-256 of their names, which differ, are held out. All trials of all sweeps therefore have
+    the same split, and a new example moves few others.
+    """
+    classes: dict[int, list[tuple[str, int]]] = {}
+    for index, (name, label) in enumerate(zip(names, labels, strict=True)):
+        classes.setdefault(label, []).append((hashlib.sha256(name.encode()).hexdigest(), index))
+    held = [False] * len(names)
+    for members in classes.values():
+        for _, index in sorted(members)[: max(1, round(VAL_FRACTION * len(members)))]:
+            held[index] = True
+    return held

@@ -5,13 +5,15 @@ A file or folder of the cache is complete or absent: it is written to a draft, s
 """
 
 import json
+import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
@@ -19,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ddl import durable
-from ddl.data.integrity import Damaged, file_fingerprint
+from ddl.data.integrity import Damaged, file_fingerprint, set_aside
 from ddl.data.splits import Origin, Split, fingerprint, from_tensors, to_tensors
 
 FILE = "full-2.safetensors"
@@ -28,6 +30,9 @@ FOLDERS = {"full": "files-2", "sample": "sample-2"}
 """Folder of a file item, by content."""
 ORIGIN = "origin.json"
 VERDICT = "unavailable.json"
+
+log = logging.getLogger(__name__)
+Prepared = TypeVar("Prepared")
 
 
 def cache_folder(name: str) -> Path:
@@ -120,6 +125,32 @@ def workspace(name: str) -> Iterator[Path]:
     """An empty folder on the cache's disk, removed afterwards. Requires the lock."""
     with tempfile.TemporaryDirectory(prefix="work-", dir=cache_folder(name)) as work:
         yield Path(work)
+
+
+def read_or_make(name: str, entry: str, read: Callable[[], Prepared], make: Callable[[Path], None]) -> Prepared:
+    """The result of `read`, which reads the cache's file or folder `entry`. If that is missing, `make` first makes it in a workspace.
+
+    Raises ValueError if the cache cannot be used.
+    """
+    try:
+        try:
+            return read()
+        except (FileNotFoundError, Damaged):
+            pass  # read again under the lock: another process may be preparing it
+        with lock(name):
+            try:
+                return read()
+            except FileNotFoundError:
+                pass
+            except Damaged as error:
+                log.warning("%s It is set aside as %s and prepared again.", error, set_aside(cache_folder(name) / entry))
+            with workspace(name) as work:
+                make(work)
+            return read()
+    except OSError as error:
+        raise ValueError(
+            f"{cache_folder(name)}: {name} cannot be prepared there ({error}). Make room, or set DDL_CACHE to another folder."
+        ) from error
 
 
 def remember_unavailable(name: str, reason: str) -> None:

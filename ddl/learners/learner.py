@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 from torch import Tensor, nn
 
@@ -84,7 +84,7 @@ class SingleNetworkLearner(Learner):
 class StackableLearner(SingleNetworkLearner):
     """A learner that minimises one loss of one network, so that several can be trained as one model (`StackedLearner`)."""
 
-    augments: ClassVar[bool] = False
+    augments: bool = False
     """True if `prepared` draws random numbers."""
 
     def prepared(self, batch: Batch) -> Batch:

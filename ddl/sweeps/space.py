@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -44,10 +44,13 @@ class Trial:
 def trial_identity(task: Task) -> str:
     """Hash of the task's class and hyperparameters, including the seed.
 
-    It does not depend on how the trial is run (executor, workers, retries, output).
+    It does not depend on how the trial is run (executor, workers, retries, output). A hyperparameter that equals the default of its
+    field is left out, so a task that gains one with a default keeps the ids of its earlier trials.
     """
     cls = type(task)
-    content = json.dumps([cls.__module__, cls.__qualname__, asdict(task)], sort_keys=True)
+    changed = {item.name for item in fields(task) if item.default is MISSING or getattr(task, item.name) != item.default}
+    values = {name: value for name, value in asdict(task).items() if name in changed}
+    content = json.dumps([cls.__module__, cls.__qualname__, values], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

@@ -1,11 +1,14 @@
 """Image classification with a small convolutional network (Karshenas, section 1)."""
 
+from dataclasses import field
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Len
+from pydantic import AfterValidator, ValidationInfo
 from pydantic.dataclasses import dataclass
 
 from ddl.data.augment import STRENGTHS
+from ddl.data.image_folders import DEFAULT_SIZE
 from ddl.data.splits import DataSet
 from ddl.devices import Device
 from ddl.learners.optimisers import make_optimiser
@@ -13,21 +16,29 @@ from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
 from ddl.models.preprocess import Normalise
 from ddl.tasks.fit_task import Fitting
-from ddl.tasks.image_task import ImageTask
+from ddl.tasks.image_task import FolderPath, ImageTask
 from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction
+
+
+def _can_be_halved(size: int, info: ValidationInfo) -> int:
+    blocks = len(info.data.get("widths", []))
+    if size < 2**blocks:
+        raise ValueError(f"{size} x {size} pixels cannot be halved by {blocks} blocks. Use at least {2**blocks}, or fewer task.widths.")
+    return size
 
 
 @dataclass(frozen=True, config=STRICT)
 class Classification(ImageTask):
-    """Trains a small convolutional network to classify CIFAR-10 or MNIST (Karshenas, section 1, table 1, figures 1 and 7)."""
+    """Trains a small convolutional network to classify CIFAR-10, MNIST (Karshenas, section 1, table 1, figures 1 and 7) or your own
+    images."""
 
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10", "mnist")
     strategies = ("ddp", "fsdp")
     changeable: ClassVar[tuple[str, ...]] = ("lr", "momentum", "dropout")
     stackable: ClassVar[tuple[str, ...]] = ("lr", "momentum", "dropout", "augmentation")
 
-    data_set: Literal["cifar10", "mnist"]
-    """Data set to train and validate on."""
+    data_set: Literal["cifar10", "mnist", "folder"]
+    """Data set to train and validate on; `folder` for your own images in `path`."""
     augmentation: Literal["none", "light", "aggressive"]
     """Strength of the random zoom, rotation, translation and flip of training images (Karshenas, section 1)."""
     widths: Annotated[list[Count], Len(1, 5)]
@@ -46,6 +57,13 @@ class Classification(ImageTask):
     """Optimiser: Adam, or SGD with `momentum`."""
     momentum: Fraction
     """Momentum of sgd, 0 to below 1; ignored by adam."""
+    path: FolderPath = field(default="", kw_only=True)
+    """Folder of your own images, with a folder for each class; relative to the folder that the command is started in, or absolute."""
+    image_size: Annotated[Count, AfterValidator(_can_be_halved)] = field(default=DEFAULT_SIZE, kw_only=True)
+    """Side in pixels that your own images are resized and cropped to; the other data sets keep theirs."""
+
+    def files(self) -> tuple[str, ...]:
+        return (self.path,) if self.path else ()
 
     def can_stack(self) -> bool:
         return self.has_stackable_precision()
@@ -54,6 +72,8 @@ class Classification(ImageTask):
         return self.dropout > 0  # without dropout, the network has no layers for it
 
     def load_data(self, device: Device) -> DataSet:
+        if self.data_set == "folder":
+            return self.load_folder(self.path, self.image_size, device)
         return self.load(self.data_set, device)
 
     def build(self, data: DataSet, device: Device) -> Fitting:

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, ValidationInfo
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from ddl.data import sources
+from ddl.data import image_folders, sources
 from ddl.data.sets.cifar10 import CIFAR10
 from ddl.data.splits import DataSet, Examples
 from ddl.devices import Device
@@ -28,6 +28,19 @@ def _can_be_pooled(widths: list[int]) -> list[int]:
 
 UNetWidths = Annotated[list[Count], Len(1, 6), AfterValidator(_can_be_pooled)]
 """Channels of a U-Net on CIFAR-10 at each resolution, 1 to 6 numbers; each resolution after the first halves the image."""
+
+
+def _belongs_to_folder(path: str, info: ValidationInfo) -> str:
+    data_set = info.data.get("data_set", "folder" if path else "")
+    if data_set == "folder" and not path:
+        raise ValueError("missing. With task.data_set=folder, set task.path to the folder of your images.")
+    if path and data_set != "folder":
+        raise ValueError(f"{path!r} is not read by task.data_set={data_set}. Set task.data_set to folder, or remove the path.")
+    return path
+
+
+FolderPath = Annotated[str, Field(validate_default=True), AfterValidator(_belongs_to_folder)]
+"""Path of the user's own images: given exactly if the field `data_set`, which precedes it, is `folder`."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -49,7 +62,13 @@ class ImageTask(FitTask):
 
     def load(self, name: str, device: Device) -> DataSet:
         """Load the data set `name`, limited and on the device, and seed torch's generator for the initial weights."""
-        data = sources.load_data_set(name, self.content)
+        return self._limited(sources.load_data_set(name, self.content), device)
+
+    def load_folder(self, path: str, size: int, device: Device) -> DataSet:
+        """Like `load`, for the user's own images in the folder `path`, as `size` x `size` pixels. `content` has no effect."""
+        return self._limited(image_folders.load_image_folder(path, size), device)
+
+    def _limited(self, data: DataSet, device: Device) -> DataSet:
         self.seed_weights()
         train, val = data.train.limit(self.train_limit or None), data.val.limit(self.val_limit or None)
         return replace(data, train=train.to(device.torch), val=val.to(device.torch))

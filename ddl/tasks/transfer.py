@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -25,7 +25,7 @@ from ddl.models.transfer import SMALLEST, Body, TransferNetwork, load_published_
 from ddl.precision import Precision
 from ddl.progress import Predictor, Progress, State
 from ddl.tasks.fit_task import count_parameters
-from ddl.tasks.image_task import ImageTask
+from ddl.tasks.image_task import FolderPath, ImageTask
 from ddl.tasks.task import STRICT, Count, Fraction
 
 ITEMS = {"vgg16": "vgg16", "efficientnet_b0": "efficientnet_b0", "efficientnet_lite0": "lite0"}
@@ -47,12 +47,13 @@ def _check_weights(text: str) -> str:
 
 @dataclass(frozen=True, config=STRICT)
 class Transfer(ImageTask):
-    """Trains VGG16 or an EfficientNet, or only its head, to classify Tiny ImageNet or CIFAR-10 (Karshenas, section 2, table 2)."""
+    """Trains VGG16 or an EfficientNet, or only its head, to classify Tiny ImageNet, CIFAR-10 (Karshenas, section 2, table 2) or your own
+    images."""
 
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10", "tinyimagenet")
 
-    data_set: Literal["cifar10", "tinyimagenet"]
-    """Data set to train and validate on."""
+    data_set: Literal["cifar10", "tinyimagenet", "folder"]
+    """Data set to train and validate on; `folder` for your own images in `path`."""
     augmentation: Literal["none", "light", "aggressive"]
     """Strength of the random zoom, rotation, translation and flip of training images (Karshenas, section 1)."""
     size: Annotated[Count, Ge(SMALLEST)]
@@ -73,12 +74,16 @@ class Transfer(ImageTask):
     """Optimiser: Adam, or SGD with `momentum`."""
     momentum: Fraction
     """Momentum of sgd, 0 to below 1; ignored by adam."""
+    path: FolderPath = field(default="", kw_only=True)
+    """Folder of your own images, with a folder for each class; relative to the folder that the command is started in, or absolute."""
 
     def files(self) -> tuple[str, ...]:
-        return () if self.weights in ("none", "imagenet") else (self.weights,)
+        named = () if self.weights in ("none", "imagenet") else (self.weights,)
+        return (*named, self.path) if self.path else named
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
-        data = self.load(self.data_set, device)
+        folder = self.data_set == "folder"
+        data = self.load_folder(self.path, self.size, device) if folder else self.load(self.data_set, device)
         body = make_body(self.network, self.size)
         network = TransferNetwork(
             body.module, make_head(body.width, self.dense, self.dropout, len(data.classes)), frozen=self.trained == "head"

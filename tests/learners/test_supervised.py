@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ddl.devices import Device
 from ddl.learners.optimised_module import OptimisedModule
-from ddl.learners.supervised import Classifier
+from ddl.learners.supervised import Classifier, Regressor
+from ddl.models.mlp import RestoreUnit
 from ddl.precision import Precision
 
 
@@ -103,3 +104,36 @@ def test_another_precision_computes_the_same_but_for_rounding(precision):
         assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     torch.testing.assert_close(torch.stack(losses[0]), torch.stack(losses[1]), rtol=0.02, atol=0, check_dtype=False)
     assert losses[1][0].dtype == torch.float32
+
+
+class Values(nn.Module):
+    """The inputs are the predictions, with an added weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.shift
+
+
+def regressor() -> Regressor:
+    device = Device(torch.device("cpu"))
+    network = OptimisedModule(Values(), lambda parameters: torch.optim.SGD(parameters, lr=0.5), Precision.parse("fp32"), device)
+    return Regressor(network, RestoreUnit(mean=100.0, std=10.0), device)
+
+
+def test_a_regressors_metrics_are_in_the_targets_unit_and_independent_of_batches():
+    predicted, targets = torch.tensor([0.0, 1.0, 2.0, 3.0]), torch.tensor([1.0, 1.0, 2.0, 5.0])
+    errors, variance = 5.0, (targets - targets.mean()).square().sum().item()
+    expected = {"loss": errors / 4, "rmse": 10 * math.sqrt(errors / 4), "r2": 1 - errors / variance}
+    assert dict(regressor().evaluate([(predicted, targets)])) == pytest.approx(expected)
+    assert dict(regressor().evaluate([(predicted[:1], targets[:1]), (predicted[1:], targets[1:])])) == pytest.approx(expected)
+    assert dict(regressor().evaluate([(targets, targets)])) == pytest.approx({"loss": 0, "rmse": 0, "r2": 1})
+
+
+def test_a_regressor_predicts_in_the_targets_unit_and_steps_towards_the_mean_error():
+    learner = regressor()
+    assert learner.predictor()(torch.tensor([0.0, -1.0])).tolist() == [100.0, 90.0]
+    assert learner.step((torch.zeros(2), torch.tensor([1.0, 3.0])))["loss"].item() == pytest.approx(5.0)
+    assert learner.predictor()(torch.zeros(1)).item() == pytest.approx(120.0)

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic.dataclasses import dataclass
 
 from ddl import config
 from ddl.sweeps import space
 from ddl.tasks.classification import Classification
+from ddl.tasks.task import STRICT
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -359,15 +361,30 @@ OTHERWISE = {
     "epochs": 2,
     "schedule": "linear",
     "precision": "fp32",
+    "image_size": 32,
     "seed": 1,
 }
 
 
-@pytest.mark.parametrize("name", [item.name for item in dataclasses.fields(Classification)])
+@pytest.mark.parametrize("name", [item.name for item in dataclasses.fields(Classification) if item.name != "path"])
 def test_a_trial_is_another_where_any_hyperparameter_or_the_seed_is(ask, name):
     (trial,) = ask("seeds: 1\n").trials
     assert getattr(trial.task, name) != OTHERWISE[name]
     assert space.trial_identity(dataclasses.replace(trial.task, **{name: OTHERWISE[name]})) != trial.trial_id
+
+
+def test_a_trial_is_another_where_its_images_are(ask):
+    ids = [ask(f"set: {{task.data_set: folder, task.path: {path}}}\n").trials[0].trial_id for path in ("photos", "photos", "other")]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_a_hyperparameter_that_a_task_gains_leaves_the_ids_of_earlier_trials(ask):
+    (trial,) = ask("seeds: 1\n").trials
+    names = {"__module__": Classification.__module__, "__qualname__": "Classification", "__annotations__": {"gained": float}, "gained": 0.5}
+    gained = dataclass(frozen=True, config=STRICT, kw_only=True)(type("Classification", (Classification,), names))
+    assert space.trial_identity(gained(**trial.hyperparameters)) == trial.trial_id
+    assert space.trial_identity(gained(**trial.hyperparameters, gained=0.5)) == trial.trial_id
+    assert space.trial_identity(gained(**trial.hyperparameters, gained=1.0)) != trial.trial_id
 
 
 def test_a_trial_is_another_where_its_class_is(ask):

@@ -27,6 +27,9 @@ from ddl.tasks.task import Task
 
 ROOT = Path(__file__).resolve().parents[2]
 
+TABLE = str(Path(__file__).with_name("table.npz"))
+"""80 rows of four features, with means and deviations of different sizes, and a number that depends on two of them."""
+
 CPU = Device(torch.device("cpu"))
 
 CARTPOLE = {
@@ -79,6 +82,7 @@ TINY = {
         "text_length": 30,
         "references": 2,
     },
+    "tabular": {"path": TABLE, "hidden": [6], "dropout": 0.1, "batch_size": 16, "epochs": 2},
     "transfer": {
         "data_set": "cifar10",
         "content": "sample",
@@ -142,6 +146,7 @@ LONGER = {name: values | MANY_STEPS for name, values in TINY.items() if "train_l
     "denoising: ssim": TINY["denoising"] | MANY_STEPS | {"loss": "ssim"},
     "denoising: psnr": TINY["denoising"] | MANY_STEPS | {"loss": "psnr"},
     "forecasting": TINY["forecasting"] | {"batch_size": 10, "epochs": 1},
+    "tabular": TINY["tabular"] | {"batch_size": 2, "epochs": 2},
     "text_generation": TINY["text_generation"] | {"batch_size": 6, "epochs": 1},
     "cartpole": NETWORK_STEPS,
     "cartpole: sarsa": NETWORK_STEPS | {"agent": "sarsa", "policy": "softmax", "rollout_steps": 2},

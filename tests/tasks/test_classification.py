@@ -3,8 +3,10 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ddl.data import sources
 from ddl.models.cnn import ConvNet
@@ -64,15 +66,32 @@ CHANGES = {
 }
 
 
+OF_FOLDERS = ("path", "image_size")
+"""Hyperparameters of `data_set: folder`."""
+
+
 @pytest.fixture(scope="module")
 def unchanged() -> dict[str, float]:
     torch.set_num_threads(1)
     return last()
 
 
-@pytest.mark.parametrize("name", [item.name for item in dataclasses.fields(Classification) if item.name != "content"])
+@pytest.mark.parametrize("name", sorted({item.name for item in dataclasses.fields(Classification)} - {"content", *OF_FOLDERS}))
 def test_every_hyperparameter_makes_a_difference(name, unchanged):
     assert last(**{name: CHANGES[name]}) != unchanged
+
+
+@pytest.mark.parametrize("changed", [{"path": "other"}, {"image_size": 16}])
+def test_every_hyperparameter_of_image_folders_makes_a_difference(changed, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for path in ("photos", "other"):
+        for number in range(20):
+            file = tmp_path / path / "ab"[number % 2] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(file)
+    given = {"data_set": "folder", "path": "photos", "image_size": 8}
+    assert last(**given) != last(**given | changed)
 
 
 def test_momentum_is_of_sgd_alone():

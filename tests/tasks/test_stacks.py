@@ -4,6 +4,7 @@ import copy
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 from ddl.progress import Diverged, Progress, StackStep, State
 from ddl.tasks.task import Task
 
-from .steps import CPU, STEPPED, build, make_task, stray_synchronisations, watch_cpu, without_times
+from .steps import CPU, STEPPED, TABLE, build, make_task, stray_synchronisations, watch_cpu, without_times
 
 CLOSE = 1e-4
 """Largest difference in any metric, loss or element of a state; fp32 rounds each operation to 6e-8."""
@@ -21,6 +22,8 @@ CLOSE = 1e-4
 IMAGES = {"train_limit": 42, "batch_size": 4, "epochs": 2}
 WINDOWS = {"passes": 10, "batch_size": 64}
 TEXTS = {"batch_size": 5}
+ROWS = {"batch_size": 4}
+CLASSES = str(Path(TABLE).with_name("classes.npz"))
 STACKS: dict[str, tuple[str, dict[str, Any], list[dict[str, Any]]]] = {
     "forecasting": ("forecasting", WINDOWS, [{"dropout": 0.1}, {"dropout": 0.4, "weight_decay": 0.5}, {"dropout": 0.0, "lr": 0.03}]),
     "forecasting, no dropout": ("forecasting", WINDOWS | {"dropout": 0.0}, [{}, {"seed": 4}]),
@@ -39,6 +42,12 @@ STACKS: dict[str, tuple[str, dict[str, Any], list[dict[str, Any]]]] = {
     "sentiment, average": ("sentiment", TEXTS | {"model": "average", "embedding": 3}, [{}, {"lr": 0.02}, {"seed": 5}]),
     "sentiment, lstm": ("sentiment", TEXTS, [{"dropout": 0.1}, {"dropout": 0.4, "lr": 0.01}, {"dropout": 0.0, "seed": 5}]),
     "sentiment, frozen": ("sentiment", TEXTS | {"model": "lstm_frozen", "pooling": "max"}, [{"dropout": 0.3}, {"lr": 0.02}]),
+    "tabular": ("tabular", ROWS, [{"dropout": 0.1}, {"dropout": 0.4, "weight_decay": 0.5}, {"lr": 0.03}, {"seed": 5}]),
+    "tabular, classification": (
+        "tabular",
+        ROWS | {"dropout": 0.0, "path": CLASSES, "kind": "classification", "hidden": []},
+        [{}, {"lr": 0.03}],
+    ),
     "representation, dense": ("representation", IMAGES, [{}, {"lr": 0.01}, {"seed": 5}]),
     "representation, convolutional": ("representation: convolutional", IMAGES, [{}, {"lr": 0.01}]),
 }
@@ -178,7 +187,7 @@ def test_a_finished_stack_trains_no_further():
     assert not any(one.metrics for one in only.values())
 
 
-@pytest.mark.parametrize("name", ["forecasting", "classification, adam", "sentiment, lstm", "representation, dense"])
+@pytest.mark.parametrize("name", ["forecasting", "classification, adam", "sentiment, lstm", "tabular", "representation, dense"])
 @pytest.mark.parametrize("going", [1, 2])
 def test_members_that_are_sent_away_leave_the_others_as_they_are(name, going):
     tasks = members(name)
@@ -210,6 +219,7 @@ def test_a_stack_ends_when_all_members_have_been_sent_away():
         ("classification", IMAGES | {"optimiser": "sgd", "batch_norm_layers": 1, "epochs": 3}, {"lr": 1e12}),
         ("sentiment", TEXTS | {"epochs": 3}, {"lr": 1e30}),
         ("representation", IMAGES | {"output": "relu", "epochs": 3}, {"lr": 1e12}),
+        ("tabular", ROWS | {"epochs": 3}, {"lr": 1e12}),
     ],
 )
 def test_a_member_that_diverges_leaves_the_others_as_they_are(configuration, changed, absurd, others):
@@ -269,7 +279,7 @@ def test_trials_with_equal_keys_are_those_of_equal_structure(name, a, b, equal):
     assert (keys[0] == keys[1]) is equal
 
 
-@pytest.mark.parametrize("name", ["forecasting", "classification", "sentiment", "representation"])
+@pytest.mark.parametrize("name", ["forecasting", "classification", "sentiment", "representation", "tabular"])
 def test_a_stacks_step_reads_nothing_from_the_device(name):
     tasks = [make_task(name, **STEPPED[name] | {"seed": seed}) for seed in (3, 4)]
 

@@ -319,4 +319,4 @@ def test_every_hyperparameter_makes_a_difference(weights_file):
         assert figures(run(**{name: value})) != unchanged, name
     assert figures(run(optimiser="sgd", momentum=0.9)) != figures(run(optimiser="sgd"))
     left = {item.name for item in dataclasses.fields(Transfer)} - CHANGES.keys()
-    assert left == {"weights", "momentum", "data_set", "content", "if_no_weights"}
+    assert left == {"weights", "momentum", "data_set", "content", "if_no_weights", "path"}
