@@ -121,4 +121,14 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
     All randomness in a step depends on the trial's seed and the step's number only. A trial that resumes at any step, or
     runs in a process that has trained other trials, therefore draws the same numbers as an undisturbed one.
     """
-    torch.manual_seed(derive_seed(seed, f"step {rank}" if rank else "step", step))
+    seed_generators(derive_seed(seed, f"step {rank}" if rank else "step", step))
+
+
+def seed_generators(seed: int) -> None:
+    """Seed torch's generators of the CPU and, if CUDA is in use, of all GPUs.
+
+    `torch.manual_seed` does the same, but without CUDA takes half a millisecond to record a stack, as long as a small model's step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)

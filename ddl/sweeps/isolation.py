@@ -10,9 +10,8 @@ from typing import Self
 
 import numpy as np
 import psutil
-import torch
 
-from ddl.devices import Device, derive_seed
+from ddl.devices import Device, derive_seed, seed_generators
 from ddl.sweeps.process_settings import KeptSettings
 
 CHILD_END_S = 1.0
@@ -28,10 +27,7 @@ def seed_process(seed: int, step: int, device: Device) -> None:
     All processes of a trial get the same seed: its weights and the order of its examples must not depend on the rank.
     """
     derived = derive_seed(seed, "process", step)
-    # Not torch.manual_seed: in a process without a GPU it takes a millisecond, to record a stack for the GPU's generators.
-    torch.default_generator.manual_seed(derived)
-    if device.torch.type == "cuda":
-        torch.cuda.manual_seed_all(derived)
+    seed_generators(derived)
     np.random.seed(derived)
     random.seed(derived)
 
