@@ -18,7 +18,7 @@ class Classifier(StackableLearner):
     """A network that maps inputs to logits [n, classes], trained on the cross-entropy.
 
     Batches are (inputs as stored, labels int64 [n], further arguments of the network if it has any); `training` and `evaluation` map
-    stored inputs to model inputs. Without `training` they are the same, and no random numbers are drawn. Metrics: `loss` (nats) and
+    stored inputs to model inputs. Without `training` they are the same, and a step draws no random numbers. Metrics: `loss` (nats) and
     `accuracy` (0..1).
     """
 
