@@ -23,6 +23,7 @@ from ddl.storage import urls
 from ddl.storage.runs import RunStore
 from ddl.sweeps import prepare
 from ddl.sweeps.prepare import resume_command
+from ddl.sweeps.rest_of_run import prepare_resume
 from ddl.tracking.follower_process import publish_live
 
 
@@ -166,7 +167,7 @@ def resume(
             ledger = contexts.enter_context(Ledger(path))
             ledger.interrupted()
             run_url = url and "/".join([url, *path.relative_to(run.folder).parts])
-            prepared = prepare.prepare_resume(ledger, executor, address, trust, allow_changed_code, function)
+            prepared = prepare_resume(ledger, executor, address, trust, allow_changed_code, function)
             opened.append(OpenRun(prepared, path, ledger, run_url))
         left, earlier = sum(each.prepared.size for each in opened), sum(each.prepared.earlier for each in opened)
         console.print(f"resuming {run.folder}: {left} of {left + earlier} trials left", soft_wrap=True)

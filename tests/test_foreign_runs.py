@@ -19,7 +19,7 @@ from ddl.ledger import Ledger, LedgerReader
 from ddl.reports import artefacts
 from ddl.run_folder import LEDGER
 from ddl.storage.runs import RunStore
-from ddl.sweeps import prepare
+from ddl.sweeps import prepare, rest_of_run
 from ddl.sweeps.prepare import RunOptions
 from ddl.tracking.records import LedgerReplay
 
@@ -160,7 +160,7 @@ def test_nothing_but_a_task_is_constructed(foreign, tmp_path, capsys, action, pa
 def test_a_plugin_is_imported_with_trust(foreign, plugin):
     record(foreign, task_class="received_plugin.Evil")
     with Ledger(foreign) as opened:
-        assert prepare.prepare_resume(opened, None, None, trust=True).trials
+        assert rest_of_run.prepare_resume(opened, None, None, trust=True).trials
     assert plugin.exists()
 
 
@@ -180,16 +180,16 @@ def test_a_plugin_of_an_own_run_is_imported_without_a_word(own, plugin, tmp_path
     )
     folder = begun(tmp_path / "runs" / "mine", str(tmp_path / "sweep" / "mine.yaml"))
     with Ledger(folder) as opened:
-        assert prepare.prepare_resume(opened, None, None).trials
+        assert rest_of_run.prepare_resume(opened, None, None).trials
     record(folder, task_class="received_plugin.Other")
     with Ledger(folder) as opened, pytest.raises(ValueError, match="--trust"):
-        prepare.prepare_resume(opened, None, None)
+        rest_of_run.prepare_resume(opened, None, None)
 
 
 def test_a_mark_of_another_run_is_worth_nothing(own, foreign, plugin):
     record(foreign, mark=LedgerReader(own).run()["mark"], task_class="received_plugin.Evil")
     with Ledger(foreign) as opened, pytest.raises(ValueError, match="--trust"):
-        prepare.prepare_resume(opened, None, None)
+        rest_of_run.prepare_resume(opened, None, None)
 
 
 # Files that hyperparameters name, and the place that a run is uploaded to
@@ -219,7 +219,7 @@ def test_a_file_that_an_own_run_names_is_read_on_resume(tmp_path):
     (tmp_path / "script.txt").write_text("to be or not to be " * 500)
     folder = begun(tmp_path / "run", "text_generation", "", f"task.script={tmp_path}/script.txt", small=())
     with Ledger(folder) as opened:
-        assert all(trial.task.script == f"{tmp_path}/script.txt" for trial in prepare.prepare_resume(opened, None, None).trials)
+        assert all(trial.task.script == f"{tmp_path}/script.txt" for trial in rest_of_run.prepare_resume(opened, None, None).trials)
 
 
 def test_nothing_is_written_to_the_place_that_a_foreign_run_names(foreign, tmp_path, capsys):

@@ -15,6 +15,7 @@ trials are not those of the probes. Checkpoints, and compilation and export in `
 
 import heapq
 import math
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ from ddl.sweeps.pack import Pack
 from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import MEMORY_SPARE, Stacking, choose_stacking, independent
 from ddl.timing_probe import TimingProbe
+
+PACKAGE = Path(__file__).parents[1]
 
 MAX_PROBED = 8
 """Largest number of configurations that are timed. The others are expected to take the mean of these."""
@@ -95,6 +98,9 @@ class Plan:
         traced = next((traced for _, traced in self.errors.values()), "")
         if self.probes or len(reasons) != 1 or not traced:  # no traceback: the process died, perhaps of another one's memory
             return
+        raised_in = re.findall(r'^ +File "(.*)", line', traced, re.MULTILINE)
+        if Path(raised_in[-1]).is_relative_to(PACKAGE):  # the message says what is wrong; the lines of ddl tell a user nothing
+            traced = ""
         raise ConfigError(
             [f"{traced}The first steps of every configuration that was timed ({'; '.join(self.errors)}) fail: {reasons.pop()}."]
         )

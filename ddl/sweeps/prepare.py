@@ -3,30 +3,25 @@
 import os
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from ddl import config, ownership, provenance
-from ddl.config import ConfigError
 from ddl.function_sweep import FunctionSweep, compose_function_sweep
 from ddl.ledger import Ledger, TrialRow
 from ddl.program import program
 from ddl.schema import Launch, Metric, Reference, Sweep
 from ddl.sweeps import space
-from ddl.sweeps.allocation import Allocation, allocate, check_gpus, check_inline, recorded_allocation
+from ddl.sweeps.allocation import Allocation, allocate, check_gpus
 from ddl.sweeps.capacity import local_capacity
 from ddl.sweeps.space import Trial
-from ddl.tasks.loading import BUILT_IN, RecordedTasks, task_class_path
+from ddl.tasks.loading import BUILT_IN, task_class_path
 from ddl.tasks.user_code import hash_sources
 from ddl.yamlfile import FOLDER
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ddl.sweeps.search import TpeSearch
 
 EXECUTORS = ("ray", "inline")
@@ -121,6 +116,12 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
         allocate(composed.launch, local_capacity(), max(len(trials), 1), options.executor == "inline", problems)
     if not (trials or search):
         return None
+    if options.address is None:
+        tasks = [trial.task for trial in [*trials, *(search.examples() if search else [])]]
+        names = sorted({name for task in tasks for name in task.files() if not Path(name).expanduser().exists()})
+        problems += [
+            f"{composed.name}: reads {name}, but there is no such file or folder in {Path.cwd()}. Correct the path." for name in names
+        ]
     file = composed.file
     notes = [_seeds_note(composed)]
     reference = _reference(composed, {trial.configuration for trial in trials}, notes, problems)
@@ -236,102 +237,9 @@ def begin_run(run: PreparedRun, folder: Path, command: str, place: str, url: str
     return Ledger.create(folder, about | {ownership.MARK: ownership.mark(about)}, [ledger_row(trial) for trial in run.trials])
 
 
-def prepare_resume(
-    ledger: Ledger,
-    executor: str | None,
-    address: str | None,
-    trust: bool = False,
-    allow_changed_code: bool = False,
-    function: Callable[..., Any] | None = None,
-) -> PreparedRun:
-    """Prepare the rest of a run. Finished, stopped and diverged trials stay as they are, failed ones are tried again.
-
-    `trust` and `function` as in `RecordedTasks`. Raises ConfigError if the run has settings that `executor` does not support, and
-    ValueError if its record cannot be read or asks for more than a run from elsewhere may have, and, without `allow_changed_code`, if the
-    source of its task has changed.
-    """
-    about = ledger.run("sweep.name", "sweep.metric.name", "sweep.metric.mode", "task_class", "launch", "executor")
-    tasks = RecordedTasks(about, ledger.path, trust, function)
-    if tasks.changed and not allow_changed_code:
-        raise ValueError(
-            f"{ledger.path.parent}: the code has changed since the run began: {', '.join(tasks.changed)}. Its other trials would not be "
-            "comparable with those that have ended. Restore the code, begin a new run, or add --allow-changed-code."
-        )
-    try:
-        return _rest_of_run(ledger, about, tasks, executor, address)
-    except (KeyError, TypeError, AttributeError, ValidationError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{ledger.path}: the record of the run does not fit this version of ddl, or is damaged ({type(error).__name__}: {reason})."
-            " Resume it with the commit that wrote it, or restore it from a copy."
-        ) from error
-
-
-def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks, executor: str | None, address: str | None) -> PreparedRun:
-    # Earlier versions recorded runs without these.
-    launch = Launch(**{"stack": "off", "trial_timeout_s": "none", "stall_timeout_s": "none"} | about["launch"])
-    metric = Metric(**about["sweep"]["metric"])
-    executor = executor or about["executor"]
-    problems: list[str] = []
-    check_inline(launch, executor == "inline", problems)
-    if executor == "inline" and address:
-        problems.append(f"--address {address}: inline trains in this process, without a cluster. Remove it, or add --executor ray.")
-    if problems:
-        raise ConfigError(problems)
-    rows = ledger.trials()
-    left = [row for row in rows if row.status in ("planned", "running", "failed")]
-    metrics = ledger.metrics()
-    metrics = metrics[metrics.name == metric.name]
-    search = None
-    if about.get("search"):
-        ended_well = {row.trial_id for row in rows if row.status in ("finished", "stopped")}
-        measured = metrics.groupby("trial_id")["value"]
-        best = {str(trial_id): best_value(metric, list(values)) for trial_id, values in measured if trial_id in ended_well}
-        from ddl.sweeps.search import TpeSearch
-
-        search = TpeSearch.resumed(about["search"], tasks.task_class, rows, best)
-        for example in search.examples():
-            tasks.check_files(example.task)
-    plan = about.get("plan")
-    return PreparedRun(
-        name=about["sweep"]["name"],
-        launch=launch,
-        metric=metric,
-        executor=executor,
-        address=address,
-        trials=[_recorded_trial(row, tasks) for row in left],
-        search=search,
-        population=about.get("population", {}),
-        about=about,
-        earlier=len(rows) - len(left),
-        # The same precision and number of threads as before, so that the results are those of an undisturbed run.
-        precision=plan["precision"] if plan else None,
-        allocation=recorded_allocation(plan) if plan else None,
-        history=() if launch.early_stopping.scheduler == "none" else _history(metrics, rows),
-        measured=dict(zip(metrics.trial_id, metrics.value, strict=True)),
-        changed_code=tasks.changed,
-    )
-
-
-def _recorded_trial(row: TrialRow, tasks: RecordedTasks) -> Trial:
-    """The trial of a ledger row, with the hyperparameters that population based training last gave it."""
-    task = tasks.build({**row.task, **(row.metadata or {}).get("changed", {})})
-    return Trial(trial_id=row.trial_id, position=row.position, configuration=row.configuration, swept=row.swept, task=task)
-
-
 def best_value(metric: Metric, values: Sequence[float]) -> float | None:
     """The best of a trial's measurements; None if there is none."""
     return (max if metric.mode == "max" else min)(values) if values else None
-
-
-def _history(metrics: "pd.DataFrame", rows: Sequence[TrialRow]) -> list[tuple[str, float, float]]:
-    """Measurements of all trials that have not diverged, in the order of the ledger, as (trial id, percent of its steps, metric).
-
-    `metrics` has one metric.
-    """
-    total = {row.trial_id: (row.metadata or {}).get("total_steps") for row in rows if row.status != "diverged"}
-    measured = zip(metrics.trial_id, metrics.step, metrics.value, strict=True)
-    return [(trial_id, 100 * step / steps, value) for trial_id, step, value in measured if (steps := total.get(trial_id))]
 
 
 def new_folder(out: Path, name: str) -> Path:

@@ -1,5 +1,6 @@
 """Sweeps over the user's own images and tables: one YAML file each, and no Python."""
 
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -12,10 +13,12 @@ import torch
 from PIL import Image
 
 from ddl import launch
+from ddl.config import ConfigError
 from ddl.data import image_folders
 from ddl.devices import Device
 from ddl.ledger import LedgerReader
-from ddl.run import Run, resume, run_sweep
+from ddl.run import resume, run_sweep
+from ddl.run_results import Run
 from ddl.tasks.loading import RecordedTasks, Untrusted
 from tests.docs import pages
 from tests.tasks.steps import make_task
@@ -155,16 +158,17 @@ def not_a_number() -> None:
     ("content", "make", "said"),
     [
         (PHOTOS, broken, "1 of 30 images cannot be decoded. Replace or remove dog/0.png (not a PNG, JPEG or WebP image)."),
-        (PHOTOS, lambda: None, "photos: there is no such folder in"),
+        (PHOTOS, lambda: None, "mine: reads photos, but there is no such file or folder in"),
         (TABLE, not_a_number, "houses.parquet: row 7 of area is"),
-        (TABLE, lambda: None, "houses.parquet: there is no such file in"),
+        (TABLE, lambda: None, "mine: reads houses.parquet, but there is no such file or folder in"),
     ],
 )
-def test_trials_fail_with_what_is_wrong_with_the_data(content: str, make: Callable[[], None], said: str) -> None:
+def test_what_is_wrong_with_the_data_is_said_before_anything_is_trained(content: str, make: Callable[[], None], said: str) -> None:
     make()
-    run = sweep(content, "seeds=1", "task.lr=0.01")
-    (trial,) = run.failed
-    assert said in trial.reason
+    with pytest.raises(ConfigError, match=re.escape(said)) as caught:
+        sweep(content, "seeds=1", "task.lr=0.01")
+    assert "Traceback" not in str(caught.value)
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
