@@ -164,17 +164,17 @@ class _Stack:
         tasks = [trial.assignment.task for trial in self._running.values()]
         prepare_process(getattr(tasks[0], "precision", ""))
         reason = ""
-        with self._sampler, self._limits, trial_output(f"{first.trial_id}, ...", first.log):
+        with self._sampler, self._limits, trial_output(f"{first.trial_id}, ...", first.log) as output:
             try:
                 states = [trial.resume_state for trial in self._running.values()]
-                for reports in self._train(stack_steps(tasks, self._device, self._limits, states, self._first_step)):
+                for reports in self._train(stack_steps(tasks, self._device, self._limits, states, self._first_step, output)):
                     yield reports
                     if reports[-1].kind in RESTARTED:
                         return
                 for trial in self._running.values():
                     trial.store_last()
             except TRIAL_ERRORS as error:  # each trial that raises it alone too ends as failed
-                traceback.print_exc()
+                output.run(traceback.print_exc)
                 reason = error_place(error)
         if reason:
             self._isolation.restore()

@@ -2,22 +2,22 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeVar
 
 from ddl.devices import Device
 from ddl.progress import Progress, StackSteps, State
 from ddl.sweeps.isolation import seed_process
 from ddl.sweeps.time_limits import TimeLimits
+from ddl.sweeps.trial_output import Result, TrialOutput
 from ddl.tasks.task import Task
 from ddl.trial_errors import InterruptSignal
 
-_Result = TypeVar("_Result")
 
-
-def trial_steps(task: Task, device: Device, limits: TimeLimits, resume: State | None = None, step: int = 0) -> Iterator[Progress]:
-    """`task.run` in a seeded process, from `step` on. Raises only Exception, SystemExit and InterruptSignal, and TrialTimeout by `limits`."""
+def trial_steps(
+    task: Task, device: Device, limits: TimeLimits, resume: State | None = None, step: int = 0, output: TrialOutput | None = None
+) -> Iterator[Progress]:
+    """`task.run` in a seeded process, from `step` on, which prints to `output`. Raises only Exception, SystemExit and InterruptSignal, and TrialTimeout by `limits`."""
     seed_process(task.seed, step, device)
-    steps = _call(partial(task.run, device, resume), limits)
+    steps = _call(partial(task.run, device, resume), limits, output)
     if not isinstance(steps, Iterator):
         raise TypeError(
             f"{type(task).__name__}.run returned {_described(steps)} instead of an iterator. Write it as a generator: yield a Progress "
@@ -25,7 +25,7 @@ def trial_steps(task: Task, device: Device, limits: TimeLimits, resume: State | 
         )
     while True:
         try:
-            progress = _call(steps.__next__, limits)
+            progress = _call(steps.__next__, limits, output)
         except StopIteration:
             return
         if not isinstance(progress, Progress):
@@ -33,23 +33,30 @@ def trial_steps(task: Task, device: Device, limits: TimeLimits, resume: State | 
         yield progress
 
 
-def stack_steps(tasks: Sequence[Task], device: Device, limits: TimeLimits, resume: Sequence[State | None], step: int = 0) -> StackSteps:
+def stack_steps(
+    tasks: Sequence[Task],
+    device: Device,
+    limits: TimeLimits,
+    resume: Sequence[State | None],
+    step: int = 0,
+    output: TrialOutput | None = None,
+) -> StackSteps:
     """Like `trial_steps`, for trials that are trained as one model: `Task.run_stacked`."""
     seed_process(tasks[0].seed, step, device)
-    steps = _call(partial(type(tasks[0]).run_stacked, tasks, device, resume), limits)
+    steps = _call(partial(type(tasks[0]).run_stacked, tasks, device, resume), limits, output)
     leaving = None
     while True:
         try:
-            outcomes = _call(partial(steps.send, leaving), limits)
+            outcomes = _call(partial(steps.send, leaving), limits, output)
         except StopIteration:
             return
         leaving = yield outcomes
 
 
-def _call(code: Callable[[], _Result], limits: TimeLimits) -> _Result:
+def _call(code: Callable[[], Result], limits: TimeLimits, output: TrialOutput | None) -> Result:
     """The result of a task's code. An error that would end more than the trial becomes a RuntimeError with the same traceback."""
     try:
-        return limits.step(code)
+        return limits.step(code if output is None else partial(output.run, code))
     except (Exception, SystemExit, InterruptSignal):
         raise
     except BaseException as error:  # noqa: BLE001  such as KeyboardInterrupt and GeneratorExit

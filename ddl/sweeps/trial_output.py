@@ -2,10 +2,13 @@
 
 import io
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, TypeVar
+
+Result = TypeVar("Result")
+"""Type of the result of code that is run."""
 
 MAX_CHARACTERS = 16_000_000
 """Characters that a trial may print in one attempt; more are dropped."""
@@ -15,22 +18,21 @@ LONGEST_LINE = 64_000
 
 
 @contextmanager
-def trial_output(name: str, log: Path | None) -> Iterator[None]:
-    """Append what the process prints in this context to `log`, or pass it on to standard output if that is None.
+def trial_output(name: str, log: Path | None) -> Iterator["TrialOutput"]:
+    """Append what code prints in `TrialOutput.run` to `log`, or pass it on to standard output if that is None.
 
     Both of Python's streams go through it, so their lines keep their order. Each line begins with `name`. Ray's own
     way from a worker to the log loses lines that are printed shortly before the sweep ends.
     """
     with nullcontext(sys.stdout) if log is None else log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-        output = _TrialOutput(file, name, sys.stdout)
+        output = TrialOutput(file, name, sys.stdout)
         try:
-            with redirect_stdout(output), redirect_stderr(output):
-                yield
+            yield output
         finally:
             output.finish()
 
 
-class _TrialOutput(io.TextIOBase):
+class TrialOutput(io.TextIOBase):
     """Writes whole lines to `file`, so that those of several processes do not mix, and drops what exceeds `MAX_CHARACTERS`.
 
     After `finish`, a logger that the trial has set up writes to `later`.
@@ -39,6 +41,20 @@ class _TrialOutput(io.TextIOBase):
     def __init__(self, file: TextIO, name: str, later: TextIO):
         self._file, self._name, self._later = file, name, later
         self._line, self._left, self._dropped = "", MAX_CHARACTERS, 0
+        self._streams: tuple[Any, Any] = (self, self)
+
+    def run(self, code: Callable[[], Result]) -> Result:
+        """The result of `code`, which prints to this. The driver may print between two steps of a trial, and is not redirected.
+
+        If the code replaces the streams, it finds its own again in the next call.
+        """
+        outside = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = self._streams
+        try:
+            return code()
+        finally:
+            self._streams = sys.stdout, sys.stderr
+            sys.stdout, sys.stderr = outside
 
     def write(self, text: str) -> int:
         """Write the lines that end in `text`. Returns its length."""

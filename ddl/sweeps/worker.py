@@ -96,9 +96,9 @@ def _reports(
 ) -> Iterator[TrialReport | None]:
     """Train the trial to its end and yield the reports after `started`."""
     assignment, device = trial.assignment, trial.device
-    with sampler, _limits(trial, give_up) as limits, trial_output(assignment.trial_id, assignment.log):
+    with sampler, _limits(trial, give_up) as limits, trial_output(assignment.trial_id, assignment.log) as output:
         try:
-            for progress in trial_steps(assignment.task, device, limits, trial.resume_state, trial.report.step):
+            for progress in trial_steps(assignment.task, device, limits, trial.resume_state, trial.report.step, output):
                 yield from trial.take(progress)
                 if not_finite := list_not_finite(progress.metrics):
                     raise Diverged(not_finite)
@@ -120,7 +120,7 @@ def _reports(
         except TRIAL_ERRORS as error:
             if device.world_size > 1 and lost_another_rank(error):
                 raise
-            traceback.print_exc()
+            output.run(traceback.print_exc)
             status, reason = "failed", error_place(error)
             if isinstance(error, torch.OutOfMemoryError) and 0 < assignment.gpus < 1:
                 larger = f"out of memory with gpus={assignment.gpus:g}, starts again with gpus={larger_fraction(assignment.gpus):g}"
