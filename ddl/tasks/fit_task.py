@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
 from typing import Any, ClassVar, Self
 
 import torch
@@ -24,7 +25,7 @@ class Fitting:
     learner: Learner
     train: Examples
     val: Examples
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -22,10 +22,11 @@ from ddl.learners.autoencoder import AutoencoderLearner
 from ddl.learners.forecasting import ForecastFigure, ForecastLearner
 from ddl.learners.language import LanguageLearner, TextSamples
 from ddl.learners.learner import Batch, Learner
+from ddl.learners.module_learner import ModuleLearner
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.sample_gallery import SampleGallery
 from ddl.learners.sentiment import Questions, SentimentLearner
-from ddl.learners.supervised import Classifier
+from ddl.learners.supervised import Classifier, Regressor
 from ddl.learners.translation import AdversarialTranslationLearner, TranslationEvaluation, TranslationLearner
 from ddl.learners.variational import VariationalLearner
 from ddl.metrics.generated_images import ScoringClassifier
@@ -35,6 +36,7 @@ from ddl.models.autoencoders import VariationalAutoencoder
 from ddl.models.cnn import ConvNet
 from ddl.models.forecaster import Forecaster
 from ddl.models.language import LanguageModel
+from ddl.models.mlp import RestoreUnit
 from ddl.models.preprocess import ScaleToUnit
 from ddl.models.strided import StridedDecoder, StridedEncoder
 from ddl.models.text_classifiers import LstmClassifier
@@ -153,7 +155,7 @@ def texts_and_classes(n: int) -> Batch:
     return tokens, labels
 
 
-def regressor() -> Learner:
+def forecaster() -> Learner:
     form, picture = FORMS["logarithm"], ForecastFigure([], [], {}, epochs=1)
     return ForecastLearner(
         network(Forecaster(hidden=8, dropout=0.0), lr=0.02), form, Scaler(5.0, 0.5), Windows(*series_windows(3), 1), picture, CPU
@@ -166,10 +168,35 @@ def series_windows(n: int) -> Batch:
     return inputs, inputs[:, -1] - inputs[:, 0], torch.zeros(n), actual, torch.stack([actual + 1, actual - 1], dim=1)
 
 
+def line() -> Learner:
+    return ModuleLearner(network(torch.nn.Linear(5, 1), lr=0.05), torch.nn.functional.huber_loss, mean_errors, CPU)
+
+
+def mean_errors(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"mae": (outputs - targets).abs().mean()}
+
+
+def of_a_line(n: int) -> Batch:
+    inputs = torch.randn(n, 5)
+    return inputs, inputs[:, -1:] + 0.1 * torch.randn(n, 1)
+
+
+def regressor() -> Learner:
+    model = torch.nn.Sequential(torch.nn.Linear(5, 1), torch.nn.Flatten(0))
+    return Regressor(network(model, lr=0.05), RestoreUnit(3.0, 2.0), CPU)
+
+
+def of_a_table(n: int) -> Batch:
+    inputs, targets = of_a_line(n)
+    return inputs, targets[:, 0]
+
+
 LEARNERS: dict[str, tuple[Callable[[], Learner], Callable[[int], Batch]]] = {
     "Classifier with Adam": (classifier(lambda parameters: torch.optim.Adam(parameters, lr=0.01)), images_and_classes),
     "Classifier with SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)), images_and_classes),
-    "Regressor": (regressor, series_windows),
+    "Forecasts": (forecaster, series_windows),
+    "Module": (line, of_a_line),
+    "Regressor": (regressor, of_a_table),
     "Language": (language, text_windows),
     "Sentiment": (sentiment, texts_and_classes),
     "Classifier with plain SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1)), images_and_classes),
