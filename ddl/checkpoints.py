@@ -130,7 +130,9 @@ def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
             tensors[name] = value.detach().cpu().contiguous()
             return {"tensor": name}
         case dict():
-            assert all(isinstance(key, str) for key in value), f"{name}: the keys of a state are strings"
+            if value and all(type(key) is int for key in value):  # as in an optimiser's state_dict
+                return {"numbered": [[key, _split(item, f"{name}/{key}", tensors)] for key, item in value.items()]}
+            assert all(isinstance(key, str) for key in value), f"{name}: the keys of a state are strings, or all are whole numbers"
             return {"items": {key: _split(item, f"{name}/{key}", tensors) for key, item in value.items()}}
         case list() | tuple():
             return {"list": [_split(item, f"{name}/{index}", tensors) for index, item in enumerate(value)]}
@@ -155,6 +157,8 @@ def _join(tree: Any, tensors: dict[str, Tensor]) -> Any:
         return tree
     if "items" in tree:
         return {key: _join(item, tensors) for key, item in tree["items"].items()}
+    if "numbered" in tree:
+        return {key: _join(item, tensors) for key, item in tree["numbered"]}
     if "list" in tree:
         return [_join(item, tensors) for item in tree["list"]]
     return tensors[tree["tensor"]]

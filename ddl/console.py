@@ -16,9 +16,12 @@ from ddl.trial_errors import raise_interrupt
 @contextlib.contextmanager
 def terminal() -> Iterator[Console]:
     """A console on a copy of standard output, which `quiet` does not redirect."""
+    if Console().is_jupyter:  # its standard output is not a file, and cannot show a table that is updated in place
+        yield Console(file=sys.stdout, highlight=False, force_jupyter=False, force_terminal=False)
+        return
     try:
         copy = os.dup(sys.stdout.fileno())
-    except (OSError, ValueError):  # standard output is no file in a notebook, or if a test captures it
+    except (OSError, ValueError):  # standard output is no file if a test captures it
         yield Console(file=sys.stdout, highlight=False)
         return
     with os.fdopen(copy, "w", buffering=1, encoding="utf-8") as stream:

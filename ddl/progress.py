@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 State = dict[str, Any]
-"""Nested dictionaries (string keys) and lists of tensors, numbers, strings, booleans and None, as a checkpoint can hold them."""
+"""Nested dictionaries (keys are strings, or all whole numbers) and lists of tensors, numbers, strings, booleans and None, as a checkpoint can hold them."""
 
 
 class Diverged(Exception):

@@ -107,9 +107,18 @@ def test_names_that_look_like_paths_are_kept_apart(tmp_path):
     assert same(checkpoints.newest(tmp_path, "trial")[1], held)
 
 
+def test_an_optimisers_state_keeps_its_numbered_keys(tmp_path):
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimiser = torch.optim.Adam([parameter])
+    parameter.sum().backward()
+    optimiser.step()
+    checkpoints.store(tmp_path, "trial", 1, optimiser.state_dict())
+    assert list(checkpoints.newest(tmp_path, "trial")[1]["state"]) == [0]
+
+
 def test_a_state_that_nothing_could_read_back_is_refused(tmp_path):
     with pytest.raises(AssertionError, match="the keys of a state are strings"):
-        checkpoints.store(tmp_path, "trial", 1, {"a": {1: 2}})
+        checkpoints.store(tmp_path, "trial", 1, {"a": {1: 2, "b": 3}})
     with pytest.raises(AssertionError, match="/a: a state cannot hold a set"):
         checkpoints.store(tmp_path, "trial", 1, {"a": {1, 2}})
     assert checkpoints.newest(tmp_path, "trial") is None

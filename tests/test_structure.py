@@ -31,7 +31,7 @@ LAYERS = [
     {"storage", "gpus"},
     {"provenance"},
     {"learners", "rl"},
-    {"fit"},
+    {"fit", "integrations"},
     {"scoring_classifier"},
     {"tasks"},
     {"schema"},
@@ -62,6 +62,7 @@ OWNERS = {
     "matplotlib": ["ddl/figures.py"],
     "tokenizers": ["ddl/data/*"],
     "hydra": ["ddl/overrides.py"],
+    "lightning": ["ddl/integrations/lightning.py"],
     "fsspec": ["ddl/storage/*"],
     "omegaconf": ["ddl/overrides.py"],
 }
