@@ -63,7 +63,7 @@ def lightning_measurements(trainer: Trainer, model: LightningModule, resume: Sta
         if resume:
             path.write_bytes(resume["checkpoint"].cpu().numpy().tobytes())
         reporter = _EpochReporter(path)
-        trainer.callbacks.append(reporter)  # type: ignore[attr-defined]
+        trainer.callbacks.append(reporter)
         training = executor.submit(trainer.fit, model, ckpt_path=str(path) if resume else None, weights_only=True, **data)
         training.add_done_callback(lambda _: reporter.measured.put(None))
         try:
