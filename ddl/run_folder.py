@@ -7,6 +7,8 @@ from pathlib import Path
 
 LEDGER = "ledger.sqlite"
 TRIALS = "trials"
+WANDB_DRAFT = Path("wandb", ".draft")
+"""Folder in a run's folder in which W&B's client writes, with links to its logs. It is deleted before it is used again."""
 _TRIAL_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
@@ -74,5 +76,5 @@ def _entries(folder: Path) -> Iterator["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
         for entry in entries:
             yield entry
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir(follow_symlinks=False) and not Path(entry.path).match(str(WANDB_DRAFT)):
                 yield from _entries(Path(entry.path))

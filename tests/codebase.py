@@ -53,7 +53,7 @@ def inherited_documentation(files: tuple[Path, ...]) -> dict[str, set[str]]:
         for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ClassDef):
                 documented[node.name] = {m.name for m in node.body if isinstance(m, ast.FunctionDef) and ast.get_docstring(m)}
-                bases[node.name] = [base.id for base in node.bases if isinstance(base, ast.Name)]
+                bases[node.name] = [name for base in node.bases if (name := ast.unparse(base).removeprefix("ddl.")).isidentifier()]
 
     def all_of(name: str) -> set[str]:
         return documented.get(name, set()).union(*(all_of(base) for base in bases.get(name, ())))

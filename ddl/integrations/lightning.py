@@ -63,8 +63,7 @@ def lightning_measurements(trainer: Trainer, model: LightningModule, resume: Sta
         if resume:
             path.write_bytes(resume["checkpoint"].cpu().numpy().tobytes())
         reporter = _EpochReporter(path)
-        untyped: Any = trainer  # Lightning declares no type for its callbacks
-        untyped.callbacks.append(reporter)
+        trainer.callbacks.append(reporter)
         training = executor.submit(trainer.fit, model, ckpt_path=str(path) if resume else None, weights_only=True, **data)
         training.add_done_callback(lambda _: reporter.measured.put(None))
         try:

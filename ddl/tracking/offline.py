@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ddl.run_folder import WANDB_DRAFT
 from ddl.tracking import connection
 from ddl.tracking.follower_process import FollowerStatus
 from ddl.tracking.records import WandbRecord
@@ -24,7 +25,7 @@ class OfflineRuns:
         self.root = folder.resolve() / "wandb"
         self.project = project
         self._status = status
-        self._draft = self.root / ".draft"
+        self._draft = self.root.parent / WANDB_DRAFT
 
     entity = ""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ddl.run_folder import WANDB_DRAFT
 from ddl.tracking import connection
 from ddl.tracking.follower_process import FollowerStatus
 from ddl.tracking.records import WandbRecord
@@ -36,7 +37,7 @@ class OnlineRuns:
         self.where = self._server = connection.server()
         self._skip_complete = skip_complete
         self._sent = self.root / ".sent"
-        self._draft = self.root / ".draft"
+        self._draft = self.root.parent / WANDB_DRAFT
         self._open: dict[str, _OpenRun] = {}
         shutil.rmtree(self._draft, ignore_errors=True)
         self._draft.mkdir(parents=True)
