@@ -17,7 +17,7 @@ from ddl import ledger, run_report
 from ddl.launch import BAD_INPUT, main
 from ddl.ledger import Ledger, LedgerReader
 from ddl.reports import artefacts
-from ddl.run_folder import LEDGER
+from ddl.run_folder import LEDGER, check_links
 from ddl.storage.runs import RunStore
 from ddl.sweeps import prepare, rest_of_run
 from ddl.sweeps.prepare import RunOptions
@@ -336,6 +336,17 @@ def test_a_link_shows_no_other_file(foreign, secret, capsys, linked):
     assert SECRET not in shown(foreign)
     for command in ("--report", "--resume", "--publish"):
         assert "symbolic link" in refused(capsys, command, str(foreign))
+
+
+def test_the_links_that_the_wandb_client_makes_in_its_draft_are_no_reason_to_refuse(foreign, secret):
+    draft = foreign / "wandb" / ".draft"
+    draft.mkdir(parents=True)
+    (draft / "debug.log").symlink_to(secret)
+    check_links(foreign)
+    shutil.rmtree(draft)
+    draft.symlink_to(secret.parent)
+    with pytest.raises(ValueError, match="symbolic link"):
+        check_links(foreign)
 
 
 def test_an_id_is_no_path(foreign, secret, capsys):

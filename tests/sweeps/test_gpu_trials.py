@@ -46,9 +46,9 @@ def test_every_gpu_is_used_by_one_trial_at_a_time_and_one_that_runs_out_of_memor
     arguments = ("resources.gpus=1", "resources.cpus=1", "seeds=2", "task.memory=0.5,0.6,1.1", "task.steps=20", f"task.marks={tmp_path}")
     done = launch("--sweep", SWEEP, "--scale", "smoke", *arguments, cwd=tmp_path, exits=1, DDL_TEST_GPUS="2")
     trials = LedgerReader(run_folder(done.stdout, tmp_path)).trials()
-    assert {trial.status for trial in trials if trial.configuration != "1.1"} == {"finished"}
+    assert {trial.status for trial in trials if trial.configuration != "memory=1.1"} == {"finished"}
     assert most_at_once(read_marks(tmp_path)) == {"0": 1, "1": 1}
-    too_large = [trial for trial in trials if trial.configuration == "1.1"]
+    too_large = [trial for trial in trials if trial.configuration == "memory=1.1"]
     assert [(trial.status, trial.attempts) for trial in too_large] == [("failed", 1)] * 2
     assert all(trial.reason.startswith("OutOfMemoryError: CUDA out of memory.") for trial in too_large)
 

@@ -301,7 +301,7 @@ def make(tmp_path: Path):
 def test_every_configuration_is_timed_and_each_of_its_seeds_takes_as_long(ask, make):
     executor = Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 3.0}})
     made = make(rates(ask, 0.1, 0.2), executor, concurrent=2)
-    assert {name: one.step_s for name, one in made.probes.items()} == {"0.1": 1.0, "0.2": 3.0}
+    assert {name: one.step_s for name, one in made.probes.items()} == {"lr=0.1": 1.0, "lr=0.2": 3.0}
     assert made.eta_s == makespan([112.0, 312.0, 112.0, 312.0], 2)
     assert made.disk_bytes == 4 * 1000 * plan.BYTES_PER_PARAMETER * 2
     assert executor.asked == [([0.1, 0.2], None)]
@@ -354,7 +354,7 @@ def test_compiling_counts_in_the_choice_and_in_the_expected_duration(ask, make):
 def test_a_precision_that_failed_is_named_with_its_reason(ask, make):
     executor = Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 1.0}}, failures={"bf16 compiled": "InductorError: no C compiler"})
     made = make(rates(ask, 0.1, 0.2), executor, concurrent=1)
-    assert made.failures == {"bf16 compiled": "0.2: InductorError: no C compiler"}
+    assert made.failures == {"bf16 compiled": "lr=0.2: InductorError: no C compiler"}
     assert made.record("ray", 2)["failed_precisions"] == made.failures
 
 
@@ -362,9 +362,9 @@ def test_further_rounds_of_a_short_sweep_are_not_timed(ask, make, monkeypatch):
     now = itertools.count(step=20.0)
     monkeypatch.setattr(plan.time, "monotonic", lambda: next(now))
     short = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 0.5}, 0.2: {"fp32": 0.5}}), concurrent=1)
-    assert list(short.probes) == ["0.1"], "20 s to time a trial of 62 s"
+    assert list(short.probes) == ["lr=0.1"], "20 s to time a trial of 62 s"
     long = make(rates(ask, 0.1, 0.2, seeds=9), Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 1.0}}), concurrent=1)
-    assert list(long.probes) == ["0.1", "0.2"]
+    assert list(long.probes) == ["lr=0.1", "lr=0.2"]
 
 
 def test_the_duration_is_unknown_if_nothing_could_be_timed(ask, make):

@@ -139,25 +139,25 @@ def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: 
     done = launch("--sweep", RACE, "--scale", "smoke", "early_stopping.scheduler=asha", cwd=tmp_path)
     folder = run_folder(done.stdout, tmp_path)
     rows = {trial.configuration: trial for trial in LedgerReader(folder).trials()}
-    assert rows["9"].status == "finished"
-    assert rows["1"].status == "stopped"
-    assert rows["1"].reason.startswith("by the scheduler at step ")
+    assert rows["speed=9"].status == "finished"
+    assert rows["speed=1"].status == "stopped"
+    assert rows["speed=1"].reason.startswith("by the scheduler at step ")
     metrics = LedgerReader(folder).metrics()
     last = metrics[metrics.name == "val/come"].groupby("trial_id").step.max()
-    assert last[rows["9"].trial_id] == 20
-    assert last[rows["1"].trial_id] < 10, "it saved most of its steps"
+    assert last[rows["speed=9"].trial_id] == 20
+    assert last[rows["speed=1"].trial_id] < 10, "it saved most of its steps"
     used = metrics[metrics.name == "device/memory_peak_mb"]
     assert sorted(used.trial_id) == sorted(row.trial_id for row in rows.values()), "each once, also the stopped ones"
     assert "stopped" in (folder / "report.html").read_text(encoding="utf-8")
 
     # The slowest again, alone: only what the ledger knows of the others can stop it.
     with sqlite3.connect(folder / "ledger.sqlite") as ledger:
-        ledger.execute("UPDATE trials SET status = 'planned' WHERE trial_id = ?", (rows["1"].trial_id,))
+        ledger.execute("UPDATE trials SET status = 'planned' WHERE trial_id = ?", (rows["speed=1"].trial_id,))
     launch("--resume", str(folder), cwd=tmp_path)
     after = {trial.configuration: trial for trial in LedgerReader(folder).trials()}
-    assert after["1"].status == "stopped"
-    assert after["1"].attempts == 2
-    assert {name: row.attempts for name, row in after.items() if name != "1"} == {name: 1 for name in rows if name != "1"}
+    assert after["speed=1"].status == "stopped"
+    assert after["speed=1"].attempts == 2
+    assert {name: row.attempts for name, row in after.items() if name != "speed=1"} == {name: 1 for name in rows if name != "speed=1"}
 
 
 def test_one_process_cannot_compare_and_says_so(command: Command, tmp_path: Path):

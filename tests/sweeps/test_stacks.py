@@ -248,11 +248,11 @@ def test_a_scheduler_stops_members_of_a_stack_and_not_the_stack(tmp_path: Path) 
     folder = run_folder(done.stdout, tmp_path)
     rows = {trial.configuration: trial for trial in LedgerReader(folder).trials()}
     assert {row.metadata["stacked"] for row in rows.values()} == {4}, "two places, so two stacks"
-    assert rows["8"].status == "finished"
-    assert rows["1"].status == "stopped"
-    assert rows["1"].reason.startswith("by the scheduler at step ")
+    assert rows["rate=8"].status == "finished"
+    assert rows["rate=1"].status == "stopped"
+    assert rows["rate=1"].reason.startswith("by the scheduler at step ")
     metrics = LedgerReader(folder).metrics()
     totals = metrics[metrics.name == "val/total"]
-    assert totals[totals.trial_id == rows["8"].trial_id].step.tolist() == list(range(2, 41, 2)), "nothing disturbs it"
-    assert totals[totals.trial_id == rows["1"].trial_id].step.max() < 20, "it saved most of its steps"
+    assert totals[totals.trial_id == rows["rate=8"].trial_id].step.tolist() == list(range(2, 41, 2)), "nothing disturbs it"
+    assert totals[totals.trial_id == rows["rate=1"].trial_id].step.max() < 20, "it saved most of its steps"
     assert all(row.attempts == 1 for row in rows.values())
