@@ -90,6 +90,6 @@ def test_a_function_with_lightning_is_swept_and_resumed(tmp_path, monkeypatch):
     assert list(run.results["status"]) == ["failed", "finished"]
     resumed = ddl.resume(run.folder, function=train)
     assert list(resumed.results["status"]) == ["finished", "finished"]
-    curve = resumed.curves.query("metric == 'val/loss' and configuration == '0.1'")
+    curve = resumed.curves.query("metric == 'val/loss' and configuration == 'lr=0.1'")
     assert list(curve["epoch"]) == [1, 2, 3, 4]
     assert list(curve["value"]) == [progress.metrics["val/loss"] for progress in measurements(0.1)]
