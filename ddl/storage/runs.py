@@ -79,7 +79,7 @@ class RunStore:
         """
         try:
             names = [name for name in self._remote.names() if Path(name).name == LEDGER and name.count("/") <= 1 and is_inside(name)]
-            if not names and not self._ledgers():
+            if not names and not self._files(LEDGER):
                 raise ValueError(f"{self.url}: no {LEDGER} in it, so it is not a run. Name a folder below the URL given to --out.")
             for name in names:
                 local = self._local / name
@@ -141,9 +141,9 @@ class RunStore:
 
     def _upload(self) -> None:
         """Upload the ledgers and results that have changed."""
-        results = [path for name in RESULTS for path in (self._local / name, *self._local.glob(f"*/{name}")) if path.is_file()]
+        results = [path for name in RESULTS for path in self._files(name)]
         with tempfile.TemporaryDirectory() as scratch:
-            for path in [*self._ledgers(), *results]:
+            for path in [*self._files(LEDGER), *results]:
                 name, status = path.relative_to(self._local).as_posix(), path.stat()
                 version = (status.st_mtime_ns, status.st_size)
                 if self._uploaded.get(name) == version:
@@ -157,9 +157,9 @@ class RunStore:
                 self._remote.upload(path, name)
                 self._uploaded[name] = version
 
-    def _ledgers(self) -> list[Path]:
-        """The run's ledger, or one per sweep."""
-        return [path for path in (self._local / LEDGER, *self._local.glob(f"*/{LEDGER}")) if path.is_file()]
+    def _files(self, name: str) -> list[Path]:
+        """The files of this name: the run's, or one per sweep. Folders of downloads under way have names that begin with a dot."""
+        return [path for path in (self._local / name, *self._local.glob(f"[!.]*/{name}")) if path.is_file()]
 
 
 def _last_event(ledger: Path) -> int:

@@ -80,9 +80,11 @@ def test_a_report_that_the_server_refuses_is_said_in_a_line(
 
 def test_a_report_alone_takes_runs_as_before(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--report", str(run)]) == 0
-    assert capsys.readouterr().out == f"report: {run}/report.html\n"
+    headline, last = capsys.readouterr().out.splitlines()
+    assert " leads on best validation accuracy: " in headline
+    assert last == f"report: {run}/report.html"
     assert main(["--report", str(run), str(run), "--out", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"report: {tmp_path}/report.html\n"
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {tmp_path}/report.html"
 
 
 @pytest.mark.parametrize(
