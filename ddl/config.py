@@ -232,6 +232,9 @@ def _find(sweep: str, problems: list[str]) -> Path | None:
         else:
             return path
         return None
+    if sweep.endswith(".py"):
+        problems.append(f"--sweep {sweep}: a Python file. Name a function in it, as in {sweep}:train.")
+        return None
     names = config_names("sweep")
     if sweep not in names:
         shown = sweep if len(sweep) <= 80 else sweep[:80] + "..."

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
@@ -12,7 +13,7 @@ from ddl.config import COMMAND_LINE, construct
 from ddl.hints import did_you_mean
 from ddl.overrides import SweepDraft, apply_overrides
 from ddl.schema import Launch, Sweep, SweepFile
-from ddl.tasks.function import FunctionTask, function_task
+from ddl.tasks.function import FunctionTask, function_task, is_recordable
 from ddl.tasks.loading import load_task_class
 from ddl.tasks.user_code import locate
 from ddl.yamlfile import FOLDER, read_yaml
@@ -51,9 +52,16 @@ class FunctionSweep:
 def locate_module(function: Callable[..., Any]) -> tuple[str, str]:
     """(name of the function's module, folder that it is imported from). A script is imported by its file's name by a later resume.
 
-    The module of a notebook is `__main__`, and nothing can import it. Raises ValueError if the module is being imported.
+    The module is `__main__` for a function that nothing can import: one of a notebook, of a class or of another function. Raises
+    ValueError if the module is being imported, and for an object that is no function.
     """
+    if not inspect.isfunction(function):
+        raise ValueError(
+            f"ddl.sweep takes a function that is defined with def, not {_short(function)}. Write one that calls it: def train(lr): return ..."
+        )
     name = function.__module__
+    if not function.__qualname__.isidentifier():
+        return "__main__", ""
     module = sys.modules[name]
     file = getattr(module, "__file__", None)
     if name == "__main__":
@@ -132,7 +140,7 @@ def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], probl
 
 def _draft(sweep: FunctionSweep, names: Sequence[str], launch: Mapping[str, Any], problems: list[str]) -> SweepDraft:
     """The sweep before overrides. `names` are those of the function's hyperparameters."""
-    configurations = {name: _known(values, names, f"configurations.{name}", problems) for name, values in sweep.configurations.items()}
+    configurations = {str(name): _known(values, names, f"configurations.{name}", problems) for name, values in sweep.configurations.items()}
     metric = {"name": sweep.metric, "mode": sweep.mode}
     return SweepDraft(
         launch=dict(launch),
@@ -160,12 +168,22 @@ def _file(sweep: FunctionSweep, draft: SweepDraft, overridden: Set[str], problem
     return file
 
 
-def _known(values: Mapping[str, Any], names: Sequence[str], place: str, problems: list[str]) -> dict[str, Any]:
-    """`values` of the function's hyperparameters; others become problems."""
+def _known(values: Any, names: Sequence[str], place: str, problems: list[str]) -> dict[str, Any]:
+    """`values` of the function's hyperparameters; others, and values that a record cannot hold, become problems."""
+    if not isinstance(values, Mapping):
+        problems.append(f"{place}: must be a dictionary of hyperparameters, not {_short(values)}.")
+        return {}
     for key in values:
         if key not in names:
-            problems.append(f"{place}: {key}: the function has no such parameter.{did_you_mean(key, names)}")
+            problems.append(f"{place}: {key}: the function has no such parameter.{did_you_mean(str(key), names)}")
+        elif not is_recordable(values[key]):
+            problems.append(f"{place}: {key}: {_short(values[key])} cannot be recorded. Give numbers, texts, and lists of them.")
     return {key: value for key, value in values.items() if key in names}
+
+
+def _short(value: object) -> str:
+    """A value as a message shows it."""
+    return reprlib.repr(value)
 
 
 def _likely_mode(metric: str) -> str:

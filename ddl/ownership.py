@@ -19,8 +19,10 @@ MARK = "mark"
 """Name of the mark in a run's record."""
 
 MARKED = ("created", "task_class", "files", "url")
-"""Parts of the record that are marked, and `code_folder`, the folder of the user's code, if the record has one. `files` are the files that
-its tasks read."""
+"""Parts of the record that are marked. `files` are the files that its tasks read."""
+
+MARKED_CODE = ("code_folder", "code")
+"""Further parts that are marked if the run trains code of the user's: its folder, and its source files."""
 
 
 def mark(record: Mapping[str, Any]) -> str:
@@ -40,7 +42,7 @@ def is_own(record: Mapping[str, Any]) -> bool:
 
 
 def _mark(key: bytes, record: Mapping[str, Any]) -> str:
-    marked = [*MARKED, "code_folder"] if "code_folder" in record else MARKED
+    marked = [*MARKED, *MARKED_CODE] if any(name in record for name in MARKED_CODE) else MARKED
     content = json.dumps([record.get(name) for name in marked], sort_keys=True)
     return hmac.new(key, content.encode(), hashlib.sha256).hexdigest()
 

@@ -117,7 +117,7 @@ def sweep(
     module, code_folder = locate_module(function)
     described = FunctionSweep(function, module, code_folder, space or {}, configurations or {}, metric, mode, samples, title, measurements)
     overrides = [*overrides, *([] if seeds is None else [f"seeds={seeds}"])]
-    command = f"ddl.sweep({described.name}, {dict(space or {})!r}, metric={metric!r}, overrides={overrides!r})"
+    command = f"ddl.sweep({described.name}, {space or {}!r}, metric={metric!r}, overrides={overrides!r})"
     return run_sweep(described, overrides, None, executor, address, out, command)
 
 
@@ -175,6 +175,8 @@ def resume(
             each.ledger.event("resumed", f"commit {provenance.code()['commit']}")
             if each.prepared.changed_code:
                 each.ledger.event("changed code", ", ".join(each.prepared.changed_code))
+                earlier = each.ledger.run().get("changed_code", [])
+                each.ledger.note(changed_code=sorted({*earlier, *each.prepared.changed_code}))
                 console.print(f"the code has changed since the run began: {', '.join(each.prepared.changed_code)}", soft_wrap=True)
         headlines = _train_and_report(console, opened, run.folder, url, store)
         contexts.close()

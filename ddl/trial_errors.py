@@ -8,6 +8,9 @@ from typing import NoReturn
 TRIAL_ERRORS = (Exception, SystemExit)
 """Errors that the code of a trial may raise. `sys.exit()` in a trial ends that trial, not the sweep."""
 
+LONGEST_REASON = 1000
+"""Characters of an error's message in a trial's record. `launch.log` has all of them."""
+
 
 class InterruptSignal(KeyboardInterrupt):
     """Ctrl-C or SIGTERM ends the sweep. A KeyboardInterrupt of another class was raised by the code of a trial."""
@@ -25,17 +28,23 @@ class TrialTimeout(Exception):
 def error_line(error: BaseException) -> str:
     """Type and first line of an error."""
     lines = message_of(error).splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
+    return f"{type(error).__name__}: {_one_line(lines[0])[:200] if lines else 'no message'}"
 
 
 def error_place(error: BaseException) -> str:
-    """Type, message, file and line of an error. The message alone of a timeout, which names them itself."""
+    """Type, message, file and line of an error, as one line. The message alone of a timeout, which names them itself."""
     if isinstance(error, TrialTimeout):
         return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {message_of(error)} ({Path(frame.filename).name}:{frame.lineno})"
+    return f"{type(error).__name__}: {_one_line(message_of(error))} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def message_of(error: BaseException) -> str:
     """The error's message, also if its own `__str__` raises."""
     return str(traceback.TracebackException.from_exception(error)).strip()
+
+
+def _one_line(text: str) -> str:
+    """The text in one line of at most `LONGEST_REASON` characters, without those that a terminal would obey."""
+    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in " ".join(text.split()))
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."

@@ -349,6 +349,26 @@ def test_the_links_that_the_wandb_client_makes_in_its_draft_are_no_reason_to_ref
         check_links(foreign)
 
 
+@pytest.mark.parametrize("action", [0, 1, 2])
+def test_no_module_of_the_folder_that_a_run_names_is_imported(foreign, tmp_path, capsys, action):
+    """The folder would come first in `sys.path`, so a module in it could have the name of any that ddl imports later."""
+    (foreign / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (tmp_path / "private").write_text("secret")
+    record(foreign, code_folder=str(foreign), code={str(tmp_path / "private"): "00"}, task_class="ddl.tasks.evil.Evil")
+    trial = prepare_actions(foreign)
+    path = list(sys.path)
+    main(actions(foreign, trial)[action])
+    assert "private" not in capsys.readouterr().err
+    assert sys.path == path
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("entry", [{"code_folder": 5}, {"code": ["a"]}, {"measurements": "many"}, {"changed_code": 3}])
+def test_entries_about_code_of_another_type_are_refused(foreign, capsys, entry):
+    record(foreign, **entry)
+    assert f"in the run's record, {next(iter(entry))} is a " in refused(capsys, "--resume", str(foreign))
+
+
 def test_an_id_is_no_path(foreign, secret, capsys):
     (foreign / "trials").mkdir(exist_ok=True)
     (secret.parent / "samples").mkdir()

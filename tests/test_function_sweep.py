@@ -1,5 +1,7 @@
 """Sweeps over functions of the user's, from the shell and from Python."""
 
+import functools
+import os
 import subprocess
 import sys
 import textwrap
@@ -127,7 +129,7 @@ def test_a_function_typed_into_a_notebook_is_resumed_there(folder, monkeypatch):
     monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     run = ddl.sweep(train, {"x": [1]}, metric="score", seeds=1, executor="inline")
     assert list(run.results["status"]) == ["failed"]
-    with pytest.raises(ValueError, match="defined in a notebook or in another function"):
+    with pytest.raises(ValueError, match="defined in a notebook, in a class or in another function"):
         ddl.resume(run.folder)
     with pytest.raises(ValueError, match="the code has changed since the run began"):
         ddl.resume(run.folder, function=lambda x: {"score": x})
@@ -183,6 +185,8 @@ def test_mistakes_are_named_together(folder):
         ("def train(*lrs): pass", "train: *lrs has no name that a sweep could give. Name each hyperparameter."),
         ("def train(run): pass", "train: a hyperparameter cannot be called run. Rename it."),
         ("train = 3", "train.train is neither a Task that can be run nor a function of yours."),
+        ("async def train(lr): pass", "train: is an async function. Write a plain one, which may call asyncio.run."),
+        ("def train(f=len): pass", "train: the default of f is <built-in function len>. A hyperparameter is a number, a text, None, or a list of them."),
         ("def train(lr: Flaot): pass", "train: an annotation cannot be evaluated (name 'Flaot' is not defined). Correct or remove it."),
     ],
 )  # fmt: skip
@@ -200,6 +204,11 @@ def test_a_missing_file_and_a_taken_name_are_named(folder):
     found.clear()
     find_function("json.py:train", found)
     assert "has the name of another module" in found[0]
+    found.clear()
+    write(folder, "def train(): pass", "a.b.py")
+    find_function("a.b.py:train", found)
+    assert found == ["--sweep a.b.py:train: the name of the file a.b.py has a dot, so Python cannot import it. Rename it."]
+    assert launch.main(["--sweep", "a.b.py"]) == launch.BAD_INPUT
 
 
 def test_values_are_checked_against_the_annotations(folder):
@@ -268,3 +277,59 @@ def test_a_script_trains_its_function_on_ray_and_a_shell_resumes_it(folder):
     refused = subprocess.run(command, capture_output=True, text=True, cwd="/")
     assert refused.returncode == launch.BAD_INPUT
     assert "the code has changed since the run began: settings.py" in refused.stderr
+
+
+def test_what_is_no_function_is_refused(folder):
+    class Callable:
+        def __call__(self, x):
+            return {"score": x}
+
+    for thing in (Callable(), 5, functools.partial(print, 1)):
+        with pytest.raises(ValueError, match="takes a function that is defined with def"):
+            ddl.sweep(thing, {"x": [1]}, metric="score", executor="inline")
+
+
+@pytest.mark.parametrize(
+    ("space", "configurations", "message"),
+    [
+        (["x"], {}, "space: must be a dictionary of hyperparameters, not ['x']."),
+        ({"x": [1]}, {"a": 5}, "configurations.a: must be a dictionary of hyperparameters, not 5."),
+        ({"x": [len]}, {}, "space: x: [<built-in function len>] cannot be recorded. Give numbers, texts, and lists of them."),
+        ({"y": [1]}, {}, "space: y: the function has no such parameter."),
+    ],
+)
+def test_wrong_arguments_are_explained(folder, space, configurations, message):
+    with pytest.raises(ConfigError) as caught:
+        ddl.sweep(lambda x=1: {"score": x}, space, configurations=configurations, metric="score", executor="inline")
+    assert message in caught.value.problems
+
+
+def test_the_child_of_a_fork_does_not_go_on_as_a_second_driver(folder):
+    def train(x):
+        if x == 2 and os.fork() == 0:
+            raise RuntimeError("in the child")
+        return {"score": x}
+
+    run = ddl.sweep(train, {"x": [1, 2, 3]}, metric="score", seeds=1, executor="inline")
+    assert [(trial.status, trial.attempts) for trial in run.trials] == [("finished", 1)] * 3
+
+
+def test_an_error_is_one_line_that_a_terminal_does_not_obey(folder, capfd):
+    def train(x):
+        raise ValueError("one\n\ntwo \x1b[31m" + "y" * 5000)
+
+    run = ddl.sweep(train, {"x": [1]}, metric="score", seeds=1, executor="inline")
+    (trial,) = run.trials
+    assert trial.reason.startswith("ValueError: one two \\x1b[31myyy")
+    assert len(trial.reason) < 1100
+    assert "\x1b" not in capfd.readouterr().out
+
+
+def test_a_report_says_that_the_code_changed(folder):
+    write(folder, TRAIN.replace("range(3)", "range(3 if lr < 1 else fail())"))
+    run = ddl.run_sweep("train.py:train", ["lr=0.1,2", "seeds=1", "metric=val/accuracy"], executor="inline")
+    write(folder, TRAIN)
+    del sys.modules["train"]
+    assert "The code changed" not in run.report.read_text()
+    ddl.resume(run.folder, allow_changed_code=True)
+    assert "The code changed during the run (train.py): not all trials were trained by the same code." in run.report.read_text()

@@ -147,8 +147,8 @@ def test_an_address_is_refused_if_the_executor_has_no_cluster(capsys: pytest.Cap
         (["../a b/launch.py"], "python '../a b/launch.py'"),
         ([str(ROOT / "ddl" / "launch.py")], "python -m ddl.launch"),
         (["/usr/local/bin/ddl"], "ddl"),
-        (["-c"], "python launch.py"),
-        (["/usr/bin/pytest"], "python launch.py"),
+        (["-c"], f"python {ROOT}/launch.py"),
+        (["/usr/bin/pytest"], f"python {ROOT}/launch.py"),
     ],
 )
 def test_the_program_calls_itself_what_it_was_called(argv, called, monkeypatch, tmp_path, capsys) -> None:

@@ -89,8 +89,10 @@ class RunReport(Measured):
 
     @property
     def notice(self) -> str:
-        """Warning if the data are a sample or a fallback data set, else ""."""
-        return narrative.data_notice(self.data)
+        """Warning if the data are a sample or a fallback data set, or if the code has changed during the run, else ""."""
+        changed = ", ".join(self.record.get("changed_code") or [])
+        code = f"The code changed during the run ({changed}): not all trials were trained by the same code." if changed else ""
+        return " ".join(filter(None, [narrative.data_notice(self.data), code]))
 
     @cached_property
     def caption(self) -> str:
@@ -100,6 +102,9 @@ class RunReport(Measured):
     @property
     def answer(self) -> str:
         """The main finding in one or two sentences."""
+        if self.ended and not self.leader:
+            counts = ", ".join(f"{n} {status}" for status, n in self.statuses.items() if n)
+            return f"No trial has a value of {self.metric} ({counts})."
         return narrative.answer(self, self.mode)
 
     @property

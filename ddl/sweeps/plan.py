@@ -157,7 +157,7 @@ class Plan:
             "failed_precisions": dict(self.failures),
             "stacks": self.stacking.record(),
             "eta_s": None if math.isnan(self.eta_s) else self.eta_s,
-            "disk_bytes": self.disk_bytes,
+            "disk_bytes": self.disk_bytes if self.probes else None,
             "probes": [
                 {
                     "configuration": name,

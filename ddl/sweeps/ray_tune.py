@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import pickle
 import socket
 import sys
 import threading
@@ -29,6 +30,7 @@ from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import find_pack, train
 from ddl.telemetry.nvml import MIG_NAME
 from ddl.timing_probe import Timings
+from ddl.trial_errors import error_line
 from ddl.trial_report import TrialReport
 
 LEADER = "trial_leader"
@@ -108,7 +110,7 @@ class RayExecutor:
         """See `Executor.run`."""
         is_population = isinstance(self._scheduler, PopulationBasedTraining)
         population = {pack.first.trial_id: pack for pack in packs} if is_population else {}
-        handover = Handover(packs)
+        handover = Handover(_check_first(packs))
         tuner = self._tuner(concurrent, handover, population)
 
         def fit() -> None:
@@ -154,6 +156,22 @@ class RayExecutor:
                 verbose=0,
             ),
         )
+
+
+def _check_first(packs: Iterable[Pack]) -> Iterator[Pack]:
+    """`packs`. Raises ConfigError if the first one's task cannot be sent to workers, such as a function that refers to an open file."""
+    for number, pack in enumerate(packs):
+        if number == 0:
+            try:
+                ray.cloudpickle.dumps(pack.first.task)
+            except (TypeError, AttributeError, ValueError, RecursionError, pickle.PicklingError) as error:
+                name = type(pack.first.task).__name__
+                raise ConfigError(
+                    [
+                        f"{name} cannot be sent to worker processes ({error_line(error)}). Create what it refers to inside it, or use --executor inline."
+                    ]
+                ) from error
+        yield pack
 
 
 def _resources(config: dict[str, Any], population: Mapping[str, Pack], private: bool) -> tune.PlacementGroupFactory:

@@ -1,5 +1,6 @@
 """Runs the code of a task, which may raise anything, return anything and take any time."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -55,12 +56,16 @@ def stack_steps(
 
 def _call(code: Callable[[], Result], limits: TimeLimits, output: TrialOutput | None) -> Result:
     """The result of a task's code. An error that would end more than the trial becomes a RuntimeError with the same traceback."""
+    process = os.getpid()
     try:
         return limits.step(code if output is None else partial(output.run, code))
     except (Exception, SystemExit, InterruptSignal):
         raise
     except BaseException as error:  # noqa: BLE001  such as KeyboardInterrupt and GeneratorExit
         raise RuntimeError(f"the task raised {type(error).__name__}").with_traceback(error.__traceback__) from None
+    finally:
+        if os.getpid() != process:  # a child that the task has forked: it would continue as a second driver or worker
+            os._exit(1)
 
 
 def _described(value: object) -> str:

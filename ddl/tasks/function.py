@@ -1,8 +1,10 @@
 """Tasks that are made of a user's function: its keyword arguments are the hyperparameters, what it yields are the measurements."""
 
+import copy
 import functools
 import inspect
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field, fields, replace
 from typing import Annotated, Any, ClassVar, get_origin, get_type_hints
@@ -63,6 +65,8 @@ class FunctionTask(Task):
         """`Progress` of what the function yielded as its measurement of this number, counted from 1."""
         given = measurement if isinstance(measurement, Progress) else Progress(metrics=measurement)
         metrics = _as_metrics(given.metrics, type(self).__name__)
+        if given.state is not None and not callable(given.state):
+            raise TypeError(f"{type(self).__name__} yielded a state that is no function. Write ddl.Progress(..., state=lambda: {{...}}).")
         step = given.step or number
         loss = given.loss
         if loss is None and metrics:  # what `--reproduce` compares
@@ -89,7 +93,9 @@ def function_task(function: Callable[..., Any], module: str, measurements: int =
     without a default must be given a value by the sweep. `module` is the name that the function's module is imported by, `measurements`
     their number in one trial, 0 if unknown. Raises ValueError for a function that cannot be called by keyword.
     """
-    name = getattr(function, "__qualname__", type(function).__name__)
+    name = function.__qualname__
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise ValueError(f"{name}: is an async function. Write a plain one, which may call asyncio.run.")
     try:
         hints = get_type_hints(function, include_extras=True)
     except (NameError, TypeError) as error:
@@ -106,7 +112,12 @@ def function_task(function: Callable[..., Any], module: str, measurements: int =
         annotations[parameter.name] = _strict(hints.get(parameter.name, Scalar))
         if parameter.default is not parameter.empty:
             value = parameter.default
-            defaults[parameter.name] = field(default_factory=functools.partial(type(value), value)) if isinstance(value, list) else value
+            if not is_recordable(value):
+                raise ValueError(
+                    f"{name}: the default of {parameter.name} is {value!r}. A hyperparameter is a number, a text, None, or a list of them."
+                )
+            copied = isinstance(value, list | dict)
+            defaults[parameter.name] = field(default_factory=functools.partial(copy.deepcopy, value)) if copied else value
     members = {
         "__annotations__": annotations,
         "__module__": module,
@@ -117,6 +128,15 @@ def function_task(function: Callable[..., Any], module: str, measurements: int =
     }
     made = type(name.rpartition(".")[2], (FunctionTask,), defaults | members)
     return dataclass(made, frozen=True, config=STRICT, kw_only=True)  # type: ignore[return-value]
+
+
+def is_recordable(value: Any) -> bool:
+    """True if a hyperparameter's value can be recorded, as JSON."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _strict(annotation: Any) -> Any:

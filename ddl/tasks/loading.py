@@ -7,7 +7,7 @@ from typing import Any
 
 from ddl.hints import did_you_mean
 from ddl.ownership import is_own
-from ddl.tasks.function import function_task
+from ddl.tasks.function import FunctionTask, function_task
 from ddl.tasks.task import Task
 from ddl.tasks.user_code import changed_sources, import_module
 
@@ -29,7 +29,7 @@ def load_task_class(path: str, folder: str = "", measurements: int = 0) -> type[
     found = getattr(module, name)
     if inspect.isfunction(found) and not module_name.startswith("ddl."):  # a run from elsewhere may name what is in ddl
         return function_task(found, module_name, measurements)
-    if not (inspect.isclass(found) and issubclass(found, Task)) or inspect.isabstract(found):
+    if not (inspect.isclass(found) and issubclass(found, Task)) or inspect.isabstract(found) or found is FunctionTask:
         raise ValueError(f"{path} is neither a Task that can be run nor a function of yours.")
     return found
 
@@ -57,25 +57,29 @@ class RecordedTasks:
         Raises Untrusted, and ValueError if there is no such task.
         """
         own = is_own(record)
+        trusted = trust or own
         path = record["task_class"]
         module, _, name = path.rpartition(".")
-        if not (trust or own or path.startswith(BUILT_IN)):
+        if not (trusted or path.startswith(BUILT_IN)):
             raise Untrusted(
                 f"{place}: its task {path!r} is code outside ddl, and this run was not begun by you. Add --trust to import it if you trust the run."
             )
         self._place, self._trust = place, trust
         self._files = record.get("files", []) if own else []
-        folder, measurements = record.get("code_folder", ""), record.get("measurements", 0)
+        # A run from elsewhere may name any folder: neither is it imported from, nor are files in it read.
+        folder = (record.get("code_folder") or "") if trusted else ""
+        sources = (record.get("code") or {}) if trusted else {}
+        measurements = record.get("measurements") or 0
         if function is not None:
             self.task_class: type[Task] = function_task(function, module, measurements)
-        elif module == "__main__" or "<locals>" in module:
+        elif path.startswith("__main__."):
             raise ValueError(
-                f"{place}: its function {name} was defined in a notebook or in another function, so it cannot be imported. Resume the run "
-                f"there: ddl.resume({str(place.parent)!r}, function=...)."
+                f"{place}: its function {name} was defined in a notebook, in a class or in another function, so it cannot be imported. Resume "
+                f"the run there: ddl.resume({str(place.parent)!r}, function=...)."
             )
         else:
             self.task_class = load_task_class(path, folder, measurements)
-        self.changed = changed_sources(record.get("code", {}), folder, function)
+        self.changed = changed_sources(sources, folder, function)
 
     def build(self, hyperparameters: Mapping[str, Any]) -> Task:
         """A task. Raises ValueError if the class refuses the hyperparameters, and Untrusted if they name a file."""

@@ -49,6 +49,8 @@ def locate(reference: str, folders: Sequence[Path]) -> tuple[str, str]:
     path = folders[0] / place
     if not path.is_file():
         raise ValueError(f"there is no file {place}.")
+    if "." in path.stem:
+        raise ValueError(f"the name of the file {path.name} has a dot, so Python cannot import it. Rename it.")
     return f"{path.stem}.{name}", str(path.resolve().parent)
 
 

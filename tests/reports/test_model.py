@@ -271,7 +271,7 @@ def test_plan_and_records(make_run):
     assert records["Seeds"] == "0\N{EN DASH}2"
     assert "5f" * 32 in records["Data"]
     assert "torch 2.9.1" in records["Versions"]
-    assert "uncommitted changes" in records["Commit"]
+    assert "uncommitted changes" in records["Commit of ddl"]
     assert "Resume command" not in records
 
 
