@@ -163,8 +163,8 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
                     progress.update(report)
                 for run, metrics in missing:
                     for report in reports:
-                        if run in runs_of_trial[report.trial_id]:
-                            metrics.take(report)
+                        if run in runs_of_trial[report.trial_id] and (warning := metrics.take(report)):
+                            console.print(warning, markup=False, soft_wrap=True)
                 if any(report.kind in ("measured", "ended") for report in reports):
                     live.refresh()
     elapsed = time.time() - began

@@ -333,3 +333,19 @@ def test_a_report_says_that_the_code_changed(folder):
     assert "The code changed" not in run.report.read_text()
     ddl.resume(run.folder, allow_changed_code=True)
     assert "The code changed during the run (train.py): not all trials were trained by the same code." in run.report.read_text()
+
+
+def test_a_metric_that_the_first_measurement_lacks_is_named_at_once(folder, capfd):
+    write(folder, TRAIN)
+    arguments = ["--sweep", "train.py:train", "lr=0.1", "seeds=2", "metric=val/acuracy", "--executor", "inline"]
+    assert launch.main(arguments) == launch.BAD_INPUT
+    output, errors = capfd.readouterr()
+    warning = "the first measurement has no val/acuracy. Did you mean val/accuracy? The sweep stops if a trial ends without it."
+    assert output.splitlines().count(warning) == 1
+    assert errors.startswith("metric.name: no trial reports val/acuracy. Did you mean val/accuracy?")
+
+
+def test_a_metric_of_the_last_measurement_is_no_mistake(folder):
+    write(folder, "def train(x):\n    yield {'val/accuracy': x}\n    yield {'test/accuracy': x}\n")
+    run = ddl.run_sweep("train.py:train", ["x=1,2", "seeds=1", "metric=test/accuracy"], executor="inline")
+    assert list(run.results["test/accuracy"]) == [1, 2]

@@ -21,8 +21,9 @@ ALIKE = 0.7
 class MissingMetric:
     """Compares the metrics that the trials of a run report with those that its report compares.
 
-    A metric is missing once a trial lacks it and reports a similar one, or once a trial of each kind lacks it. Trials are of one kind if they differ in numbers only: another model may have
-    other metrics. A finished trial lacks what it has not reported, a trial of `fit` what its first evaluation does not report.
+    A metric is missing once a trial lacks it and reports a similar one, or once a trial of each kind lacks it. Trials are of one kind if
+    they differ in numbers only: another model may have other metrics. A finished trial lacks what it has not reported, a trial of `fit`
+    what its first evaluation does not report.
     """
 
     def __init__(self, run: PreparedRun):
@@ -34,9 +35,13 @@ class MissingMetric:
         self._lacking: dict[str, set[tuple[Any, ...]]] = {key: set() for key in self._missing}
         self._fits = {trial.trial_id for trial in run.trials if _uses_fit(type(trial.task))}
         self._reported: dict[str, dict[str, None]] = {}
+        self._warned = False
 
-    def take(self, report: TrialReport) -> None:
-        """Take a recorded report. Raises ConfigError if a metric is missing."""
+    def take(self, report: TrialReport) -> str:
+        """Take a recorded report. Raises ConfigError if a metric is missing.
+
+        Returns a warning, once, if the first measurement of a loop of the user's own lacks the metric: a later one may have it.
+        """
         reported = self._reported.setdefault(report.trial_id, {})
         reported |= dict.fromkeys(report.metrics)
         self._missing = {key: name for key, name in self._missing.items() if name not in report.metrics}
@@ -48,6 +53,13 @@ class MissingMetric:
                 typo = difflib.get_close_matches(name, reported, 1, ALIKE)
                 if typo or self._lacking[key] >= set(self._kinds.values()):
                     raise ConfigError([_problem(key, name, list(reported))], "The sweep was stopped.")
+        measured = report.kind == "measured" and report.metrics and report.trial_id not in self._fits
+        if not measured or self._warned or "metric.name" not in self._missing:
+            return ""
+        self._warned = True
+        name = self._missing["metric.name"]
+        hint = suggest_name(name, report.metrics)
+        return f"the first measurement has no {name}.{hint} The sweep stops if a trial ends without it."
 
 
 def _uses_fit(task_class: type[Task]) -> bool:

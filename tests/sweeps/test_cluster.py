@@ -1,6 +1,7 @@
 """A sweep on a running Ray cluster: several raylets on this machine, some of which come and go."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,7 +122,7 @@ def test_a_terminated_sweep_can_be_resumed(cluster: Cluster, tmp_path: Path) -> 
     wait_until(lambda: any("started" in set(LedgerReader(run).events().kind) for run in ledgers()), "a trial under way")
     process.terminate()
     _, errors = communicate(process, exits=130)
-    assert "interrupted; resume with: python launch.py --resume" in errors
+    assert re.search(r"interrupted; resume with: python \S*launch\.py --resume ", errors)
     (run,) = ledgers()
     assert {row.status for row in LedgerReader(run).trials()} == {"planned"}
 
