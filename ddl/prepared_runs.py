@@ -88,4 +88,4 @@ def _show_function(console: Console, run: PreparedRun) -> None:
     console.print(f"metric: {run.metric.name} ({better} is better)")
     task = [*run.trials, *(run.search.examples() if run.search else [])][0].task
     if isinstance(task, FunctionTask) and not task.can_resume():
-        console.print(f"{run.name} has no argument `resume`, so an interrupted trial starts again from its beginning")
+        console.print(f"{run.name} has no argument `resume`, so an interrupted trial starts again from its beginning", soft_wrap=True)

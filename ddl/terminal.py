@@ -38,7 +38,9 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
         table.add_row(trial.trial_id, Text(trial.configuration), str(trial.task.seed), *columns)
     console.print(table)
     if not untimed:
-        console.print("other: start, compilation, evaluations; in the first trial of a configuration also the timing of inference")
+        console.print(
+            "other: start, compilation, evaluations; in the first trial of a configuration also the timing of inference", soft_wrap=True
+        )
     if len(trials) > PLAN_ROWS:
         console.print(f"... and {len(trials) - PLAN_ROWS} more trials")
     if to_sample:
@@ -59,7 +61,7 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
     for problem in capacity.unusable_gpus:
         console.print(Text(f"GPU not used: {problem}"), soft_wrap=True)
     for line in _data_lines([probe.metadata for probe in plan.probes.values()]):
-        console.print(Text(line))
+        console.print(Text(line), soft_wrap=True)
     if plan.precision:
         console.print(f"precision: {plan.precision} (the fastest that agrees with fp32)")
     for stack, used in plan.stacking.outcomes():

@@ -31,7 +31,8 @@ def answer(measured: Measured, mode: str) -> str:
         return "No trial has finished yet."
     best = ranked[0]
     estimate = best.estimates[measured.primary]
-    text = f"“{best.name}” leads on {metric(measured.primary)}{'' if mode == 'max' else ' (lower is better)'}: {estimate_text(estimate)}"
+    leads = "leads on" if len(measured.configurations) > 1 else "is the only configuration;"
+    text = f"“{best.name}” {leads} {metric(measured.primary)}{'' if mode == 'max' else ' (lower is better)'}: {estimate_text(estimate)}"
     text += f", n = {estimate.n}." if estimate.low is not None else " (n = 1, so no interval)."
     if len(ranked) == 1:
         return text

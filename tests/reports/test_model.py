@@ -314,7 +314,7 @@ def test_several_sweeps_have_an_answer_each(make_run, tmp_path, capsys):
     assert launch.main(["--report", *folders, "--trust", "--out", str(tmp_path / "out")]) == 0
     first, second, last = capsys.readouterr().out.splitlines()
     assert first.startswith("augmentation: “none” leads on best validation accuracy: 0.8004 [")
-    assert second.startswith("augmentation: “none” leads on best validation accuracy: 0.4998")
+    assert second.startswith("augmentation: “none” is the only configuration; best validation accuracy: 0.4998")
     assert last.startswith("report: ")
 
 
