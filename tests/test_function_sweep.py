@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from ddl.function_sweep import compose_function_sweep, find_function
 from ddl.ledger import LedgerReader
 from ddl.reproduce import reproduce
 from ddl.run_results import Run
+from ddl.sweeps.assignment import Assignment
+from ddl.sweeps.pack import Pack
+from ddl.tasks.function import function_task
 
 TRAIN = """\
 import torch
@@ -349,3 +353,18 @@ def test_a_metric_of_the_last_measurement_is_no_mistake(folder):
     write(folder, "def train(x):\n    yield {'val/accuracy': x}\n    yield {'test/accuracy': x}\n")
     run = ddl.run_sweep("train.py:train", ["x=1,2", "seeds=1", "metric=test/accuracy"], executor="inline")
     assert list(run.results["test/accuracy"]) == [1, 2]
+
+
+def test_a_function_that_cannot_be_sent_to_workers_is_named_before_the_start(folder):
+    from ddl.sweeps.ray_tune import _check_first
+
+    lock = threading.Lock()
+
+    def train(x):
+        with lock:
+            return {"score": x}
+
+    task = function_task(train, "__main__")(x=1, seed=0)
+    pack = Pack((Assignment("a", task, num_workers=1, cpus=1, gpus=0, folder=folder, checkpoint_every_s=1.0),))
+    with pytest.raises(ConfigError, match="train cannot be sent to worker processes"):
+        list(_check_first([pack]))
