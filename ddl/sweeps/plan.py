@@ -210,7 +210,9 @@ def make_plan(
 def _probe_configurations(
     timed: Sequence[Trial], size: int, allocation: Allocation, executor: Executor, precision: str | None, out: Path
 ) -> tuple[dict[str, TimingProbe], dict[str, str], dict[str, tuple[str, str]], str]:
-    """The timing probe of each configuration, the precisions that failed, `Plan.errors`, and the chosen precision. `size` is the number of trials to train.
+    """The timing probe of each configuration, the precisions that failed, `Plan.errors`, and the chosen precision.
+
+    `size` is the number of trials to train.
 
     Runs as many probes at once as the sweep runs trials. Stops after a round if the next ones would take longer than they are worth.
     """

@@ -117,10 +117,9 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
     if not (trials or search):
         return None
     if options.address is None:
-        tasks = [trial.task for trial in [*trials, *(search.examples() if search else [])]]
-        names = sorted({name for task in tasks for name in task.files() if not Path(name).expanduser().exists()})
+        missing = [name for name in _files(trials, search) if not Path(name).expanduser().exists()]
         problems += [
-            f"{composed.name}: reads {name}, but there is no such file or folder in {Path.cwd()}. Correct the path." for name in names
+            f"{composed.name}: reads {name}, but there is no such file or folder in {Path.cwd()}. Correct the path." for name in missing
         ]
     file = composed.file
     notes = [_seeds_note(composed)]
@@ -156,6 +155,12 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
         about=about,
         notes=notes,
     )
+
+
+def _files(trials: Sequence[Trial], search: "TpeSearch | None") -> list[str]:
+    """The files of the user's that the tasks read, each once."""
+    examples = search.examples() if search else []
+    return sorted({name for trial in [*trials, *examples] for name in trial.task.files()})
 
 
 def _user_code(sweep: Sweep) -> dict[str, Any]:
@@ -222,11 +227,10 @@ def begin_run(run: PreparedRun, folder: Path, command: str, place: str, url: str
 
     `command` starts the same run again, `place` is the folder or URL to resume, `url` is the run's copy in an object store or empty.
     """
-    tasks = [trial.task for trial in [*run.trials, *(run.search.examples() if run.search else [])]]
     about = {
         **run.about,
         **provenance.code(),
-        "files": sorted({name for task in tasks for name in task.files()}),
+        "files": _files(run.trials, run.search),
         "command": command,
         "resume": resume_command(place),
         "url": url,
