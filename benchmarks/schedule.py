@@ -3,7 +3,7 @@
     python benchmarks/schedule.py [--trials 300] [--nodes 4] [--devices 4] [--shortest 5] [--longest 35]
     python benchmarks/schedule.py --speedup 3 --trials 3 --seeds 4 [--shortest 18 --longest 22]
 
-The cluster is simulated on this machine (`ray.cluster_utils.Cluster`): its devices are only declared, and trials sleep. The
+The cluster is simulated on this machine (`ray.cluster_utils.Cluster`): its devices are CPU cores that are only declared, and trials sleep. The
 results are computed from the times in the ledger: the fraction of device time in which a trial was running, from the first
 trial's start to the last one's end; the same for the ideal schedule, which starts trials in the sweep's order without pauses, so
 that it has gaps only at the end; their ratio; the largest number of concurrent trials; and the peak memory of all processes of
@@ -94,7 +94,7 @@ def run(lengths: list[float], seeds: int, nodes: int, devices: int) -> tuple[Uti
         )
         try:
             for _ in range(nodes):
-                cluster.add_node(num_cpus=devices, num_gpus=devices, object_store_memory=80_000_000)
+                cluster.add_node(num_cpus=devices, object_store_memory=80_000_000)
             cluster.wait_for_nodes()
             stopped, memory = threading.Event(), [0]
             threading.Thread(target=sample_memory, args=(stopped, memory), daemon=True).start()
