@@ -166,6 +166,10 @@ def _launch_values(source: YamlFile, launch_source: YamlFile) -> dict[str, Any]:
     return values
 
 
+_ALTERNATIVES = ("int", "float", "constrained-int", "constrained-float", "number", "range")
+"""Parts of the place of a mistake that are no keys but name an alternative of a union type."""
+
+
 def construct(
     cls: type, values: Mapping[str, Any], where: Callable[[str], str], prefix: str, problems: list[str], also: Sequence[str] = ()
 ) -> Any | None:
@@ -179,7 +183,7 @@ def construct(
     except ValidationError as error:
         wrong: dict[str, tuple[list[str], Any]] = {}
         for item in error.errors():
-            path = [str(part) for part in item["loc"] if part not in ("int", "float", "constrained-int", "constrained-float")]
+            path = [str(part) for part in item["loc"] if part not in _ALTERNATIVES]
             key = re.sub(r"\.(literal|function-.*)\[.*|\.\[key\]", "", ".".join(path))
             start = f"{where(key)}: {f'{prefix}{key}' if key else prefix.rstrip('.') or cls.__name__}"
             match item["type"]:

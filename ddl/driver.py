@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ddl.config import ConfigError
 from ddl.fork_server import fork_server
-from ddl.ledger import Ledger
+from ddl.ledger import ENDED_WELL, Ledger
 from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare
 from ddl.sweeps.allocation import allocate, reallocate
@@ -92,7 +92,7 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
                 f"this hardware cannot hold a trial as it was planned ({run.allocation.size}); now {allocation.size}. "
                 "The remaining trials may differ from the earlier ones in rounding."
             )
-        timed = [*run.trials, *(run.search.examples() if run.search and run.to_sample else [])]
+        timed = run.timed
         task_class = type(timed[0].task)
         precision = run.precision if run.resumed else precisions.get(task_class)
         with (
@@ -101,17 +101,18 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
             else contextlib.nullcontext()
         ):
             if inline or run.resumed:  # a resumed run keeps its allocation
-                plan = make_plan(timed, run.trials, run.to_sample, allocation, executor, precision, out)
+                plan = make_plan(timed, run.trials, run.to_add, allocation, executor, precision, out)
             else:
-                plan = choose_plan(timed, run.trials, run.to_sample, allocation, executor, run.launch, precision, out)
+                plan = choose_plan(timed, run.trials, run.to_add, allocation, executor, run.launch, precision, out)
             if not run.resumed:
                 plan.check()
-            plan = with_stacks(plan, run.trials, run.to_sample, executor, run.launch, out)
+            plan = with_stacks(plan, run.trials, timed[len(run.trials) :], run.to_add, executor, run.launch, out)
         precisions.setdefault(task_class, plan.precision)
         plans.append(plan)
         if len(runs) > 1:
             console.print(f"[bold]{run.name}[/bold]")
-        show_plan(console, plan, timed if run.to_sample else run.trials, run.to_sample, run.notes)
+        added = [run.source.described] if run.source and run.to_add else []
+        show_plan(console, plan, run.trials or timed, [*added, *run.notes], run.may_end_early)
     return plans
 
 
@@ -139,28 +140,28 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
         # Longest pack first, so that no core is idle at the end (Graham, SIAM J. Appl. Math. 17, 1969).
         queue.sort(key=lambda item: -item[2].seconds)
     displayed = {trial.trial_id: _displayed_trial(run, plan, trial, pack) for run, plan, pack in queue for trial in pack.trials}
-    to_sample = sum(run.prepared.to_sample for run, _ in planned)
+    to_add = sum(run.prepared.to_add for run, _ in planned)
     earlier = sum(run.prepared.earlier for run, _ in planned)
     concurrent = max(plan.allocation.concurrent for _, plan in planned)
-    unsampled = [plan.mean_s for run, plan in planned for _ in range(run.prepared.to_sample)]
+    added = [plan.mean_s for run, plan in planned for _ in range(run.prepared.to_add)]
     known = all(plan.probes for _, plan in planned)
-    expected = makespan([pack.seconds for _, _, pack in queue] + unsampled, concurrent) if known else math.nan
+    expected = makespan([pack.seconds for _, _, pack in queue] + added, concurrent) if known else math.nan
     live = LiveReport([run.folder for run, _ in planned], top / "report.html")
-    with ProgressDisplay(console, displayed, to_sample, earlier, concurrent) as progress:
-        # Sample as late as possible: the search then knows the results of more trials.
-        limited = any(plan.allocation.num_workers > 1 or run.prepared.search for run, plan in planned)
+    with ProgressDisplay(console, displayed, to_add, earlier, concurrent) as progress:
+        # Add trials as late as possible: their source then knows the results of more trials.
+        limited = any(plan.allocation.num_workers > 1 or run.prepared.source for run, plan in planned)
         missing = [(run, MissingMetric(run.prepared)) for run, _ in planned]
         batches = executor.run(_packs(queue, planned, runs_of_trial, progress), concurrent if limited else None)
-        measured: dict[str, list[float]] = {}
         with contextlib.closing(batches):  # type: ignore[type-var]
             for reports in batches:
                 for run, _ in planned:
                     if own := [report for report in reports if run in runs_of_trial[report.trial_id]]:
                         run.ledger.record(own)
-                        for report in own:
-                            _update_search(run.prepared, report, measured)
                 for report in reports:
                     progress.update(report)
+                for run, _ in planned:
+                    _update_source(console, run, [report for report in reports if run in runs_of_trial[report.trial_id]])
+                progress.will_add(sum(run.prepared.to_add for run, _ in planned))
                 for run, metrics in missing:
                     for report in reports:
                         if run in runs_of_trial[report.trial_id] and (warning := metrics.take(report)):
@@ -168,9 +169,10 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
                 if any(report.kind in ("measured", "ended") for report in reports):
                     live.refresh()
     elapsed = time.time() - began
+    most = "at most " if any(run.prepared.may_end_early for run, _ in planned) else ""
     for run, _ in planned:
         run.ledger.event("trained", f"{elapsed:.1f} s, expected {expected:.1f} s")
-    console.print(f"all trials ended after {duration(elapsed)}" + (f" (expected {duration(expected)})" if known else ""))
+    console.print(f"all trials ended after {duration(elapsed)}" + (f" (expected {most}{duration(expected)})" if known else ""))
 
 
 def _displayed_trial(run: OpenRun, plan: Plan, trial: Trial, pack: PlannedPack | None = None) -> DisplayedTrial:
@@ -186,7 +188,7 @@ def _packs(
     runs_of_trial: dict[str, list[OpenRun]],
     progress: ProgressDisplay,
 ) -> Iterator[Pack]:
-    """The packs of the queue, then the trials that searches sample.
+    """The packs of the queue, then the trials that sources add.
 
     The first trial of each configuration times inference: other seeds have the same layers.
     """
@@ -200,12 +202,18 @@ def _packs(
     for run, plan, pack in queue:
         yield Pack(tuple(assignment(run, plan, trial) for trial in pack.trials), pack.stacked)
     for run, plan in planned:
-        if run.prepared.search:
-            for trial in run.prepared.search.trials(len(run.prepared.trials) + run.prepared.earlier):
-                run.ledger.add(prepare.ledger_row(trial))
-                runs_of_trial[trial.trial_id] = [run]
-                progress.add(trial.trial_id, _displayed_trial(run, plan, trial))
-                yield Pack((assignment(run, plan, trial),))
+        source = run.prepared.source
+        position = len(run.prepared.trials) + run.prepared.earlier
+        for group in source.groups() if source else ():
+            for pack in plan.packs(group):
+                taken = [trial for trial in pack.trials if source and source.take(trial)]
+                for trial in taken:
+                    run.ledger.add(prepare.ledger_row(replace(trial, position=position)))
+                    position += 1
+                    runs_of_trial[trial.trial_id] = [run]
+                    progress.add(trial.trial_id, _displayed_trial(run, plan, trial, pack))
+                if taken:
+                    yield Pack(tuple(assignment(run, plan, trial) for trial in taken), pack.stacked and len(taken) > 1)
 
 
 def _assignment(run: OpenRun, plan: Plan, trial: Trial, latency: str) -> Assignment:
@@ -234,13 +242,17 @@ def _link_trial_folder(first: OpenRun, other: OpenRun, trial_id: str) -> None:
         link.symlink_to(Path("../..") / first.folder.name / "trials" / trial_id, target_is_directory=True)
 
 
-def _update_search(run: PreparedRun, report: TrialReport, measured: dict[str, list[float]]) -> None:
-    """Collect the metric's values by trial in `measured`, and pass the best to the search when the trial ends."""
-    if run.search is None:
+def _update_source(console: Console, run: OpenRun, reports: Sequence[TrialReport]) -> None:
+    """Tell what adds trials to the run which ones have ended. Print and record what it decides."""
+    source, metric = run.prepared.source, run.prepared.metric
+    if source is None:
         return
-    values = measured.setdefault(report.trial_id, [])
-    if run.metric.name in report.metrics:
-        values.append(report.metrics[run.metric.name])
-    if report.kind == "ended":
-        ended_well = report.status in ("finished", "stopped")
-        run.search.ended(report.trial_id, prepare.best_value(run.metric, values) if ended_well else None)
+    for report in reports:
+        if report.kind == "ended":
+            ended_well = report.status in ENDED_WELL
+            source.ended(report.trial_id, run.ledger.best_value(report.trial_id, metric.name, metric.mode) if ended_well else None)
+    if news := source.news():
+        run.ledger.note(**{source.entry: source.record()})
+        for line in news:
+            run.ledger.event(source.entry, line)
+            console.print(line, markup=False, soft_wrap=True)

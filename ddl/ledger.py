@@ -32,7 +32,8 @@ READ_S = 120.0
 """Seconds after which a read is ended. A ledger of any real size is read in a fraction of it."""
 
 STATUSES = ("planned", "running", "finished", "stopped", "diverged", "failed")
-ENDED = ("finished", "stopped", "diverged", "failed")
+ENDED_WELL = ("finished", "stopped")
+ENDED = (*ENDED_WELL, "diverged", "failed")
 
 _SCHEMA = f"""
 CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -220,6 +221,13 @@ class Ledger(LedgerReader):
         """Add a trial that was not planned from the start."""
         with self._db:
             _insert(self._db, [trial])
+
+    def best_value(self, trial_id: str, metric: str, mode: str) -> float | None:
+        """The best finite measurement of a metric in a trial, the largest if `mode` is "max"; None if there is none."""
+        best = "max" if mode == "max" else "min"
+        query = f"SELECT {best}(value) FROM metrics WHERE trial_id = ? AND name = ? AND abs(value) < 9e999"  # 9e999 is SQLite's infinity
+        (value,) = self._db.execute(query, (trial_id, metric)).fetchone()
+        return value
 
     def note(self, **values: Any) -> None:
         """Add or replace values of `run()`."""

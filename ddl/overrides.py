@@ -139,7 +139,8 @@ def _apply(override: Override, draft: SweepDraft, hyperparameters: Sequence[str]
     """Apply one override: an axis, a hyperparameter of every trial, or a key of launch.yaml or of the sweep's file."""
     key = _key(override)
     name = key.removeprefix("task.")
-    known = ["configurations", *(f"task.{name}" for name in hyperparameters), *_dotted_keys(draft.launch), *_dotted_keys(draft.file)]
+    sections = [*_dotted_keys(draft.launch), *_dotted_keys(draft.file), "seeds", "seeds.at_least", "seeds.at_most"]  # a number or a range
+    known = ["configurations", *(f"task.{name}" for name in hyperparameters), *dict.fromkeys(sections)]
     if override.is_delete():
         problems.append(f"command line: ~{key}: keys cannot be removed. Write KEY=VALUE, as in task.lr=0.01.")
     elif key not in known:
@@ -161,7 +162,8 @@ def _apply(override: Override, draft: SweepDraft, hyperparameters: Sequence[str]
     else:
         outer, _, inner = key.partition(".")
         section = draft.file if outer in draft.file else draft.launch
-        section[outer] = section[outer] | {inner: override.value()} if inner else override.value()
+        earlier = section[outer] if isinstance(section[outer], dict) else {}
+        section[outer] = earlier | {inner: override.value()} if inner else override.value()
 
 
 def _key(override: Override) -> str:

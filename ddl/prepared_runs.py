@@ -62,6 +62,10 @@ def prepare_runs(
         problems.append(f"--sweep {sweep!r}: two files have the same name. Rename one.")
     if len(runs) > 1 and any(run.launch.early_stopping.scheduler != "none" for run in runs):
         problems.append("early_stopping.scheduler: compares the trials of one sweep. Use none for several sweeps.")
+    if len(runs) > 1 and any(run.launch.race for run in runs):
+        problems.append(
+            "until: settled races the configurations of one sweep. Set it to all for several sweeps, or start one after another."
+        )
     if urls.is_url(out) and any(run.population for run in runs):
         problems.append(f"--out {out}: search.algorithm: pbt needs local checkpoints. Name a folder.")
     if problems or not runs:
@@ -86,6 +90,6 @@ def _show_function(console: Console, run: PreparedRun) -> None:
     """Print what the user has not said about a function: the metric's direction, and what happens to a trial that is lost."""
     better = "larger" if run.metric.mode == "max" else "smaller"
     console.print(f"metric: {run.metric.name} ({better} is better)")
-    task = [*run.trials, *(run.search.examples() if run.search else [])][0].task
+    task = run.timed[0].task
     if isinstance(task, FunctionTask) and not task.can_resume():
         console.print(f"{run.name} has no argument `resume`, so an interrupted trial starts again from its beginning", soft_wrap=True)

@@ -6,7 +6,7 @@ from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt
-from pydantic import AfterValidator, ConfigDict
+from pydantic import AfterValidator, ConfigDict, Discriminator, Tag
 from pydantic.dataclasses import dataclass
 
 from ddl.devices import Strategy
@@ -92,11 +92,37 @@ class Search:
 
 
 @dataclass(frozen=True, config=CLOSED)
+class SeedRange:
+    """Least and largest number of replicates of each configuration in a race."""
+
+    at_least: Count
+    """Replicates before the first decision, at least 2."""
+    at_most: Count
+    """Replicates after which the race ends without an answer."""
+
+
+def _number_or_range(value: object) -> str:
+    return "range" if isinstance(value, dict | SeedRange) else "number"
+
+
+Seeds = Annotated[Annotated[Count, Tag("number")] | Annotated[SeedRange, Tag("range")], Discriminator(_number_or_range)]
+"""A number of replicates, or a range; a mistake is one of the alternative that was meant."""
+
+AT_LEAST = 3
+"""`at_least` of a race whose `seeds` is a number."""
+
+
+@dataclass(frozen=True, config=CLOSED)
 class Launch:
     """Launch settings: `launch.yaml` has the defaults, a sweep's YAML may change them, the command line overrides both."""
 
-    seeds: Count
-    """Replicates of each configuration. A sweep has at most 100,000 trials."""
+    seeds: Seeds
+    """Replicates of each configuration. A sweep has at most 100,000 trials. `{at_least: 3, at_most: 20}`: as many as `until: settled` needs."""
+    until: Literal["all", "settled"]
+    """`all`: every configuration gets all seeds. `settled`: a race; further seeds go only to configurations that may still be the best, until
+    one is certainly better than all others, or those left differ by at most `margin`."""
+    margin: Annotated[Number, Ge(0)]
+    """Largest difference of the sweep's metric that does not matter to you."""
     first_seed: Seed
     """Seed of the first replicate; the next ones count up from it."""
     resources: Resources
@@ -122,6 +148,18 @@ class Launch:
     precision. `full`: also batches of 256, and compiled and exported forms."""
     wandb: Wandb
     """Weights & Biases."""
+
+    @property
+    def most_seeds(self) -> int:
+        """Largest number of replicates of a configuration."""
+        return self.seeds.at_most if isinstance(self.seeds, SeedRange) else self.seeds
+
+    @property
+    def race(self) -> SeedRange | None:
+        """Seeds of the race; None if every configuration gets all seeds."""
+        if isinstance(self.seeds, SeedRange):
+            return self.seeds
+        return SeedRange(min(AT_LEAST, self.seeds), self.seeds) if self.until == "settled" else None
 
 
 @dataclass(frozen=True, config=CLOSED)

@@ -23,8 +23,11 @@ RUNNING_ROWS = 16
 LINE_EVERY_S = 10
 
 
-def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: int, notes: Sequence[str] = ()) -> None:
-    """Print the plan: a table of trials, then `notes`, resources, data, precision, expected duration and disk use."""
+def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], notes: Sequence[str] = (), may_end_early: bool = False) -> None:
+    """Print the plan: a table of trials, then `notes`, resources, data, precision, expected duration and disk use.
+
+    `may_end_early`: the expected duration is the longest one.
+    """
     untimed = not all(trial.task.timed for trial in trials)
     table = _table("trial", "configuration", "seed", right=() if untimed else ("steps", "steps/s", "other", "expected"))
     for trial in trials[:PLAN_ROWS]:
@@ -43,8 +46,6 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
         )
     if len(trials) > PLAN_ROWS:
         console.print(f"... and {len(trials) - PLAN_ROWS} more trials")
-    if to_sample:
-        console.print(f"{to_sample} trials will be sampled during the sweep. The table shows the ends of the space, for timing only.")
     for note in notes:
         console.print(Text(note), soft_wrap=True)
     allocation, capacity = plan.allocation, plan.capacity
@@ -78,7 +79,8 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], to_sample: 
         console.print("expected: unknown until the first trial has ended")
         return
     disk = f"{size(plan.disk_bytes)} of {size(plan.free_bytes)} free" if plan.disk_bytes else "unknown"
-    console.print(f"expected: {duration(plan.eta_s)} ({timed}); disk: {disk}", soft_wrap=True)
+    most = "at most " if may_end_early else ""
+    console.print(f"expected: {most}{duration(plan.eta_s)} ({timed}); disk: {disk}", soft_wrap=True)
 
 
 def _data_lines(trials: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -148,12 +150,12 @@ class DisplayedTrial:
 class ProgressDisplay:
     """Shows the progress of a sweep. A context manager; `update` takes each report after it is recorded."""
 
-    def __init__(self, console: Console, trials: Mapping[str, DisplayedTrial], to_sample: int, done: int, concurrent: int):
-        """`trials` by id will run now, `to_sample` more will be added by `add`, `done` ended in an earlier run."""
+    def __init__(self, console: Console, trials: Mapping[str, DisplayedTrial], to_add: int, done: int, concurrent: int):
+        """`trials` by id will run now, at most `to_add` more will be added by `add`, `done` ended in an earlier run."""
         self._console, self._concurrent = console, concurrent
         self._trials = dict(trials)
-        self._to_sample, self._done = to_sample, done
-        self._total = len(trials) + to_sample + done
+        self._to_add, self._done = to_add, done
+        self._total = len(trials) + to_add + done
         self._waiting = dict.fromkeys(self._trials)
         self._running: dict[str, _RunningTrial] = {}
         self._ended_s: list[float] = []
@@ -173,10 +175,15 @@ class ProgressDisplay:
             self._live.__exit__(*exception)
 
     def add(self, trial_id: str, displayed: DisplayedTrial) -> None:
-        """Add a sampled trial."""
+        """Add a trial."""
         self._trials[trial_id] = displayed
         self._waiting[trial_id] = None
-        self._to_sample -= 1
+        self._to_add -= 1
+
+    def will_add(self, most: int) -> None:
+        """Take the largest number of trials that may still be added."""
+        self._total += most - self._to_add
+        self._to_add = most
 
     def update(self, report: TrialReport) -> None:
         """Show a report: every end of a trial is a line; without a terminal, progress is a line at most every 10 s.
@@ -225,7 +232,7 @@ class ProgressDisplay:
             expected_s[trial_id] if row.left_s is None else row.left_s / self._trials[trial_id].stacked
             for trial_id, row in self._running.items()
         ]
-        seconds = [*running, *(expected_s[trial_id] for trial_id in self._waiting), *[mean_s] * self._to_sample]
+        seconds = [*running, *(expected_s[trial_id] for trial_id in self._waiting), *[mean_s] * self._to_add]
         return math.nan if any(map(math.isnan, seconds)) else makespan(seconds, self._concurrent)
 
     def _render(self) -> Table:

@@ -496,7 +496,7 @@ def test_a_name_that_the_grammar_cannot_read_is_answered_with_quotes(ask):
         ("lr=1", "lr: unknown key. Did you mean task.lr?"),
         ("cpus=1", "cpus: unknown key. Did you mean resources.cpus?"),
         ("task.seed=3", "task.seed: unknown key. Seeds are counted from first_seed."),
-        ("title=x", "title: unknown key."),
+        ("title=x", "title: unknown key. Did you mean until?"),
         ("~task.lr", "~task.lr: keys cannot be removed. Write KEY=VALUE, as in task.lr=0.01."),
         ("task.lr=nan", "task.lr: should be a finite number, not nan."),
         ("task.lr=-inf", "task.lr: should be a finite number, not -inf."),

@@ -43,14 +43,14 @@ def test_one_line_for_each_data_set_and_state(data, lines):
     probes = {str(index): TimingProbe("fp32", 1, 1, 1, 0, 1, 1, {"data": each}) for index, each in enumerate(data)}
     plan = Plan(Allocation(1, 1, 0, 1, 1, "ddp"), Capacity((Node(1),)), "fp32", probes, {}, 1, 1, 0, 0, Stacking())
     screen = io.StringIO()
-    show_plan(Console(file=screen, width=300), plan, [], 0)
+    show_plan(Console(file=screen, width=300), plan, [])
     assert [line.removeprefix("data: ") for line in screen.getvalue().splitlines() if line.startswith("data: ")] == lines
 
 
 def test_the_plan_shows_its_notes():
     plan = Plan(Allocation(1, 1, 0, 1, 1, "ddp"), Capacity((Node(1),)), "fp32", {}, {}, 1, 1, 0, 0, Stacking())
     screen = io.StringIO()
-    show_plan(Console(file=screen, width=300), plan, [], 0, ["seeds: 3 (default)"])
+    show_plan(Console(file=screen, width=300), plan, [], ["seeds: 3 (default)"])
     assert "seeds: 3 (default)" in screen.getvalue().splitlines()
 
 

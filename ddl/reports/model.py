@@ -105,7 +105,7 @@ class RunReport(Measured):
         if self.ended and not self.leader:
             counts = ", ".join(f"{n} {status}" for status, n in self.statuses.items() if n)
             return f"No trial has a value of {self.metric} ({counts})."
-        return narrative.answer(self, self.mode)
+        return narrative.answer(self, self.mode, self.record.get("race"))
 
     @property
     def headline(self) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ddl.reports import verdicts
 from ddl.reports.measures import Configuration, DataDescription, Measured, PublishedValues
@@ -24,8 +25,20 @@ def data_caption(data: Sequence[DataDescription]) -> str:
     return "; ".join(f"Data: {d.label}" for d, _ in _by_label(data) if not d.genuine)
 
 
-def answer(measured: Measured, mode: str) -> str:
-    """The configuration with the best mean, and if the next one differs significantly."""
+def race_end(race: Mapping[str, Any]) -> str:
+    """One sentence on how a race over seeds ended, or how far it is. `race` is the entry of the run's record."""
+    left, seeds = [f"“{name}”" for name in race["left"]], race["seeds"]
+    if race["outcome"] == "winner":
+        return f"The race is settled after {seeds} seeds: {left[0]} is better than every other configuration."
+    if race["outcome"] == "equivalent":
+        return f"The race is settled after {seeds} seeds: {', '.join(left)} differ by at most {number(race['rules']['margin'])}."
+    if race["outcome"] == "undecided":
+        return f"The race is not settled after {seeds} seeds: {', '.join(left)} cannot be distinguished."
+    return f"The race continues with {', '.join(left)}."
+
+
+def answer(measured: Measured, mode: str, race: Mapping[str, Any] | None = None) -> str:
+    """The configuration with the best mean, and if the next one differs significantly, or how the race ended."""
     ranked = measured.ranked(measured.primary, mode)
     if not ranked:
         return "No trial has finished yet."
@@ -34,6 +47,8 @@ def answer(measured: Measured, mode: str) -> str:
     leads = "leads on" if len(measured.configurations) > 1 else "is the only configuration;"
     text = f"“{best.name}” {leads} {metric(measured.primary)}{'' if mode == 'max' else ' (lower is better)'}: {estimate_text(estimate)}"
     text += f", n = {estimate.n}." if estimate.low is not None else " (n = 1, so no interval)."
+    if race:
+        return f"{text} {race_end(race)}"
     if len(ranked) == 1:
         return text
     second = ranked[1]

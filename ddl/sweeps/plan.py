@@ -72,7 +72,7 @@ class Plan:
     """Allocation, precision and expected duration of a sweep.
 
     `probes` maps configurations to their timing probe in the chosen precision; `mean_s` is the expected duration in seconds of a trial
-    that a search samples: their mean. `inference_s` has the seconds of each trial that times inference, by its id. `failures` has the
+    that is added later. `inference_s` has the seconds of each trial that times inference, by its id. `failures` has the
     reason for each precision that was tried and cannot be used. `eta_s` is the time in seconds from the start of the first trial to the
     end of the last one; NaN if unknown. `stacking` says which trials are trained as one model, and `bundles` whether short trials may
     share a pack. `errors` maps the configurations of which no step could be timed to their error and its traceback.
@@ -129,11 +129,11 @@ class Plan:
     def _inference_s(self, trial: Trial) -> float:
         return self.inference_s.get(trial.trial_id, 0.0)
 
-    def eta(self, trials: Sequence[Trial], to_sample: int) -> float:
+    def eta(self, trials: Sequence[Trial], to_add: int) -> float:
         """Expected seconds from the start of the first trial to the end of the last one."""
         if not self.probes:
             return math.nan
-        seconds = [pack.seconds for pack in self.packs(trials)] + [self.mean_s] * to_sample
+        seconds = [pack.seconds for pack in self.packs(trials)] + [self.mean_s] * to_add
         first_s = max(probe.first_compile_s for probe in self.probes.values())
         if self.allocation.gpus:  # a process with a GPU ends with its probe, so the trials start in others
             first_s += max(probe.first_start_s for probe in self.probes.values())
@@ -177,19 +177,19 @@ class Plan:
 def make_plan(
     timed: Sequence[Trial],
     trials: Sequence[Trial],
-    to_sample: int,
+    to_add: int,
     allocation: Allocation,
     executor: Executor,
     precision: str | None,
     out: Path,
 ) -> Plan:
-    """Time the configurations of `timed` and estimate the duration of all trials: `trials` and `to_sample` later ones.
+    """Time the configurations of `timed` and estimate the duration of all trials: `trials` and `to_add` later ones.
 
-    `timed` has the trials, and examples of those that a search will sample. `precision` is None if this plan has to choose it.
+    `timed` has the trials, and examples of those that will be added. `precision` is None if this plan has to choose it.
     All configurations of a sweep get the same precision, so that the comparison is fair: the fastest that agreed with fp32 in
     every configuration.
     """
-    size = len(trials) + to_sample
+    size = len(trials) + to_add
     probes, failures, errors, precision = _probe_configurations(timed, size, allocation, executor, precision, out)
     plan = Plan(
         allocation=allocation,
@@ -199,12 +199,12 @@ def make_plan(
         failures=failures,
         mean_s=_mean_trial_s(probes),
         eta_s=math.nan,
-        disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_sample * max(map(_bytes, probes.values()), default=0),
+        disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_add * max(map(_bytes, probes.values()), default=0),
         free_bytes=shutil.disk_usage(out).free,
         stacking=Stacking(precision),
         errors=errors,
     )
-    return replace(plan, eta_s=plan.eta(trials, to_sample))
+    return replace(plan, eta_s=plan.eta(trials, to_add))
 
 
 def _probe_configurations(
@@ -254,7 +254,7 @@ def _probe_configurations(
 def choose_plan(
     timed: Sequence[Trial],
     trials: Sequence[Trial],
-    to_sample: int,
+    to_add: int,
     allocation: Allocation,
     executor: Executor,
     launch: Launch,
@@ -266,10 +266,10 @@ def choose_plan(
     Ray does not enforce fractions of a GPU. The memory that the first probes used decides how many trials may fit, and probes
     that run at the same time confirm it. Fewer and fewer trials on a GPU are timed until that is slower, or has taken too long.
     """
-    best = alone = make_plan(timed, trials, to_sample, allocation, executor, precision, out)
+    best = alone = make_plan(timed, trials, to_add, allocation, executor, precision, out)
     began = time.monotonic()
-    for shared in gpu_sharing_allocations(alone, launch, len(trials) + to_sample):
-        together = make_plan(timed, trials, to_sample, shared, executor, alone.precision, out)
+    for shared in gpu_sharing_allocations(alone, launch, len(trials) + to_add):
+        together = make_plan(timed, trials, to_add, shared, executor, alone.precision, out)
         if _fits(together, alone) and together.eta_s < best.eta_s:
             best = together
         elif best is not alone:
@@ -279,8 +279,13 @@ def choose_plan(
     return best
 
 
-def with_stacks(plan: Plan, trials: Sequence[Trial], to_sample: int, executor: Executor, launch: Launch, out: Path) -> Plan:
-    """The plan with those of `trials` as one model that are faster so, and with the timing of inference."""
+def with_stacks(
+    plan: Plan, trials: Sequence[Trial], later: Sequence[Trial], to_add: int, executor: Executor, launch: Launch, out: Path
+) -> Plan:
+    """The plan with those of `trials` as one model that are faster so, and with the timing of inference.
+
+    `later` are examples of the `to_add` trials that are added while the sweep runs.
+    """
     stacking = choose_stacking(trials, plan.probes, plan.allocation, executor, launch, plan.precision, out, PLANNING * plan.eta_s)
     inference_s = {name: expected_duration(probe.call_s, launch.latency, probe.precision) for name, probe in plan.probes.items()}
     mean_s = sum(inference_s.values()) / max(len(inference_s), 1)
@@ -291,9 +296,12 @@ def with_stacks(plan: Plan, trials: Sequence[Trial], to_sample: int, executor: E
         bundles=independent(launch) and launch.early_stopping.scheduler == "none",
         failures={**plan.failures, **stacking.failures},
         inference_s={trial.trial_id: inference_s.get(name, mean_s) for name, trial in first.items()},
-        mean_s=plan.mean_s + mean_s,  # each trial that a search samples is a configuration of its own
     )
-    return replace(planned, eta_s=planned.eta(trials, to_sample))
+    if later:
+        new = {trial.configuration for trial in later} - first.keys()  # inference is timed once for each configuration
+        added_s = sum(pack.seconds for pack in planned.packs(later)) / len(later)
+        planned = replace(planned, mean_s=added_s + mean_s * len(new) / len(later))
+    return replace(planned, eta_s=planned.eta(trials, to_add))
 
 
 def gpu_sharing_allocations(plan: Plan, launch: Launch, trials: int) -> Iterator[Allocation]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ddl import config, ownership, provenance
 from ddl.function_sweep import FunctionSweep, compose_function_sweep
@@ -16,13 +16,12 @@ from ddl.schema import Launch, Metric, Reference, Sweep
 from ddl.sweeps import space
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus
 from ddl.sweeps.capacity import local_capacity
+from ddl.sweeps.race import Race
 from ddl.sweeps.space import Trial
+from ddl.sweeps.trial_source import TrialSource
 from ddl.tasks.loading import BUILT_IN, task_class_path
 from ddl.tasks.user_code import hash_sources
 from ddl.yamlfile import FOLDER
-
-if TYPE_CHECKING:
-    from ddl.sweeps.search import TpeSearch
 
 EXECUTORS = ("ray", "inline")
 
@@ -41,7 +40,7 @@ class RunOptions:
 class PreparedRun:
     """A new or resumed run, ready to be planned and trained.
 
-    `trials` are those left to train, `earlier` is the number of trials that ended before, `search` samples further trials
+    `trials` are those left to train, `earlier` is the number of trials that ended before, `source` adds further trials
     during the run. `history` has the earlier measurements for the scheduler, as (trial id, percent of its steps, metric).
     `measured` has the last value of the metric of every trial that was started. `population` are the axes that population
     based training changes. `changed_code` are the user's source files that have changed since the run began. `about` are the run's
@@ -54,7 +53,7 @@ class PreparedRun:
     executor: str
     address: str | None
     trials: Sequence[Trial]
-    search: "TpeSearch | None"
+    source: TrialSource | None
     population: Mapping[str, Any]
     about: Mapping[str, Any]
     earlier: int = 0
@@ -77,14 +76,24 @@ class PreparedRun:
         return {name.partition("/")[0].partition(".")[0] for name in (module, *self.about.get("code", {})) if not name.startswith("/")}
 
     @property
-    def to_sample(self) -> int:
-        """Number of trials that the search will still sample."""
-        return self.search.left if self.search else 0
+    def to_add(self) -> int:
+        """Largest number of trials that the source will still add."""
+        return self.source.left if self.source else 0
+
+    @property
+    def may_end_early(self) -> bool:
+        """True if fewer than `to_add` trials may be added."""
+        return self.source is not None and self.source.may_end_early
+
+    @property
+    def timed(self) -> Sequence[Trial]:
+        """The trials left, and examples of those that will be added: the first steps of these are timed."""
+        return [*self.trials, *(self.source.examples() if self.source and self.to_add else [])]
 
     @property
     def size(self) -> int:
         """Number of trials left to train."""
-        return len(self.trials) + self.to_sample
+        return len(self.trials) + self.to_add
 
 
 def ledger_row(trial: Trial) -> TrialRow:
@@ -101,23 +110,18 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
         composed = config.compose_sweep(sweep, options.overrides, options.scale, problems)
     if composed is None:
         return None
-    search, trials = None, []
-    if composed.launch.search.algorithm == "tpe":
-        from ddl.sweeps.search import TpeSearch  # importing Optuna takes a second
-
-        search = TpeSearch.of(composed, problems)
-    else:
-        trials = space.expand_trials(composed, problems)
+    source, trials = _trials(composed, problems)
     population = _population_axes(composed, problems) if composed.launch.search.algorithm == "pbt" else {}
     impossible: list[str] = []
     check_gpus(composed.launch, impossible)
     problems += impossible
     if options.address is None and not impossible:  # only to find impossible requests; the plan allocates for all sweeps of the command
         allocate(composed.launch, local_capacity(), max(len(trials), 1), options.executor == "inline", problems)
-    if not (trials or search):
+    if not (trials or source):
         return None
+    examples = [*trials, *(source.examples() if source else [])]
     if options.address is None:
-        missing = [name for name in _files(trials, search) if not Path(name).expanduser().exists()]
+        missing = [name for name in _files(examples) if not Path(name).expanduser().exists()]
         problems += [
             f"{composed.name}: reads {name}, but there is no such file or folder in {Path.cwd()}. Correct the path." for name in missing
         ]
@@ -130,8 +134,8 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
             "title": file.title,
             "task": file.task,
             "metric": asdict(file.metric),
-            "seeds": composed.launch.seeds,
-            "keys": search.keys if search else list(trials[0].swept),
+            "seeds": composed.launch.most_seeds,
+            "keys": list(examples[0].swept),
             "reference": asdict(reference) if reference else None,
         },
         "scale": composed.scale,
@@ -139,7 +143,7 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
         "task_class": task_class_path(composed.task_class),
         "launch": asdict(composed.launch),
         "executor": options.executor,
-        "search": search.record() if search else None,
+        **({source.entry: source.record()} if source else {}),
         "population": population,
         **_user_code(composed),
     }
@@ -150,17 +154,29 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
         executor=options.executor,
         address=options.address,
         trials=trials,
-        search=search,
+        source=source,
         population=population,
         about=about,
         notes=notes,
     )
 
 
-def _files(trials: Sequence[Trial], search: "TpeSearch | None") -> list[str]:
+def _trials(sweep: Sweep, problems: list[str]) -> tuple[TrialSource | None, Sequence[Trial]]:
+    """The source that adds trials to a sweep while it runs, and the trials that it begins with."""
+    if sweep.launch.search.algorithm == "tpe" and not sweep.launch.race:
+        from ddl.sweeps.search import TpeSearch  # importing Optuna takes a second
+
+        return TpeSearch.of(sweep, problems), []
+    trials = space.expand_trials(sweep, problems)
+    if sweep.launch.race is None or not trials:
+        return None, trials
+    race = Race.of(sweep, trials, problems)
+    return (race, race.first_trials) if race else (None, trials)
+
+
+def _files(trials: Sequence[Trial]) -> list[str]:
     """The files of the user's that the tasks read, each once."""
-    examples = search.examples() if search else []
-    return sorted({name for trial in [*trials, *examples] for name in trial.task.files()})
+    return sorted({name for trial in trials for name in trial.task.files()})
 
 
 def _user_code(sweep: Sweep) -> dict[str, Any]:
@@ -174,7 +190,9 @@ def _user_code(sweep: Sweep) -> dict[str, Any]:
 
 def _seeds_note(sweep: Sweep) -> str:
     """The line of the plan about the number of seeds."""
-    seeds = sweep.launch.seeds
+    if race := sweep.launch.race:
+        return f"seeds: {race.at_least} to {race.at_most}, until the answer is settled"
+    seeds = sweep.launch.most_seeds
     default = " (default)" if Path(sweep.where["seeds"].rpartition(":")[0]) == FOLDER / "launch.yaml" else ""
     return f"seeds: {seeds}{default}" + ("; intervals need at least 2, as in seeds=3" if seeds == 1 else "")
 
@@ -230,7 +248,7 @@ def begin_run(run: PreparedRun, folder: Path, command: str, place: str, url: str
     about = {
         **run.about,
         **provenance.code(),
-        "files": _files(run.trials, run.search),
+        "files": _files(run.timed),
         "command": command,
         "resume": resume_command(place),
         "url": url,
@@ -239,11 +257,6 @@ def begin_run(run: PreparedRun, folder: Path, command: str, place: str, url: str
         "host": provenance.host(),
     }
     return Ledger.create(folder, about | {ownership.MARK: ownership.mark(about)}, [ledger_row(trial) for trial in run.trials])
-
-
-def best_value(metric: Metric, values: Sequence[float]) -> float | None:
-    """The best of a trial's measurements; None if there is none."""
-    return (max if metric.mode == "max" else min)(values) if values else None
 
 
 def new_folder(out: Path, name: str) -> Path:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ddl.config import ConfigError
-from ddl.ledger import Ledger, TrialRow
+from ddl.ledger import ENDED_WELL, Ledger, TrialRow
 from ddl.schema import Launch, Metric
 from ddl.sweeps.allocation import check_inline, recorded_allocation
-from ddl.sweeps.prepare import PreparedRun, best_value
+from ddl.sweeps.prepare import PreparedRun
+from ddl.sweeps.race import Race
 from ddl.sweeps.space import Trial
+from ddl.sweeps.trial_source import TrialSource
 from ddl.tasks.loading import RecordedTasks
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ def prepare_resume(
 
 def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks, executor: str | None, address: str | None) -> PreparedRun:
     # Earlier versions recorded runs without these.
-    launch = Launch(**{"stack": "off", "trial_timeout_s": "none", "stall_timeout_s": "none"} | about["launch"])
+    added: dict[str, Any] = {"stack": "off", "trial_timeout_s": "none", "stall_timeout_s": "none", "until": "all", "margin": 0}
+    launch = Launch(**added | about["launch"])
     metric = Metric(**about["sweep"]["metric"])
     executor = executor or about["executor"]
     problems: list[str] = []
@@ -63,16 +66,20 @@ def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks,
     left = [row for row in rows if row.status in ("planned", "running", "failed")]
     metrics = ledger.metrics()
     metrics = metrics[metrics.name == metric.name]
-    search = None
-    if about.get("search"):
-        ended_well = {row.trial_id for row in rows if row.status in ("finished", "stopped")}
-        measured = metrics.groupby("trial_id")["value"]
-        best = {str(trial_id): best_value(metric, list(values)) for trial_id, values in measured if trial_id in ended_well}
-        from ddl.sweeps.search import TpeSearch
+    source: TrialSource | None = None
+    if about.get("search") or about.get("race"):
+        best = {row.trial_id: ledger.best_value(row.trial_id, metric.name, metric.mode) for row in rows if row.status in ENDED_WELL}
+        if about.get("race"):
+            source = Race.resumed(about["race"], tasks, rows, best, launch.first_seed)
+            for line in source.news():  # the driver ended before it could decide
+                ledger.event(source.entry, line)
+            ledger.note(**{source.entry: source.record()})
+        else:
+            from ddl.sweeps.search import TpeSearch
 
-        search = TpeSearch.resumed(about["search"], tasks.task_class, rows, best)
-        for example in search.examples():
-            tasks.check_files(example.task)
+            source = TpeSearch.resumed(about["search"], tasks.task_class, rows, best)
+            for example in source.examples():
+                tasks.check_files(example.task)
     plan = about.get("plan")
     return PreparedRun(
         name=about["sweep"]["name"],
@@ -81,7 +88,7 @@ def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks,
         executor=executor,
         address=address,
         trials=[_recorded_trial(row, tasks) for row in left],
-        search=search,
+        source=source,
         population=about.get("population", {}),
         about=about,
         earlier=len(rows) - len(left),

@@ -14,6 +14,7 @@ from ddl.ledger import TrialRow
 from ddl.schema import Sweep
 from ddl.sweeps import space
 from ddl.sweeps.space import Trial
+from ddl.sweeps.trial_source import TrialSource
 from ddl.tasks.task import Task
 
 REPEATS = 100
@@ -31,7 +32,7 @@ class _SampledPoint:
     waiting: set[str]
 
 
-class TpeSearch:
+class TpeSearch(TrialSource):
     """The tree-structured Parzen estimator (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011), by Optuna.
 
     Each sample is one configuration, trained with every seed of the sweep. Its value is the mean over seeds of the best
@@ -39,6 +40,9 @@ class TpeSearch:
     twice. Samples depend on the order in which trials end, so two runs of a sweep with several trials at a time sample different
     points; the ledger has the points of each.
     """
+
+    entry = "search"
+    may_end_early = False
 
     def __init__(self, settings: Mapping[str, Any], task_class: type[Task]):
         """`settings` as returned by `record`."""
@@ -74,7 +78,7 @@ class TpeSearch:
             "base": {**sweep.base, **sweep.forced},
             "samples": sweep.file.samples,
             "first_seed": sweep.launch.first_seed,
-            "seeds": sweep.launch.seeds,
+            "seeds": sweep.launch.most_seeds,
         }
         return cls(settings, sweep.task_class)
 
@@ -103,18 +107,17 @@ class TpeSearch:
 
     @property
     def left(self) -> int:
-        """Number of trials still to be sampled."""
         return 0 if self._exhausted else (self._settings["samples"] - len(self._points)) * self._settings["seeds"]
 
+    @property
+    def described(self) -> str:
+        return f"{self.left} trials will be sampled during the sweep. The table shows the ends of the space, for timing only."
+
     def record(self) -> dict[str, Any]:
-        """JSON-serialisable settings: with the ledger's rows, all that a resume needs."""
         return self._settings
 
-    def trials(self, position: int) -> Iterator[Trial]:
-        """Sample the remaining configurations; the first trial gets the `position`.
-
-        A trial is sampled when the iterator is advanced, so sample as late as possible: more trials have `ended` by then.
-        """
+    def groups(self) -> Iterator[list[Trial]]:
+        """Sample the remaining configurations; one trial a group."""
         axes, base, first_seed = self._settings["axes"], self._settings["base"], self._settings["first_seed"]
         repeats = 0
         while len(self._points) < self._settings["samples"] and repeats < REPEATS:
@@ -122,8 +125,7 @@ class TpeSearch:
             values = {key: _from_optuna(axes[key], optuna_trial.params[key]) for key in self._axes}
             number = len(self._points) + 1
             trials = [
-                space.sampled_trial(self._task_class, base, values, number, first_seed + index, position + index)
-                for index in range(self._settings["seeds"])
+                space.sampled_trial(self._task_class, base, values, number, first_seed + index) for index in range(self._settings["seeds"])
             ]
             if trials[0].trial_id in self._trial_ids:
                 self._study.tell(optuna_trial, state=TrialState.FAIL)
@@ -131,8 +133,8 @@ class TpeSearch:
                 continue
             repeats = 0
             self._begin(optuna_trial, [trial.trial_id for trial in trials])
-            position += len(trials)
-            yield from trials
+            for trial in trials:
+                yield [trial]
         self._exhausted = True
 
     def examples(self) -> list[Trial]:
@@ -140,14 +142,19 @@ class TpeSearch:
         ends = [space.axis_ends(axis) for axis in self._settings["axes"].values()]
         points = [dict(zip(self._axes, [end[index] for end in ends], strict=True)) for index in (0, -1)]
         base, seed = self._settings["base"], self._settings["first_seed"]
-        return [space.sampled_trial(self._task_class, base, point, index, seed, 0) for index, point in enumerate(points)]
+        return [space.sampled_trial(self._task_class, base, point, index, seed) for index, point in enumerate(points)]
+
+    def take(self, trial: Trial) -> bool:
+        return True
+
+    def news(self) -> list[str]:
+        return []
 
     def _begin(self, optuna_trial: optuna.Trial, trial_ids: Sequence[str]) -> None:
         self._trial_ids.update(trial_ids)
         self._points.append(_SampledPoint(optuna_trial, dict.fromkeys(trial_ids), set(trial_ids)))
 
     def ended(self, trial_id: str, value: float | None) -> None:
-        """Record that a trial ended with the best measurement `value`, or None if it diverged or failed."""
         point = next(point for point in self._points if trial_id in point.values)
         point.values[trial_id] = value
         point.waiting.discard(trial_id)

@@ -67,7 +67,7 @@ def expand_trials(sweep: Sweep, problems: list[str]) -> list[Trial]:
     trials: list[Trial] = []
     known: dict[str, _Point] = {}
     reported: set[str] = set()
-    for seed in range(sweep.launch.first_seed, sweep.launch.first_seed + sweep.launch.seeds):
+    for seed in range(sweep.launch.first_seed, sweep.launch.first_seed + sweep.launch.most_seeds):
         for point in points:
             found: list[str] = []
             task = _construct(sweep, point, seed, found)
@@ -87,7 +87,7 @@ def expand_trials(sweep: Sweep, problems: list[str]) -> list[Trial]:
 
 def _too_many(sweep: Sweep, problems: list[str]) -> bool:
     """True, with a line in `problems`, if the sweep has more than `MAX_TRIALS` trials. Nothing is expanded."""
-    numbers = {"seeds": sweep.launch.seeds, "configurations": max(len(sweep.configurations), 1)}
+    numbers = {"seeds": sweep.launch.most_seeds, "configurations": max(len(sweep.configurations), 1)}
     if _has_distribution(sweep):
         numbers["samples"] = max(sweep.file.samples, 1)
     if sweep.launch.search.algorithm != "tpe":  # tpe samples from lists too
@@ -172,16 +172,14 @@ def _check_workers(sweep: Sweep, tasks: Sequence[Task], problems: list[str]) -> 
             problems.append(f"{where}: task.batch_size: {size} is not divisible by {unequal[0]} workers. {fix} resources.num_workers.")
 
 
-def sampled_trial(cls: type[Task], base: Mapping[str, Any], values: Mapping[str, Any], number: int, seed: int, position: int) -> Trial:
+def sampled_trial(cls: type[Task], base: Mapping[str, Any], values: Mapping[str, Any], number: int, seed: int) -> Trial:
     """The trial at a sampled point: `values` override `base`. `check_ends` has ensured that every point is valid.
 
-    `number` counts the samples and is part of the configuration's name: two samples may agree in the six digits shown.
+    Its position is given when it is added to the ledger. `number` counts the samples and is part of the configuration's name: two samples may agree in the six digits shown.
     """
     task = cls(**{**base, **values, "seed": seed})
     swept = {f"task.{key}": getattr(task, key) for key in values}
-    return Trial(
-        trial_identity(task), position, _name(f"sample {number}", {key: _rounded(value) for key, value in values.items()}), swept, task
-    )
+    return Trial(trial_identity(task), 0, _name(f"sample {number}", {key: _rounded(value) for key, value in values.items()}), swept, task)
 
 
 def check_ends(sweep: Sweep, problems: list[str]) -> None:

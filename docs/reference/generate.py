@@ -78,13 +78,20 @@ def row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
+def nested_class(kind: Any) -> type | None:
+    """The dataclass in an annotation, or None."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        return kind
+    return next(filter(None, map(nested_class, get_args(kind))), None)
+
+
 def table(cls: type, defaults: Mapping[str, Any], skip: tuple[str, ...] = (), prefix: str = "") -> str:
     """Rows of key, type, default and meaning for each field of a dataclass. A nested dataclass gives dotted keys."""
     text, meaning = "", field_docstrings(cls)
     for item in fields(cls):
         if item.name in skip:
             continue
-        nested = next((kind for kind in (item.type, *get_args(item.type)) if isinstance(kind, type) and is_dataclass(kind)), None)
+        nested = nested_class(item.type)
         given = defaults.get(item.name, MISSING)
         if nested and nested is item.type and isinstance(given, Mapping):
             text += table(nested, given, prefix=f"{prefix}{item.name}.")

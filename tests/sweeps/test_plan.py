@@ -387,9 +387,9 @@ def test_trials_that_a_search_will_sample_get_the_mean(ask, make):
     assert [made.seconds(trial) for trial in rates(ask, 0.1, 0.3, seeds=1)] == [112.0, 212.0]
 
 
-def with_inference(ask, made: plan.Plan, trials, tmp_path: Path, to_sample: int = 0, latency: str = "quick") -> plan.Plan:
+def with_inference(ask, made: plan.Plan, trials, tmp_path: Path, later=(), to_add: int = 0, latency: str = "quick") -> plan.Plan:
     launch = ask(overrides=[f"latency={latency}", "stack=off"]).sweep.launch
-    return plan.with_stacks(made, trials, to_sample, Probing({}), launch, tmp_path)
+    return plan.with_stacks(made, trials, later, to_add, Probing({}), launch, tmp_path)
 
 
 def test_the_first_trial_of_each_configuration_also_times_inference(ask, make, tmp_path):
@@ -402,8 +402,12 @@ def test_the_first_trial_of_each_configuration_also_times_inference(ask, make, t
     assert [timed.seconds(trial) - made.seconds(trial) > 8.0 for trial in trials] == [True, True, False, False]
     assert [pack.seconds for pack in timed.packs(trials)] == [timed.seconds(trial) for trial in trials]
     assert with_inference(ask, made, trials, tmp_path, latency="none").eta_s == 2 * (112 + 312)
-    sampled = with_inference(ask, made, trials, tmp_path, to_sample=3)
+    third_seed = rates(ask, 0.1, 0.2, seeds=3)[4:]
+    new = [dataclasses.replace(trial, configuration=f"sample {trial.configuration}") for trial in third_seed]
+    sampled = with_inference(ask, made, trials, tmp_path, new, to_add=3)
     assert sampled.eta_s == pytest.approx(timed.eta_s + 3 * (212 + inference_s), abs=0.3), "each is a configuration of its own"
+    raced = with_inference(ask, made, trials, tmp_path, third_seed, to_add=3)
+    assert raced.eta_s == pytest.approx(timed.eta_s + 3 * 212), "further seeds do not time inference"
 
 
 def test_without_a_model_no_inference_is_timed(ask, make, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,11 @@ def search(ask):
     return make
 
 
+def all_of(search: TpeSearch) -> Iterator[Trial]:
+    """The trials of all groups, each when it is asked for."""
+    return (trial for group in search.groups() for trial in group)
+
+
 def worth(trial: Trial) -> float:
     """A value that is largest for lr 0.01 with sgd."""
     return -abs(math.log10(trial.task.lr) + 2) - (trial.task.optimiser == "adam")
@@ -36,9 +42,8 @@ def row(trial: Trial, status: str) -> TrialRow:
 
 
 def test_it_samples_the_requested_number_within_the_axes_and_none_twice(search):
-    found = list(search().trials(0))
+    found = list(all_of(search()))
     assert len(found) == 24
-    assert [trial.position for trial in found] == list(range(24))
     assert len({trial.trial_id for trial in found}) == len({trial.configuration for trial in found}) == 24
     assert all(1e-5 <= trial.task.lr <= 1.0 for trial in found)
     assert {trial.task.optimiser for trial in found} == {"adam", "sgd"}
@@ -48,7 +53,7 @@ def test_it_samples_the_requested_number_within_the_axes_and_none_twice(search):
 def test_measurements_guide_the_samples(search):
     tpe, blind = search(), search()
     steered, unsteered = [], []
-    for trial, other in zip(tpe.trials(0), blind.trials(0), strict=True):
+    for trial, other in zip(all_of(tpe), all_of(blind), strict=True):
         tpe.ended(trial.trial_id, worth(trial))
         blind.ended(other.trial_id, None)
         steered.append(worth(trial))
@@ -60,9 +65,9 @@ def test_a_sweep_that_minimises_is_steered_the_other_way(ask):
     problems: list[str] = []
     tpe = TpeSearch.of(ask(TPE.replace("samples: 24", "samples: 24\n")).sweep, problems)
     settings = tpe.record() | {"mode": "min"}
-    tpe = TpeSearch(settings, type(next(iter(tpe.trials(0))).task))
+    tpe = TpeSearch(settings, type(next(iter(all_of(tpe))).task))
     costs = []
-    for trial in tpe.trials(0):
+    for trial in all_of(tpe):
         tpe.ended(trial.trial_id, -worth(trial))
         costs.append(-worth(trial))
     assert statistics.mean(costs[12:]) < statistics.mean(costs[:6])
@@ -70,7 +75,7 @@ def test_a_sweep_that_minimises_is_steered_the_other_way(ask):
 
 def test_the_value_of_a_sample_is_the_mean_over_its_seeds(search):
     tpe = search(TPE.replace("seeds: 1", "seeds: 3"))
-    sampling = tpe.trials(0)
+    sampling = all_of(tpe)
     first = [next(sampling) for _ in range(3)]
     assert [trial.task.seed for trial in first] == [0, 1, 2]
     assert len({trial.configuration for trial in first}) == 1
@@ -83,7 +88,7 @@ def test_the_value_of_a_sample_is_the_mean_over_its_seeds(search):
 
 def test_a_resume_knows_the_samples_and_continues_to_the_same_number(search):
     tpe = search()
-    sampling = tpe.trials(0)
+    sampling = all_of(tpe)
     sampled = [next(sampling) for _ in range(10)]
     for trial in sampled[:8]:
         tpe.ended(trial.trial_id, worth(trial))
@@ -97,7 +102,7 @@ def test_a_resume_knows_the_samples_and_continues_to_the_same_number(search):
         again.ended(trial.trial_id, worth(trial))
     known = {(trial.params["lr"], trial.params["optimiser"]): trial.value for trial in again._study.trials}
     assert known == {(t.task.lr, ["adam", "sgd"].index(t.task.optimiser)): pytest.approx(worth(t)) for t in sampled}
-    rest = list(again.trials(10))
+    rest = list(all_of(again))
     assert len(rest) == 14
     assert not {trial.trial_id for trial in rest} & {trial.trial_id for trial in sampled}
     assert again.left == 0
@@ -106,7 +111,7 @@ def test_a_resume_knows_the_samples_and_continues_to_the_same_number(search):
 def test_a_small_space_ends_when_it_is_used_up(search):
     tpe = search("search: {algorithm: tpe}\nsamples: 50\nseeds: 1\nspace: {task.dense: {randint: [4, 8]}}\n")
     found = []
-    for trial in tpe.trials(0):
+    for trial in all_of(tpe):
         found.append(trial.task.dense)
         tpe.ended(trial.trial_id, float(trial.task.dense))
     assert sorted(found) == [4, 5, 6, 7]
@@ -114,7 +119,7 @@ def test_a_small_space_ends_when_it_is_used_up(search):
 
 
 def test_a_command_line_value_holds_for_every_sample(search):
-    assert {trial.task.epochs for trial in search(overrides=["task.epochs=7"]).trials(0)} == {7}
+    assert {trial.task.epochs for trial in all_of(search(overrides=["task.epochs=7"]))} == {7}
 
 
 @pytest.mark.parametrize(

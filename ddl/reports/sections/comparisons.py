@@ -13,8 +13,12 @@ CAPTION = (
 )
 
 
+RACE_NOTE = "The values decided how many seeds there are, so these p-values are too small. The decisions of the race are not affected."
+
+
 def _caption(run: RunReport) -> str | None:
-    return f"{CAPTION} {run.comparisons_note}".strip() if run.comparisons[run.primary] else None
+    notes = [CAPTION, run.comparisons_note, RACE_NOTE if run.record.get("race") else ""]
+    return " ".join(filter(None, notes)) if run.comparisons[run.primary] else None
 
 
 def _cells(c: Comparison) -> tuple[str, str, str]:
