@@ -4,7 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ddl.reports import verdicts
-from ddl.reports.measures import Configuration, DataDescription, Measured, PublishedValues
+from ddl.reports.data_sets import DataDescription
+from ddl.reports.measures import Configuration, Measured
+from ddl.reports.published import PublishedValues
+from ddl.reports.statistics import Comparison
 from ddl.reports.wording import count, estimate_text, metric, number
 
 
@@ -41,7 +44,27 @@ def answer(measured: Measured, mode: str) -> str:
     text += f" “{second.name}” is second with {number(second.estimates[measured.primary].mean)}"
     if between.p_holm is None:
         return text + f" (difference not tested: {between.untested})."
-    return text + (" (difference significant)." if between.significant else " (difference not significant).")
+    return text + (
+        " (difference significant)."
+        if between.significant
+        else " (difference not significant, so these seeds cannot tell which is better)."
+    )
+
+
+def reading(comparison: Comparison, margin: float) -> str:
+    """The outcome of a comparison in words. "Cannot tell" is no finding; "no difference" is one, and needs a `margin` above 0.
+
+    There is no difference of the margin or more if the whole 95% interval of the difference is within ± margin (Schuirmann 1987).
+    """
+    low, high = comparison.difference.low, comparison.difference.high
+    if comparison.p_holm is None:
+        return f"not tested: {comparison.untested}"
+    within = margin > 0 and low is not None and high is not None and -margin < low and high < margin
+    if comparison.significant:
+        return f"significant, but smaller than {margin:g}" if within else "significant"
+    if low == high == 0:
+        return "identical values"
+    return f"no difference of {margin:g} or more" if within else "cannot tell: difference not significant"
 
 
 def setting(measured: Measured, statuses: Mapping[str, int], scale: str) -> str:

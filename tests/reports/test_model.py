@@ -5,7 +5,7 @@ import pytest
 from ddl import launch
 from ddl.ledger import LedgerReader, TrialRow
 from ddl.reports import model, narrative
-from ddl.reports.measures import DataDescription
+from ddl.reports.data_sets import DataDescription
 from ddl.reports.sections.curves import curves_note, run_panels
 from ddl.reports.sections.plan import plan_summary
 from ddl.reports.sections.reproduction import reproduction_record

@@ -1,10 +1,12 @@
-"""Paired comparisons of configurations."""
+"""Paired comparisons of configurations, and the differences that they can show."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from ddl.reports import wording
+from ddl.reports import narrative, wording
 from ddl.reports.model import RunReport
-from ddl.reports.sections.section import Block, HeadingBlock, Section, TableBlock
+from ddl.reports.sections.section import Block, HeadingBlock, Section, TableBlock, TextBlock
+from ddl.reports.sensitivity import find_sensitivity, sensitivity_text
 from ddl.reports.statistics import Comparison
 
 CAPTION = (
@@ -13,31 +15,53 @@ CAPTION = (
 )
 
 
-def _caption(run: RunReport) -> str | None:
-    return f"{CAPTION} {run.comparisons_note}".strip() if run.comparisons[run.primary] else None
+@dataclass(frozen=True)
+class ComparisonCell:
+    """One comparison by one measure as text."""
+
+    comparison: Comparison
+    p: str
+    reading: str
 
 
-def _cells(c: Comparison) -> tuple[str, str, str]:
-    if c.p_holm is None:
-        return wording.estimate_text(c.difference), wording.ABSENT, f"not tested: {c.untested}"
-    p = "< 0.001" if c.p_holm < 0.001 else f"{c.p_holm:.3f}"
-    return wording.estimate_text(c.difference), p, "significant" if c.significant else "difference not significant"
+@dataclass(frozen=True)
+class ComparisonTable:
+    """One row per pair, with a cell per measure of the run. `sensitivity` says which differences the seeds can show, or is ""."""
+
+    caption: str
+    rows: tuple[tuple[ComparisonCell, ...], ...]
+    sensitivity: str
+
+
+def comparison_table(run: RunReport) -> ComparisonTable | None:
+    """The comparisons of the run, None if it has only one configuration."""
+    pairs = run.comparisons[run.primary]
+    if not pairs:
+        return None
+    rows = tuple(tuple(_cell(run.comparisons[measure][i], run.margin) for measure in run.measures) for i in range(len(pairs)))
+    found = find_sensitivity(pairs, {c.name: c.values[run.primary] for c in run.configurations}, run.margin)
+    return ComparisonTable(f"{CAPTION} {run.comparisons_note}".strip(), rows, sensitivity_text(found) if found else "")
+
+
+def _cell(c: Comparison, margin: float) -> ComparisonCell:
+    p = wording.ABSENT if c.p_holm is None else "< 0.001" if c.p_holm < 0.001 else f"{c.p_holm:.3f}"
+    return ComparisonCell(c, p, narrative.reading(c, margin))
 
 
 def _wandb(run: RunReport) -> Iterator[Block]:
-    caption = _caption(run)
-    if caption is not None:
-        yield HeadingBlock("Paired comparisons")
-        columns = [f"{measure}{part}" for measure in run.measures for part in (", 95% interval", ", p", ", reading")]
-        rows = [
-            [
-                f"{pair.first} {wording.MINUS} {pair.second}",
-                pair.difference.n,
-                *(cell for measure in run.measures for cell in _cells(run.comparisons[measure][row])),
-            ]
-            for row, pair in enumerate(run.comparisons[run.primary])
-        ]
-        yield TableBlock(["Difference", "n", *columns], rows, caption)
+    table = comparison_table(run)
+    if table is None:
+        return
+    yield HeadingBlock("Paired comparisons")
+    columns = [f"{measure}{part}" for measure in run.measures for part in (", 95% interval", ", p", ", reading")]
+    rows = []
+    for cells in table.rows:
+        pair = cells[run.measures.index(run.primary)].comparison
+        texts = [text for cell in cells for text in (wording.estimate_text(cell.comparison.difference), cell.p, cell.reading)]
+        rows.append([f"{pair.first} {wording.MINUS} {pair.second}", pair.difference.n, *texts])
+    yield TableBlock(["Difference", "n", *columns], rows, table.caption)
+    if table.sensitivity:
+        yield TextBlock(table.sensitivity, caption=True)
 
 
-SECTION = Section("comparisons.html.j2", build=lambda run, budget: _caption(run), wandb=_wandb)
+SECTION = Section("comparisons.html.j2", build=lambda run, budget: comparison_table(run), wandb=_wandb)

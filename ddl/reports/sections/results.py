@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from ddl.reports import wording
 from ddl.reports.embedding import EmbeddingBudget
-from ddl.reports.measures import Configuration, PublishedValues
+from ddl.reports.measures import Configuration
 from ddl.reports.model import RunReport
+from ddl.reports.published import PublishedValues
 from ddl.reports.sections.section import Block, HeadingBlock, Section, TableBlock, TextBlock
 from ddl.reports.verdicts import NOT_COMPARABLE
 
