@@ -33,6 +33,9 @@ READ_S = 120.0
 
 STATUSES = ("planned", "running", "finished", "stopped", "diverged", "failed")
 ENDED = ("finished", "stopped", "diverged", "failed")
+COUNTED = ("finished", "stopped")
+"""Statuses of the trials whose values enter means. A trial stopped by a scheduler counts with the values it had reached; leaving it out
+would favour its configuration."""
 
 _SCHEMA = f"""
 CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL);

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ddl.ledger import TrialRow
+from ddl.ledger import COUNTED, TrialRow
 from ddl.power import ALL_PAIRS
 from ddl.reports import metric_kinds, statistics, verdicts
 from ddl.reports.data_sets import DataDescription, describe_data
@@ -17,9 +17,6 @@ from ddl.reports.published import PublishedValues, column, obstacles_of, publish
 from ddl.reports.statistics import Comparison, Estimate
 from ddl.reports.verdicts import Ordering, Verdict
 from ddl.reports.wording import count
-
-COUNTED = ("finished", "stopped")
-"""A trial stopped by a scheduler counts with the values it had reached; leaving it out would favour its configuration."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,22 @@ class Configuration:
     def counted(self) -> int:
         """Number of trials that count."""
         return sum(self.statuses.get(status, 0) for status in COUNTED)
+
+    @property
+    def lost(self) -> int:
+        """Number of trials that failed or diverged, which no mean contains."""
+        return self.statuses.get("failed", 0) + self.statuses.get("diverged", 0)
+
+    def trials_text(self, measure: str) -> str:
+        """Number of trials in the mean of `measure`, of how many, and the status of the others: "8 of 10; 2 diverged"."""
+        return f"{self.estimates[measure].n}{self.missing_text(measure)}"
+
+    def missing_text(self, measure: str) -> str:
+        """The end of `trials_text`, "" if the mean contains every trial."""
+        n, trials = self.estimates[measure].n, sum(self.statuses.values())
+        others = [f"{k} {status}" for status, k in self.statuses.items() if status not in COUNTED]
+        others += [f"{self.counted - n} without a value"] if n < self.counted else []
+        return f" of {trials}; {', '.join(others)}" if others else ""
 
 
 @dataclass(frozen=True)

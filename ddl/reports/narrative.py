@@ -35,13 +35,20 @@ def answer(measured: Measured, mode: str) -> str:
     best = ranked[0]
     estimate = best.estimates[measured.primary]
     leads = "leads on" if len(measured.configurations) > 1 else "is the only configuration;"
+    if best.lost and len(measured.configurations) > 1:
+        leads = "has the best mean of the trials that ended well, by"
     text = f"“{best.name}” {leads} {metric(measured.primary)}{'' if mode == 'max' else ' (lower is better)'}: {estimate_text(estimate)}"
-    text += f", n = {estimate.n}." if estimate.low is not None else " (n = 1, so no interval)."
+    trials = best.trials_text(measured.primary)
+    text += f", n = {trials}." if estimate.low is not None else f" (n = {trials}, so no interval)."
+    if best.lost:
+        text += f" Its mean leaves out the {count(best.lost, 'trial')} that failed or diverged, so it may be too good."
     if len(ranked) == 1:
         return text
     second = ranked[1]
     (between,) = [c for c in measured.comparisons[measured.primary] if {c.first, c.second} == {best.name, second.name}]
     text += f" “{second.name}” is second with {number(second.estimates[measured.primary].mean)}"
+    if second.lost:
+        text += f", n = {second.trials_text(measured.primary)}"
     if between.p_holm is None:
         return text + f" (difference not tested: {between.untested})."
     return text + (

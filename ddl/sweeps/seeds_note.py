@@ -7,13 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ddl import power
-from ddl.ledger import ENDED, LedgerReader
+from ddl.ledger import COUNTED, ENDED, LedgerReader
 from ddl.run_folder import LEDGER
 from ddl.schema import Metric, Sweep
 from ddl.yamlfile import FOLDER
-
-COUNTED = ("finished", "stopped")
-"""Statuses of the trials whose values count, as in the report."""
 
 
 def seeds_note(sweep: Sweep, configurations: int, out: Path | None) -> str:

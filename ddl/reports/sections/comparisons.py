@@ -25,11 +25,21 @@ class ComparisonCell:
 
 
 @dataclass(frozen=True)
+class ComparisonRow:
+    """One pair with a cell per measure of the run. `seeds` is the number of common seeds, and of how many if trials failed or diverged."""
+
+    first: str
+    second: str
+    seeds: str
+    cells: tuple[ComparisonCell, ...]
+
+
+@dataclass(frozen=True)
 class ComparisonTable:
-    """One row per pair, with a cell per measure of the run. `sensitivity` says which differences the seeds can show, or is ""."""
+    """One row per pair. `sensitivity` says which differences the seeds can show, or is ""."""
 
     caption: str
-    rows: tuple[tuple[ComparisonCell, ...], ...]
+    rows: tuple[ComparisonRow, ...]
     sensitivity: str
 
 
@@ -38,9 +48,15 @@ def comparison_table(run: RunReport) -> ComparisonTable | None:
     pairs = run.comparisons[run.primary]
     if not pairs:
         return None
-    rows = tuple(tuple(_cell(run.comparisons[measure][i], run.margin) for measure in run.measures) for i in range(len(pairs)))
+    by_name = {c.name: c for c in run.configurations}
+    rows = []
+    for i, pair in enumerate(pairs):
+        two = by_name[pair.first], by_name[pair.second]
+        planned = max(sum(c.statuses.values()) for c in two)
+        seeds = f"{pair.difference.n} of {planned}" if any(c.lost for c in two) else str(pair.difference.n)
+        rows.append(ComparisonRow(pair.first, pair.second, seeds, tuple(_cell(run.comparisons[m][i], run.margin) for m in run.measures)))
     found = find_sensitivity(pairs, {c.name: c.values[run.primary] for c in run.configurations}, run.margin)
-    return ComparisonTable(f"{CAPTION} {run.comparisons_note}".strip(), rows, sensitivity_text(found) if found else "")
+    return ComparisonTable(f"{CAPTION} {run.comparisons_note}".strip(), tuple(rows), sensitivity_text(found) if found else "")
 
 
 def _cell(c: Comparison, margin: float) -> ComparisonCell:
@@ -55,10 +71,9 @@ def _wandb(run: RunReport) -> Iterator[Block]:
     yield HeadingBlock("Paired comparisons")
     columns = [f"{measure}{part}" for measure in run.measures for part in (", 95% interval", ", p", ", reading")]
     rows = []
-    for cells in table.rows:
-        pair = cells[run.measures.index(run.primary)].comparison
-        texts = [text for cell in cells for text in (wording.estimate_text(cell.comparison.difference), cell.p, cell.reading)]
-        rows.append([f"{pair.first} {wording.MINUS} {pair.second}", pair.difference.n, *texts])
+    for row in table.rows:
+        texts = [text for cell in row.cells for text in (wording.estimate_text(cell.comparison.difference), cell.p, cell.reading)]
+        rows.append([f"{row.first} {wording.MINUS} {row.second}", row.seeds, *texts])
     yield TableBlock(["Difference", "n", *columns], rows, table.caption)
     if table.sensitivity:
         yield TextBlock(table.sensitivity, caption=True)
