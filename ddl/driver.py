@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ddl.config import ConfigError
 from ddl.fork_server import fork_server
-from ddl.ledger import ENDED_WELL, Ledger
+from ddl.ledger import COUNTED, Ledger
 from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare
 from ddl.sweeps.allocation import allocate, reallocate
@@ -249,7 +249,7 @@ def _update_source(console: Console, run: OpenRun, reports: Sequence[TrialReport
         return
     for report in reports:
         if report.kind == "ended":
-            ended_well = report.status in ENDED_WELL
+            ended_well = report.status in COUNTED
             source.ended(report.trial_id, run.ledger.best_value(report.trial_id, metric.name, metric.mode) if ended_well else None)
     if news := source.news():
         run.ledger.note(**{source.entry: source.record()})

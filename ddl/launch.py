@@ -24,7 +24,7 @@ USED_WITH = {
     "--trust": ("--resume", "--reproduce", "--publish", "--report", "--export"),
     "KEY=VALUE": ("--sweep",),
 }
-"""The actions that each other option belongs to. `--plan` has no use for `--out` and `--check`, but can be added to any command."""
+"""The actions that each other option belongs to. `--plan` can be added to any command: it ignores `--check`, and only reads `--out`."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -221,7 +221,7 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
     if given.resume:
         done = run.resume(given.resume, given.executor, given.address, given.trust, given.allow_changed_code)
     elif given.plan:
-        run.show_the_plan(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address)
+        run.show_the_plan(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, given.out)
         return 0
     else:
         done = run.run_sweep(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, given.out, command)

@@ -32,8 +32,10 @@ READ_S = 120.0
 """Seconds after which a read is ended. A ledger of any real size is read in a fraction of it."""
 
 STATUSES = ("planned", "running", "finished", "stopped", "diverged", "failed")
-ENDED_WELL = ("finished", "stopped")
-ENDED = (*ENDED_WELL, "diverged", "failed")
+COUNTED = ("finished", "stopped")
+"""Statuses of the trials whose values enter means. A trial stopped by a scheduler counts with the values it had reached; leaving it out
+would favour its configuration."""
+ENDED = (*COUNTED, "diverged", "failed")
 
 _SCHEMA = f"""
 CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL);

@@ -38,7 +38,7 @@ def prepare_runs(
     address: str | None,
     out: str,
 ) -> list[PreparedRun]:
-    """The runs of one or several sweeps. Raises ConfigError with every problem."""
+    """The runs of one or several sweeps. `out` is the folder or URL of all runs. Raises ConfigError with every problem."""
     problems: list[str] = []
     if urls.is_url(out) and (problem := urls.url_problem(out)):
         problems.append(f"--out {problem}")
@@ -51,7 +51,8 @@ def prepare_runs(
         problems.append(f"scale: {scale!r} is unknown. Use {', '.join(config.SCALES)}.")
     if executor not in EXECUTORS:
         problems.append(f"executor: {executor!r} is unknown. Use {', '.join(EXECUTORS)}.")
-    options = RunOptions(tuple(overrides), scale, executor, address)
+    folder = urls.local_folder(out) if urls.is_url(out) else Path(out)
+    options = RunOptions(tuple(overrides), scale, executor, address, folder)
     names = _sweeps(sweep, problems)
     if executor == "inline" and address:
         problems.append(f"--address {address}: inline trains in this process, without a cluster. Remove --address or --executor inline.")

@@ -121,10 +121,15 @@ def sweep(
     return run_sweep(described, overrides, None, executor, address, out, command)
 
 
-def show_the_plan(sweep: str, overrides: Sequence[str], scale: str | None, executor: str, address: str | None) -> None:
-    """Print the trials, their resources and the expected duration. Times a few steps of each configuration and keeps nothing."""
+def show_the_plan(
+    sweep: str, overrides: Sequence[str], scale: str | None, executor: str, address: str | None, out: Path | str = "runs"
+) -> None:
+    """Print the trials, their resources and the expected duration. Times a few steps of each configuration and keeps nothing.
+
+    The spread of an earlier run of the sweep in `out`, a folder or URL, says which differences the seeds can show.
+    """
     with terminal() as console, tempfile.TemporaryDirectory(prefix="ddl-plan-") as scratch:
-        prepared = prepare_runs(console, sweep, overrides, scale, executor, address, "")
+        prepared = prepare_runs(console, sweep, overrides, scale, executor, address, str(out))
         with quiet(Path(scratch) / "launch.log"), driver.open_executor(prepared, Path(scratch)) as started:
             driver.make_plans(console, prepared, started, Path(scratch))
 

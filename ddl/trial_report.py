@@ -13,6 +13,7 @@ OTHER_COLUMNS = [
     "status",
     "reason",
     "seed",
+    "counted",
     "epoch",
     "elapsed_s",
     "parameters",

@@ -23,6 +23,7 @@ LAYERS = [
         "trial_errors",
         "ledger_checks",
         "program",
+        "power",
     },
     {"fork_server", "progress", "devices", "yamlfile", "hints", "ledger", "figures", "ownership", "ray_private"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry", "latency"},
@@ -50,7 +51,7 @@ LAYERS = [
 READERS = {"reports", "tracking"}
 """Rooms that read the ledger and nothing else of a run. Only the driver, the command and its library import them."""
 
-READ = {"ledger", "durable", "run_folder", "units", "program"}
+READ = {"ledger", "durable", "run_folder", "units", "program", "power"}
 """What those rooms may import besides themselves."""
 
 OWNERS = {

@@ -9,57 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ddl.ledger import TrialRow
+from ddl.ledger import COUNTED, TrialRow
+from ddl.power import ALL_PAIRS
 from ddl.reports import metric_kinds, statistics, verdicts
+from ddl.reports.data_sets import DataDescription, describe_data
+from ddl.reports.published import PublishedValues, column, obstacles_of, published_values
 from ddl.reports.statistics import Comparison, Estimate
 from ddl.reports.verdicts import Ordering, Verdict
 from ddl.reports.wording import count
-
-COUNTED = ("finished", "stopped")
-"""A trial stopped by a scheduler counts with the values it had reached; leaving it out would favour its configuration."""
-
-ALL_PAIRS = 12
-"""Up to this many configurations, every pair is compared. With more, each is compared with the best one, and the best come first."""
-
-
-@dataclass(frozen=True)
-class DataDescription:
-    """The data of a trial as it recorded them. `train` and `val` are numbers of examples, None if unknown."""
-
-    name: str
-    source: str
-    complete: bool
-    fallback_for: str
-    sha256: str
-    train: int | None
-    val: int | None
-
-    @property
-    def label(self) -> str:
-        """Name, kind and source."""
-        kind = f" (fallback data set for {self.fallback_for})" if self.fallback_for else "" if self.complete else " (sample)"
-        return f"{self.name}{kind}, {self.source}" if self.source else f"{self.name}{kind}"
-
-    @property
-    def genuine(self) -> bool:
-        """True for the complete data set that was asked for."""
-        return self.complete and not self.fallback_for
-
-
-@dataclass(frozen=True)
-class PublishedValues:
-    """The published values of a sweep by configuration.
-
-    `measure` is None if this run did not measure it; `absent` names the configurations that this run does not have.
-    """
-
-    source: str
-    metric: str
-    measure: str | None
-    tolerance: float
-    values: Mapping[str, float]
-    absent: tuple[str, ...]
-    note: str
 
 
 @dataclass(frozen=True)
@@ -87,13 +44,29 @@ class Configuration:
         """Number of trials that count."""
         return sum(self.statuses.get(status, 0) for status in COUNTED)
 
+    @property
+    def lost(self) -> int:
+        """Number of trials that failed or diverged, which no mean contains."""
+        return self.statuses.get("failed", 0) + self.statuses.get("diverged", 0)
+
+    def trials_text(self, measure: str) -> str:
+        """Number of trials in the mean of `measure`, of how many, and the status of the others: "8 of 10; 2 diverged"."""
+        return f"{self.estimates[measure].n}{self.missing_text(measure)}"
+
+    def missing_text(self, measure: str) -> str:
+        """The end of `trials_text`, "" if the mean contains every trial."""
+        n, trials = self.estimates[measure].n, sum(self.statuses.values())
+        others = [f"{k} {status}" for status, k in self.statuses.items() if status not in COUNTED]
+        others += [f"{self.counted - n} without a value"] if n < self.counted else []
+        return f" of {trials}; {', '.join(others)}" if others else ""
+
 
 @dataclass(frozen=True)
 class Measured:
     """The measurements of a whole run.
 
     Each of `measures` is named "best <metric>" (over epochs) or "last <metric>"; the report leads with `primary`. `comparisons` are
-    by measure.
+    by measure. `margin` is the smallest difference that the user cares about, declared before the run; 0 if none was.
     """
 
     measures: tuple[str, ...]
@@ -106,6 +79,7 @@ class Measured:
     comparisons: Mapping[str, tuple[Comparison, ...]]
     comparisons_note: str
     ordering: Ordering | None
+    margin: float
 
     def ranked(self, measure: str, mode: str) -> list[Configuration]:
         """The configurations that have a value, best mean first."""
@@ -117,7 +91,7 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
     sweep = run["sweep"]
     metric, mode = sweep["metric"]["name"], sweep["metric"]["mode"]
     names = list(dict.fromkeys(t.configuration for t in trials))
-    reference = _reference(sweep, names, frame)
+    reference = published_values(sweep, names, frame)
     primary = reference.measure if reference is not None and reference.measure else f"best {metric}"
     measures = tuple(dict.fromkeys([f"best {metric}", f"last {metric}", primary]))
     milestones = tuple(metric_kinds.milestones(list(frame.columns)))
@@ -126,7 +100,7 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
     rows = {name: frame[frame["configuration"] == name] for name in names}
     members = {name: [t for t in trials if t.configuration == name] for name in names}
     configurations = tuple(
-        _configuration(name, rows[name], measures, costs, milestones, reference, _obstacles(run, members[name]), members[name][0].swept)
+        _configuration(name, rows[name], measures, costs, milestones, reference, obstacles_of(run, members[name]), members[name][0].swept)
         for name in names
     )
     costs = tuple(cost for cost in costs if any(cost in c.costs for c in configurations))
@@ -141,7 +115,8 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
         expected = {name: value for name, value in reference.values.items() if name in ours}
         ordering = verdicts.compare_order(expected, mode, ours, comparisons[reference.measure])
     data = tuple(dict.fromkeys(d for d in map(describe_data, trials) if d is not None))
-    return Measured(measures, primary, data, reference, configurations, costs, milestones, comparisons, note, ordering)
+    margin = float((run.get("launch") or {}).get("margin", 0.0))
+    return Measured(measures, primary, data, reference, configurations, costs, milestones, comparisons, note, ordering, margin)
 
 
 def ranked(configurations: Sequence[Configuration], by: str, mode: str) -> list[Configuration]:
@@ -149,60 +124,6 @@ def ranked(configurations: Sequence[Configuration], by: str, mode: str) -> list[
     sign = -1 if mode == "max" else 1
     measured = [(c.estimates[by].mean, c) for c in configurations]
     return [c for mean, c in sorted(((m, c) for m, c in measured if m is not None), key=lambda pair: sign * pair[0])]
-
-
-def describe_data(trial: TrialRow) -> DataDescription | None:
-    """The data of a trial; None if it has not recorded them yet or reads no data set."""
-    data = (trial.metadata or {}).get("data")
-    if not data:
-        return None
-    return DataDescription(
-        name=data.get("name", ""),
-        source=data.get("source", ""),
-        complete=bool(data.get("complete", False)),  # unless recorded as complete, data count as a sample
-        fallback_for=data.get("fallback_for", ""),
-        sha256=data.get("sha256", ""),
-        train=data.get("train"),
-        val=data.get("val"),
-    )
-
-
-def column(measure: str) -> str:
-    """The column of a `results_frame` that has the values of a measure."""
-    return measure.removeprefix("last ")
-
-
-def _reference(sweep: Mapping[str, Any], names: Sequence[str], frame: pd.DataFrame) -> PublishedValues | None:
-    given = sweep.get("reference")
-    if not given:
-        return None
-    metric = given["metric"]
-    measure = metric if metric.startswith(("best ", "last ")) else f"last {metric}"
-    return PublishedValues(
-        source=given.get("source", "the reference"),
-        metric=metric,
-        measure=measure if column(measure) in frame.columns else None,
-        tolerance=given["tolerance"],
-        values=given["values"],
-        absent=tuple(name for name in given["values"] if name not in names),
-        note=given.get("note") or "",
-    )
-
-
-def _obstacles(run: Mapping[str, Any], trials: Sequence[TrialRow]) -> list[str]:
-    """Reasons why this configuration must not be compared with the reference."""
-    reasons = []
-    if run.get("scale", "unknown") not in ("", "paper"):
-        reasons.append(f"at {run.get('scale', 'unknown')} scale, unlike the reference")
-    data = list(dict.fromkeys(d for d in map(describe_data, trials) if d is not None))
-    reasons += [f"on {d.name}, a fallback data set for {d.fallback_for}" for d in data if d.fallback_for]
-    reasons += [f"on a sample of {d.name} ({d.source})" for d in data if not d.fallback_for and not d.complete]
-    swept = run["sweep"].get("keys", [])
-    given = [o.lstrip("+~") for o in run.get("overrides", [])]
-    changed = [o for o in given if o.startswith("task.") and o.split("=")[0] not in swept]
-    if changed:
-        reasons.append(f"with other hyperparameters: {', '.join(changed)}")
-    return reasons
 
 
 def _configuration(

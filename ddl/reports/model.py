@@ -15,9 +15,8 @@ import pandas as pd
 
 from ddl.ledger import ENDED, STATUSES, LedgerReader, TrialRow
 from ddl.reports import narrative
-from ddl.reports.measures import Measured, measure_run
+from ddl.reports.measures import Configuration, Measured, measure_run
 from ddl.reports.results import results_frame
-from ddl.reports.statistics import Estimate
 from ddl.reports.verdicts import NOT_REPRODUCED
 
 MAX_CURVES = 12
@@ -133,12 +132,12 @@ class RunReport(Measured):
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Runs of the same sweep. `rows` maps a configuration to its estimates of `measure`, one per run, None if the run lacks it."""
+    """Runs of the same sweep, compared by `measure`. `rows` has each configuration of each run by name, None if the run lacks it."""
 
     sweep: str
     measure: str
     runs: tuple[RunReport, ...]
-    rows: Mapping[str, tuple[Estimate | None, ...]]
+    rows: Mapping[str, tuple[Configuration | None, ...]]
 
 
 @dataclass(frozen=True)
@@ -179,9 +178,9 @@ def _side_by_side(runs: Sequence[RunReport]) -> tuple[SideBySide, ...]:
     for sweep, measure in dict.fromkeys((run.sweep, run.primary) for run in runs):
         same = tuple(run for run in runs if (run.sweep, run.primary) == (sweep, measure))
         if len(same) > 1:
-            measured = [{c.name: c.estimates[measure] for c in run.configurations} for run in same]
-            names = dict.fromkeys(name for estimates in measured for name in estimates)
-            shared.append(SideBySide(sweep, measure, same, {n: tuple(e.get(n) for e in measured) for n in names}))
+            by_name = [{c.name: c for c in run.configurations} for run in same]
+            names = dict.fromkeys(name for configurations in by_name for name in configurations)
+            shared.append(SideBySide(sweep, measure, same, {n: tuple(each.get(n) for each in by_name) for n in names}))
     return tuple(shared)
 
 

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ddl.reports import verdicts
-from ddl.reports.measures import Configuration, DataDescription, Measured, PublishedValues
+from ddl.reports.data_sets import DataDescription
+from ddl.reports.measures import Configuration, Measured
+from ddl.reports.published import PublishedValues
+from ddl.reports.statistics import Comparison
 from ddl.reports.wording import count, estimate_text, metric, number
 
 
@@ -45,8 +48,13 @@ def answer(measured: Measured, mode: str, race: Mapping[str, Any] | None = None)
     best = ranked[0]
     estimate = best.estimates[measured.primary]
     leads = "leads on" if len(measured.configurations) > 1 else "is the only configuration;"
+    if best.lost and len(measured.configurations) > 1:
+        leads = "has the best mean of the trials that ended well, by"
     text = f"“{best.name}” {leads} {metric(measured.primary)}{'' if mode == 'max' else ' (lower is better)'}: {estimate_text(estimate)}"
-    text += f", n = {estimate.n}." if estimate.low is not None else " (n = 1, so no interval)."
+    trials = best.trials_text(measured.primary)
+    text += f", n = {trials}." if estimate.low is not None else f" (n = {trials}, so no interval)."
+    if best.lost:
+        text += f" Its mean leaves out the {count(best.lost, 'trial')} that failed or diverged, so it may be too good."
     if race:
         return f"{text} {race_end(race)}"
     if len(ranked) == 1:
@@ -54,9 +62,31 @@ def answer(measured: Measured, mode: str, race: Mapping[str, Any] | None = None)
     second = ranked[1]
     (between,) = [c for c in measured.comparisons[measured.primary] if {c.first, c.second} == {best.name, second.name}]
     text += f" “{second.name}” is second with {number(second.estimates[measured.primary].mean)}"
+    if second.lost:
+        text += f", n = {second.trials_text(measured.primary)}"
     if between.p_holm is None:
         return text + f" (difference not tested: {between.untested})."
-    return text + (" (difference significant)." if between.significant else " (difference not significant).")
+    return text + (
+        " (difference significant)."
+        if between.significant
+        else " (difference not significant, so these seeds cannot tell which is better)."
+    )
+
+
+def reading(comparison: Comparison, margin: float) -> str:
+    """The outcome of a comparison in words. "Cannot tell" is no finding; "no difference" is one, and needs a `margin` above 0.
+
+    There is no difference of the margin or more if the whole 95% interval of the difference is within ± margin (Schuirmann 1987).
+    """
+    low, high = comparison.difference.low, comparison.difference.high
+    if comparison.p_holm is None:
+        return f"not tested: {comparison.untested}"
+    within = margin > 0 and low is not None and high is not None and -margin < low and high < margin
+    if comparison.significant:
+        return f"significant, but smaller than {margin:g}" if within else "significant"
+    if low == high == 0:
+        return "identical values"
+    return f"no difference of {margin:g} or more" if within else "cannot tell: difference not significant"
 
 
 def setting(measured: Measured, statuses: Mapping[str, int], scale: str) -> str:

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 
 from ddl import durable
-from ddl.ledger import LedgerReader, TrialRow
+from ddl.ledger import COUNTED, LedgerReader, TrialRow
 from ddl.reports import metric_kinds
 
 
 def read_results(folder: Path) -> pd.DataFrame:
     """One row per trial: its configuration, how it ended, and its final values (NaN if it measured none).
 
-    Columns: trial_id, configuration, status, reason, seed; one per swept key (`task.augmentation`); epoch and elapsed_s (seconds
+    Columns: trial_id, configuration, status, reason, seed; one per swept key (`task.augmentation`); counted (False for a trial that no mean
+    of the report contains, because it failed, diverged or has not ended); epoch and elapsed_s (seconds
     trained) at the last measurement; the last value of each metric under its name; `best <metric>`, the best epoch of the sweep's metric
     (NaN for a trial that diverged); the last value of each cost (`time/...`, `device/...`, `latency/...`); parameters, precision,
     data, data_source, data_complete, fallback_for ("" unless the data are a fallback data set).
@@ -40,6 +41,7 @@ def results_frame(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.Da
     keys = list(dict.fromkeys([*run["sweep"].get("keys", []), *(key for t in trials for key in t.swept)]))
     for key in keys:
         rows[key] = _one_type([t.swept.get(key) for t in trials])
+    rows["counted"] = rows["status"].isin(COUNTED)
     rows = rows.join(_finals(metrics, run["sweep"]["metric"]), on="trial_id")
     # A mean over seeds must neither become infinite nor contain the early success of a trial that diverged.
     rows.loc[rows["status"] == "diverged", f"best {run['sweep']['metric']['name']}"] = np.nan

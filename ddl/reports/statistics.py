@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit  # all of scipy.stats would take seconds to import
 
+from ddl.power import ALPHA
+
 CONFIDENCE = 0.95
-ALPHA = 0.05
 BOOTSTRAP_FROM = 8
 RESAMPLES = 9999
 
@@ -102,9 +103,14 @@ def compare(values: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str
     ]
 
 
+def paired_differences(first: Mapping[int, float], second: Mapping[int, float]) -> np.ndarray:
+    """`first` minus `second` for each common seed, in the order of the seeds."""
+    return np.array([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])
+
+
 def _paired(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[Estimate, float | None, str]:
     seeds = sorted(first.keys() & second.keys())
-    differences = np.array([first[seed] - second[seed] for seed in seeds])
+    differences = paired_differences(first, second)
     difference = estimate(differences)
     if len(seeds) < 2:
         return difference, None, "fewer than 2 common seeds"

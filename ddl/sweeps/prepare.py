@@ -17,23 +17,24 @@ from ddl.sweeps import space
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus
 from ddl.sweeps.capacity import local_capacity
 from ddl.sweeps.race import Race
+from ddl.sweeps.seeds_note import seeds_note
 from ddl.sweeps.space import Trial
 from ddl.sweeps.trial_source import TrialSource
 from ddl.tasks.loading import BUILT_IN, task_class_path
 from ddl.tasks.user_code import hash_sources
-from ddl.yamlfile import FOLDER
 
 EXECUTORS = ("ray", "inline")
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options of the command or arguments of `run_sweep`, without the sweep's name."""
+    """Options of the command or arguments of `run_sweep`, without the sweep's name. `out` is the local folder of all runs, if known."""
 
     overrides: tuple[str, ...]
     scale: str
     executor: str
     address: str | None
+    out: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,9 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
             f"{composed.name}: reads {name}, but there is no such file or folder in {Path.cwd()}. Correct the path." for name in missing
         ]
     file = composed.file
-    notes = [_seeds_note(composed)]
-    reference = _reference(composed, {trial.configuration for trial in trials}, notes, problems)
+    names = {trial.configuration for trial in trials}
+    notes = [seeds_note(composed, len(names) or file.samples, options.out)]
+    reference = _reference(composed, names, notes, problems)
     about = {
         "sweep": {
             "name": composed.name,
@@ -186,15 +188,6 @@ def _user_code(sweep: Sweep) -> dict[str, Any]:
         return {}
     entries = {"code_folder": sweep.code_folder, "code": hash_sources(module, sweep.code_folder, sweep.function)}
     return entries | ({"measurements": sweep.measurements} if sweep.function else {})
-
-
-def _seeds_note(sweep: Sweep) -> str:
-    """The line of the plan about the number of seeds."""
-    if race := sweep.launch.race:
-        return f"seeds: {race.at_least} to {race.at_most}, until the answer is settled"
-    seeds = sweep.launch.most_seeds
-    default = " (default)" if Path(sweep.where["seeds"].rpartition(":")[0]) == FOLDER / "launch.yaml" else ""
-    return f"seeds: {seeds}{default}" + ("; intervals need at least 2, as in seeds=3" if seeds == 1 else "")
 
 
 def _reference(sweep: Sweep, names: Set[str], notes: list[str], problems: list[str]) -> Reference | None:

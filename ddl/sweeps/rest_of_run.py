@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ddl.config import ConfigError
-from ddl.ledger import ENDED_WELL, Ledger, TrialRow
+from ddl.ledger import COUNTED, Ledger, TrialRow
 from ddl.schema import Launch, Metric
 from ddl.sweeps.allocation import check_inline, recorded_allocation
 from ddl.sweeps.prepare import PreparedRun
@@ -68,7 +68,7 @@ def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks,
     metrics = metrics[metrics.name == metric.name]
     source: TrialSource | None = None
     if about.get("search") or about.get("race"):
-        best = {row.trial_id: ledger.best_value(row.trial_id, metric.name, metric.mode) for row in rows if row.status in ENDED_WELL}
+        best = {row.trial_id: ledger.best_value(row.trial_id, metric.name, metric.mode) for row in rows if row.status in COUNTED}
         if about.get("race"):
             source = Race.resumed(about["race"], tasks, rows, best, launch.first_seed)
             for line in source.news():  # the driver ended before it could decide

@@ -84,7 +84,7 @@ def test_any_state_of_a_run_renders(make_run, tmp_path):
     mixed = {("none", 0): ("failed", ""), ("none", 1): ("running", ""), ("light", 2): ("stopped", "by the scheduler")}
     written = text(page(make_run(FINAL, seeds=[0, 1, 2], epochs=1, endings=mixed), tmp_path))
     assert "no reason recorded" in written
-    assert '1<span class="muted"> of 3</span>' in written
+    assert '1<span class="status failed"> of 3; 1 failed, 1 running</span>' in written
 
 
 def test_what_a_trial_left_behind_follows_its_reason(make_run, tmp_path):

@@ -4,8 +4,9 @@ import pytest
 
 from ddl import launch
 from ddl.ledger import LedgerReader, TrialRow
-from ddl.reports import model, narrative
-from ddl.reports.measures import DataDescription
+from ddl.reports import html, model, narrative
+from ddl.reports.data_sets import DataDescription
+from ddl.reports.results import read_results
 from ddl.reports.sections.curves import curves_note, run_panels
 from ddl.reports.sections.plan import plan_summary
 from ddl.reports.sections.reproduction import reproduction_record
@@ -182,7 +183,7 @@ def test_runs_of_one_sweep_are_compared(make_run):
     (shared,) = report.side_by_side
     assert list(shared.rows) == ["none", "light", "aggressive", "mild"]
     assert shared.rows["light"][1] is None
-    assert shared.rows["none"][1].mean == pytest.approx(0.7, abs=0.05)
+    assert shared.rows["none"][1].estimates[shared.measure].mean == pytest.approx(0.7, abs=0.05)
 
 
 def test_seeds_with_steps_of_their_own_are_averaged_in_bins(tmp_path):
@@ -328,3 +329,26 @@ def test_a_check_of_a_metric_that_no_trial_reported_is_bad_input(make_run, capsy
         f"{folder}: reference.metric: no trial reported best val/acuracy, so nothing can be checked. Did you mean val/accuracy?\n"
     )
     assert output.splitlines()[-1].startswith("report: ")
+
+
+def test_failures_are_in_the_denominator_of_every_mean(make_run, tmp_path):
+    lost = {("none", 0): ("diverged", "loss 1e9"), ("none", 3): ("diverged", "loss 1e9"), ("light", 1): ("failed", "out of memory")}
+    folder = make_run(FINAL, seeds=range(5), epochs=2, endings=lost)
+    run = model.build_report([folder]).runs[0]
+    assert run.answer.startswith("“none” has the best mean of the trials that ended well, by best validation accuracy: 0.7915")
+    assert "n = 3 of 5; 2 diverged. Its mean leaves out the 2 trials that failed or diverged, so it may be too good." in run.answer
+    assert ", n = 4 of 5; 1 failed (difference " in run.answer
+    assert "looks better than it is" in results_caption(run)
+    page = html.render_html(model.build_report([folder]))
+    assert '3<span class="status failed"> of 5; 2 diverged</span>' in page
+    assert 'none \N{MINUS SIGN} light<span class="muted nowrap"> (n = 2 of 5)' in page
+    two = html.render_html(model.build_report([folder, folder]))
+    assert two.count("n = 3 of 5; 2 diverged") == 2 * 2 + 2, "the headline and the overview of each run, and the table of both"
+    counted = read_results(folder).groupby("configuration")["counted"].sum()
+    assert dict(counted) == {"none": 3, "light": 4, "aggressive": 5}
+
+
+def test_a_run_without_failures_does_not_mention_any(make_run):
+    run = model.build_report([make_run(FINAL, epochs=2)]).runs[0]
+    assert "failed" not in run.answer + results_caption(run)
+    assert run.configurations[0].trials_text(run.primary) == "3"

@@ -4,9 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from scipy import optimize, stats
 
+from ddl.config import compose_sweep
+from ddl.ledger import TrialRow
 from ddl.sweeps import prepare
 from ddl.sweeps.prepare import PreparedRun, RunOptions
+from ddl.sweeps.seeds_note import seeds_note
+
+from ..ledgers import ReportingLedger
 
 REFERENCE = "reference: {{source: a, metric: {metric}, tolerance: 0.1, values: {{{values}}}}}\n"
 
@@ -61,3 +67,72 @@ def test_published_values_of_another_metric_are_not_compared(prepared) -> None:
     assert run.about["sweep"]["reference"] is None
     assert "published values: not compared, because they are of val/accuracy and the metric is val/loss" in run.notes
     assert prepared(more, "metric.mode=min")[0].about["sweep"]["reference"] is not None
+
+
+AXIS = "space: {task.lr: [0.1, 0.01]}\n"
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Callable[..., Path]:
+    """Records a run of the sweep `small` with values of two configurations by seed."""
+
+    def earlier(stamp: str, first: list[float], second: list[float], ends: str = "finished", scale: str = "smoke") -> Path:
+        folder = tmp_path / "runs" / "small" / stamp
+        folder.mkdir(parents=True)
+        values = {(name, seed): each for name, column in (("a", first), ("b", second)) for seed, each in enumerate(column)}
+        trials = [TrialRow(f"{name}{seed}", i, name, {}, {}, seed) for i, (name, seed) in enumerate(values)]
+        record = {"sweep": {"name": "small", "metric": {"name": "val/accuracy", "mode": "max"}}, "scale": scale}
+        with ReportingLedger.create(folder, record, trials) as ledger:
+            for (name, seed), value in values.items():
+                ledger.started(f"{name}{seed}", 0, "")
+                ledger.measured(f"{name}{seed}", 1, 1, 1.0, {"val/accuracy": value}, {})
+                ledger.measured(f"{name}{seed}", 2, 2, 2.0, {"val/accuracy": value - 0.5}, {})
+                if ends:
+                    ledger.ended(f"{name}{seed}", ends)
+        return folder
+
+    return earlier
+
+
+def plan_note(ask, tmp_path: Path, more: str, *overrides: str) -> str:
+    ask(more)
+    sweep = compose_sweep(str(tmp_path / "small.yaml"), overrides, "smoke", [])
+    return seeds_note(sweep, 2, tmp_path / "runs")
+
+
+def test_the_plan_says_what_the_seeds_can_show_by_the_newest_finished_run(ask, earlier, tmp_path: Path) -> None:
+    effect = optimize.brentq(lambda nc: stats.nct.cdf(stats.t.isf(0.025, 2), 2, nc) - 0.2, 0.1, 100) / 3**0.5
+    assert (
+        plan_note(ask, tmp_path, AXIS)
+        == f"seeds: 3 (default); they can show differences of {effect:.1f} standard deviations (of the paired differences) or more"
+    )
+    earlier("2026-01-01-000000", [0.9, 0.9], [0.1, 0.9])
+    newest = earlier("2026-01-02-000000", [0.80, 0.82, 0.81], [0.79, 0.80, 0.82])
+    earlier("2026-01-03-000000", [0.9, 0.9], [0.1, 0.8], scale="paper")
+    earlier("2026-01-04-000000", [0.9, 0.9], [0.1, 0.8], ends="")
+    (tmp_path / "runs/small/2026-01-05-000000").mkdir()
+    spread = stats.tstd([0.01, 0.02, -0.01])
+    note = f"seeds: 3 (default); by the spread of {newest}, they can show differences in val/accuracy of {effect * spread:.2g} or more"
+    assert plan_note(ask, tmp_path, AXIS) == note
+    needed = next(n for n in range(2, 99) if stats.nct.sf(stats.t.isf(0.025, n - 1), n - 1, 0.03 / spread * n**0.5) >= 0.8)
+    assert plan_note(ask, tmp_path, AXIS, "margin=0.03") == f"{note}; 0.03 would take {needed} seeds"
+
+
+def test_the_note_on_a_race_is_about_its_most_seeds(ask, tmp_path: Path) -> None:
+    effect = optimize.brentq(lambda nc: stats.nct.cdf(stats.t.isf(0.025, 9), 9, nc) - 0.2, 0.1, 100) / 10**0.5
+    start = "seeds: 3 to 10, until the answer is settled; 10 can show differences of"
+    assert plan_note(ask, tmp_path, AXIS, "seeds=10", "until=settled").startswith(f"{start} {effect:.1f} standard deviations")
+
+
+def test_a_run_of_several_sweeps_is_an_earlier_run_too(ask, earlier, tmp_path: Path) -> None:
+    folder = earlier("2026-01-01-000000", [0.80, 0.82], [0.79, 0.80])
+    moved = tmp_path / "runs/several/2026-01-01-000000/small"
+    moved.parent.mkdir(parents=True)
+    folder.rename(moved)
+    assert f"by the spread of {moved}," in plan_note(ask, tmp_path, AXIS)
+
+
+def test_an_earlier_run_that_cannot_be_read_is_passed_over(ask, earlier, tmp_path: Path) -> None:
+    folder = earlier("2026-01-01-000000", [0.80, 0.82], [0.79, 0.80])
+    (folder / "ledger.sqlite").write_bytes(b"no ledger")
+    assert "standard deviations" in plan_note(ask, tmp_path, AXIS)

@@ -1,10 +1,12 @@
-"""Paired comparisons of configurations."""
+"""Paired comparisons of configurations, and the differences that they can show."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from ddl.reports import wording
+from ddl.reports import narrative, wording
 from ddl.reports.model import RunReport
-from ddl.reports.sections.section import Block, HeadingBlock, Section, TableBlock
+from ddl.reports.sections.section import Block, HeadingBlock, Section, TableBlock, TextBlock
+from ddl.reports.sensitivity import find_sensitivity, sensitivity_text
 from ddl.reports.statistics import Comparison
 
 CAPTION = (
@@ -16,32 +18,69 @@ CAPTION = (
 RACE_NOTE = "The values decided how many seeds there are, so these p-values are too small. The decisions of the race are not affected."
 
 
-def _caption(run: RunReport) -> str | None:
+@dataclass(frozen=True)
+class ComparisonCell:
+    """One comparison by one measure as text."""
+
+    comparison: Comparison
+    p: str
+    reading: str
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One pair with a cell per measure of the run. `seeds` is the number of common seeds, and of how many if trials failed or diverged."""
+
+    first: str
+    second: str
+    seeds: str
+    cells: tuple[ComparisonCell, ...]
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """One row per pair. `sensitivity` says which differences the seeds can show, or is ""."""
+
+    caption: str
+    rows: tuple[ComparisonRow, ...]
+    sensitivity: str
+
+
+def comparison_table(run: RunReport) -> ComparisonTable | None:
+    """The comparisons of the run, None if it has only one configuration."""
+    pairs = run.comparisons[run.primary]
+    if not pairs:
+        return None
+    by_name = {c.name: c for c in run.configurations}
+    rows = []
+    for i, pair in enumerate(pairs):
+        two = by_name[pair.first], by_name[pair.second]
+        planned = max(sum(c.statuses.values()) for c in two)
+        seeds = f"{pair.difference.n} of {planned}" if any(c.lost for c in two) else str(pair.difference.n)
+        rows.append(ComparisonRow(pair.first, pair.second, seeds, tuple(_cell(run.comparisons[m][i], run.margin) for m in run.measures)))
+    found = find_sensitivity(pairs, {c.name: c.values[run.primary] for c in run.configurations}, run.margin)
     notes = [CAPTION, run.comparisons_note, RACE_NOTE if run.record.get("race") else ""]
-    return " ".join(filter(None, notes)) if run.comparisons[run.primary] else None
+    return ComparisonTable(" ".join(filter(None, notes)), tuple(rows), sensitivity_text(found) if found else "")
 
 
-def _cells(c: Comparison) -> tuple[str, str, str]:
-    if c.p_holm is None:
-        return wording.estimate_text(c.difference), wording.ABSENT, f"not tested: {c.untested}"
-    p = "< 0.001" if c.p_holm < 0.001 else f"{c.p_holm:.3f}"
-    return wording.estimate_text(c.difference), p, "significant" if c.significant else "difference not significant"
+def _cell(c: Comparison, margin: float) -> ComparisonCell:
+    p = wording.ABSENT if c.p_holm is None else "< 0.001" if c.p_holm < 0.001 else f"{c.p_holm:.3f}"
+    return ComparisonCell(c, p, narrative.reading(c, margin))
 
 
 def _wandb(run: RunReport) -> Iterator[Block]:
-    caption = _caption(run)
-    if caption is not None:
-        yield HeadingBlock("Paired comparisons")
-        columns = [f"{measure}{part}" for measure in run.measures for part in (", 95% interval", ", p", ", reading")]
-        rows = [
-            [
-                f"{pair.first} {wording.MINUS} {pair.second}",
-                pair.difference.n,
-                *(cell for measure in run.measures for cell in _cells(run.comparisons[measure][row])),
-            ]
-            for row, pair in enumerate(run.comparisons[run.primary])
-        ]
-        yield TableBlock(["Difference", "n", *columns], rows, caption)
+    table = comparison_table(run)
+    if table is None:
+        return
+    yield HeadingBlock("Paired comparisons")
+    columns = [f"{measure}{part}" for measure in run.measures for part in (", 95% interval", ", p", ", reading")]
+    rows = []
+    for row in table.rows:
+        texts = [text for cell in row.cells for text in (wording.estimate_text(cell.comparison.difference), cell.p, cell.reading)]
+        rows.append([f"{row.first} {wording.MINUS} {row.second}", row.seeds, *texts])
+    yield TableBlock(["Difference", "n", *columns], rows, table.caption)
+    if table.sensitivity:
+        yield TextBlock(table.sensitivity, caption=True)
 
 
-SECTION = Section("comparisons.html.j2", build=lambda run, budget: _caption(run), wandb=_wandb)
+SECTION = Section("comparisons.html.j2", build=lambda run, budget: comparison_table(run), wandb=_wandb)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from ddl.reports import wording
 from ddl.reports.embedding import EmbeddingBudget
-from ddl.reports.measures import Configuration, PublishedValues
+from ddl.reports.measures import Configuration
 from ddl.reports.model import RunReport
+from ddl.reports.published import PublishedValues
 from ddl.reports.sections.section import Block, HeadingBlock, Section, TableBlock, TextBlock
 from ddl.reports.verdicts import NOT_COMPARABLE
 
@@ -66,6 +67,8 @@ def results_caption(run: RunReport) -> str:
         " “Best” is the best epoch of each trial, selected on the split on which it is measured, so it is optimistic; “last” is "
         "the last epoch."
     )
+    if any(c.lost for c in run.configurations):
+        text += " Means leave out trials that failed or diverged, so a configuration with such trials looks better than it is."
     if any(c.statuses.get("stopped") for c in run.configurations):
         text += " Trials stopped by a scheduler count with the values they had reached."
     if noise := max((c.costs.get("latency/noise_percent", 0.0) for c in run.configurations), default=0.0):
@@ -126,9 +129,8 @@ def _wandb(run: RunReport) -> Iterator[Block]:
     yield HeadingBlock("Results")
     rows = []
     for c in run.configurations:
-        n, planned = c.estimates[run.primary].n, sum(c.statuses.values())
         means = [wording.estimate_text(c.estimates[measure]) for measure in run.measures]
-        row = [c.name, n if n == planned else f"{n} of {planned}", *means]
+        row = [c.name, c.trials_text(run.primary), *means]
         if run.reference is not None:
             row += [wording.number(c.reference), f"{c.verdict.word}: {c.verdict.why}" if c.verdict else "no reference"]
         rows.append(row)

@@ -9,7 +9,7 @@ import pandas as pd
 from ddl import units
 from ddl.ledger import TrialRow
 from ddl.reports import metric_kinds, wording
-from ddl.reports.measures import describe_data
+from ddl.reports.data_sets import describe_data
 from ddl.reports.model import RunReport
 from ddl.reports.sections.section import Block, HeadingBlock, Section, TableBlock
 
