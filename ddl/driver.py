@@ -14,6 +14,7 @@ from rich.console import Console
 from ddl.config import ConfigError
 from ddl.fork_server import fork_server
 from ddl.ledger import COUNTED, Ledger
+from ddl.redaction import Redactor
 from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare
 from ddl.sweeps.allocation import allocate, reallocate
@@ -152,8 +153,10 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
         limited = any(plan.allocation.num_workers > 1 or run.prepared.source for run, plan in planned)
         missing = [(run, MissingMetric(run.prepared)) for run, _ in planned]
         batches = executor.run(_packs(queue, planned, runs_of_trial, progress), concurrent if limited else None)
+        redactor = Redactor()
         with contextlib.closing(batches):  # type: ignore[type-var]
-            for reports in batches:
+            for batch in batches:
+                reports = [_redacted(report, redactor) for report in batch]
                 for run, _ in planned:
                     if own := [report for report in reports if run in runs_of_trial[report.trial_id]]:
                         run.ledger.record(own)
@@ -173,6 +176,13 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
     for run, _ in planned:
         run.ledger.event("trained", f"{elapsed:.1f} s, expected {expected:.1f} s")
     console.print(f"all trials ended after {duration(elapsed)}" + (f" (expected {most}{duration(expected)})" if known else ""))
+
+
+def _redacted(report: TrialReport, redactor: Redactor) -> TrialReport:
+    """The report without secrets in its texts, as the ledger records and everything else shows it."""
+    if not (report.reason or report.metadata):
+        return report
+    return replace(report, reason=redactor.text(report.reason), metadata=redactor.value(report.metadata))
 
 
 def _displayed_trial(run: OpenRun, plan: Plan, trial: Trial, pack: PlannedPack | None = None) -> DisplayedTrial:

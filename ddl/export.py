@@ -22,6 +22,7 @@ from ddl.devices import Device
 from ddl.hints import suggest_name
 from ddl.ledger import LedgerReader, TrialRow
 from ddl.progress import Predictor
+from ddl.redaction import Redactor
 from ddl.sweeps.probe import with_precision
 from ddl.tasks.loading import RecordedTasks
 
@@ -135,7 +136,7 @@ def _model_card(reader: LedgerReader, row: TrialRow, step: int, predictor: Predi
         "configuration": row.configuration,
         "status": row.status,
         "step": step,
-        "hyperparameters": dict(row.task),
+        "hyperparameters": Redactor().value(row.task),
         "data": metadata.get("data"),
         "metrics": dict(zip(final.name, final.value, strict=True)),
         "input": _tensor_spec(predictor.example),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddl.program import program
+from ddl.redaction import Redactor, printable
 
 FAILED, BAD_INPUT, NOT_REPRODUCED, INTERRUPTED = 1, 2, 4, 130
 ACTIONS = ("--sweep", "--list", "--resume", "--reproduce", "--publish", "--export", "--prepare-data", "--report")
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.list:
             return _list_sweeps()
     except ValueError as error:
-        print(error, file=sys.stderr)
+        _print_problem(error)
         return BAD_INPUT
     # Heavy imports come as late as possible, so that --help, --list and a mistyped option answer at once.
     from ddl.config import ConfigError
@@ -113,14 +114,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run_action(given, f"{program()} {shlex.join(arguments)}")
     except ConfigError as error:
-        print(error, error.outcome, sep="\n", file=sys.stderr)
+        _print_problem(error, error.outcome)
         return BAD_INPUT
     except ValueError as error:
-        print(error, file=sys.stderr)
+        _print_problem(error)
         return BAD_INPUT
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return INTERRUPTED
+
+
+def _print_problem(*texts: object) -> None:
+    """Print to standard error, without the secrets and the control characters of what the user gave."""
+    for line in "\n".join(map(str, texts)).split("\n"):
+        print(printable(Redactor().text(line)), file=sys.stderr)
 
 
 def _check_combination(given: argparse.Namespace, arguments: Sequence[str]) -> None:
@@ -250,7 +257,6 @@ def _publish(folder: Path, with_report: bool) -> None:
         return
     from ddl.reports import model, wandb_report
     from ddl.tracking.connection import WandbClient
-    from ddl.tracking.privacy import Redactor
 
     report = model.build_report([folder])
     published = publish(folder, "online")  # fails before anything is sent if there is no key

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from ddl.durable import replace_file, sync
 from ddl.ledger_checks import check_content, check_record, check_schema, decode, open_read_only
+from ddl.redaction import Redactor, printable
 from ddl.run_folder import LEDGER, check_trial_id
 from ddl.trial_report import TrialReport
 
@@ -145,7 +146,8 @@ class LedgerReader:
             return record
 
     def trials(self) -> list[TrialRow]:
-        """All trials, in the order of the plan."""
+        """All trials, in the order of the plan. Their texts can be shown: they have no secret, and nothing that a terminal obeys."""
+        redactor = Redactor()
         columns = list(TrialRow.__dataclass_fields__)
         with self._connection() as connection:
             decoded = []
@@ -156,6 +158,9 @@ class LedgerReader:
                     values[key] = decode(values[key], f"{key} of trial {values['trial_id']}")
                     if not isinstance(values[key], dict):
                         raise ValueError(f"{key} of trial {values['trial_id']} is not a mapping")
+                for key in ("configuration", "place"):
+                    values[key] = printable(values[key])
+                values["reason"] = printable(redactor.text(values["reason"]))
                 decoded.append(TrialRow(**values))
             return decoded
 

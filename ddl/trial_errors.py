@@ -5,6 +5,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from ddl.redaction import Redactor, printable
+
 TRIAL_ERRORS = (Exception, SystemExit)
 """Errors that the code of a trial may raise. `sys.exit()` in a trial ends that trial, not the sweep."""
 
@@ -40,11 +42,11 @@ def error_place(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """The error's message, also if its own `__str__` raises."""
-    return str(traceback.TracebackException.from_exception(error)).strip()
+    """The error's message without secrets, also if its own `__str__` raises."""
+    return Redactor().text(str(traceback.TracebackException.from_exception(error)).strip())
 
 
 def _one_line(text: str) -> str:
     """The text in one line of at most `LONGEST_REASON` characters, without those that a terminal would obey."""
-    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in " ".join(text.split()))
+    line = printable(" ".join(text.split()))
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."

@@ -12,6 +12,7 @@ from .codebase import duplicate_names
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
+    {"redaction"},
     {
         "sharding",
         "trial_report",
@@ -51,7 +52,7 @@ LAYERS = [
 READERS = {"reports", "tracking"}
 """Rooms that read the ledger and nothing else of a run. Only the driver, the command and its library import them."""
 
-READ = {"ledger", "durable", "run_folder", "units", "program", "power"}
+READ = {"ledger", "durable", "run_folder", "units", "program", "power", "redaction"}
 """What those rooms may import besides themselves."""
 
 OWNERS = {

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from ddl.ledger import ENDED, STATUSES, LedgerReader, TrialRow
+from ddl.redaction import Redactor
 from ddl.reports import narrative
 from ddl.reports.measures import Configuration, Measured, measure_run
 from ddl.reports.results import results_frame
@@ -187,6 +188,7 @@ def _side_by_side(runs: Sequence[RunReport]) -> tuple[SideBySide, ...]:
 def _read_run(folder: Path) -> RunReport:
     reader = LedgerReader(folder)
     record, trials, metrics = reader.run("sweep.name", "sweep.metric.name", "sweep.metric.mode"), reader.trials(), reader.metrics()
+    record = Redactor().value(record)  # an earlier version recorded the command as it was given
     frame = results_frame(record, trials, metrics)
     measured = measure_run(record, trials, frame)
     return RunReport(**vars(measured), folder=folder, record=record, trials=tuple(trials), metrics=metrics, frame=frame)

@@ -12,6 +12,7 @@ from ddl import config, ownership, provenance
 from ddl.function_sweep import FunctionSweep, compose_function_sweep
 from ddl.ledger import Ledger, TrialRow
 from ddl.program import program
+from ddl.redaction import Redactor
 from ddl.schema import Launch, Metric, Reference, Sweep
 from ddl.sweeps import space
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus
@@ -237,12 +238,15 @@ def begin_run(run: PreparedRun, folder: Path, command: str, place: str, url: str
     """Create the ledger of a new run in the existing `folder`.
 
     `command` starts the same run again, `place` is the folder or URL to resume, `url` is the run's copy in an object store or empty.
+    Secrets in the texts that the report shows are withheld; hyperparameters are recorded as they are, because a resume needs them.
     """
+    redact = Redactor().value
     about = {
         **run.about,
-        **provenance.code(),
+        "overrides": redact(run.about["overrides"]),
+        **redact(provenance.code()),
         "files": _files(run.timed),
-        "command": command,
+        "command": redact(command),
         "resume": resume_command(place),
         "url": url,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

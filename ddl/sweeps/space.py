@@ -4,14 +4,15 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from ddl.config import construct
+from ddl.config import COMMAND_LINE, construct
 from ddl.overrides import selection
+from ddl.redaction import Redactor, printable
 from ddl.schema import Sweep, label
 from ddl.tasks.task import Task
 
@@ -63,6 +64,7 @@ def expand_trials(sweep: Sweep, problems: list[str]) -> list[Trial]:
         return []
     points = _points(sweep, problems)
     no_effect = _check_no_effect(sweep, problems)
+    _check_shown(sweep, problems)
     _check_names(sweep, points, problems)
     trials: list[Trial] = []
     known: dict[str, _Point] = {}
@@ -127,6 +129,40 @@ def _shortened(texts: Iterable[str], separator: str = ",") -> str:
     return separator.join(texts[:8]) + (f"{separator}... ({len(texts)} of them)" if len(texts) > 8 else "")
 
 
+def _check_shown(sweep: Sweep, problems: list[str]) -> None:
+    """Add to `problems` what cannot be shown in the names of configurations: secrets, and characters that a terminal obeys."""
+    redactor = Redactor()
+    shown = [(f"space.{key}", f"task.{key}", text) for key, axis in sweep.space.items() for text in _texts(axis)]
+    shown += [("configurations", "configurations", name) for name in sweep.configurations]
+    shown += [
+        (f"configurations.{name}.{key}", f"task.{key}", text)
+        for name, values in sweep.configurations.items()
+        for key, value in values.items()
+        for text in _texts(value)
+    ]
+    for place, key, text in shown:
+        where = sweep.where.get(place, COMMAND_LINE)
+        if redactor.text(text) != text:
+            problems.append(
+                f"{where}: {key}: looks like a secret, and the names of configurations are shown everywhere. "
+                "Read it from the environment in your code."
+            )
+        elif printable(text) != text:
+            problems.append(f"{where}: {key}: {text[:100]!r} has characters that a terminal would obey. Remove them.")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in an axis or a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
 def _check_names(sweep: Sweep, points: Sequence["_Point"], problems: list[str]) -> None:
     """Add to `problems` if two different points have one name, such as the values 1 and "1"."""
     known: dict[str, _Point] = {}
@@ -189,6 +225,7 @@ def check_ends(sweep: Sweep, problems: list[str]) -> None:
     """
     if _too_many(sweep, problems):
         return
+    _check_shown(sweep, problems)
     axes = {key: axis for key in sweep.space if (axis := _axis(sweep, key, sweep.space[key], problems))}
     _check_samples(sweep, problems)
     first = {key: axis[0] for key, axis in axes.items()}

@@ -7,6 +7,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from ddl.redaction import Redactor, printable
+
 Result = TypeVar("Result")
 """Type of the result of code that is run."""
 
@@ -21,7 +23,7 @@ LONGEST_LINE = 64_000
 def trial_output(name: str, log: Path | None) -> Iterator["TrialOutput"]:
     """Append what code prints in `TrialOutput.run` to `log`, or pass it on to standard output if that is None.
 
-    Both of Python's streams go through it, so their lines keep their order. Each line begins with `name`. Ray's own
+    Both of Python's streams go through it, so their lines keep their order. Each line begins with `name`, and secrets are withheld. Ray's own
     way from a worker to the log loses lines that are printed shortly before the sweep ends.
     """
     with nullcontext(sys.stdout) if log is None else log.open("a", encoding="utf-8", errors="backslashreplace") as file:
@@ -42,6 +44,7 @@ class TrialOutput(io.TextIOBase):
         self._file, self._name, self._later = file, name, later
         self._line, self._left, self._dropped = "", MAX_CHARACTERS, 0
         self._streams: tuple[Any, Any] = (self, self)
+        self._redactor = Redactor()
 
     def run(self, code: Callable[[], Result]) -> Result:
         """The result of `code`, which prints to this. The driver may print between two steps of a trial, and is not redirected.
@@ -79,5 +82,11 @@ class TrialOutput(io.TextIOBase):
 
     def _write(self, lines: list[str]) -> None:
         if lines:
-            self._file.write("".join(f"{self._name}: {line}\n" for line in lines))
+            # Redacted before it is split: a private key has several lines.
+            shown = self._redactor.text("\n".join(lines)).split("\n")
+            self._file.write("".join(f"{self._name}: {_printable_line(line)}\n" for line in shown))
             self._file.flush()
+
+
+def _printable_line(line: str) -> str:
+    return "\t".join(map(printable, line.split("\t")))

@@ -12,6 +12,7 @@ from ddl.devices import Device
 from ddl.latency.measure import measure_or_explain
 from ddl.precision import prepare_process
 from ddl.progress import Progress, State
+from ddl.redaction import Redactor
 from ddl.storage.trials import TrialStore
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.first_steps import STEPS, FirstSteps
@@ -81,7 +82,9 @@ class TrialRun:
         self._taken_s = self._elapsed_s()
         if self.device.rank == 0 and (progress.figures or progress.texts):
             _write_files(self.assignment.folder / "figures", progress.figures)
-            _write_files(self.assignment.folder / "samples", {name: text.encode() for name, text in progress.texts.items()})
+            _write_files(
+                self.assignment.folder / "samples", {name: Redactor().text(text).encode() for name, text in progress.texts.items()}
+            )
         metadata = {**progress.metadata, **self._first_steps.take(progress)}
         if not (progress.metrics or metadata) and self._taken_s - self._reported_s < REPORT_EVERY_S:
             return

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from ddl.ledger import ENDED, LedgerReader, TrialRow
+from ddl.redaction import Redactor
 from ddl.run_folder import trial_files
-from ddl.tracking.privacy import Redactor
 
 FORMAT = 1  # version of the record; a higher number makes every trial be published again
 TAG_LENGTH = 64  # maximum length of a tag in W&B, in characters
