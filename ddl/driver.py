@@ -111,7 +111,7 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
         plans.append(plan)
         if len(runs) > 1:
             console.print(f"[bold]{run.name}[/bold]")
-        show_plan(console, plan, timed if run.to_sample else run.trials, run.to_sample, run.notes)
+        show_plan(console, plan, timed if run.to_sample and task_class.timed else run.trials, run.to_sample, run.notes, task_class.timed)
     return plans
 
 
