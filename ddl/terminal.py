@@ -127,7 +127,7 @@ class _RunningTrial:
     def left_s(self) -> float | None:
         """Expected seconds to the end; None before the first step, and if the number of steps is unknown."""
         speed = self.steps_per_s
-        return (self.report.total_steps - self.report.step) / speed if speed > 0 and self.report.total_steps else None
+        return max(self.report.total_steps - self.report.step, 0) / speed if speed > 0 and self.report.total_steps else None
 
     @property
     def place(self) -> str:
