@@ -113,7 +113,8 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
         if len(runs) > 1:
             console.print(f"[bold]{run.name}[/bold]")
         added = [run.source.described] if run.source and run.to_add else []
-        show_plan(console, plan, run.trials or timed, [*added, *run.notes], run.may_end_early)
+        shown = run.trials or (timed if task_class.timed else [])
+        show_plan(console, plan, shown, [*added, *run.notes], run.may_end_early, task_class.timed)
     return plans
 
 

@@ -111,11 +111,7 @@ def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], probl
     file = _file(sweep, draft, overridden, problems)
     if launch is None or file is None:
         return None
-    if launch.early_stopping.scheduler != "none" and not measurements:
-        problems.append(
-            f"{where_launch('early_stopping.scheduler')}: early_stopping.scheduler: {launch.early_stopping.scheduler} compares trials after "
-            "equal parts of their measurements. Say how many one trial yields, as in measurements=30."
-        )
+    _check_comparisons(sweep.name, launch, task_class, measurements, where_launch, problems)
     where = dict.fromkeys(names, _place(sweep.function)) | dict.fromkeys(draft.forced, COMMAND_LINE)
     where |= {key: COMMAND_LINE if key in overridden else key for key in ("space", "configurations", "samples", "metric.name")}
     where |= {f"space.{key}": COMMAND_LINE if f"task.{key}" in overridden else "space" for key in draft.space}
@@ -149,6 +145,27 @@ def _draft(sweep: FunctionSweep, names: Sequence[str], launch: Mapping[str, Any]
         configurations=configurations,
         forced={},
     )
+
+
+def _check_comparisons(
+    name: str, launch: Launch, task_class: type[FunctionTask], measurements: int, where: Callable[[str], str], problems: list[str]
+) -> None:
+    """Add to `problems` if trials are to be compared while they train, and the function does not have what that needs.
+
+    `name` is the sweep's.
+    """
+    scheduler, population = launch.early_stopping.scheduler, launch.search.algorithm == "pbt"
+    comparing = ["early_stopping.scheduler"] * (scheduler != "none") + ["search.algorithm"] * population
+    for key in comparing if not measurements else ():
+        problems.append(
+            f"{where(key)}: {key}: {'pbt' if key == 'search.algorithm' else scheduler} compares trials after equal parts of their "
+            "measurements. Say how many one trial yields, as in measurements=30."
+        )
+    if population and not task_class.can_resume():
+        problems.append(
+            f"{where('search.algorithm')}: search.algorithm: pbt continues a trial from the state of another one, but {name} has no argument "
+            "`resume`. Add it, and yield ddl.Progress with a state, or set search.algorithm to random or tpe."
+        )
 
 
 def _file(sweep: FunctionSweep, draft: SweepDraft, overridden: Set[str], problems: list[str]) -> SweepFile | None:

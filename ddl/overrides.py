@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import OverrideParseException
 
 from ddl.hints import did_you_mean
-from ddl.schema import label
+from ddl.schema import DISTRIBUTIONS, label
 from ddl.yamlfile import config_names
 
 
@@ -154,6 +154,9 @@ def _apply(override: Override, draft: SweepDraft, hyperparameters: Sequence[str]
         else:
             draft.forced.pop(name, None)
             draft.space[name] = [_unquoted(item) for item in override.sweep_iterator()]
+    elif key.startswith("task.") and _is_distribution(override.value()):
+        draft.forced.pop(name, None)
+        draft.space[name] = override.value()
     elif key.startswith("task.") and name in draft.space and not any(name in values for values in draft.configurations.values()):
         draft.space[name] = [override.value()]
     elif key.startswith("task."):
@@ -169,6 +172,11 @@ def _apply(override: Override, draft: SweepDraft, hyperparameters: Sequence[str]
 def _key(override: Override) -> str:
     """The dotted key of an override. `metric` alone is the name of the metric."""
     return "metric.name" if override.key_or_group == "metric" else override.key_or_group
+
+
+def _is_distribution(value: Any) -> bool:
+    """True for an axis that is sampled, such as `{uniform: [0.1, 0.5]}`."""
+    return isinstance(value, dict) and len(value) == 1 and next(iter(value)) in DISTRIBUTIONS
 
 
 def _dotted_keys(section: Mapping[str, Any]) -> list[str]:

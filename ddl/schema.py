@@ -15,6 +15,9 @@ from ddl.tasks.task import Count, CountOrZero, Number, Positive, Seed, Task
 MAX_WORKERS = 1024
 """Largest number of workers that train one trial."""
 
+DISTRIBUTIONS = ("uniform", "loguniform", "randint", "choice")
+"""Kinds of axes that are sampled, as in `{uniform: [0.1, 0.5]}`."""
+
 CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
 """Refuses unknown keys. Not strict as a whole: that would refuse a mapping for a nested class. The number types are strict."""
 

@@ -23,12 +23,14 @@ RUNNING_ROWS = 16
 LINE_EVERY_S = 10
 
 
-def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], notes: Sequence[str] = (), may_end_early: bool = False) -> None:
+def show_plan(
+    console: Console, plan: Plan, trials: Sequence[Trial], notes: Sequence[str] = (), may_end_early: bool = False, timed_task: bool = True
+) -> None:
     """Print the plan: a table of trials, then `notes`, resources, data, precision, expected duration and disk use.
 
-    `may_end_early`: the expected duration is the longest one.
+    `may_end_early`: the expected duration is the longest one. `timed_task` as `Task.timed`.
     """
-    untimed = not all(trial.task.timed for trial in trials)
+    untimed = not timed_task
     table = _table("trial", "configuration", "seed", right=() if untimed else ("steps", "steps/s", "other", "expected"))
     for trial in trials[:PLAN_ROWS]:
         probe = plan.probes.get(trial.configuration)
@@ -39,7 +41,8 @@ def show_plan(console: Console, plan: Plan, trials: Sequence[Trial], notes: Sequ
             other = duration(expected_s - probe.total_steps * probe.step_s)
             columns = (str(probe.total_steps), steps_per_s, other, duration(expected_s))
         table.add_row(trial.trial_id, Text(trial.configuration), str(trial.task.seed), *columns)
-    console.print(table)
+    if trials:
+        console.print(table)
     if not untimed:
         console.print(
             "other: start, compilation, evaluations; in the first trial of a configuration also the timing of inference", soft_wrap=True
@@ -122,7 +125,7 @@ class _RunningTrial:
     def left_s(self) -> float | None:
         """Expected seconds to the end; None before the first step, and if the number of steps is unknown."""
         speed = self.steps_per_s
-        return (self.report.total_steps - self.report.step) / speed if speed > 0 and self.report.total_steps else None
+        return max(self.report.total_steps - self.report.step, 0) / speed if speed > 0 and self.report.total_steps else None
 
     @property
     def place(self) -> str:
@@ -238,7 +241,9 @@ class ProgressDisplay:
     def _render(self) -> Table:
         metrics = list(dict.fromkeys(trial.metric for trial in self._trials.values()))
         one_metric = len(metrics) == 1
-        table = _table("configuration", "seed", right=("epoch", "step", metrics[0] if one_metric else "metric", "steps/s", "left"))
+        table = _table(
+            "configuration", "seed", right=("epoch", "step", f"last {metrics[0]}" if one_metric else "last metric", "steps/s", "left")
+        )
         now = duration(time.monotonic() - self._began)
         table.title = f"{self._done} of {self._total} trials ended, {now} so far{_left(self._left_s(), ', ')}"
         for trial_id, row in list(self._running.items())[:RUNNING_ROWS]:
@@ -272,7 +277,7 @@ def _left(seconds: float, separator: str) -> str:
 
 def _metric_text(running: _RunningTrial, trial: DisplayedTrial) -> str:
     value = running.metrics.get(trial.metric)
-    return "" if value is None else f", {trial.metric} {value:.4g}"
+    return "" if value is None else f", last {trial.metric} {value:.4g}"
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from ddl.reproduce import reproduce
 from ddl.run_results import Run
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.pack import Pack
+from ddl.sweeps.prepare import RunOptions, prepare_run
 from ddl.tasks.function import function_task
 
 TRAIN = """\
@@ -177,6 +178,50 @@ def test_mistakes_are_named_together(folder):
         "command line: early_stopping.scheduler: asha compares trials after equal parts of their measurements. Say how many one trial "
         "yields, as in measurements=30."
     ]
+
+
+def test_population_based_training_needs_a_state_and_the_number_of_measurements(folder):
+    options = ["lr={uniform: [0.1, 1.0]}", "samples=4", "metric=loss", "search.algorithm=pbt"]
+    without, unknown = problems(folder, *options)[::-1]
+    assert without.startswith(
+        "command line: search.algorithm: pbt continues a trial from the state of another one, but train has no argument `resume`."
+    )
+    assert unknown.endswith("Say how many one trial yields, as in measurements=30.")
+    del sys.modules["train"]
+    assert problems(folder, *options, "measurements=3", text="def train(lr: float, resume=None): pass") == []
+    run = prepare_run(find_function("train.py:train", []), RunOptions((*options, "measurements=3"), "", "ray", None), found := [])
+    assert (run.population, found) == ({"lr": {"uniform": [0.1, 1.0]}}, [])
+
+
+def test_a_search_over_a_function_is_interrupted_and_resumed(folder, capfd):
+    write(
+        folder,
+        """\
+        import os, signal
+        from pathlib import Path
+
+        def train(lr: float):
+            for epoch in range(3):
+                yield {"val/loss": lr / (epoch + 1)}
+                if epoch == 1 and len(list(Path().glob("ended*"))) == 1 and not Path("interrupted").exists():
+                    Path("interrupted").touch()
+                    os.kill(os.getpid(), signal.SIGINT)
+            Path(f"ended-{lr}").touch()
+        """,
+    )
+    search = ["lr={loguniform: [0.01, 1.0]}", "samples=3", "search.algorithm=tpe"]
+    arguments = ["--sweep", "train.py:train", *search, "seeds=1", "metric=val/loss", "wandb.mode=disabled", "--executor", "inline"]
+    assert launch.main(arguments) == launch.INTERRUPTED
+    output = capfd.readouterr().out
+    assert "3 trials will be sampled during the sweep." in output
+    assert "for timing only" not in output, "a function is not timed"
+    (path,) = (folder / "runs/train").iterdir()
+    assert [trial.status for trial in Run(path).trials] == ["finished", "planned"]
+    assert launch.main(["--resume", str(path)]) == 0
+    results = Run(path).results
+    assert set(results["status"]) == {"finished"}
+    assert results["task.lr"].nunique() == 3
+    assert results["task.lr"].between(0.01, 1.0).all()
 
 
 @pytest.mark.parametrize(

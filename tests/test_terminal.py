@@ -63,5 +63,5 @@ def test_a_trials_last_step_and_its_end_are_one_line(monkeypatch):
         progress.update(TrialReport("a", "measured", step=10, total_steps=10, metrics={"val/loss": 0.25}))
         progress.update(TrialReport("a", "ended", step=10, total_steps=10, elapsed_s=2.0, status="finished"))
     first, last = screen.getvalue().splitlines()
-    assert first.startswith("[0/1] light seed 0 step 5/10, val/loss 0.5; about ")
-    assert last == "[1/1] light seed 0 finished, val/loss 0.25 after 2.0 s"
+    assert first.startswith("[0/1] light seed 0 step 5/10, last val/loss 0.5; about ")
+    assert last == "[1/1] light seed 0 finished, last val/loss 0.25 after 2.0 s"

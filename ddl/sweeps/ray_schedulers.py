@@ -172,7 +172,8 @@ class _EachMember(_MoreMemory):
         measured = [report for report in result["reports"] if math.isfinite(report.metrics.get(self._metric, math.nan))]
         # The best first: of trials that measure at the same moment, those behind are then compared with all others.
         for report in sorted(measured, key=lambda report: report.metrics[self._metric], reverse=self._mode == "max"):
-            self.compare(report.trial_id, 100 * report.step / report.total_steps, report.metrics[self._metric])
+            percent = min(100 * report.step / report.total_steps, 100.0)  # a function may take more steps than it was said to
+            self.compare(report.trial_id, percent, report.metrics[self._metric])
         members = [member.trial_id for member in trial.config["pack"].members]
         stopped = self._stopped.intersection(members)
         if stopped and len(members) == 1:

@@ -114,4 +114,4 @@ def _history(metrics: "pd.DataFrame", rows: Sequence[TrialRow]) -> list[tuple[st
     """
     total = {row.trial_id: (row.metadata or {}).get("total_steps") for row in rows if row.status != "diverged"}
     measured = zip(metrics.trial_id, metrics.step, metrics.value, strict=True)
-    return [(trial_id, 100 * step / steps, value) for trial_id, step, value in measured if (steps := total.get(trial_id))]
+    return [(trial_id, min(100 * step / steps, 100.0), value) for trial_id, step, value in measured if (steps := total.get(trial_id))]

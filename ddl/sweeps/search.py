@@ -111,7 +111,8 @@ class TpeSearch(TrialSource):
 
     @property
     def described(self) -> str:
-        return f"{self.left} trials will be sampled during the sweep. The table shows the ends of the space, for timing only."
+        shown = " The table shows the ends of the space, for timing only." if self._task_class.timed else ""
+        return f"{self.left} trials will be sampled during the sweep.{shown}"
 
     def record(self) -> dict[str, Any]:
         return self._settings

@@ -13,7 +13,7 @@ import numpy as np
 from ddl.config import COMMAND_LINE, construct
 from ddl.overrides import selection
 from ddl.redaction import Redactor, printable
-from ddl.schema import Sweep, label
+from ddl.schema import DISTRIBUTIONS, Sweep, label
 from ddl.tasks.task import Task
 
 MAX_TRIALS = 100_000
@@ -22,7 +22,6 @@ MAX_TRIALS = 100_000
 MAX_BOUND = 2**53
 """Largest absolute value of a distribution's bounds: integers up to it are exact in every number format."""
 
-_DISTRIBUTIONS = ("uniform", "loguniform", "randint", "choice")
 _BOUNDS = {"uniform": "finite numbers", "loguniform": "finite numbers above 0", "randint": "whole numbers"}
 
 
@@ -325,8 +324,8 @@ def _axis(sweep: Sweep, key: str, values: Any, problems: list[str]) -> Sequence[
             problems.append(f"{where}: an axis without values. Give it some, or remove it.")
         return values
     kind, bounds = next(iter(values.items())) if isinstance(values, dict) and len(values) == 1 else ("", None)
-    if kind not in _DISTRIBUTIONS or not isinstance(bounds, list) or not bounds:
-        problems.append(f"{where}: must be a list of values, or one of {', '.join(f'{{{name}: [...]}}' for name in _DISTRIBUTIONS)}.")
+    if kind not in DISTRIBUTIONS or not isinstance(bounds, list) or not bounds:
+        problems.append(f"{where}: must be a list of values, or one of {', '.join(f'{{{name}: [...]}}' for name in DISTRIBUTIONS)}.")
         return []
     # Each axis has its own generator, so that adding an axis does not change the samples of the others.
     generator = np.random.default_rng(list(f"{sweep.name}/{key}".encode()))

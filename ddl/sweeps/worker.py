@@ -16,6 +16,8 @@ from ddl.sweeps.task_steps import trial_steps
 from ddl.sweeps.time_limits import TimeLimits, hang_log
 from ddl.sweeps.trial_output import trial_output
 from ddl.sweeps.trial_run import TrialRun, ended_report, list_not_finite, open_store
+from ddl.tasks.function import FunctionTask
+from ddl.tasks.task import Task
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_errors import TRIAL_ERRORS, error_place
 from ddl.trial_report import RESTARTED, TrialReport
@@ -104,6 +106,8 @@ def _reports(
                     raise Diverged(not_finite)
                 due, preempted = device.any_rank(device.rank == 0 and trial.checkpoint_due(), preemption_requested())
                 store_measured = assignment.keep_measured > 0 and bool(progress.metrics)
+                if store_measured and progress.state is None:
+                    raise TypeError("pbt continues trials from states, but the measurement has none. Yield ddl.Progress(..., state=...).")
                 if store_measured or due or preempted:
                     yield RECORD_NOW
                     trial.store_checkpoint()
@@ -112,7 +116,8 @@ def _reports(
                 if preempted:
                     yield trial.preempted()
                     return
-            status, reason = "finished", "its model was compiled too often, so parts of it ran eagerly" if ran_eagerly() else ""
+            eagerly = "its model was compiled too often, so parts of it ran eagerly" if ran_eagerly() else ""
+            status, reason = "finished", eagerly or _wrong_length(assignment.task, trial.report)
             yield RECORD_NOW
             trial.store_last()
         except Diverged as error:
@@ -127,3 +132,10 @@ def _reports(
                 yield replace(trial.report, kind="out_of_memory", reason=larger)
                 return
     yield from trial.end(status, reason)
+
+
+def _wrong_length(task: Task, last: TrialReport) -> str:
+    """A remark if a function ended at another step than it was said to: early stopping and the time that is left depend on it."""
+    if not isinstance(task, FunctionTask) or last.total_steps in (0, last.step):
+        return ""
+    return f"it ended at step {last.step}, not {last.total_steps}: correct measurements or total_steps"

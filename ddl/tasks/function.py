@@ -123,6 +123,7 @@ def function_task(function: Callable[..., Any], module: str, measurements: int =
         "__module__": module,
         "__qualname__": name,
         "__doc__": inspect.getdoc(function) or f"The task of the function {name}.",
+        "changeable": tuple(annotations),
         "_function": staticmethod(function),
         "_measurements": measurements,
     }

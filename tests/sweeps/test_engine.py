@@ -291,7 +291,7 @@ def test_a_trial_resumed_at_its_very_end_is_announced_with_its_metric(command: C
         ledger.execute("UPDATE trials SET status = 'running'")
 
     resumed = command("--resume", str(folder))
-    (announced,) = re.findall(r"none seed 0 finished, val/total (\S+) after", " ".join(resumed.stdout.split()))
+    (announced,) = re.findall(r"none seed 0 finished, last val/total (\S+) after", " ".join(resumed.stdout.split()))
     assert float(announced) == settled(folder)["val/total"].item()
 
 

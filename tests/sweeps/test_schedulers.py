@@ -55,6 +55,12 @@ class Race:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_trial_with_more_steps_than_it_was_said_to_have_is_not_stopped_for_that(kind):
+    race = Race(kind)
+    assert [race.report("long", percent, 1.0) for percent in (50, 100, 150)] == [TrialScheduler.CONTINUE] * 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("metric", "sign"), [(MORE, 1.0), (LESS, -1.0)], ids=["max", "min"])
 def test_the_one_behind_is_stopped_and_the_one_ahead_is_not(kind, metric, sign):
     race = Race(kind, metric)

@@ -13,6 +13,7 @@ from ddl.ledger import Ledger, LedgerReader, TrialRow
 from ddl.progress import Progress, State
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.worker import run_trial
+from ddl.tasks.function import function_task
 from ddl.tasks.task import STRICT, Count, Task
 from ddl.trial_report import TrialReport
 
@@ -111,3 +112,25 @@ def test_checkpoints_that_were_not_uploaded_are_named_in_the_trials_metadata(tmp
     (trial,) = LedgerReader(tmp_path).trials()
     assert trial.metadata["only_here"].startswith("only in ")
     assert str(tmp_path / "a") in trial.metadata["only_here"]
+
+
+@pytest.mark.parametrize(("measurements", "reason"), [(0, ""), (3, ""), (2, "it ended at step 3, not 2"), (5, "it ended at step 3, not 5")])
+def test_a_function_of_another_length_says_so(tmp_path, measurements, reason):
+    def train(lr):
+        for _ in range(3):
+            yield {"val/loss": lr}
+
+    task = function_task(train, "__main__", measurements)(lr=0.1, seed=0)
+    *_, last = run_trial(assignment(tmp_path, task=task), CPU)
+    assert last.status == "finished"
+    assert last.reason.partition(":")[0] == reason
+
+
+def test_a_function_without_states_fails_in_a_population(tmp_path):
+    def train(lr, resume=None):
+        yield {"val/loss": lr}
+
+    task = function_task(train, "__main__", 1)(lr=0.1, seed=0)
+    *_, last = run_trial(assignment(tmp_path, task=task, keep_measured=0.2), CPU)
+    assert last.status == "failed"
+    assert last.reason.startswith("TypeError: pbt continues trials from states, but the measurement has none.")
