@@ -33,7 +33,7 @@ LONGEST_PATH = 1000
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, struct.error)
 BROKEN_HEADER = (ValueError, ArithmeticError, LookupError, NotImplementedError, RuntimeError)
-"""What the readers of zip and tar files raise for fields that make no sense, besides errors of their own."""
+"""Errors that the readers of zip and tar files raise for fields that make no sense, in addition to their own."""
 
 
 def extract(archive: Path, into: Path, members: Mapping[str, str] | None = None) -> None:

@@ -25,7 +25,7 @@ MAX_REQUESTS = 20
 DOWNLOAD_S = 3600.0
 """Seconds for one download, all requests together: a host may send a byte now and then without end."""
 MALFORMED = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, ValueError)
-"""What a host that sends nonsense may raise: a header that is no number, a redirect that is no URL, an encoding that is none."""
+"""Errors for a host that sends nonsense: a header that is no number, a redirect that is no URL."""
 CHUNK = 1 << 16
 """Bytes written at a time. A broken connection loses the current chunk, so chunks are small."""
 
