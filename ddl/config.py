@@ -5,7 +5,7 @@ Mistakes are collected in a list of problems, one line each, so that all of them
 
 import re
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -56,7 +56,9 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
         return None
     given = _Hyperparameters(task, source, problems)
     scales: dict[str, Any] = {name: given.section(values, f"scale.{name}") for name, values in file.scale.items()}
-    given.assign(given.section(file.set, "set"), "set")
+    assigned = given.section(file.set, "set")
+    layers = {"": dict(given.base), "set": assigned, **{f"scale.{name}": values for name, values in scales.items()}}
+    given.assign(assigned, "set")
     given.assign(scales.get(scale, {}), f"scale.{scale}")
     axes = given.section(file.space, "space")
     named = {name: given.section(values, f"configurations.{name}") for name, values in file.configurations.items()}
@@ -65,6 +67,8 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
     draft = SweepDraft(_launch_values(source, launch_source), own, dict(axes), named, {})
     overridden = apply_overrides(draft, overrides, given.names, problems)
     file = construct(SweepFile, vars(file) | draft.file, lambda key: COMMAND_LINE, "", problems) or file
+    for place, values in layers.items():
+        given.check_replaced(values, place, task, {*draft.space, *draft.forced}, problems)
     where = given.where | dict.fromkeys(draft.forced, COMMAND_LINE)
     where |= {f"space.{name}": COMMAND_LINE for name, values in draft.space.items() if values is not axes.get(name)}
 
@@ -122,6 +126,20 @@ class _Hyperparameters:
             else:
                 self._problems.append(f"{where}: {key}: unknown key.{did_you_mean(key, known)}")
         return found
+
+    def check_replaced(self, values: Mapping[str, Any], place: str, task: TaskFile, replaced: Set[str], problems: list[str]) -> None:
+        """Check those of `values`, from the section at `place` or the task's file (""), that no trial has: the others are checked with it.
+
+        `replaced` are the hyperparameters that axes and the command line assign.
+        """
+        for name, value in values.items():
+            where = self.where[f"{place}.{name}"] if place else task.where(name)
+            if where == self.where[name] and name not in replaced:
+                continue
+            found: list[str] = []
+            construct(task.task_class, {**self.base, name: value, "seed": 0}, lambda key, where=where: where, "task.", found)  # type: ignore[misc]
+            # The mistakes of other values are found where those are assigned.
+            problems += [line for line in found if re.match(rf"{re.escape(where)}: task\.{name}\b", line)]
 
     def assign(self, values: Mapping[str, Any], place: str) -> None:
         """Make `values`, from the section at `place`, what every trial starts from."""

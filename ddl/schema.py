@@ -54,6 +54,8 @@ class Resources:
 
 
 def _accepted_by_wandb(project: str) -> str:
+    if not project.isprintable():
+        raise ValueError("has characters that a terminal would obey. Remove them.")
     if refused := [character for character in "/\\#?%:" if character in project]:
         raise ValueError(f"W&B refuses the characters {' '.join(refused)} in the name of a project. Use others.")
     return project

@@ -304,11 +304,14 @@ def test_problems_come_in_the_same_order_each_time(ask):
     assert [line.split(": ")[1] for line in ask(text).problems] == ["task.a", "task.b", "task.c", "task.d"]
 
 
-def test_a_value_has_the_line_of_the_scale_that_was_asked_for(ask):
+def test_a_value_has_the_line_of_its_scale(ask):
     text = "  sample:\n    task.lr: -0.1\n  paper:\n    task.lr: -0.2\n"
-    assert ask(text, scale="sample").problems == ["small.yaml:7: task.lr: should be greater than 0, not -0.1."]
-    assert ask(text, scale="paper").problems == ["small.yaml:9: task.lr: should be greater than 0, not -0.2."]
-    assert ask(text, scale="smoke").problems == []
+    problems = [
+        "small.yaml:7: task.lr: should be greater than 0, not -0.1.",
+        "small.yaml:9: task.lr: should be greater than 0, not -0.2.",
+    ]
+    for scale in config.SCALES:  # values of the other scales are checked too
+        assert sorted(ask(text, scale=scale).problems) == problems
 
 
 def test_a_value_has_the_line_of_its_own_configuration(ask):
@@ -788,3 +791,38 @@ def test_a_hundred_thousand_problems_are_counted_and_not_printed():
     assert len(error.problems) == 120_001
     assert str(error).splitlines() == [*error.problems[:20], "... and 119,981 more"]
     assert str(config.ConfigError(["a"] * 20)) == "\n".join(["a"] * 20)
+
+
+# Values that lose, and absurd sizes
+
+
+@pytest.mark.parametrize(
+    ("more", "overrides", "where"),
+    [
+        ("  paper: {task.epochs: 0, task.content: 7}\n", [], ["small.yaml:6: task.epochs", "small.yaml:6: task.content"]),
+        ("set:\n  task.epochs: -1\n", [], ["small.yaml:7: task.epochs"]),  # the scale replaces it
+        ("set:\n  task.lr: fast\n", ["task.lr=0.1"], ["small.yaml:7: task.lr"]),
+        ("set:\n  task.lr: fast\nspace:\n  task.lr: [0.1, 0.2]\n", [], ["small.yaml:7: task.lr"]),
+        ("set:\n  task.lr: fast\n", [], ["small.yaml:7: task.lr"]),  # it does not lose, and is reported once
+    ],
+)
+def test_a_value_that_another_one_replaces_is_checked_too(ask, more, overrides, where):
+    problems = ask(more, overrides).problems
+    assert [": ".join(line.split(": ")[:2]) for line in problems] == where
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "task.epochs=1000000000000000000000000000",
+        "task.widths=[10000000000000]",
+        "task.batch_size=100000000000",
+        "task.convolutions=100000",
+        "seeds=1000000000000000000000000000",
+        "task.dense=10000000000000",
+    ],
+)
+def test_an_absurd_size_is_refused(ask, override):
+    (problem,) = ask("", [override]).problems
+    assert problem.startswith(f"command line: {override.partition('=')[0]}")
+    assert "less than or equal to" in problem

@@ -4,8 +4,10 @@ Verify an archive's checksum before opening it. These rules protect against an a
 """
 
 import gzip
+import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -24,7 +26,14 @@ SMALL = 1 << 20
 """Unpacked bytes up to which the ratio is ignored: a small tar file is mostly padding."""
 CHUNK = 1 << 20
 
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error)
+LONGEST_NAME = 255
+"""Bytes of one part of a file's name that every file system accepts."""
+LONGEST_PATH = 1000
+"""Bytes of a member's whole name."""
+
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, struct.error)
+BROKEN_HEADER = (ValueError, ArithmeticError, LookupError, NotImplementedError, RuntimeError)
+"""Errors that the readers of zip and tar files raise for fields that make no sense, in addition to their own."""
 
 
 def extract(archive: Path, into: Path, members: Mapping[str, str] | None = None) -> None:
@@ -106,7 +115,9 @@ class _Bounded:
 def _broken_as_damaged(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
-    except BROKEN as error:
+    except Damaged:
+        raise
+    except (*BROKEN, *BROKEN_HEADER) as error:
         raise Damaged(f"{path}: cut off or not {kind} ({error}). Remove it, so that it is fetched again.") from error
 
 
@@ -114,6 +125,8 @@ def _files(archive: Path) -> Iterator[tuple[str, _Readable]]:
     allowance = _Allowance(archive)
     for name, file in (_zip_files if zipfile.is_zipfile(archive) else _tar_files)(archive, allowance):
         allowance.count_file()
+        if not PurePosixPath(name).parts:
+            raise Damaged(f"{archive}: {name!r} is the target folder itself, as a file. It is not unpacked.")
         yield name, file
 
 
@@ -143,6 +156,11 @@ def _zip_files(archive: Path, allowance: _Allowance) -> Iterator[tuple[str, _Rea
             _check_name(archive, member.filename)
             if member.is_dir():
                 continue
+            # zipfile unpacks the other methods into memory without a bound.
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise Damaged(f"{archive}: {member.filename!r} is packed by method {member.compress_type}. It is not unpacked.")
+            if member.header_offset < 0:  # the file would be sought before its beginning, which is an error of the system
+                raise Damaged(f"{archive}: the place of {member.filename!r} is before its beginning. It is not unpacked.")
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG) or member.flag_bits & 1:
                 raise Damaged(f"{archive}: {member.filename!r} is not a plain file. It is not unpacked.")
@@ -154,6 +172,8 @@ def _check_name(archive: Path, name: str) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or any(mark in name for mark in "\\:\0"):
         raise Damaged(f"{archive}: {name!r} would leave the target folder. It is not unpacked.")
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts) or len(os.fsencode(name)) > LONGEST_PATH:
+        raise Damaged(f"{archive}: {name[:100]!r} cannot be a file's name. It is not unpacked.")
 
 
 def _read_all(file: _Readable) -> bytes:

@@ -50,7 +50,11 @@ def fetch_official(recipe: Recipe, work: Path, keep: Callable[[str, Path], None]
 def _from_mirror(recipe: Recipe, content: Path) -> str:
     """The official files, packed or unpacked, from MIRROR/NAME/ or MIRROR/."""
     mirror = os.environ[MIRROR].rstrip("/")
-    if urlsplit(mirror).scheme in ("http", "https"):
+    try:
+        scheme = urlsplit(mirror).scheme
+    except ValueError as error:
+        raise Unavailable(f"{MIRROR}: a malformed URL ({error})") from error
+    if scheme in ("http", "https"):
         folders = (f"{mirror}/{recipe.name}", mirror)
         archives = [_fetch(recipe, archive, [f"{folder}/{archive.file}" for folder in folders])[0] for archive in recipe.archives]
         recipe.unpack(archives, content)
@@ -105,7 +109,7 @@ def _fetch(recipe: Recipe, archive: Archive, urls: Sequence[str]) -> tuple[Path,
     reasons = [] if urls else [f"{archive.file}: no host publishes it by itself"]
     for url in urls:
         try:
-            download_file(url, path, archive.checksum)
+            download_file(url, path, archive.checksum, archive.max_bytes)
             return path, url
         except (Unavailable, Damaged) as error:
             _refuse(recipe, error, reasons)

@@ -10,14 +10,21 @@ from ddl.data.bundled_files import unpack_bundled
 from ddl.data.packages import Package
 from ddl.data.splits import Split
 
+MAX_BYTES = 1 << 30
+"""Largest size of a published file whose recipe has no other: the largest one, GloVe's, has 862 MB."""
+
 
 @dataclass(frozen=True)
 class Archive:
-    """A file as its authors publish it, with its checksum ("md5:..." or "sha256:..."). The URLs are tried in order."""
+    """A file as its authors publish it, with its checksum ("md5:..." or "sha256:..."). The URLs are tried in order.
+
+    A host that sends more than `max_bytes` sends something else.
+    """
 
     file: str
     checksum: str
     urls: tuple[str, ...]
+    max_bytes: int = MAX_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,8 @@ class DataSetRecipe:
     """Training and validation split from the folder of the official files. Raises Damaged if their format is wrong."""
     fallback: str = ""
     """Name of the data set that replaces one without a bundled sample; empty if there is a sample."""
+    sha256: str = ""
+    """`fingerprint` of the decoded official content; empty if it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +63,8 @@ class FileRecipe:
     """Official checksum of `file`."""
     urls: tuple[str, ...] = ()
     """URLs of `file` itself, tried in order."""
+    max_bytes: int = MAX_BYTES
+    """Largest size of `file` that is downloaded from `urls`."""
     archive: Archive | None = None
     """The archive that contains `file`, if it is not published by itself."""
     package: Package | None = None
@@ -72,7 +83,7 @@ class FileRecipe:
     @property
     def archives(self) -> tuple[Archive, ...]:
         """The file as it is published."""
-        return (self.archive or Archive(self.file, self.checksum, self.urls),)
+        return (self.archive or Archive(self.file, self.checksum, self.urls, self.max_bytes),)
 
     def unpack(self, archives: Sequence[Path], content: Path) -> None:
         """Extract the official file from the archive, or copy it, to the folder `content`."""

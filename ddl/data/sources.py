@@ -98,7 +98,7 @@ def _load_data_set(recipe: DataSetRecipe, content: str, earliest: float) -> Data
                 recipe,
                 earliest,
                 store.FILE,
-                lambda: store.read_data_set(name),
+                lambda: store.read_data_set(name, recipe.sha256),
                 lambda source, folder: store.write_data_set(name, source, *_decode(recipe, folder)),
             )
             return DataSet(origin, train, val, recipe.classes, recipe.mean, recipe.std)
@@ -136,7 +136,12 @@ def _official_file(recipe: FileRecipe, earliest: float) -> FileItem:
         path = folder / recipe.file
         store.write_item("full", Origin(recipe.name, source, complete=True, fallback_for="", sha256=file_fingerprint(path)), path)
 
-    origin, path = _prepared(recipe, earliest, store.FOLDERS["full"], lambda: store.read_item(recipe.name, "full", recipe.file), keep)
+    def read() -> tuple[Origin, Path]:
+        origin, path = store.read_item(recipe.name, "full", recipe.file)
+        verify(path, recipe.checksum)  # the one next to the file is only as good as the file's writer
+        return origin, path
+
+    origin, path = _prepared(recipe, earliest, store.FOLDERS["full"], read, keep)
     return FileItem(path, origin)
 
 

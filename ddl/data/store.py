@@ -44,19 +44,25 @@ def cache_folder(name: str) -> Path:
     return (shared if shared.is_absolute() else Path.home() / ".cache") / "ddl" / name
 
 
-def read_data_set(name: str) -> tuple[Origin, Split, Split]:
-    """The prepared data set, mapped into memory, with its sha256 checked.
+def read_data_set(name: str, sha256: str = "") -> tuple[Origin, Split, Split]:
+    """The prepared data set, mapped into memory, with its sha256 checked: the one given or, if none is known, the one in the file.
 
-    Raises FileNotFoundError if it is not prepared and Damaged if the file is not what was written.
+    Raises FileNotFoundError if it is not prepared, Damaged if the file is not what was written, and ValueError if no sha256 is given and
+    the file belongs to another user, who could have written anything.
     """
     path = cache_folder(name) / FILE
+    if not sha256:
+        _check_owner(path)
     try:
         tensors, metadata = read_tensors(path)
         origin = Origin(**json.loads(metadata["origin"]))
         train, val = from_tensors(tensors)
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise Damaged(f"{path}: the prepared data cannot be read ({error}).") from error
-    _check_origin(path, origin, name, fingerprint(tensors))
+    found = fingerprint(tensors)
+    _check_origin(path, origin, name, found)
+    if sha256 and found != sha256:
+        raise Damaged(f"{path}: the prepared data has sha256 {found}, but the official data has {sha256}.")
     return origin, train, val
 
 
@@ -168,6 +174,18 @@ def unavailable_since(name: str, earliest: float) -> str | None:
         return None  # it only saves time, so an unreadable one is ignored
     # After the clock was set back, a verdict is in the future and must not last.
     return reason if earliest <= at <= time.time() else None
+
+
+def _trusted_users() -> set[int]:
+    return {os.getuid(), 0}
+
+
+def _check_owner(path: Path) -> None:
+    owner = path.stat().st_uid
+    if owner not in _trusted_users():
+        raise ValueError(
+            f"{path}: belongs to another user (uid {owner}), and its content cannot be checked. Set DDL_CACHE to a folder of your own."
+        )
 
 
 def _check_origin(path: Path, origin: Origin, name: str, sha256: str) -> None:

@@ -19,7 +19,7 @@ from ddl.rl.rllib import RLlibAgent
 from ddl.rl.training import Training
 from ddl.rl.vectorised_agents import CHECKED, AgentSettings, TrainingSettings, check_setting
 from ddl.rl.vectorised_training import VectorisedTraining
-from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number, Positive, Task
+from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number, Positive, Task, Width
 
 Probability = Annotated[Number, Ge(0), Le(1)]
 UpToOne = Annotated[Number, Gt(0), Le(1)]
@@ -175,7 +175,7 @@ class CartPole(CartPoleTask):
     """Final learning rate as a fraction of `lr`, 0 to 1."""
     lr_solved: Probability
     """Factor of the learning rate once the environment is solved, 0 to 1: 0 stops learning, 1 changes nothing."""
-    hidden: Annotated[list[Count], Len(1, 4)]
+    hidden: Annotated[list[Width], Len(1, 4)]
     """Units of each hidden layer, 1 to 4 layers."""
     rollout_steps: Count
     """Steps in each environment between updates."""

@@ -17,7 +17,7 @@ from ddl.models.cnn import ConvNet
 from ddl.models.preprocess import Normalise
 from ddl.tasks.fit_task import Fitting
 from ddl.tasks.image_task import FolderPath, ImageTask
-from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction
+from ddl.tasks.task import STRICT, Count, CountOrZero, Depth, Fraction, Width
 
 
 def _can_be_halved(size: int, info: ValidationInfo) -> int:
@@ -41,11 +41,11 @@ class Classification(ImageTask):
     """Data set to train and validate on; `folder` for your own images in `path`."""
     augmentation: Literal["none", "light", "aggressive"]
     """Strength of the random zoom, rotation, translation and flip of training images (Karshenas, section 1)."""
-    widths: Annotated[list[Count], Len(1, 5)]
+    widths: Annotated[list[Width], Len(1, 5)]
     """Channels of each block of convolutions, 1 to 5 numbers; each block halves the image."""
-    convolutions: Count
+    convolutions: Depth
     """Number of 3x3 convolutions per block."""
-    dense: Count
+    dense: Width
     """Units of the dense layer before the logits."""
     dropout: Fraction
     """Dropout probability after each layer but the last, 0 to below 1."""

@@ -20,7 +20,7 @@ from ddl.models.preprocess import ScaleToUnit
 from ddl.models.unet import PatchDiscriminator, UNet
 from ddl.progress import Progress, State
 from ddl.tasks.image_task import ImageTask, UNetWidths
-from ddl.tasks.task import STRICT, Count, Fraction, Number
+from ddl.tasks.task import STRICT, Fraction, Number, Width
 
 CHANNELS, SIZE, _ = CIFAR10.shape
 SHOWN = 8
@@ -39,7 +39,7 @@ class Colouring(ImageTask):
     """Training method: `unet` minimises the mean absolute error alone, `cgan` adds a discriminator."""
     widths: UNetWidths
     """Channels of the U-Net at each resolution, 1 to 6 numbers; each resolution after the first halves the image."""
-    discriminator_width: Count
+    discriminator_width: Width
     """Channels of the discriminator's first convolution; ignored by `unet`."""
     mae_weight: Annotated[Number, Ge(0)]
     """Weight of the mean absolute error in the loss of `cgan`'s generator, at least 0; ignored by `unet`."""

@@ -16,7 +16,7 @@ from ddl.metrics import forecasts
 from ddl.models.forecaster import Forecaster
 from ddl.progress import Progress, State
 from ddl.tasks.fit_task import FitTask, Fitting, count_parameters
-from ddl.tasks.task import STRICT, Count, Fraction, Number
+from ddl.tasks.task import STRICT, Count, Fraction, Number, Width
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -36,7 +36,7 @@ class Forecasting(FitTask):
     minus the change a year before."""
     held_out: Count
     """Number of months held out at the end of the series; each is forecast from the true months before it."""
-    hidden: Count
+    hidden: Width
     """Units of the LSTM."""
     dropout: Fraction
     """Dropout probability before the output layer, 0 to below 1."""

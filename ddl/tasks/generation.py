@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import cache, partial
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Len
+from annotated_types import Ge, Le, Len
 from pydantic import field_validator
 from pydantic.dataclasses import dataclass
 from torch import nn
@@ -27,7 +27,7 @@ from ddl.models.strided import StridedDecoder, StridedEncoder
 from ddl.progress import Progress, State
 from ddl.scoring_classifier import load_scoring_classifier
 from ddl.tasks.image_task import ImageTask
-from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number
+from ddl.tasks.task import STRICT, WIDEST, Count, CountOrZero, Fraction, Number, Width
 
 SIZE = MNIST.shape[1]
 SHOWN = 10
@@ -44,15 +44,15 @@ class Generation(ImageTask):
     """Data set to train and validate on."""
     model: Literal["vae", "gan"]
     """Model: variational autoencoder or generative adversarial network."""
-    latent: Count
+    latent: Width
     """Dimension of the latent vectors."""
-    widths: Annotated[list[Count], Len(1, 5)]
+    widths: Annotated[list[Width], Len(1, 5)]
     """Channels of the strided convolutions, 1 to 5 numbers, mirrored in the decoder or generator; each convolution halves the image."""
     convolutions: CountOrZero
     """Number of additional 3x3 convolutions at the smallest size, in each network."""
-    dense: CountOrZero
+    dense: Annotated[CountOrZero, Le(WIDEST)]
     """Units of the dense layer between latent vector and convolutions, for `gan` in the generator; 0 for no such layer."""
-    discriminator_dense: CountOrZero
+    discriminator_dense: Annotated[CountOrZero, Le(WIDEST)]
     """Units of the dense layer before the logit of `gan`'s discriminator; 0 for no such layer; ignored by `vae`."""
     kl_weight: Annotated[Number, Ge(0)]
     """Weight of the Kullback-Leibler term of `vae` (`ddl.learners.variational`), at least 0; ignored by `gan`."""

@@ -18,7 +18,7 @@ from ddl.learners.optimisers import MakeOptimiser
 from ddl.models.downsampling import halved_side
 from ddl.precision import Precision
 from ddl.tasks.fit_task import FitTask, count_parameters
-from ddl.tasks.task import STRICT, Count, CountOrZero, PrecisionName
+from ddl.tasks.task import STRICT, CountOrZero, PrecisionName, Width
 
 
 def _can_be_pooled(widths: list[int]) -> list[int]:
@@ -26,7 +26,7 @@ def _can_be_pooled(widths: list[int]) -> list[int]:
     return widths
 
 
-UNetWidths = Annotated[list[Count], Len(1, 6), AfterValidator(_can_be_pooled)]
+UNetWidths = Annotated[list[Width], Len(1, 6), AfterValidator(_can_be_pooled)]
 """Channels of a U-Net on CIFAR-10 at each resolution, 1 to 6 numbers; each resolution after the first halves the image."""
 
 

@@ -24,7 +24,7 @@ from ddl.models.preprocess import ScaleToUnit
 from ddl.progress import Predictor, Progress, State
 from ddl.tasks.fit_task import Fitting
 from ddl.tasks.image_task import ImageTask
-from ddl.tasks.task import STRICT, Count
+from ddl.tasks.task import STRICT, Count, Width
 
 SHOWN = 10
 """Number of images in the figure, the first of the validation split."""
@@ -43,17 +43,17 @@ class Representation(ImageTask):
     """Data set to train and validate on."""
     size: Count
     """Side of the images in pixels, to which they are resized bilinearly."""
-    latent: Count
+    latent: Width
     """Dimension of the representation, at most the number of pixels."""
     method: Literal["pca", "dense", "convolutional"]
     """Method: principal component analysis, or an autoencoder with a dense or a convolutional encoder."""
-    dense_down: Annotated[list[Count], Len(1, 8)]
+    dense_down: Annotated[list[Width], Len(1, 8)]
     """Units of the encoder's hidden layers for `dense`, 1 to 8 numbers."""
-    dense_up: Annotated[list[Count], Len(1, 8)]
+    dense_up: Annotated[list[Width], Len(1, 8)]
     """Units of the decoder's hidden layers for `dense`, 1 to 8 numbers."""
-    convolutional_widths: Annotated[list[Count], Len(1, 8)]
+    convolutional_widths: Annotated[list[Width], Len(1, 8)]
     """Channels of the encoder's convolutions for `convolutional`, 1 to 8 numbers, with 2x2 max pooling between them."""
-    convolutional_up: Annotated[list[Count], Len(1, 8)]
+    convolutional_up: Annotated[list[Width], Len(1, 8)]
     """Units of the decoder's hidden layers for `convolutional`, 1 to 8 numbers."""
     relu_latent: bool
     """True for a ReLU after the representation; ignored by `pca`."""

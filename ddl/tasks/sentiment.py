@@ -20,7 +20,7 @@ from ddl.learners.optimisers import make_optimiser
 from ddl.learners.sentiment import Questions, SentimentLearner
 from ddl.models.text_classifiers import AveragedEmbeddings, LstmClassifier
 from ddl.tasks.fit_task import FitTask, Fitting, count_parameters
-from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction
+from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Width
 
 
 @plain_dataclass(frozen=True, eq=False)
@@ -55,13 +55,13 @@ class Sentiment(FitTask):
     """Maximum number of words read per text, counted from its end."""
     model: Literal["average", "lstm", "lstm_frozen"]
     """Model: mean of trained embeddings, LSTM with trained embeddings initialised from GloVe, or LSTM with frozen GloVe embeddings."""
-    embedding: Count
+    embedding: Width
     """Embedding width of `average`; ignored by the LSTMs."""
     vectors: str
     """Path of a file of word vectors in GloVe's format; empty for GloVe; ignored by `average`."""
-    width: Count
+    width: Width
     """Width of the word vectors; ignored by `average`."""
-    hidden: Count
+    hidden: Width
     """Units of the LSTM, per direction; ignored by `average`."""
     dropout: Fraction
     """Dropout probability on the embeddings and before the logits, 0 to below 1; ignored by `average`."""

@@ -17,7 +17,7 @@ from ddl.learners.optimised_module import FP32, OptimisedModule
 from ddl.learners.supervised import Classifier, Regressor
 from ddl.models.mlp import MLP, RestoreUnit, Standardise
 from ddl.tasks.fit_task import FitTask, Fitting, count_parameters
-from ddl.tasks.task import STRICT, Count, Fraction, Number
+from ddl.tasks.task import STRICT, Fraction, Number, Width
 
 
 def _is_table(path: str) -> str:
@@ -49,7 +49,7 @@ class Tabular(FitTask):
     """Column of a Parquet file to predict; empty for an .npz file, in which the array y is the target."""
     kind: Literal["regression", "classification"]
     """Prediction of a number, trained on the mean squared error, or of a class, trained on the cross-entropy."""
-    hidden: list[Count]
+    hidden: list[Width]
     """Units of the hidden layers; an empty list makes the model linear."""
     dropout: Fraction
     """Dropout probability after each hidden layer, 0 to below 1."""

@@ -19,8 +19,16 @@ STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 Number = Annotated[float, Strict()]
 Positive = Annotated[Number, Gt(0)]
 Fraction = Annotated[Number, Ge(0), Lt(1)]
-Count = Annotated[int, Strict(), Ge(1)]
-CountOrZero = Annotated[int, Strict(), Ge(0)]
+MOST = 10**9
+"""Largest count, such as of epochs or of a batch's examples: a trial with more would neither start nor end."""
+WIDEST = 2**16
+"""Largest number of a layer's units or channels: a square matrix of this size has 16 GiB."""
+Count = Annotated[int, Strict(), Ge(1), Le(MOST)]
+CountOrZero = Annotated[int, Strict(), Ge(0), Le(MOST)]
+Width = Annotated[Count, Le(WIDEST)]
+"""Units or channels of a layer."""
+Depth = Annotated[Count, Le(1000)]
+"""Layers."""
 Seed = Annotated[int, Strict(), Ge(0), Le(2**53)]
 """0 to 2^53: larger integers lose digits in readers that parse numbers as float64."""
 

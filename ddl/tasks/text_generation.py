@@ -23,7 +23,7 @@ from ddl.metrics.bleu import passages
 from ddl.models.language import LanguageModel
 from ddl.progress import Progress, State
 from ddl.tasks.fit_task import FitTask, count_parameters
-from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Positive
+from ddl.tasks.task import STRICT, Count, CountOrZero, Depth, Fraction, Positive, Width
 
 CHARACTERS_PER_WORD = 4.5
 """Mean for English, punctuation marks counted as words. It makes reference passages as long as the sampled texts."""
@@ -51,11 +51,11 @@ class TextGeneration(FitTask):
     """Vocabulary size at the `word` level."""
     subwords: Count
     """Vocabulary size at the `subword` level."""
-    embedding: Count
+    embedding: Width
     """Embedding width."""
-    hidden: Count
+    hidden: Width
     """Units of each LSTM layer."""
-    layers: Count
+    layers: Depth
     """Number of LSTM layers."""
     dropout: Fraction
     """Dropout probability on embeddings, between layers and on outputs, 0 to below 1."""

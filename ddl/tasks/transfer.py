@@ -26,7 +26,7 @@ from ddl.precision import Precision
 from ddl.progress import Predictor, Progress, State
 from ddl.tasks.fit_task import count_parameters
 from ddl.tasks.image_task import FolderPath, ImageTask
-from ddl.tasks.task import STRICT, Count, Fraction
+from ddl.tasks.task import STRICT, Count, Fraction, Width
 
 ITEMS = {"vgg16": "vgg16", "efficientnet_b0": "efficientnet_b0", "efficientnet_lite0": "lite0"}
 """Item of `ddl.data.sources.load_file` with the ImageNet weights of each network."""
@@ -66,7 +66,7 @@ class Transfer(ImageTask):
     """Behaviour if ImageNet weights are unavailable: fail, or use random weights and record that in the metadata."""
     trained: Literal["all", "head"]
     """Trained layers: `all`, or only the new `head` while the network stays frozen."""
-    dense: list[Count]
+    dense: list[Width]
     """Units of the head's hidden dense layers."""
     dropout: Fraction
     """Dropout probability before each layer of the head, 0 to below 1."""

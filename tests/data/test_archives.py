@@ -1,5 +1,7 @@
+import contextlib
 import gzip
 import io
+import random
 import stat
 import tarfile
 import zipfile
@@ -172,3 +174,61 @@ def test_gunzip(tmp_path, into):
     (tmp_path / "x.gz").write_bytes(gzip.compress(b"1234"))
     gunzip(tmp_path / "x.gz", into / "x")
     assert (into / "x").read_bytes() == b"1234"
+
+
+def zip_with(path: Path, **changes: int) -> Path:
+    """A zip file with one file, and other values in the central directory: offsets by name."""
+    made = bytearray(zipped(path, ("x", stat.S_IFREG, b"content of x")).read_bytes())
+    central, local = made.index(b"PK\x01\x02"), made.index(b"PK\x03\x04")
+    offsets = {"flags": (central + 8, local + 6), "method": (central + 10, local + 8), "version": (central + 6,), "offset": (central + 42,)}
+    for name, value in changes.items():
+        for offset in offsets[name]:
+            made[offset : offset + 2] = value.to_bytes(2, "little")
+    path.write_bytes(made)
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": 99},
+        {"method": 12},
+        {"method": 14},
+        {"method": 9},
+        {"flags": 1},
+        {"flags": 0x20},
+        {"flags": 0x40},
+        {"version": 200},
+        {"offset": 60000},
+    ],
+)
+def test_an_unknown_method_or_flag_of_a_zip_file_is_damage(tmp_path, into, changes):
+    with pytest.raises(Damaged, match=r"a\.zip"):
+        extract(zip_with(tmp_path / "a.zip", **changes), into)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "d/" * 600 + "x", "."])
+def test_a_name_that_no_file_can_have_is_damage(tmp_path, into, name):
+    for made in (tar(tmp_path / "a.tgz", (name, tarfile.REGTYPE, b"1")), zipped(tmp_path / "a.zip", (name, stat.S_IFREG, b"1"))):
+        with pytest.raises(Damaged):
+            extract(made, into)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["zip", "tgz", "tar"])
+def test_an_altered_archive_is_unpacked_or_damaged(tmp_path, into, seed, kind):
+    random_ = random.Random(seed)
+    members = [(name, tarfile.REGTYPE, b"some text " * 50) for name in ("a", "d/b", "c" * 120)]
+    if kind == "zip":
+        whole = zipped(tmp_path / "a", *((name, stat.S_IFREG, content) for name, _, content in members)).read_bytes()
+    else:
+        whole = tar(tmp_path / "a", *members, mode="w" if kind == "tar" else "w:gz").read_bytes()
+    for attempt in range(60):
+        altered = bytearray(whole)
+        for _ in range(random_.choice([1, 1, 4])):
+            altered[random_.randrange(len(altered))] = random_.randrange(256)
+        path = tmp_path / "altered"
+        path.write_bytes(altered[: random_.choice([None, random_.randrange(len(altered))])])
+        with contextlib.suppress(Damaged):
+            extract(path, into / str(attempt))
+    assert {place.name for place in tmp_path.iterdir()} <= {"a", "altered", "bin", into.parent.name}

@@ -1,6 +1,7 @@
 """File items: from the same sources as data sets, complete or absent, and named if they are a fallback."""
 
 import hashlib
+import json
 import logging
 import os
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from ddl.data import bundled_files, sources
 from ddl.data.files import FILE_ITEMS, glove, plays, reviews
 from ddl.data.files.glove import GLOVE
+from ddl.data.integrity import file_fingerprint
 from ddl.data.packages import Package
 from ddl.data.recipe import Archive, FileRecipe
 
@@ -240,3 +242,13 @@ def test_glove_is_rebuilt_from_the_package_byte_for_byte(tmp_path):
     assert [line.split(" ")[0] for line in lines] == [*words, ""]
     numbers = np.array([line.split(" ")[1:] for line in lines[:-1]], dtype=np.float32)
     np.testing.assert_allclose(numbers, vectors, rtol=1e-4)
+
+
+def test_another_file_in_the_cache_with_a_checksum_of_its_own_is_refused(host, small, forget):
+    host.files["/small.tar.gz"] = small.archive
+    found = sources.load_file("small")
+    found.path.write_bytes(b"another text")
+    origin = found.path.with_name("origin.json")
+    origin.write_text(json.dumps(json.loads(origin.read_text()) | {"sha256": file_fingerprint(found.path)}))
+    forget()
+    assert text(sources.load_file("small")) == WHOLE

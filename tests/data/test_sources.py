@@ -90,6 +90,12 @@ def test_a_mirror_that_is_none_is_refused(tiny, monkeypatch, place):
         sources.prepare_data("tiny", "full")
 
 
+def test_a_mirror_with_a_malformed_url_is_passed_over(host, tiny, monkeypatch):
+    host.files["/tiny.tar.gz"] = tiny.archive
+    monkeypatch.setenv("DDL_DATA_MIRROR", "http://[::1/data")
+    assert sources.prepare_data("tiny", "full").source == "official files, 127.0.0.1"
+
+
 def test_a_mirror_without_the_files_is_passed_over(host, mirror, tiny):
     (mirror / "tiny.tar.gz").unlink()
     host.files["/tiny.tar.gz"] = tiny.archive

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ddl.data import sources, store
 from ddl.data.integrity import Damaged
+from ddl.data.splits import fingerprint
 from tests.waiting import HANG_S
 
 PREPARED = "full-2.safetensors"
@@ -72,6 +73,28 @@ def test_prepared_data_of_another_set_is_refused(mirror, tmp_path):
     os.renames(tmp_path / "cache/tiny" / PREPARED, tmp_path / "cache/mnist" / PREPARED)
     with pytest.raises(Damaged, match="the prepared data of tiny"):
         store.read_data_set("mnist")
+
+
+def test_other_data_with_a_checksum_of_its_own_is_refused_if_the_official_one_is_known(mirror, tiny, tmp_path, caplog):
+    origin = sources.prepare_data("tiny", "full")
+    path = tmp_path / "cache" / "tiny" / PREPARED
+    tensors = load_file(path)
+    tensors["train.targets"] = 1 - tensors["train.targets"]
+    save_file(tensors, path, metadata={"origin": json.dumps(origin.metadata() | {"sha256": fingerprint(tensors)})})
+    assert sources.load_data_set("tiny", "full").origin.sha256 == fingerprint(tensors), "nobody knows the official one"
+    sources.load_data_set.cache_clear()
+    tiny.write(dark=0, light=1, sha256=origin.sha256)
+    assert sources.load_data_set("tiny", "full").origin == origin
+    assert f"but the official data has {origin.sha256}" in caplog.text
+
+
+def test_unknown_data_of_another_user_is_refused(mirror, tiny, tmp_path, monkeypatch):
+    origin = sources.prepare_data("tiny", "full")
+    monkeypatch.setattr(store, "_trusted_users", lambda: {12345})
+    with pytest.raises(ValueError, match=r"belongs to another user .* Set DDL_CACHE to a folder of your own"):
+        sources.load_data_set("tiny", "full")
+    tiny.write(dark=0, light=1, sha256=origin.sha256)
+    assert sources.load_data_set("tiny", "full").origin == origin
 
 
 def test_an_unusable_cache_folder_is_named(mirror, tmp_path, monkeypatch):

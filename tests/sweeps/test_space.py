@@ -204,7 +204,7 @@ def test_a_grid_over_the_cap_is_counted_and_not_expanded(ask, monkeypatch):
 
 def test_seeds_and_samples_count_towards_the_cap(ask):
     assert "1,000,000 trials" in ask("seeds: 1000000\n").problems[0]
-    assert "3,000,000,000,000 trials" in ask("samples: 1000000000000\nspace: {task.lr: {uniform: [0.1, 0.2]}}\n").problems[0]
+    assert "3,000,000,000 trials" in ask("samples: 1000000000\nspace: {task.lr: {uniform: [0.1, 0.2]}}\n").problems[0]
     assert "200,000 trials" in ask("seeds: 100000\nconfigurations: {a: {}, b: {task.lr: 0.1}}\n").problems[0]
 
 

@@ -10,5 +10,6 @@ IMDB = FileRecipe(
     file="aclImdb_v1.tar.gz",
     checksum="md5:7c2ac02c03563afcf9b574c7e56c153a",
     urls=("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",),
+    max_bytes=128 << 20,
     fallback="reviews",
 )

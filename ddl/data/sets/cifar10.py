@@ -76,6 +76,7 @@ CIFAR10 = DataSetRecipe(
             "cifar-10-binary.tar.gz",
             "md5:c32a1d4ab5d03f1284b67883e8d87530",
             ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
+            256 << 20,
         ),
     ),
     unpack=_unpack,
@@ -87,4 +88,5 @@ CIFAR10 = DataSetRecipe(
         rebuild=_rebuild,
     ),
     decode=_decode,
+    sha256="b03a09153a2513ad8549d96a4039b16dab83512b5ede2bbf479ed80636ee0b79",
 )

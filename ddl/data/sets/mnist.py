@@ -23,7 +23,7 @@ CONTENT = {
 HOSTS = ("https://ossci-datasets.s3.amazonaws.com/mnist", "http://yann.lecun.com/exdb/mnist")
 """PyTorch's copy, made with the authors' permission, then the authors' own page, which often refuses downloads."""
 ARCHIVES = tuple(
-    Archive(f"{file}.gz", checksum, tuple(f"{host}/{file}.gz" for host in HOSTS))
+    Archive(f"{file}.gz", checksum, tuple(f"{host}/{file}.gz" for host in HOSTS), 16 << 20)
     for file, checksum in {
         "train-images-idx3-ubyte": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
         "train-labels-idx1-ubyte": "md5:d53e105ee54ea40749a09fcbcd1e9432",
