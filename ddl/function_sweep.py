@@ -1,7 +1,6 @@
 """Sweeps over a function of the user's, without any YAML: from `train.py:train` on the command line, or from `ddl.sweep`."""
 
 import inspect
-import re
 import reprlib
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -11,15 +10,13 @@ from typing import Any
 
 from ddl.config import COMMAND_LINE, construct
 from ddl.hints import did_you_mean
+from ddl.metric_direction import likely_mode
 from ddl.overrides import SweepDraft, apply_overrides
 from ddl.schema import Launch, Sweep, SweepFile
 from ddl.tasks.function import FunctionTask, function_task, is_recordable
 from ddl.tasks.loading import load_task_class
 from ddl.tasks.user_code import locate
 from ddl.yamlfile import FOLDER, read_yaml
-
-SMALLER_IS_BETTER = re.compile(r"(loss|error|mae|mse|rmse|perplexity|nll|bits)(_|$)")
-"""Quantities, the end of a metric's name, of which smaller values are better if the user does not say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +175,7 @@ def _file(sweep: FunctionSweep, draft: SweepDraft, overridden: Set[str], problem
     values = {
         "task": sweep.name,
         "title": sweep.title or _title(sweep),
-        "metric": metric | {"mode": metric["mode"] or _likely_mode(str(metric["name"]))},
+        "metric": metric | {"mode": metric["mode"] or likely_mode(str(metric["name"]))},
         "samples": draft.file["samples"],
     }
     file: SweepFile | None = construct(SweepFile, values, lambda key: COMMAND_LINE if key in overridden else sweep.name, "", problems)
@@ -201,10 +198,6 @@ def _known(values: Any, names: Sequence[str], place: str, problems: list[str]) -
 def _short(value: object) -> str:
     """A value as a message shows it."""
     return reprlib.repr(value)
-
-
-def _likely_mode(metric: str) -> str:
-    return "min" if SMALLER_IS_BETTER.search(metric.rpartition("/")[2]) else "max"
 
 
 def _title(sweep: FunctionSweep) -> str:

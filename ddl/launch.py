@@ -20,6 +20,7 @@ USED_WITH = {
     "--executor": ("--sweep", "--resume"),
     "--address": ("--sweep", "--resume"),
     "--out": ("--sweep", "--report"),
+    "--format": ("--report",),
     "--check": ("--sweep", "--resume", "--report"),
     "--allow-changed-code": ("--resume",),
     "--trust": ("--resume", "--reproduce", "--publish", "--report", "--export"),
@@ -74,7 +75,12 @@ def parser() -> argparse.ArgumentParser:
     )
     parse.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: a private local one)")
     parse.add_argument(
-        "--out", metavar="DIR|URL", default="runs", help="folder for runs, or a URL such as s3://bucket/runs (default: runs)"
+        "--out",
+        metavar="DIR|URL|FILE",
+        help="folder for runs, or a URL such as s3://bucket/runs (default: runs); with --format markdown: the file to write",
+    )
+    parse.add_argument(
+        "--format", choices=("html", "markdown"), default="html", help="with --report: html, or the tables of results as Markdown (printed)"
     )
     parse.add_argument(
         "--trust",
@@ -84,7 +90,9 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--allow-changed-code", action="store_true", help="with --resume: continue although the source of the run's task has changed"
     )
-    parse.add_argument("--check", action="store_true", help='exit 4 if a verdict is "not reproduced"')
+    parse.add_argument(
+        "--check", action="store_true", help='exit 4 if a published value is not reproduced: the verdict is "better" or "worse"'
+    )
     parse.add_argument(
         "overrides",
         nargs="*",
@@ -155,9 +163,12 @@ def _check_combination(given: argparse.Namespace, arguments: Sequence[str]) -> N
         if shown and action not in actions:
             raise ValueError(f"{shown} cannot be combined with {action}, only with {' or '.join(actions)}. Remove it.")
     if "--out" in options and action == "--report":
-        if len(given.report) == 1:
+        if given.format == "markdown":
+            if "://" in given.out or Path(given.out).is_dir():
+                raise ValueError(f"--out {given.out}: with --format markdown this is the file to write. Name a file.")
+        elif len(given.report) == 1:
             raise ValueError("--out: the report of a single run is written to the folder of the run. Remove --out.")
-        if "://" in given.out:
+        elif "://" in given.out:
             raise ValueError(f"--out {given.out}: a report over several runs is written to a local folder. Name one.")
 
 
@@ -200,6 +211,7 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
     from ddl.run_report import rewrite_report
     from ddl.run_results import Run
 
+    out = given.out or "runs"
     if given.prepare_data:
         return _prepare_data(given.prepare_data)
     if given.publish:
@@ -221,17 +233,19 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         return 0
     if given.report:
         runs = [fetch_run(place, given.trust) for place in given.report]
-        path = (runs[0] if len(runs) == 1 else Path(given.out)) / "report.html"
         folders = [folder for each in runs for folder in Run(each).folders or [each]]
+        if given.format == "markdown":
+            return _markdown(folders, given.out, given.check)
+        path = (runs[0] if len(runs) == 1 else Path(out)) / "report.html"
         print(*rewrite_report(folders, path), sep="\n")
         return _end(path, folders if given.check else [], failed=False)
     if given.resume:
         done = run.resume(given.resume, given.executor, given.address, given.trust, given.allow_changed_code)
     elif given.plan:
-        run.show_the_plan(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, given.out)
+        run.show_the_plan(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, out)
         return 0
     else:
-        done = run.run_sweep(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, given.out, command)
+        done = run.run_sweep(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, out, command)
     return _end(done.report, done.folders if given.check else [], failed=bool(done.failed or done.not_uploaded))
 
 
@@ -247,6 +261,22 @@ def _end(report: Path, checked: Sequence[Path], failed: bool) -> int:
     finally:
         print(f"report: {report}")
     return NOT_REPRODUCED if missed else FAILED if failed else 0
+
+
+def _markdown(folders: Sequence[Path], out: str | None, check: bool) -> int:
+    """Write the results as Markdown to the file `out`, or print them, and return the exit code. A check prints to standard error."""
+    from ddl.run_report import markdown_report, not_reproduced
+
+    text = markdown_report(folders)
+    if out is None:
+        print(text, end="")
+    else:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(text, encoding="utf-8")
+    missed = not_reproduced(folders) if check else []
+    for line in missed:
+        print(line, file=sys.stderr)
+    return NOT_REPRODUCED if missed else 0
 
 
 def _publish(folder: Path, with_report: bool) -> None:

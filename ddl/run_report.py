@@ -1,6 +1,7 @@
 """Writes the results and reports of runs."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -23,8 +24,23 @@ def write_report(folders: Sequence[Path], path: Path) -> list[str]:
 
 def rewrite_report(folders: Sequence[Path], path: Path) -> list[str]:
     """Like `write_report`, for runs that may come from elsewhere: raises ValueError if their records have another form than ddl's."""
-    try:
+    with _named_if_damaged(folders):
         return write_report(folders, path)
+
+
+def markdown_report(folders: Sequence[Path]) -> str:
+    """The results of the runs in `folders` as Markdown. Raises ValueError as `rewrite_report`."""
+    from ddl.reports import markdown, model
+
+    with _named_if_damaged(folders):
+        return markdown.render_markdown(model.build_report(folders))
+
+
+@contextlib.contextmanager
+def _named_if_damaged(folders: Sequence[Path]) -> Iterator[None]:
+    """Turns an error of a record that has another form than ddl's into a ValueError that names the ledgers."""
+    try:
+        yield
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if any(str(error).startswith(str(folder)) for folder in folders):  # of the ledger, which names itself
             raise

@@ -191,6 +191,10 @@ class Reference:
     """Largest absolute difference between a mean and its published value that counts as reproduced."""
     note: str = ""
     """Remark that the report shows with the published values."""
+    seeds: Count | None = None
+    """Number of seeds behind each published value, if the source states it."""
+    spread: Positive | None = None
+    """Standard deviation of the published values over these seeds, if the source states it."""
 
     @property
     def metric_name(self) -> str:

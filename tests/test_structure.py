@@ -25,6 +25,7 @@ LAYERS = [
         "ledger_checks",
         "program",
         "power",
+        "metric_direction",
     },
     {"fork_server", "progress", "devices", "yamlfile", "hints", "ledger", "figures", "ownership", "ray_private"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry", "latency"},
@@ -52,7 +53,7 @@ LAYERS = [
 READERS = {"reports", "tracking"}
 """Rooms that read the ledger and nothing else of a run. Only the driver, the command and its library import them."""
 
-READ = {"ledger", "durable", "run_folder", "units", "program", "power", "redaction"}
+READ = {"ledger", "durable", "run_folder", "units", "program", "power", "redaction", "metric_direction"}
 """What those rooms may import besides themselves."""
 
 OWNERS = {

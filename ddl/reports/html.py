@@ -10,7 +10,9 @@ from plotly.offline import get_plotlyjs
 from ddl import durable, units
 from ddl.reports import embedding, plotting, wording
 from ddl.reports.model import Report
+from ddl.reports.performance_profile import TAUS, performance_profile
 from ddl.reports.sections import SECTIONS
+from ddl.reports.sections.budget import budget_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -30,7 +32,7 @@ def render_html(report: Report, refresh_s: float | None = None) -> str:
     )
     environment.filters |= {
         "number": wording.number, "interval": wording.interval, "duration": units.duration, "cost": wording.cost,
-        "metric": wording.metric, "key": wording.key, "milestone": wording.milestone,
+        "metric": wording.metric, "key": wording.key, "milestone": wording.milestone, "budget": budget_text,
     }  # fmt: skip
     names = ["page.js", *(section.script for section in SECTIONS if section.script), "start.js"]
     chapters = "".join((_TEMPLATES / name).read_text() for name in names)
@@ -45,6 +47,8 @@ def render_html(report: Report, refresh_s: float | None = None) -> str:
     return environment.get_template("report.html.j2").render(
         report=report,
         pages=pages,
+        profile=performance_profile(report.runs),
+        taus=TAUS,
         refresh_s=None if refresh_s is None else round(refresh_s),
         palettes={"light": plotting.LIGHT, "dark": plotting.DARK},
         style=(_TEMPLATES / "style.css").read_text(),

@@ -25,6 +25,9 @@ class Configuration:
 
     `costs` are means, `cost_estimates` the same with intervals. `milestones` are over the trials that reached them, and lack those
     that no trial reached. `swept` maps each swept key to its value.
+
+    `interquartile_means` has the measures with enough values. `binomial_errors` has the standard errors of the measures that are accuracies
+    on the `examples` of the validation set; `examples` is None if their number is unknown or differs between trials.
     """
 
     name: str
@@ -38,6 +41,9 @@ class Configuration:
     cost_estimates: Mapping[str, Estimate]
     milestones: Mapping[str, Estimate]
     swept: Mapping[str, Any]
+    interquartile_means: Mapping[str, Estimate]
+    binomial_errors: Mapping[str, float]
+    examples: int | None
 
     @property
     def counted(self) -> int:
@@ -100,7 +106,7 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
     rows = {name: frame[frame["configuration"] == name] for name in names}
     members = {name: [t for t in trials if t.configuration == name] for name in names}
     configurations = tuple(
-        _configuration(name, rows[name], measures, costs, milestones, reference, obstacles_of(run, members[name]), members[name][0].swept)
+        _configuration(name, rows[name], measures, costs, milestones, reference, obstacles_of(run, members[name]), members[name])
         for name in names
     )
     costs = tuple(cost for cost in costs if any(cost in c.costs for c in configurations))
@@ -113,7 +119,7 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
     if reference is not None and reference.measure:
         ours = {c.name: c.estimates[reference.measure] for c in configurations}
         expected = {name: value for name, value in reference.values.items() if name in ours}
-        ordering = verdicts.compare_order(expected, mode, ours, comparisons[reference.measure])
+        ordering = verdicts.compare_order(expected, reference.mode, ours, comparisons[reference.measure])
     data = tuple(dict.fromkeys(d for d in map(describe_data, trials) if d is not None))
     margin = float((run.get("launch") or {}).get("margin", 0.0))
     return Measured(measures, primary, data, reference, configurations, costs, milestones, comparisons, note, ordering, margin)
@@ -134,7 +140,7 @@ def _configuration(
     milestones: Sequence[str],
     reference: PublishedValues | None,
     obstacles: Sequence[str],
-    swept: Mapping[str, Any],
+    members: Sequence[TrialRow],
 ) -> Configuration:
     statuses = dict(Counter(rows["status"]))
     counted = rows[rows["status"].isin(COUNTED)]
@@ -154,9 +160,22 @@ def _configuration(
             gaps.append(f"“{reference.metric}” was not measured")
         elif ours.n < len(counted):
             gaps.append(f"{count(len(counted) - ours.n, 'trial')} without a finite value")
-        verdict = verdicts.verdict_on(ours, value, reference.tolerance, obstacles, gaps)
+        verdict = verdicts.verdict_on(ours, value, reference.tolerance, obstacles, gaps, reference.mode)
     precision = ", ".join(sorted({p for p in rows["precision"] if p}))
-    return Configuration(name, statuses, estimates, values, means, precision, value, verdict, costly, reached, swept)
+    middles = {m: middle for m in measures if (middle := statistics.interquartile_mean(values[m].values())) is not None}
+    sizes = {d.val for d in map(describe_data, members) if d is not None}
+    examples = sizes.pop() if len(sizes) == 1 else None
+    errors = _binomial_errors(estimates, examples) if examples else {}
+    swept = members[0].swept
+    return Configuration(
+        name, statuses, estimates, values, means, precision, value, verdict, costly, reached, swept, middles, errors, examples
+    )
+
+
+def _binomial_errors(estimates: Mapping[str, Estimate], examples: int) -> dict[str, float]:
+    """The standard errors of the means that are accuracies. A user's accuracy in percent is none between 0 and 1."""
+    means = {m: e.mean for m, e in estimates.items() if metric_kinds.is_accuracy(m.partition(" ")[2]) and e.mean is not None}
+    return {m: statistics.binomial_error(mean, examples) for m, mean in means.items() if 0 <= mean <= 1}
 
 
 def _finite(rows: pd.DataFrame, name: str) -> dict[int, float]:

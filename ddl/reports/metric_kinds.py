@@ -9,12 +9,18 @@ COSTS = ("time/", "device/", "latency/")
 COUNTERS = {"train/env_steps": "env steps", "train/episodes": "episodes"}
 """Metrics that count a trial's progress, and the names of the horizontal axes they give."""
 
+_ACCURACY = re.compile(r"val/(top_?\d+_)?accuracy")
 _MILESTONE = re.compile(r"[^/]+/\w+_to_(\w+)")
 
 
 def is_cost(name: str) -> bool:
     """True for a metric under one of `COSTS`."""
     return name.startswith(COSTS)
+
+
+def is_accuracy(name: str) -> bool:
+    """True for a metric that is the fraction of the validation examples with a correct answer."""
+    return _ACCURACY.fullmatch(name) is not None
 
 
 def milestones(names: Sequence[str]) -> list[str]:

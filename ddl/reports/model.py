@@ -161,7 +161,7 @@ class Report:
             for run in self.runs
             if run.reference is not None
             for configuration in run.configurations
-            if configuration.verdict is not None and configuration.verdict.word == NOT_REPRODUCED
+            if configuration.verdict is not None and configuration.verdict.word in NOT_REPRODUCED
         ]
 
 

@@ -111,7 +111,7 @@ def judgement(measured: Measured) -> str:
     words = Counter(c.verdict.word for c in measured.configurations if c.verdict is not None)
     if not words:
         return f"This run has no configuration with a value in {measured.reference.source}."
-    order = (verdicts.REPRODUCED, verdicts.NOT_REPRODUCED, verdicts.INCONCLUSIVE, verdicts.NOT_COMPARABLE)
+    order = (verdicts.REPRODUCED, *verdicts.NOT_REPRODUCED, verdicts.CANNOT_TELL, verdicts.NOT_COMPARABLE)
     text = f"Compared with {measured.reference.source}: {', '.join(f'{words[word]} {word}' for word in order if words[word])}."
     reasons = {c.verdict.why for c in measured.configurations if c.verdict is not None}
     if words[verdicts.NOT_COMPARABLE] and len(reasons) == 1:
@@ -120,12 +120,14 @@ def judgement(measured: Measured) -> str:
 
 
 def against_reference(configuration: Configuration, reference: PublishedValues) -> str:
-    """One configuration's verdict with its estimate and reference value, in one line."""
+    """One configuration's verdict with its estimate and reference value, in one line. Better and worse are "not reproduced" too."""
     assert configuration.verdict is not None
     assert reference.measure is not None
     estimate = configuration.estimates[reference.measure]
+    word = configuration.verdict.word
+    shown = f"not reproduced ({word})" if word in verdicts.NOT_REPRODUCED else word
     return (
-        f"{configuration.verdict.word}, {configuration.verdict.why}: {reference.measure} {estimate_text(estimate)}, n = {estimate.n}, "
+        f"{shown}, {configuration.verdict.why}: {reference.measure} {estimate_text(estimate)}, n = {estimate.n}, "
         f"reference {number(configuration.reference)} ({reference.source})"
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ddl.ledger import TrialRow
+from ddl.metric_direction import likely_mode
 from ddl.reports.data_sets import describe_data
 
 
@@ -14,16 +15,27 @@ from ddl.reports.data_sets import describe_data
 class PublishedValues:
     """The published values of a sweep by configuration.
 
-    `measure` is None if this run did not measure it; `absent` names the configurations that this run does not have.
+    `measure` is None if this run did not measure it; `mode` (max, min) is its direction. `absent` names the configurations that this run
+    does not have. `seeds` and `spread` (standard deviation over them) are the source's own, None if it does not state them.
     """
 
     source: str
     metric: str
     measure: str | None
+    mode: str
     tolerance: float
     values: Mapping[str, float]
     absent: tuple[str, ...]
     note: str
+    seeds: int | None
+    spread: float | None
+
+    @property
+    def precision(self) -> str:
+        """The source's number of seeds and spread as text."""
+        return (
+            f"n {'unknown' if self.seeds is None else f'= {self.seeds}'}, spread {'unknown' if self.spread is None else f'{self.spread:g}'}"
+        )
 
 
 def column(measure: str) -> str:
@@ -38,14 +50,18 @@ def published_values(sweep: Mapping[str, Any], names: Sequence[str], frame: pd.D
         return None
     metric = given["metric"]
     measure = metric if metric.startswith(("best ", "last ")) else f"last {metric}"
+    name = measure.partition(" ")[2]
     return PublishedValues(
         source=given.get("source", "the reference"),
         metric=metric,
         measure=measure if column(measure) in frame.columns else None,
+        mode=sweep["metric"]["mode"] if name == sweep["metric"]["name"] else likely_mode(name),
         tolerance=given["tolerance"],
         values=given["values"],
         absent=tuple(name for name in given["values"] if name not in names),
         note=given.get("note") or "",
+        seeds=given.get("seeds"),
+        spread=given.get("spread"),
     )
 
 

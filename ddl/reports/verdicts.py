@@ -12,14 +12,18 @@ from ddl.reports.statistics import Comparison, Estimate
 from ddl.reports.wording import count, number
 
 REPRODUCED = "reproduced"
-NOT_REPRODUCED = "not reproduced"
-INCONCLUSIVE = "inconclusive"
+BETTER = "better"
+WORSE = "worse"
+CANNOT_TELL = "cannot tell"
 NOT_COMPARABLE = "not comparable"
+
+NOT_REPRODUCED = (BETTER, WORSE)
+"""The verdicts that `--check` reports."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of the four verdicts, and the reason."""
+    """One of the verdicts, and the reason."""
 
     word: str
     why: str
@@ -42,26 +46,27 @@ class Ordering:
     sentence: str
 
 
-def verdict_on(ours: Estimate, value: float, tolerance: float, obstacles: Sequence[str], gaps: Sequence[str]) -> Verdict:
+def verdict_on(ours: Estimate, value: float, tolerance: float, obstacles: Sequence[str], gaps: Sequence[str], mode: str = "max") -> Verdict:
     """The verdict on our estimate, given the reference `value` +- `tolerance` (absolute).
 
-    `obstacles` are reasons why the two must not be compared; `gaps` say what is missing in this run.
+    `obstacles` are reasons why the two must not be compared; `gaps` say what is missing in this run. `mode` (max, min) says which side of
+    the reference value is better.
     """
     if obstacles:
         return Verdict(NOT_COMPARABLE, "; ".join(obstacles))
     if gaps:
-        return Verdict(INCONCLUSIVE, "; ".join(gaps))
+        return Verdict(CANNOT_TELL, "; ".join(gaps))
     if ours.low is None or ours.high is None:
-        return Verdict(INCONCLUSIVE, f"n = {ours.n}: no interval without at least 2 seeds")
+        return Verdict(CANNOT_TELL, f"n = {ours.n}: no interval without at least 2 seeds")
     low, high = value - tolerance, value + tolerance
     allowed = f"{number(value)} ± {tolerance:g}"
     if low <= ours.low and ours.high <= high:
         return Verdict(REPRODUCED, f"the 95% interval is within {allowed}")
     if ours.low > high:
-        return Verdict(NOT_REPRODUCED, f"higher: the 95% interval is above {allowed}")
+        return Verdict(BETTER if mode == "max" else WORSE, f"higher: the 95% interval is above {allowed}")
     if ours.high < low:
-        return Verdict(NOT_REPRODUCED, f"lower: the 95% interval is below {allowed}")
-    return Verdict(INCONCLUSIVE, f"the 95% interval is partly within {allowed}, partly outside")
+        return Verdict(WORSE if mode == "max" else BETTER, f"lower: the 95% interval is below {allowed}")
+    return Verdict(CANNOT_TELL, f"the 95% interval is partly within {allowed}, partly outside")
 
 
 def compare_order(

@@ -1,7 +1,6 @@
 """The report on a run as a W&B Report, with the tables and panels of the HTML report."""
 
 import json
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import wandb
 from wandb.errors import Error
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
+from ddl.reports.markdown import escape, markdown_table
 from ddl.reports.model import Report
 from ddl.reports.sections import SECTIONS
 from ddl.reports.sections.section import Block, HeadingBlock, LinePlotsBlock, TableBlock, TextBlock
@@ -22,8 +22,6 @@ with warnings.catch_warnings():
 
 TITLE_LENGTH = 128
 """Longest title that W&B accepts."""
-
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$])")
 
 Clean = Callable[[str], str]
 
@@ -80,8 +78,7 @@ class _BlockRenderer:
                 text = f"{'> ' if block.notice else ''}{lead}{self._text(block.text)}".rstrip()
                 return wr.MarkdownBlock(text + (self._note if block.caption else ""))
             case TableBlock():
-                lines = [map(self._text, block.columns), ["---"] * len(block.columns), *(map(self._text, row) for row in block.rows)]
-                table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+                table = markdown_table([*map(self._text, block.columns)], [map(self._text, row) for row in block.rows])
                 return wr.MarkdownBlock(f"{table}\n\n{self._text(block.caption)}{self._note}")
             case LinePlotsBlock():
                 return self._grid([_line_plot(metric, axis) for metric, axis in block.axes.items()])
@@ -90,7 +87,7 @@ class _BlockRenderer:
         return self._grid([wr.MediaBrowser(title=key.removeprefix("figures/"), media_keys=[key]) for key in keys])
 
     def _text(self, text: object) -> str:
-        return _MARKDOWN.sub(r"\\\1", " ".join(self._clean(str(text)).split()))
+        return escape(self._clean(str(text)))
 
     def _grid(self, panels: Sequence[Any]) -> wr.PanelGrid:
         # A literal, because the library's own filter objects do not escape a quote in a name.

@@ -66,7 +66,7 @@ def test_every_caption_names_a_sample_or_a_fallback_data_set(make_run, tmp_path,
     leave(folder, "0000-synthetic", "confusion.png", png(16))
     written = text(page(folder, tmp_path))
     captions = re.findall(r"<caption>.*?</caption>|<figcaption>.*?</figcaption>|<p class=\"key\">Lines.*?</p>", written, re.S)
-    assert len(captions) == 7, "results, cost, curves, comparisons, trials, the image, the plan"
+    assert len(captions) == 8, "results, cost, curves, comparisons, budget, trials, the image, the plan"
     assert all(named in c for c in captions)
     assert "Not the full data." in written
 
@@ -133,3 +133,18 @@ def test_only_a_report_of_a_running_sweep_reloads_itself(make_run):
     assert '<meta http-equiv="refresh" content="20">' in written
     assert "5 of 6 trials ended" in written
     assert "refresh" not in text(html.render_html(model.build_report([running]))).split("</head>")[0]
+
+
+def test_every_table_links_to_its_method_on_the_page(make_run, tmp_path):
+    agents, many = create_agents(tmp_path / "agents"), make_run(FINAL, epochs=2)
+    written = text(html.render_html(model.build_report([agents, many])))
+    anchors = re.findall(r'id="(methods-\w+)"', written)
+    assert len(anchors) == len(set(anchors))
+    captions = re.findall(r"<caption>.*?</caption>", written, re.S)
+    assert len(captions) == 1 + 2 * 5 + 2, "the overview; results, cost, comparisons, budget and trials; the milestones and the plan"
+    for caption in captions:
+        assert re.findall(r'href="#(methods-\w+)"', caption)
+    assert set(re.findall(r'href="#(methods-\w+)"', written)) <= set(anchors)
+    cited = set(re.findall(r"\[(?:\w+ \d{4}(?:, )?)+\]", written[written.index('id="methods"') :]))
+    named = set(re.findall(r"<li>\[(\w+ \d{4})\]", written))
+    assert {name for group in cited for name in group[1:-1].split(", ")} == named

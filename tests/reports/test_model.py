@@ -35,9 +35,9 @@ def test_estimates_and_verdicts_of_a_finished_run(make_run):
     assert (best.n, best.mean) == (3, pytest.approx(0.8004))
     assert best.high - best.mean == pytest.approx(4.302653 * 0.0004 / math.sqrt(3), rel=1e-5)
     words = {name: word for name, (word, _) in verdicts(report).items()}
-    assert words == {"none": "reproduced", "light": "reproduced", "aggressive": "not reproduced"}
+    assert words == {"none": "reproduced", "light": "reproduced", "aggressive": "better"}
     (line,) = report.not_reproduced()
-    assert "augmentation / aggressive: not reproduced, higher" in line
+    assert "augmentation / aggressive: not reproduced (better), higher" in line
     assert "0.6604" in line
     assert "0.5989" in line
     assert (run.notice, run.caption) == ("", "")
@@ -83,17 +83,17 @@ def test_overrides_that_change_no_hyperparameter_leave_it_comparable(make_run):
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged", "planned", "running"])
-def test_a_configuration_with_a_trial_missing_is_inconclusive(make_run, status):
+def test_a_configuration_with_a_trial_missing_decides_nothing(make_run, status):
     report = model.build_report([make_run(FINAL, epochs=2, reference=REFERENCE, endings={("none", 1): (status, "")}, **EXACT)])
-    assert verdicts(report)["none"] == ("inconclusive", f"1 of 3 {status}")
+    assert verdicts(report)["none"] == ("cannot tell", f"1 of 3 {status}")
     assert verdicts(report)["light"][0] == "reproduced"
     assert report.runs[0].configurations[0].estimates["best val/accuracy"].n == 2
 
 
 @pytest.mark.parametrize("metric", ["test/accuracy", "best train/accuracy"])
-def test_a_reference_that_was_not_measured_is_inconclusive(make_run, metric):
+def test_a_reference_that_was_not_measured_decides_nothing(make_run, metric):
     report = model.build_report([make_run(FINAL, epochs=2, reference=REFERENCE | {"metric": metric}, **EXACT)])
-    assert verdicts(report)["none"] == ("inconclusive", f"“{metric}” was not measured")
+    assert verdicts(report)["none"] == ("cannot tell", f"“{metric}” was not measured")
     assert report.runs[0].primary == "best val/accuracy"
 
 
@@ -101,7 +101,7 @@ def test_a_reference_may_name_a_plain_metric(make_run):
     values = {"none": 0.8004, "light": 0.5}
     report = model.build_report([make_run(FINAL, epochs=2, reference=REFERENCE | {"metric": "val/accuracy", "values": values}, **EXACT)])
     assert report.runs[0].primary == "last val/accuracy"
-    assert {name: word for name, (word, _) in verdicts(report).items()} == {"none": "reproduced", "light": "not reproduced"}
+    assert {name: word for name, (word, _) in verdicts(report).items()} == {"none": "reproduced", "light": "better"}
     assert report.runs[0].configurations[2].verdict is None
 
 
@@ -111,11 +111,31 @@ def test_seeds_are_drawn_where_they_are_few(make_run, seeds, drawn):
     assert len(series.seeds) == drawn
 
 
-def test_one_seed_is_inconclusive(make_run):
+def test_one_seed_decides_nothing(make_run):
     report = model.build_report([make_run(FINAL, seeds=[7], epochs=2, reference=REFERENCE, **EXACT)])
-    assert {word for word, _ in verdicts(report).values()} == {"inconclusive"}
+    assert {word for word, _ in verdicts(report).values()} == {"cannot tell"}
     assert "n = 1" in report.runs[0].answer
     assert all(c.p is None for c in report.runs[0].comparisons["best val/accuracy"])
+
+
+@pytest.mark.parametrize(("value", "word"), [(0.5, "worse"), (3.0, "better")])
+def test_the_direction_of_another_metric_than_the_sweeps_follows_from_its_name(make_run, value, word):
+    reference = REFERENCE | {"metric": "last val/loss", "values": {"none": value, "light": value + 0.1}}
+    folder = make_run(FINAL, epochs=2, reference=reference)
+    report = model.build_report([folder])
+    assert report.runs[0].mode == "max"
+    assert verdicts(report)["none"][0] == word
+    assert report.runs[0].ordering.expected == ("none", "light")
+    assert launch.main(["--report", str(folder), "--trust", "--check"]) == launch.NOT_REPRODUCED
+
+
+def test_the_sources_seeds_and_spread_are_shown_or_unknown(make_run):
+    known, unknown = (
+        model.build_report([make_run(FINAL, epochs=2, reference=REFERENCE | more)]).runs[0] for more in ({"seeds": 5, "spread": 0.003}, {})
+    )
+    margin = "with the margin ± 0.02 declared before the run."
+    assert f"in Synthetic study, Table 1 (n = 5, spread 0.003), {margin}" in results_caption(known)
+    assert f"in Synthetic study, Table 1 (n unknown, spread unknown), {margin}" in results_caption(unknown)
 
 
 def test_a_value_that_is_not_a_number_is_left_out_and_counted(make_run):
@@ -124,7 +144,7 @@ def test_a_value_that_is_not_a_number_is_left_out_and_counted(make_run):
 
     report = model.build_report([make_run(FINAL, epochs=2, reference=REFERENCE, alter=breaking)])
     assert report.runs[0].configurations[0].estimates["best val/accuracy"].n == 2
-    assert verdicts(report)["none"] == ("inconclusive", "1 trial without a finite value")
+    assert verdicts(report)["none"] == ("cannot tell", "1 trial without a finite value")
 
 
 def test_mid_run(make_run):
@@ -246,7 +266,7 @@ def test_a_name_like_a_milestone_without_its_event_is_an_ordinary_metric(make_ru
 def test_a_study_has_its_leaders_and_verdicts(make_run, tmp_path):
     folders = [make_run(FINAL, epochs=2, reference=REFERENCE, **EXACT), create_agents(tmp_path / "agents")]
     first, second = model.build_report(folders).runs
-    assert (first.leader, dict(first.verdicts)) == ("none", {"reproduced": 2, "not reproduced": 1})
+    assert (first.leader, dict(first.verdicts)) == ("none", {"reproduced": 2, "better": 1})
     assert (second.leader, dict(second.verdicts), second.trials_ended) == ("fast", {}, 16)
 
 
@@ -352,3 +372,41 @@ def test_a_run_without_failures_does_not_mention_any(make_run):
     run = model.build_report([make_run(FINAL, epochs=2)]).runs[0]
     assert "failed" not in run.answer + results_caption(run)
     assert run.configurations[0].trials_text(run.primary) == "3"
+
+
+def test_many_seeds_have_an_interquartile_mean_a_superiority_and_a_tick_each(make_run):
+    folder = make_run({"none": 0.80, "light": 0.79}, seeds=range(12), epochs=2, spread=0.01)
+    run = model.build_report([folder]).runs[0]
+    none, light = run.configurations
+    values = list(none.values[run.primary].values())
+    assert none.interquartile_means[run.primary].mean == pytest.approx(sum(sorted(values)[3:9]) / 6)
+    wins = sum(a > light.values[run.primary][seed] for seed, a in none.values[run.primary].items()) / 12
+    (c,) = run.comparisons[run.primary]
+    assert c.superiority.mean == pytest.approx(wins)
+    page = html.render_html(model.build_report([folder]))
+    assert page.count('<line class="seed"') == 24
+    assert f"IQM {none.interquartile_means[run.primary].mean:.4f} [" in page
+    assert "P(first &gt; second)" in page
+    few = html.render_html(model.build_report([make_run(FINAL, epochs=2)]))
+    assert few.count('<line class="seed"') == 9
+    assert "IQM" not in few
+    assert "P(first" not in few
+
+
+@pytest.mark.parametrize(
+    ("data", "percent", "expected"),
+    [(GENUINE, 1, math.sqrt(0.8 * 0.2 / 10_000)), (GENUINE | {"val": None}, 1, None), (GENUINE, 100, None)],
+)
+def test_an_accuracy_has_a_binomial_error_on_a_validation_set_of_known_size(make_run, data, percent, expected):
+    def exact(configuration, seed, epoch, metrics):
+        return metrics | {"val/accuracy": 0.8 * percent}
+
+    folder = make_run({"none": 0.8}, epochs=2, data=data, alter=exact)
+    (c,) = model.build_report([folder]).runs[0].configurations
+    assert c.binomial_errors.get("best val/accuracy") == (None if expected is None else pytest.approx(expected))
+    assert ("s.e. on 10,000 examples 0.0040" in html.render_html(model.build_report([folder]))) is (expected is not None)
+
+
+def test_a_loss_has_no_binomial_error(make_run):
+    sweep = {"name": "s", "metric": {"name": "val/loss", "mode": "min"}, "keys": []}
+    assert model.build_report([make_run({"none": 0.8}, epochs=2, sweep=sweep)]).runs[0].configurations[0].binomial_errors == {}

@@ -49,7 +49,9 @@ def test_the_documented_section_appears_in_both_reports(make_run, tmp_path):
 def test_every_template_and_script_of_a_section_is_used_once():
     templates = {section.template for section in SECTIONS}
     assert len(templates) == len(SECTIONS)
-    assert templates | {"report.html.j2", "run.html.j2", "overview.html.j2"} == {path.name for path in html._TEMPLATES.glob("*.j2")}
+    assert templates | {"report.html.j2", "run.html.j2", "overview.html.j2", "methods.html.j2"} == {
+        path.name for path in html._TEMPLATES.glob("*.j2")
+    }
     scripts = [section.script for section in SECTIONS if section.script]
     assert sorted([*scripts, "page.js", "start.js"]) == sorted(path.name for path in html._TEMPLATES.glob("*.js"))
 

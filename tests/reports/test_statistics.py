@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddl.reports.statistics import compare, estimate, holm
+from ddl.reports.statistics import binomial_error, compare, estimate, holm, interquartile_mean, probability_of_superiority
 
 
 def test_three_values_get_the_t_interval_of_the_textbook():
@@ -84,3 +84,53 @@ def test_differences_that_cannot_be_tested_say_so(second, p, untested):
     assert c.p == p
     assert untested in c.untested
     assert not c.significant
+
+
+@pytest.mark.parametrize("n", [8, 9, 10, 11, 12])
+def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end(n):
+    values = np.random.default_rng(n).exponential(size=n)
+    e = interquartile_mean(values)
+    theirs = stats.bootstrap(
+        (values,), lambda x, axis: stats.trim_mean(x, 0.25, axis=axis), n_resamples=9999, method="BCa", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert (e.n, e.mean) == (n, pytest.approx(stats.trim_mean(values, 0.25)))
+    # Rounding in another order of the sum changes which resampled means are equal, and with it the interval by a little.
+    assert (e.low, e.high) == (pytest.approx(theirs.low, rel=0.01), pytest.approx(theirs.high, rel=0.01))
+
+
+def test_one_seed_that_failed_to_learn_does_not_move_the_interquartile_mean():
+    good = [0.90, 0.91, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97]
+    assert interquartile_mean([0.1, *good[1:]]).mean == interquartile_mean(good).mean == pytest.approx(0.935)
+    assert interquartile_mean(good[:7]) is None
+
+
+def test_a_middle_half_without_spread_has_no_interval():
+    e = interquartile_mean([0.1, *[0.5] * 7])
+    assert (e.mean, e.low, e.high) == (0.5, None, None)
+
+
+@pytest.mark.parametrize(("wins", "ties", "n"), [(5, 0, 5), (0, 0, 5), (3, 1, 7), (6, 4, 10), (0, 6, 6)])
+def test_the_probability_of_superiority_is_that_of_wilsons_interval(wins, ties, n):
+    differences = [1.0] * wins + [0.0] * ties + [-1.0] * (n - wins - ties)
+    e = probability_of_superiority(dict(enumerate(differences)), dict.fromkeys(range(n), 0.0))
+    p = (wins + ties / 2) / n
+    assert e.mean == pytest.approx(p)
+    # The limits are the proportions that p is 1.96 of their standard errors away from.
+    for limit in (e.low, e.high):
+        if 0 < limit < 1:
+            assert abs(p - limit) == pytest.approx(stats.norm.isf(0.025) * math.sqrt(limit * (1 - limit) / n))
+    if ties == 0:
+        theirs = stats.binomtest(wins, n).proportion_ci(method="wilson")
+        assert (e.low, e.high) == (pytest.approx(theirs.low, abs=1e-12), pytest.approx(theirs.high))
+
+
+def test_the_probability_of_superiority_needs_five_common_seeds():
+    first = dict.fromkeys(range(5), 1.0)
+    assert probability_of_superiority(first, dict.fromkeys(range(1, 9), 0.0)) is None
+    (c,) = compare({"a": first, "b": dict.fromkeys(range(5), 0.0)}, [("a", "b")])
+    assert (c.superiority.mean, c.superiority.method) == (1.0, "Wilson")
+
+
+def test_the_binomial_error_of_jordan_2023():
+    assert binomial_error(0.94, 10_000) == pytest.approx(0.0024, abs=0.0001)
+    assert binomial_error(0.94, 10_000) == pytest.approx(stats.binom(10_000, 0.94).std() / 10_000)

@@ -1,7 +1,7 @@
 import pytest
 
 from ddl.reports.statistics import Estimate, compare, estimate
-from ddl.reports.verdicts import INCONCLUSIVE, NOT_COMPARABLE, NOT_REPRODUCED, REPRODUCED, compare_order, verdict_on
+from ddl.reports.verdicts import BETTER, CANNOT_TELL, NOT_COMPARABLE, REPRODUCED, WORSE, compare_order, verdict_on
 
 
 def spanning(low: float, high: float) -> Estimate:
@@ -12,13 +12,13 @@ def spanning(low: float, high: float) -> Estimate:
     ("low", "high", "word", "expected"),
     [
         (0.79, 0.81, REPRODUCED, "within 0.8000 ± 0.02"),
-        (0.74, 0.77, NOT_REPRODUCED, "lower"),
-        (0.83, 0.85, NOT_REPRODUCED, "higher"),
-        (0.77, 0.79, INCONCLUSIVE, "partly"),
-        (0.81, 0.83, INCONCLUSIVE, "partly"),
-        (0.81, 0.85, INCONCLUSIVE, "partly"),
-        (0.75, 0.79, INCONCLUSIVE, "partly"),
-        (0.10, 0.99, INCONCLUSIVE, "partly"),
+        (0.74, 0.77, WORSE, "lower"),
+        (0.83, 0.85, BETTER, "higher"),
+        (0.77, 0.79, CANNOT_TELL, "partly"),
+        (0.81, 0.83, CANNOT_TELL, "partly"),
+        (0.81, 0.85, CANNOT_TELL, "partly"),
+        (0.75, 0.79, CANNOT_TELL, "partly"),
+        (0.10, 0.99, CANNOT_TELL, "partly"),
     ],
 )
 def test_verdicts_are_equivalence_tests(low, high, word, expected):
@@ -27,17 +27,22 @@ def test_verdicts_are_equivalence_tests(low, high, word, expected):
     assert expected in verdict.why
 
 
+@pytest.mark.parametrize(("low", "high", "word"), [(0.74, 0.77, BETTER), (0.83, 0.85, WORSE), (0.79, 0.81, REPRODUCED)])
+def test_a_lower_value_is_better_if_the_metric_is_a_loss(low, high, word):
+    assert verdict_on(spanning(low, high), 0.80, 0.02, [], [], "min").word == word
+
+
 def test_obstacles_take_precedence_over_gaps():
     verdict = verdict_on(spanning(0.79, 0.81), 0.80, 0.02, ["at sample scale", "on a fallback data set"], ["1 of 3 failed"])
     assert (verdict.word, verdict.why) == (NOT_COMPARABLE, "at sample scale; on a fallback data set")
 
 
-def test_missing_trials_are_inconclusive_even_if_the_others_agree():
-    assert verdict_on(spanning(0.79, 0.81), 0.80, 0.02, [], ["1 of 3 failed"]).word == INCONCLUSIVE
+def test_missing_trials_decide_nothing_even_if_the_others_agree():
+    assert verdict_on(spanning(0.79, 0.81), 0.80, 0.02, [], ["1 of 3 failed"]).word == CANNOT_TELL
 
 
 def test_a_single_seed_decides_nothing():
-    assert verdict_on(Estimate(1, 0.8), 0.8, 0.02, [], []).word == INCONCLUSIVE
+    assert verdict_on(Estimate(1, 0.8), 0.8, 0.02, [], []).word == CANNOT_TELL
 
 
 def ordering(reference: dict[str, float], values: dict[str, list[float]], mode: str = "max"):

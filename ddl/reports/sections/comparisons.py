@@ -7,14 +7,16 @@ from ddl.reports import narrative, wording
 from ddl.reports.model import RunReport
 from ddl.reports.sections.section import Block, HeadingBlock, Section, TableBlock, TextBlock
 from ddl.reports.sensitivity import find_sensitivity, sensitivity_text
-from ddl.reports.statistics import Comparison
+from ddl.reports.statistics import SUPERIORITY_FROM, Comparison
 
 CAPTION = (
     "Paired differences over common seeds: mean and 95% interval (not corrected), and the p-value of the paired t test, Holm-corrected "
     "over the column."
 )
-
-
+SUPERIORITY = (
+    f"P: probability that the first configuration has the larger value on a seed, from {SUPERIORITY_FROM} seeds on, with ties as half and "
+    "Wilson's 95% interval."
+)
 RACE_NOTE = "The values decided how many seeds there are, so these p-values are too small. The decisions of the race are not affected."
 
 
@@ -39,10 +41,11 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """One row per pair. `sensitivity` says which differences the seeds can show, or is ""."""
+    """One row per pair. `superiority` is True if any cell has one. `sensitivity` says which differences the seeds can show, or is ""."""
 
     caption: str
     rows: tuple[ComparisonRow, ...]
+    superiority: bool
     sensitivity: str
 
 
@@ -59,8 +62,9 @@ def comparison_table(run: RunReport) -> ComparisonTable | None:
         seeds = f"{pair.difference.n} of {planned}" if any(c.lost for c in two) else str(pair.difference.n)
         rows.append(ComparisonRow(pair.first, pair.second, seeds, tuple(_cell(run.comparisons[m][i], run.margin) for m in run.measures)))
     found = find_sensitivity(pairs, {c.name: c.values[run.primary] for c in run.configurations}, run.margin)
-    notes = [CAPTION, run.comparisons_note, RACE_NOTE if run.record.get("race") else ""]
-    return ComparisonTable(" ".join(filter(None, notes)), tuple(rows), sensitivity_text(found) if found else "")
+    superiority = any(cell.comparison.superiority is not None for row in rows for cell in row.cells)
+    notes = [CAPTION, SUPERIORITY if superiority else "", run.comparisons_note, RACE_NOTE if run.record.get("race") else ""]
+    return ComparisonTable(" ".join(filter(None, notes)), tuple(rows), superiority, sensitivity_text(found) if found else "")
 
 
 def _cell(c: Comparison, margin: float) -> ComparisonCell:
@@ -68,15 +72,22 @@ def _cell(c: Comparison, margin: float) -> ComparisonCell:
     return ComparisonCell(c, p, narrative.reading(c, margin))
 
 
+def _texts(cell: ComparisonCell, superiority: bool) -> list[str]:
+    found = cell.comparison.superiority
+    probability = [wording.ABSENT if found is None else wording.estimate_text(found)] if superiority else []
+    return [wording.estimate_text(cell.comparison.difference), cell.p, *probability, cell.reading]
+
+
 def _wandb(run: RunReport) -> Iterator[Block]:
     table = comparison_table(run)
     if table is None:
         return
     yield HeadingBlock("Paired comparisons")
-    columns = [f"{measure}{part}" for measure in run.measures for part in (", 95% interval", ", p", ", reading")]
+    parts = [", 95% interval", ", p", *([", P(first > second)"] if table.superiority else []), ", reading"]
+    columns = [f"{measure}{part}" for measure in run.measures for part in parts]
     rows = []
     for row in table.rows:
-        texts = [text for cell in row.cells for text in (wording.estimate_text(cell.comparison.difference), cell.p, cell.reading)]
+        texts = [text for cell in row.cells for text in _texts(cell, table.superiority)]
         rows.append([f"{row.first} {wording.MINUS} {row.second}", row.seeds, *texts])
     yield TableBlock(["Difference", "n", *columns], rows, table.caption)
     if table.sensitivity:

@@ -9,6 +9,7 @@ from ddl.reports.measures import Configuration
 from ddl.reports.model import RunReport
 from ddl.reports.published import PublishedValues
 from ddl.reports.sections.section import Block, HeadingBlock, Section, TableBlock, TextBlock
+from ddl.reports.statistics import INTERQUARTILE_FROM
 from ddl.reports.verdicts import NOT_COMPARABLE
 
 NOISY_PERCENT = 10
@@ -59,6 +60,16 @@ def costs_caption(run: RunReport) -> str:
     return text
 
 
+def mean_text(c: Configuration, measure: str) -> str:
+    """The mean of a measure with its interval, the interquartile mean if there is one, and the binomial standard error of an accuracy."""
+    texts = [wording.estimate_text(c.estimates[measure])]
+    if measure in c.interquartile_means:
+        texts.append(f"IQM {wording.estimate_text(c.interquartile_means[measure])}")
+    if measure in c.binomial_errors:
+        texts.append(f"s.e. on {c.examples:,} examples {wording.number(c.binomial_errors[measure])}")
+    return "; ".join(texts)
+
+
 def results_caption(run: RunReport) -> str:
     """Caption of the table: the methods behind the means, intervals and latencies, and the reference."""
     methods = sorted({e.method for c in run.configurations for e in c.estimates.values() if e.method}, reverse=True)
@@ -67,6 +78,10 @@ def results_caption(run: RunReport) -> str:
         " “Best” is the best epoch of each trial, selected on the split on which it is measured, so it is optimistic; “last” is "
         "the last epoch."
     )
+    if any(c.interquartile_means for c in run.configurations):
+        text += f" IQM: interquartile mean, from {INTERQUARTILE_FROM} values on, with its BCa interval."
+    if any(c.binomial_errors for c in run.configurations):
+        text += " S.e. on N examples: binomial standard error of the accuracy, which the interval over seeds does not contain."
     if any(c.lost for c in run.configurations):
         text += " Means leave out trials that failed or diverged, so a configuration with such trials looks better than it is."
     if any(c.statuses.get("stopped") for c in run.configurations):
@@ -77,8 +92,9 @@ def results_caption(run: RunReport) -> str:
         )
         text += f" Latencies, measured in two rounds, differ by up to {noise:.0f}% (mean over seeds), {reading}."
     if run.reference is not None:
-        metric, source, tolerance = wording.metric(run.reference.metric), run.reference.source, run.reference.tolerance
-        text += f" Reference: {metric} in {source}, tolerance ± {tolerance:g}. {run.reference.note}".rstrip()
+        reference = run.reference
+        text += f" Reference: {wording.metric(reference.metric)} in {reference.source} ({reference.precision}), with the margin "
+        text += f"± {reference.tolerance:g} declared before the run. {reference.note}".rstrip()
     return text
 
 
@@ -113,7 +129,7 @@ def interval_strips(configurations: Sequence[Configuration], measure: str, refer
             mean=percent(e.mean),
             low=None if e.low is None else percent(e.low),
             high=None if e.high is None else percent(e.high),
-            dots=tuple(percent(v) for v in c.values[measure].values()) if 1 < e.n <= 10 else (),
+            dots=tuple(percent(v) for v in c.values[measure].values()) if e.n > 1 else (),
             reference=None if reference_value is None else percent(reference_value),
             allowed=allowed,
         )
@@ -125,18 +141,23 @@ def _build(run: RunReport, budget: EmbeddingBudget) -> ResultsData:
     return ResultsData(results_caption(run), costs_caption(run), strips)
 
 
-def _wandb(run: RunReport) -> Iterator[Block]:
-    yield HeadingBlock("Results")
+def results_table(run: RunReport) -> TableBlock:
+    """The table of means with their trials, intervals, published values and verdicts, as text."""
     rows = []
     for c in run.configurations:
-        means = [wording.estimate_text(c.estimates[measure]) for measure in run.measures]
+        means = [mean_text(c, measure) for measure in run.measures]
         row = [c.name, c.trials_text(run.primary), *means]
         if run.reference is not None:
             row += [wording.number(c.reference), f"{c.verdict.word}: {c.verdict.why}" if c.verdict else "no reference"]
         rows.append(row)
     columns = ["Configuration", "n", *(f"{measure}, 95% interval" for measure in run.measures)]
     columns += ["reference", "verdict"] if run.reference is not None else []
-    yield TableBlock(columns, rows, results_caption(run))
+    return TableBlock(columns, rows, results_caption(run))
+
+
+def _wandb(run: RunReport) -> Iterator[Block]:
+    yield HeadingBlock("Results")
+    yield results_table(run)
     if run.ordering is not None:
         scale = f" This is at {run.scale} scale." if run.scale != "paper" else ""
         yield TextBlock(f"{run.ordering.sentence}{scale}", caption=True)
