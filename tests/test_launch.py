@@ -83,7 +83,14 @@ def test_a_mistyped_option_is_answered_with_the_right_one(capsys: pytest.Capture
     assert refused(capsys, *arguments) == said
 
 
-VALUES = {"--scale": ["smoke"], "--steps": ["3"], "--executor": ["inline"], "--address": ["auto"], "--out": ["folder"]}
+VALUES = {
+    "--scale": ["smoke"],
+    "--steps": ["3"],
+    "--executor": ["inline"],
+    "--address": ["auto"],
+    "--out": ["folder"],
+    "--format": ["html"],
+}
 ACTION_VALUES = {"--list": [], "--export": ["run", "id"], "--prepare-data": ["mnist"]}
 
 

@@ -28,7 +28,7 @@ def test_every_number_is_that_of_the_page(make_run):
     assert rows[1][1] == "2 of 3; 1 diverged"
     for row in rows:
         for cell in row[2:4]:
-            mean, interval, error = re.fullmatch(r"(\S+) (\[.*?\]); (s\.e\. on 10,000 examples \S+)", cell).groups()
+            mean, interval, error = re.fullmatch(r"(\S+) (\[.*?\]); (s\.e\. \S+)", cell).groups()
             assert f"{mean} {interval} {error}" in page
         word, _, why = row[5].partition(": ")
         assert f"{row[4]} {word} {why}" in page

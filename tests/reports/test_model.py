@@ -1,6 +1,7 @@
 import math
 
 import pytest
+from scipy import stats
 
 from ddl import launch
 from ddl.ledger import LedgerReader, TrialRow
@@ -385,11 +386,13 @@ def test_many_seeds_have_an_interquartile_mean_a_superiority_and_a_tick_each(mak
     assert c.superiority.mean == pytest.approx(wins)
     page = html.render_html(model.build_report([folder]))
     assert page.count('<line class="seed"') == 24
-    assert f"IQM {none.interquartile_means[run.primary].mean:.4f} [" in page
+    assert f"IQM {none.interquartile_means[run.primary].mean:.4f}<" in page
     assert "P(first &gt; second)" in page
+    theirs = stats.binomtest(round(12 * wins), 12).proportion_ci(method="wilson")
+    assert f"{wins:.2f} [{theirs.low:.2f}, {theirs.high:.2f}]" in page
     few = html.render_html(model.build_report([make_run(FINAL, epochs=2)]))
     assert few.count('<line class="seed"') == 9
-    assert "IQM" not in few
+    assert "IQM 0" not in few
     assert "P(first" not in few
 
 
@@ -404,7 +407,9 @@ def test_an_accuracy_has_a_binomial_error_on_a_validation_set_of_known_size(make
     folder = make_run({"none": 0.8}, epochs=2, data=data, alter=exact)
     (c,) = model.build_report([folder]).runs[0].configurations
     assert c.binomial_errors.get("best val/accuracy") == (None if expected is None else pytest.approx(expected))
-    assert ("s.e. on 10,000 examples 0.0040" in html.render_html(model.build_report([folder]))) is (expected is not None)
+    page = html.render_html(model.build_report([folder]))
+    assert ("s.e. 0.0040" in page) is (expected is not None)
+    assert ("binomial standard error of the accuracy on 10,000 examples" in page) is (expected is not None)
 
 
 def test_a_loss_has_no_binomial_error(make_run):

@@ -71,4 +71,4 @@ def test_the_page_has_the_margin_of_the_launch_settings(make_run):
     assert "no difference of 0.5 or more" in text(wide)
     assert "(the margin of this sweep) would take 2 seeds." in text(wide)
     assert "cannot tell: difference not significant" in text(none)
-    assert "the margin" not in text(none)
+    assert "the margin of this sweep" not in text(none)

@@ -26,6 +26,7 @@ class ComparisonCell:
 
     comparison: Comparison
     p: str
+    superiority: str
     reading: str
 
 
@@ -69,12 +70,13 @@ def comparison_table(run: RunReport) -> ComparisonTable | None:
 
 def _cell(c: Comparison, margin: float) -> ComparisonCell:
     p = wording.ABSENT if c.p_holm is None else "< 0.001" if c.p_holm < 0.001 else f"{c.p_holm:.3f}"
-    return ComparisonCell(c, p, narrative.reading(c, margin))
+    s = c.superiority
+    superiority = wording.ABSENT if s is None else f"{s.mean:.2f} [{s.low:.2f}, {s.high:.2f}]"
+    return ComparisonCell(c, p, superiority, narrative.reading(c, margin))
 
 
 def _texts(cell: ComparisonCell, superiority: bool) -> list[str]:
-    found = cell.comparison.superiority
-    probability = [wording.ABSENT if found is None else wording.estimate_text(found)] if superiority else []
+    probability = [cell.superiority] if superiority else []
     return [wording.estimate_text(cell.comparison.difference), cell.p, *probability, cell.reading]
 
 

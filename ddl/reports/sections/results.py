@@ -66,7 +66,7 @@ def mean_text(c: Configuration, measure: str) -> str:
     if measure in c.interquartile_means:
         texts.append(f"IQM {wording.estimate_text(c.interquartile_means[measure])}")
     if measure in c.binomial_errors:
-        texts.append(f"s.e. on {c.examples:,} examples {wording.number(c.binomial_errors[measure])}")
+        texts.append(f"s.e. {wording.number(c.binomial_errors[measure])}")
     return "; ".join(texts)
 
 
@@ -80,8 +80,9 @@ def results_caption(run: RunReport) -> str:
     )
     if any(c.interquartile_means for c in run.configurations):
         text += f" IQM: interquartile mean, from {INTERQUARTILE_FROM} values on, with its BCa interval."
-    if any(c.binomial_errors for c in run.configurations):
-        text += " S.e. on N examples: binomial standard error of the accuracy, which the interval over seeds does not contain."
+    if sizes := sorted({c.examples for c in run.configurations if c.binomial_errors and c.examples}):
+        examples = " or ".join(f"{size:,}" for size in sizes)
+        text += f" S.e.: binomial standard error of the accuracy on {examples} examples, which the interval over seeds does not contain."
     if any(c.lost for c in run.configurations):
         text += " Means leave out trials that failed or diverged, so a configuration with such trials looks better than it is."
     if any(c.statuses.get("stopped") for c in run.configurations):
