@@ -14,6 +14,7 @@ from typing import Any
 from ddl.trial_errors import error_place
 
 _PACKAGE = Path(__file__).parent.parent
+_STDLIB = Path(os.__file__).parent
 
 
 def import_from(folder: str) -> None:
@@ -74,7 +75,7 @@ def import_module(name: str, folder: str) -> ModuleType:
 def hash_sources(module: str, folder: str, function: Callable[..., Any] | None = None) -> dict[str, str]:
     """SHA-256 of the source files of the user's that this process has imported: `module` and all others of its folder.
 
-    By path, relative to `folder` if that is given. A `function` that was typed into a notebook has no file, only its own source.
+    By path, relative to `folder` if that is given. A `function` that was typed into a notebook has no file, so its own source is hashed.
     """
     root = Path(folder).resolve() if folder else None
     hashes = {}
@@ -86,7 +87,7 @@ def hash_sources(module: str, folder: str, function: Callable[..., Any] | None =
         of_folder = root is not None and path.is_relative_to(root) and not _is_library(path)
         if (of_folder or name == module) and path.is_file():
             hashes[str(path.relative_to(root)) if root and of_folder else str(path)] = _hash(path.read_bytes())
-    if not hashes and function is not None:
+    if function is not None and (module == "__main__" or not hashes):
         hashes[f"{module}.{function.__qualname__}"] = hash_function(function)
     return dict(sorted(hashes.items()))
 
@@ -114,8 +115,9 @@ def changed_sources(hashes: Mapping[str, str], folder: str, function: Callable[.
 
 
 def _is_library(path: Path) -> bool:
-    """True for installed packages, and for ddl itself, whose commit is recorded."""
-    return bool({"site-packages", "dist-packages"}.intersection(path.parts)) or path.is_relative_to(_PACKAGE)
+    """True for Python's library, for installed packages, and for ddl itself, whose commit is recorded."""
+    installed = {"site-packages", "dist-packages"}.intersection(path.parts)
+    return bool(installed) or path.is_relative_to(_PACKAGE) or path.is_relative_to(_STDLIB)
 
 
 def _hash(content: bytes) -> str:
