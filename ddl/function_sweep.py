@@ -15,7 +15,7 @@ from ddl.overrides import SweepDraft, apply_overrides
 from ddl.schema import Launch, Sweep, SweepFile
 from ddl.tasks.function import FunctionTask, function_task, is_recordable
 from ddl.tasks.loading import load_task_class
-from ddl.tasks.user_code import locate
+from ddl.tasks.user_code import check_current, locate
 from ddl.yamlfile import FOLDER, read_yaml
 
 SMALLER_IS_BETTER = re.compile(r"(loss|error|mae|mse|rmse|perplexity|nll|bits)(_|$)")
@@ -53,7 +53,8 @@ def locate_module(function: Callable[..., Any]) -> tuple[str, str]:
     """(name of the function's module, folder that it is imported from). A script is imported by its file's name by a later resume.
 
     The module is `__main__` for a function that nothing can import: one of a notebook, of a class or of another function. The folder is
-    then that of the modules that it may import. Raises ValueError if the module is being imported, and for an object that is no function.
+    then that of the modules that it may import. Raises ValueError if the module is being imported, if its file has changed since, and for an
+    object that is no function.
     """
     if not inspect.isfunction(function):
         raise ValueError(
@@ -68,6 +69,7 @@ def locate_module(function: Callable[..., Any]) -> tuple[str, str]:
         return (Path(file).stem if file and file.endswith(".py") else name), _import_folder(name, file)
     if getattr(module.__spec__, "_initializing", False):
         raise ValueError(f"{file}: starts a sweep whenever it is imported. Put that under: if __name__ == '__main__':")
+    check_current(module, function)
     return name, _import_folder(name, file)
 
 

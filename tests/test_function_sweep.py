@@ -1,6 +1,7 @@
 """Sweeps over functions of the user's, from the shell and from Python."""
 
 import functools
+import importlib
 import os
 import subprocess
 import sys
@@ -406,6 +407,30 @@ def test_an_error_is_one_line_that_a_terminal_does_not_obey(folder, capfd):
     assert trial.reason.startswith("ValueError: one two \\x1b[31myyy")
     assert len(trial.reason) < 1100
     assert "\x1b" not in capfd.readouterr().out
+
+
+def test_a_function_that_is_older_than_its_file_is_refused_until_it_is_imported_again(folder, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the two versions have one time of change
+    write(folder, "def train(x):\n    return {'score': x}\n", "reloaded.py")
+    monkeypatch.syspath_prepend(folder)
+    import reloaded
+    from reloaded import train
+
+    options = {"metric": "score", "seeds": 1, "executor": "inline", "overrides": ["wandb.mode=disabled"]}
+    run = ddl.sweep(train, {"x": [1]}, **options)
+    assert list(run.results["score"]) == [1]
+    write(folder, "def train(x):\n    return {'score': 2 * x}\n", "reloaded.py")
+    stale = "reloaded.py has changed since train was imported"
+    with pytest.raises(ValueError, match=stale):
+        ddl.sweep(train, {"x": [1]}, **options)
+    with pytest.raises(ValueError, match=stale):
+        ddl.resume(run.folder, allow_changed_code=True)
+    importlib.reload(reloaded)
+    with pytest.raises(ValueError, match=stale):
+        ddl.sweep(train, {"x": [1]}, **options)
+    assert list(ddl.sweep(reloaded.train, {"x": [1]}, **options).results["score"]) == [2]
+    with pytest.raises(ValueError, match=r"the code has changed since the run began: reloaded\.py"):
+        ddl.resume(run.folder)
 
 
 def test_two_sweeps_at_once_in_one_process_are_refused(folder, capfd):
