@@ -12,10 +12,29 @@ from rich.console import Console
 
 from ddl.trial_errors import raise_interrupt
 
+_ONE_THREAD = threading.RLock()
+"""Held by the thread that runs a sweep."""
+
 
 @contextlib.contextmanager
 def terminal() -> Iterator[Console]:
-    """A console on a copy of standard output, which `quiet` does not redirect."""
+    """A console on a copy of standard output, which `quiet` does not redirect.
+
+    Raises ValueError if another thread has one: both would redirect the output, seed and restore the same process.
+    """
+    if not _ONE_THREAD.acquire(blocking=False):
+        raise ValueError(
+            "another thread of this process runs a sweep. Wait until it has ended, or start the second one in another process."
+        )
+    try:
+        with _console() as console:
+            yield console
+    finally:
+        _ONE_THREAD.release()
+
+
+@contextlib.contextmanager
+def _console() -> Iterator[Console]:
     if Console().is_jupyter:  # its standard output is not a file, and cannot show a table that is updated in place
         yield Console(file=sys.stdout, highlight=False, force_jupyter=False, force_terminal=False)
         return

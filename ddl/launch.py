@@ -27,6 +27,8 @@ USED_WITH = {
     "KEY=VALUE": ("--sweep",),
 }
 """The actions that each other option belongs to. `--plan` can be added to any command: it ignores `--check`, and only reads `--out`."""
+VALUES = {"--scale": ("smoke", "sample", "paper"), "--executor": ("ray", "inline")}
+"""The values of options that take one of a few."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,14 +67,12 @@ def parser() -> argparse.ArgumentParser:
     )
     parse.add_argument(
         "--scale",
-        choices=("smoke", "sample", "paper"),
+        metavar="{smoke,sample,paper}",
         help="seconds | minutes on 2 cores, bundled data | the study's own size (default: paper with a GPU, else sample)",
     )
     parse.add_argument("--steps", metavar="K", type=int, help="with --reproduce: only the first K steps (default: all recorded ones)")
     parse.add_argument("--plan", action="store_true", help="show the trials, their resources and the expected duration; train nothing")
-    parse.add_argument(
-        "--executor", choices=("ray", "inline"), help="inline: one process, trial after trial, for a debugger (default: ray)"
-    )
+    parse.add_argument("--executor", metavar="{ray,inline}", help="inline: one process, trial after trial, for a debugger (default: ray)")
     parse.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: a private local one)")
     parse.add_argument(
         "--out",
@@ -149,6 +149,8 @@ def _check_combination(given: argparse.Namespace, arguments: Sequence[str]) -> N
             raise ValueError(f"{option}: given more than once. Give it once.{several}")
         if "" in (value if isinstance(value, list) else [value]):
             raise ValueError(f"{option}: the value is empty. Name one, or remove {option}.")
+        if value is not None and option in VALUES and value not in VALUES[option]:
+            raise ValueError(_unknown_value(option, value))
     action = next((option for option in ACTIONS if option in options), None)
     if action is None:
         raise ValueError(_no_action(given.overrides))
@@ -183,6 +185,14 @@ def _unknown_option(word: str) -> str:
     if key.partition(".")[0] in (*settings, "task", "configurations", "samples", "metric"):
         return f"{option}: settings have no dashes. Write {key}={value or 'VALUE'}."
     return f"{option}: unknown option.{did_you_mean(f'--{key}', [*ACTIONS, *USED_WITH, '--help']) or ' See --help.'}"
+
+
+def _unknown_value(option: str, value: str) -> str:
+    """The message for a value that is not one of `VALUES`."""
+    from ddl.hints import did_you_mean
+
+    known = ", ".join(VALUES[option])
+    return f"{option}: {value!r} is unknown.{did_you_mean(value, VALUES[option]) or f' Use {known}.'}"
 
 
 def _no_action(words: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ddl.sweeps.plan import Plan, makespan
+from ddl.sweeps.plan import Plan, makespan, report_duration
 from ddl.sweeps.space import Trial
 from ddl.trial_report import TrialReport
 from ddl.units import duration, size
@@ -82,8 +82,9 @@ def show_plan(
         console.print("expected: unknown until the first trial has ended")
         return
     disk = f"{size(plan.disk_bytes)} of {size(plan.free_bytes)} free" if plan.disk_bytes else "unknown"
-    most = "at most " if may_end_early else ""
-    console.print(f"expected: {most}{duration(plan.eta_s)} ({timed}); disk: {disk}", soft_wrap=True)
+    report_s = report_duration(len(trials))
+    total = f"{duration(plan.eta_s + report_s)} from now, {duration(report_s)} of it for the report"
+    console.print(f"expected: {'at most ' if may_end_early else ''}{total} ({timed}); disk: {disk}", soft_wrap=True)
 
 
 def _data_lines(trials: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -1,6 +1,7 @@
 """Sweeps over functions of the user's, from the shell and from Python."""
 
 import functools
+import importlib
 import os
 import subprocess
 import sys
@@ -9,12 +10,13 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 import ddl
 from ddl import launch
 from ddl.config import ConfigError
 from ddl.export import export
-from ddl.function_sweep import compose_function_sweep, find_function
+from ddl.function_sweep import FunctionSweep, compose_function_sweep, find_function, locate_module
 from ddl.ledger import LedgerReader
 from ddl.reproduce import reproduce
 from ddl.run_results import Run
@@ -22,6 +24,7 @@ from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.prepare import RunOptions, prepare_run
 from ddl.tasks.function import function_task
+from ddl.tasks.user_code import changed_sources
 
 TRAIN = """\
 import torch
@@ -70,6 +73,20 @@ def test_a_function_is_swept_from_the_shell(folder, capfd):
     assert set(results["status"]) == {"finished"}
     assert results.groupby("task.lr")["val/accuracy"].mean().to_dict() == pytest.approx({0.1: 0.97, 0.01: 1.0}, abs=0.01)
     assert LedgerReader(path).trials()[0].task["width"] == 64
+
+
+def test_a_single_value_from_the_shell_is_the_name_and_a_column(folder):
+    write(folder, TRAIN)
+    run = ddl.run_sweep("train.py:train", ["lr=0.1", "seeds=2", "metric=val/accuracy", "wandb.mode=disabled"], executor="inline")
+    assert set(run.results["configuration"]) == {"lr=0.1"}
+    assert list(run.results["task.lr"]) == [0.1, 0.1]
+    assert "task.width" not in run.results
+    page = run.report.read_text()
+    assert "“last” is the last measurement." in page
+    assert 'data-name="training time"' in page
+    assert 'data-name="epoch"' not in page
+    assert 'data-name="data"' not in page
+    assert "train time (s)" not in page, "it is the training time"
 
 
 def test_the_commands_that_it_prints_work_from_another_folder(folder, tmp_path_factory, monkeypatch, capfd):
@@ -139,6 +156,24 @@ def test_a_function_typed_into_a_notebook_is_resumed_there(folder, monkeypatch):
     with pytest.raises(ValueError, match="the code has changed since the run began"):
         ddl.resume(run.folder, function=lambda x: {"score": x})
     assert list(ddl.resume(run.folder, function=lambda x: {"score": x}, allow_changed_code=True).results["score"]) == [1]
+
+
+def test_what_a_function_of_a_notebook_imports_is_sent_to_a_cluster(folder, monkeypatch):
+    write(folder, "SCALE = 3", "settings.py")
+    monkeypatch.syspath_prepend(folder)
+    import settings
+
+    train = lambda x: {"score": settings.SCALE * x}  # noqa: E731
+    monkeypatch.setattr(train, "__module__", "__main__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    sweep = FunctionSweep(train, *locate_module(train), {"x": [1]}, {}, metric="score")
+    run = prepare_run(sweep, RunOptions((), "", "ray", None), [])
+    assert "settings" in run.packages
+    name = f"__main__.{train.__qualname__}"
+    assert sorted(run.about["code"]) == sorted(["settings.py", name])
+    assert changed_sources(run.about["code"], run.about["code_folder"], train) == []
+    write(folder, "SCALE = 4", "settings.py")
+    assert changed_sources(run.about["code"], run.about["code_folder"], lambda x: None) == sorted(["settings.py", name])
 
 
 @pytest.mark.parametrize(
@@ -374,6 +409,51 @@ def test_an_error_is_one_line_that_a_terminal_does_not_obey(folder, capfd):
     assert "\x1b" not in capfd.readouterr().out
 
 
+def test_a_function_that_is_older_than_its_file_is_refused_until_it_is_imported_again(folder, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the two versions have one time of change
+    write(folder, "def train(x):\n    return {'score': x}\n", "reloaded.py")
+    monkeypatch.syspath_prepend(folder)
+    import reloaded
+    from reloaded import train
+
+    options = {"metric": "score", "seeds": 1, "executor": "inline", "overrides": ["wandb.mode=disabled"]}
+    run = ddl.sweep(train, {"x": [1]}, **options)
+    assert list(run.results["score"]) == [1]
+    write(folder, "def train(x):\n    return {'score': 2 * x}\n", "reloaded.py")
+    stale = "reloaded.py has changed since train was imported"
+    with pytest.raises(ValueError, match=stale):
+        ddl.sweep(train, {"x": [1]}, **options)
+    with pytest.raises(ValueError, match=stale):
+        ddl.resume(run.folder, allow_changed_code=True)
+    importlib.reload(reloaded)
+    with pytest.raises(ValueError, match=stale):
+        ddl.sweep(train, {"x": [1]}, **options)
+    assert list(ddl.sweep(reloaded.train, {"x": [1]}, **options).results["score"]) == [2]
+    with pytest.raises(ValueError, match=r"the code has changed since the run began: reloaded\.py"):
+        ddl.resume(run.folder)
+
+
+def test_two_sweeps_at_once_in_one_process_are_refused(folder, capfd):
+    refused = []
+
+    def train(x):
+        def second():
+            with pytest.raises(ValueError, match="another thread of this process runs a sweep") as caught:
+                ddl.sweep(train, {"x": [2]}, metric="score", seeds=1, executor="inline")
+            refused.append(caught)
+
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+        return {"score": x}
+
+    run = ddl.sweep(train, {"x": [1]}, metric="score", seeds=1, executor="inline", overrides=["wandb.mode=disabled"])
+    assert list(run.results["status"]) == ["finished"]
+    assert len(refused) == 1
+    print("the output is restored")
+    assert "the output is restored" in capfd.readouterr().out
+
+
 def test_a_report_says_that_the_code_changed(folder):
     write(folder, TRAIN.replace("range(3)", "range(3 if lr < 1 else fail())"))
     run = ddl.run_sweep("train.py:train", ["lr=0.1,2", "seeds=1", "metric=val/accuracy"], executor="inline")
@@ -413,3 +493,19 @@ def test_a_function_that_cannot_be_sent_to_workers_is_named_before_the_start(fol
     pack = Pack((Assignment("a", task, num_workers=1, cpus=1, gpus=0, folder=folder, checkpoint_every_s=1.0),))
     with pytest.raises(ConfigError, match="train cannot be sent to worker processes"):
         list(_check_first([pack]))
+
+
+def test_a_function_that_refers_to_much_data_is_refused_before_the_start(folder, monkeypatch):
+    from ddl.sweeps import ray_tune
+
+    monkeypatch.setattr(ray_tune, "LARGEST_TASK", 10_000)
+
+    def first(elements):
+        data = torch.zeros(elements)
+        task = function_task(lambda x: {"score": x + data[0]}, "__main__")(x=1, seed=0)
+        pack = Pack((Assignment("a", task, num_workers=1, cpus=1, gpus=0, folder=folder, checkpoint_every_s=1.0),))
+        return list(ray_tune._check_first([pack]))
+
+    assert len(first(10)) == 1
+    with pytest.raises(ConfigError, match=r"<lambda> refers to 1\d\.\d kB of data, which each trial would send to a worker process."):
+        first(2500)

@@ -65,6 +65,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--swep", "augmentation"], "--swep: unknown option. Did you mean --sweep?"),
         (["--swep=augmentation"], "--swep: unknown option. Did you mean --sweep?"),
         (["--sweep", "augmentation", "--scal", "smoke"], "--scal: unknown option. Did you mean --scale?"),
+        (["--sweep", "augmentation", "--executor", "inlin"], "--executor: 'inlin' is unknown. Did you mean inline?"),
+        (["--sweep", "augmentation", "--scale", "huge"], "--scale: 'huge' is unknown. Use smoke, sample, paper."),
         (["-sweep", "augmentation"], "-sweep: unknown option. Did you mean --sweep?"),
         (["--sweep", "augmentation", "--qqq"], "--qqq: unknown option. See --help."),
         (["--sweep", "augmentation", "--seeds=5"], "--seeds: settings have no dashes. Write seeds=5."),

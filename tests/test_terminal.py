@@ -7,11 +7,12 @@ from rich.console import Console
 
 from ddl.sweeps.allocation import Allocation
 from ddl.sweeps.capacity import Capacity, Node
-from ddl.sweeps.plan import Plan
+from ddl.sweeps.plan import Plan, report_duration
 from ddl.sweeps.stacking import Stacking
 from ddl.terminal import DisplayedTrial, ProgressDisplay, show_plan
 from ddl.timing_probe import TimingProbe
 from ddl.trial_report import TrialReport
+from ddl.units import duration
 
 SAMPLE = {"name": "cifar10", "source": "bundled sample", "train": 256, "val": 128}
 AIRLINE = {"name": "airline", "source": "bundled", "complete": True, "val": 48}
@@ -52,6 +53,15 @@ def test_the_plan_shows_its_notes():
     screen = io.StringIO()
     show_plan(Console(file=screen, width=300), plan, [], ["seeds: 3 (default)"])
     assert "seeds: 3 (default)" in screen.getvalue().splitlines()
+
+
+def test_the_expected_time_includes_the_report():
+    probe = TimingProbe("fp32", 1, 1, 1, 0, 1, 1, {})
+    plan = Plan(Allocation(1, 1, 0, 1, 1, "ddp"), Capacity((Node(1),)), "fp32", {"a": probe}, {}, 1, 60.0, 0, 0, Stacking())
+    screen = io.StringIO()
+    show_plan(Console(file=screen, width=300), plan, [], 1000)
+    report_s = report_duration(1000)
+    assert f"expected: {duration(60 + report_s)} from now, {duration(report_s)} of it for the report (timed 1 of" in screen.getvalue()
 
 
 def test_a_trials_last_step_and_its_end_are_one_line(monkeypatch):

@@ -1,9 +1,18 @@
 """Counts the lines that a sweep of existing code needs with each library: `python -m benchmarks.bring_your_own`.
 
-Blank lines, comments and docstrings are not counted, and neither is the training function of `train.py`, which is the same for all.
+Blank lines, comments and docstrings are not counted, and neither are `train.py` and `lightning_module.py`, which are the same for all.
+`--seconds N` also runs each program N times, in turn, and prints the median and the range of the whole command's seconds.
 """
 
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import copytree
+from statistics import median
 
 from tests.codebase import lines_of_code
 
@@ -12,6 +21,8 @@ PROGRAMS = {
     ("A function", "ddl"): ["function_ddl.py"],
     ("A function", "Ray Tune"): ["function_ray.py"],
     ("A function", "Optuna"): ["function_optuna.py"],
+    ("A Lightning module", "ddl"): ["lightning_ddl.py"],
+    ("A Lightning module", "Ray Tune"): ["lightning_ray.py"],
     ("A task", "ddl"): ["sine.py", "sine_loss.yaml"],
     ("A task", "Ray Tune"): ["sine_ray.py"],
 }
@@ -33,5 +44,35 @@ def table() -> str:
     return "\n".join(rows)
 
 
-if __name__ == "__main__":
+def command(files: Sequence[str]) -> list[str]:
+    """The command that runs the program of these files."""
+    if files[-1].endswith(".yaml"):
+        return [sys.executable, "-m", "ddl.launch", "--sweep", files[-1]]
+    return [sys.executable, *files]
+
+
+def seconds(rounds: int) -> Mapping[tuple[str, str], list[float]]:
+    """Seconds from the start to the end of each program. All run once in each round, in a folder without earlier results."""
+    measured: dict[tuple[str, str], list[float]] = {key: [] for key in PROGRAMS}
+    for _ in range(rounds):
+        for key, files in PROGRAMS.items():
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = copytree(FOLDER, Path(scratch) / "programs")
+                began = time.perf_counter()
+                subprocess.run(command(files), cwd=folder, check=True, stdout=subprocess.DEVNULL)
+                measured[key].append(time.perf_counter() - began)
+    return measured
+
+
+def main() -> None:
+    """Print the lines, and with `--seconds` the durations."""
+    parse = argparse.ArgumentParser(description="Count the lines of the same sweeps with several libraries, and time them.")
+    parse.add_argument("--seconds", metavar="N", type=int, default=0, help="run each program N times and print its seconds")
+    rounds = parse.parse_args().seconds
     print(table())
+    for (what, library), each in seconds(rounds).items() if rounds else ():
+        print(f"{what}, {library}: {median(each):.0f} s ({min(each):.0f} to {max(each):.0f}, n = {len(each)})")
+
+
+if __name__ == "__main__":
+    main()

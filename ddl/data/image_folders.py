@@ -84,6 +84,7 @@ def describe_image_folder(path: str) -> Iterator[str]:
     kind = "grey" if len(statistics.mean) == 1 else "colour"
     yield f"  {kind} images, {narrowest:,} to {widest:,} pixels wide and {lowest:,} to {highest:,} high"
     yield f"  decoded to {DEFAULT_SIZE} x {DEFAULT_SIZE} pixels in {store.cache_folder(_name(folder, DEFAULT_SIZE))}"
+    yield "  a sweep with images of another size decodes them again, once, when its first trial starts"
 
 
 @lru_cache(maxsize=4)  # the trials of a process share the tensors

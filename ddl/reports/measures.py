@@ -101,7 +101,8 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
     primary = reference.measure if reference is not None and reference.measure else f"best {metric}"
     measures = tuple(dict.fromkeys([f"best {metric}", f"last {metric}", primary]))
     milestones = tuple(metric_kinds.milestones(list(frame.columns)))
-    measured = [name for name in frame.columns if metric_kinds.is_cost(name) and name not in milestones]
+    # `time/train_s` is the `elapsed_s` of a finished trial.
+    measured = [name for name in frame.columns if metric_kinds.is_cost(name) and name not in (*milestones, "time/train_s")]
     costs = ("parameters", "elapsed_s", *(name for name in measured if "p90_" not in name and "p99_" not in name))
     rows = {name: frame[frame["configuration"] == name] for name in names}
     members = {name: [t for t in trials if t.configuration == name] for name in names}

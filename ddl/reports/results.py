@@ -17,8 +17,9 @@ from ddl.reports import metric_kinds
 def read_results(folder: Path) -> pd.DataFrame:
     """One row per trial: its configuration, how it ended, and its final values (NaN if it measured none).
 
-    Columns: trial_id, configuration, status, reason, seed; one per swept key (`task.augmentation`); counted (False for a trial that no mean
-    of the report contains, because it failed, diverged or has not ended); epoch and elapsed_s (seconds
+    Columns: trial_id, configuration, status, reason, seed; one per swept key (`task.augmentation`), and per hyperparameter that the command
+    line gave one value; counted (False for a trial that no mean of the report contains, because it failed, diverged or has not ended);
+    epoch and elapsed_s (seconds
     trained) at the last measurement; the last value of each metric under its name; `best <metric>`, the best epoch of the sweep's metric
     (NaN for a trial that diverged); the last value of each cost (`time/...`, `device/...`, `latency/...`); parameters, precision,
     data, data_source, data_complete, fallback_for ("" unless the data are a fallback data set).
@@ -41,6 +42,9 @@ def results_frame(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.Da
     keys = list(dict.fromkeys([*run["sweep"].get("keys", []), *(key for t in trials for key in t.swept)]))
     for key in keys:
         rows[key] = _one_type([t.swept.get(key) for t in trials])
+    for key in _given(run, trials):
+        if key not in keys:
+            rows[key] = _one_type([t.task.get(key.removeprefix("task.")) for t in trials])
     rows["counted"] = rows["status"].isin(COUNTED)
     rows = rows.join(_finals(metrics, run["sweep"]["metric"]), on="trial_id")
     # A mean over seeds must neither become infinite nor contain the early success of a trial that diverged.
@@ -78,6 +82,12 @@ def _finals(metrics: pd.DataFrame, metric: Mapping[str, str]) -> pd.DataFrame:
     finals = progress.join(values.drop(columns=costs)).join(best).join(values[costs])
     finals.columns.name = None
     return finals
+
+
+def _given(run: Mapping[str, Any], trials: list[TrialRow]) -> list[str]:
+    """The hyperparameters that the command line gave values, as `task.NAME`."""
+    names = [override.partition("=")[0].removeprefix("task.") for override in run.get("overrides", [])]
+    return [f"task.{name}" for name in dict.fromkeys(names) if any(name in t.task for t in trials) and name != "seed"]
 
 
 def _one_type(values: list[Any]) -> list[Any]:

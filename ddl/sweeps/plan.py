@@ -10,7 +10,8 @@ The expected duration of a trial is the sum of
 - the timing of inference, in the first trial of each configuration only: computed from one call of the model.
 
 A process's first trial also imports modules and starts the device. That is added once to the sweep's duration if the processes of the
-trials are not those of the probes. Checkpoints, and compilation and export in `latency: full`, are not included.
+trials are not those of the probes. Checkpoints, and compilation and export in `latency: full`, are not included. `report_duration` is the
+time for the report after the last trial. What is over when the plan is shown (the start of Ray, the probes) is in neither.
 """
 
 import heapq
@@ -56,6 +57,14 @@ BYTES_PER_PARAMETER = 12
 BUNDLE_S, BUNDLES = 2.0, 4
 """Short trials share a pack that is expected to take this many seconds; each place gets at least this many packs. Starting a pack costs
 the driver a few tenths of a second."""
+
+
+FIRST_REPORT_S, REPORT_S = 5.0, 0.005
+"""Seconds for the results and the report: at first, mostly for importing pandas and Plotly, and for each trial.
+
+Measured as CPU time on 2 cores of a busy virtual machine, n = 2: 5.4 and 6.2 s for a first report of 6 trials, 9.9 and 10.4 s for one of
+1,000. `python -m benchmarks.report` times the report of 1,000 trials without the imports.
+"""
 
 
 @dataclass(frozen=True)
@@ -326,6 +335,11 @@ def _fits(together: Plan, alone: Plan) -> bool:
     free = min(probe.free_bytes for probe in alone.probes.values())
     peaks = [probe.memory_bytes for probe in together.probes.values()]
     return len(peaks) == len(alone.probes) and max(peaks) <= (1 - MEMORY_SPARE) * free * together.allocation.gpus
+
+
+def report_duration(trials: int) -> float:
+    """Expected seconds for the results and the report of a run, from the end of its last trial."""
+    return FIRST_REPORT_S + REPORT_S * trials
 
 
 def makespan(seconds: Sequence[float], concurrent: int) -> float:

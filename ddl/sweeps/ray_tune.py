@@ -32,6 +32,7 @@ from ddl.telemetry.nvml import MIG_NAME
 from ddl.timing_probe import Timings
 from ddl.trial_errors import error_line
 from ddl.trial_report import TrialReport
+from ddl.units import size
 
 LEADER = "trial_leader"
 """Placeholder resource for the process that coordinates a trial's workers: it must hold some resource, but no CPU core or GPU."""
@@ -44,6 +45,9 @@ CONNECT_S = 5
 
 logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
 """Tune warns that it has no metrics in files of its own, which nobody reads."""
+
+LARGEST_TASK = 100_000_000
+"""Most bytes of a serialised task. The driver holds several copies of each waiting one, and Ray refuses functions above 100 MB too."""
 
 STOP_S = 10
 """Time for Tune to end its trials when a sweep is stopped. After that their processes are killed."""
@@ -159,18 +163,25 @@ class RayExecutor:
 
 
 def _check_first(packs: Iterable[Pack]) -> Iterator[Pack]:
-    """`packs`. Raises ConfigError if the first one's task cannot be sent to workers, such as a function that refers to an open file."""
+    """`packs`. Raises ConfigError if the first one's task cannot be sent to workers: a function that refers to an open file, or to much data."""
     for number, pack in enumerate(packs):
         if number == 0:
+            name = type(pack.first.task).__name__
             try:
-                ray.cloudpickle.dumps(pack.first.task)
+                n_bytes = len(ray.cloudpickle.dumps(pack.first.task))
             except (TypeError, AttributeError, ValueError, RecursionError, pickle.PicklingError) as error:
-                name = type(pack.first.task).__name__
                 raise ConfigError(
                     [
                         f"{name} cannot be sent to worker processes ({error_line(error)}). Create what it refers to inside it, or use --executor inline."
                     ]
                 ) from error
+            if n_bytes > LARGEST_TASK:
+                raise ConfigError(
+                    [
+                        f"{name} refers to {size(n_bytes)} of data, which each trial would send to a worker process. Load the data inside it, "
+                        "from a file, or use --executor inline."
+                    ]
+                )
         yield pack
 
 

@@ -307,6 +307,8 @@ def _points(sweep: Sweep, problems: list[str]) -> list[_Point]:
         names = [
             _name(configuration, {key: str(value) for key, value in varied.items()}, alone) for configuration, varied, _, _ in expanded
         ]
+    if names == ["default"] and sweep.function is not None:
+        names = [_name("", {key: label(value) for key, value in sweep.forced.items()})]
     # Every configuration has a value in every column, even if it names other hyperparameters.
     columns = list(dict.fromkeys(key for _, _, swept, _ in expanded for key in swept))
     points = []

@@ -31,7 +31,10 @@ def _belongs_to_parquet(target: str, info: ValidationInfo) -> str:
     if path.endswith(".parquet") and not target:
         raise ValueError("missing. Name the column of the Parquet file to predict.")
     if path.endswith(".npz") and target:
-        raise ValueError(f"{target!r} names a column of a Parquet file. In an .npz file the target is the array y: remove task.target.")
+        raise ValueError(
+            f"{target!r} names a column of a Parquet file. In an .npz file the target is the array y: remove "
+            "task.target, or empty it with task.target= on the command line."
+        )
     return target
 
 

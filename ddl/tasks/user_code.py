@@ -7,13 +7,15 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
-from ddl.trial_errors import error_place
+from ddl.trial_errors import error_line, error_place
 
 _PACKAGE = Path(__file__).parent.parent
+_STDLIB = Path(os.__file__).parent
 
 
 def import_from(folder: str) -> None:
@@ -68,13 +70,37 @@ def import_module(name: str, folder: str) -> ModuleType:
     file = getattr(module, "__file__", None)
     if folder and not (file and Path(file).resolve().is_relative_to(folder)):
         raise ValueError(f"the module {name} in {folder} has the name of another module, {file or 'a built-in one'}. Rename it.")
+    check_current(module)
     return module
+
+
+def check_current(module: ModuleType, *functions: Callable[..., Any]) -> None:
+    """Raise ValueError if a function of the module, or one of `functions` from it, is older than the module's file.
+
+    Workers import the file, while this process would train, and name as its source, what it imported earlier. A module whose loader
+    changes its code, as pytest's does, is not checked.
+    """
+    path = Path(module.__file__ or "")
+    if type(module.__loader__) is not SourceFileLoader or not path.is_file():
+        return
+    try:
+        compiled = compile(path.read_bytes(), str(module.__file__), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise ValueError(f"the module {module.__name__} cannot be imported again ({error_line(error)}).") from error
+    codes = {code for code in compiled.co_consts if isinstance(code, CodeType)}
+    names = {code.co_qualname for code in codes}
+    own = [each for each in (*vars(module).values(), *functions) if inspect.isfunction(each) and each.__module__ == module.__name__]
+    if changed := [each.__name__ for each in own if each.__code__.co_qualname in names and each.__code__ not in codes]:
+        raise ValueError(
+            f"{path.name} has changed since {changed[-1]} was imported. Import it again: restart the kernel, or call "
+            f"importlib.reload({module.__name__}) and repeat: from {module.__name__} import {changed[-1]}"
+        )
 
 
 def hash_sources(module: str, folder: str, function: Callable[..., Any] | None = None) -> dict[str, str]:
     """SHA-256 of the source files of the user's that this process has imported: `module` and all others of its folder.
 
-    By path, relative to `folder` if that is given. A `function` that was typed into a notebook has no file, only its own source.
+    By path, relative to `folder` if that is given. A `function` that was typed into a notebook has no file, so its own source is hashed.
     """
     root = Path(folder).resolve() if folder else None
     hashes = {}
@@ -86,7 +112,7 @@ def hash_sources(module: str, folder: str, function: Callable[..., Any] | None =
         of_folder = root is not None and path.is_relative_to(root) and not _is_library(path)
         if (of_folder or name == module) and path.is_file():
             hashes[str(path.relative_to(root)) if root and of_folder else str(path)] = _hash(path.read_bytes())
-    if not hashes and function is not None:
+    if function is not None and (module == "__main__" or not hashes):
         hashes[f"{module}.{function.__qualname__}"] = hash_function(function)
     return dict(sorted(hashes.items()))
 
@@ -114,8 +140,9 @@ def changed_sources(hashes: Mapping[str, str], folder: str, function: Callable[.
 
 
 def _is_library(path: Path) -> bool:
-    """True for installed packages, and for ddl itself, whose commit is recorded."""
-    return bool({"site-packages", "dist-packages"}.intersection(path.parts)) or path.is_relative_to(_PACKAGE)
+    """True for Python's library, for installed packages, and for ddl itself, whose commit is recorded."""
+    installed = {"site-packages", "dist-packages"}.intersection(path.parts)
+    return bool(installed) or path.is_relative_to(_PACKAGE) or path.is_relative_to(_STDLIB)
 
 
 def _hash(content: bytes) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ddl
-from benchmarks.bring_your_own.__main__ import FOLDER, PROGRAMS, count, table
+from benchmarks.bring_your_own.__main__ import FOLDER, PROGRAMS, count, seconds, table
 from tests.docs import pages
 from tests.sweeps.command import launch, run_folder
 
@@ -17,9 +17,14 @@ SMALLER = {"[0.1, 0.01, 0.001]": "[0.1, 0.01]", "range(5)": "range(1)", "seeds=5
 """Replacements that make a program small, and let ddl train in its own process."""
 
 
-@pytest.mark.parametrize("program", ["function_ddl.py", "function_optuna.py", "function_ray.py", "sine_ray.py"])
+@pytest.mark.parametrize(
+    "program", ["function_ddl.py", "function_optuna.py", "function_ray.py", "lightning_ddl.py", "lightning_ray.py", "sine_ray.py"]
+)
 def test_a_program_prints_the_mean_of_each_configuration(tmp_path: Path, program: str):
-    (tmp_path / "train.py").write_bytes((FOLDER / "train.py").read_bytes())
+    if program.startswith("lightning"):
+        pytest.importorskip("lightning.pytorch", reason="lightning is not installed: pip install 'ddl[lightning]'")
+    for shared in ("train.py", "lightning_module.py"):
+        (tmp_path / shared).write_bytes((FOLDER / shared).read_bytes())
     text = (FOLDER / program).read_text()
     for long, short in SMALLER.items():
         text = text.replace(long, short)
@@ -39,6 +44,13 @@ def test_the_task_is_trained():
     printed = pages.files(pages.ROOT / "docs" / "adding-a-task.md")
     for name in PROGRAMS["A task", "ddl"]:
         assert (FOLDER / name).read_text() == printed[f"my/{name}"]
+
+
+def test_each_program_is_run_in_each_round(monkeypatch: pytest.MonkeyPatch):
+    ran = []
+    monkeypatch.setattr(subprocess, "run", lambda words, cwd, **options: ran.append((words[-1], (cwd / words[-1]).is_file())))
+    assert {key: len(measured) for key, measured in seconds(2).items()} == dict.fromkeys(PROGRAMS, 2)
+    assert ran == [(files[-1], True) for files in PROGRAMS.values()] * 2
 
 
 def test_the_page_has_the_printed_table():

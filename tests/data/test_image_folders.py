@@ -306,6 +306,7 @@ def test_prepare_data_prints_the_data_set_and_fills_the_cache(decoded, capsys):
         "  not read: notes.txt",
         "  colour images, 12 to 30 pixels wide and 10 to 200 high",
     ]
+    assert "of another size" in lines[-1]
     assert len(decoded) == 21
     image_folders._load.cache_clear()
     assert launch.main(["--prepare-data", "folder:photos"]) == 0

@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ddl.reports import model, plotting
+from ddl.reports import html, model, plotting
 from ddl.reports.sections.curves import panel_figures, run_panels
 from ddl.reports.sections.results import interval_strips
 
@@ -63,6 +63,19 @@ def test_strips_share_one_scale(make_run):
     assert a.allowed[1] - a.allowed[0] == pytest.approx(100 * 0.04 / width, abs=0.02)
     assert (b.reference, b.allowed) == (None, None)
     assert len(a.dots) == 3
+
+
+def test_an_interval_that_continues_beyond_the_scale_is_marked(make_run, tmp_path):
+    values = {("a", 0): 0.7, ("a", 1): 0.8, ("b", 0): 0.75, ("b", 1): 0.75}
+    far = {"epochs": 2, "spread": 0.0, "alter": lambda c, seed, epoch, m: m | {"val/accuracy": values[c, seed]}}
+    report = model.build_report([make_run({"a": 0.8, "b": 0.6}, seeds=(0, 1), **far)])
+    run = report.runs[0]
+    strips = interval_strips(run.configurations, "best val/accuracy", None)
+    assert (strips.rows["a"].beyond, strips.rows["b"].beyond) == ((True, True), (False, False))
+    html.write_html(report, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('<polyline class="beyond"') == 2
+    assert "an arrowhead where the interval continues beyond the scale" in page
 
 
 def test_no_tolerance_is_drawn_where_nothing_may_be_compared(make_run):

@@ -11,6 +11,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from ddl.ledger import LedgerReader
+from ddl.run_results import Run
 from tests.waiting import HANG_S, wait_until
 
 from .command import ANYWHERE, PLUGIN, ROOT, communicate, launch, run_folder, start
@@ -107,6 +108,29 @@ def test_a_node_that_is_drained_loses_no_step_and_no_retry(cluster: Cluster, tmp
     assert sorted(row.attempts for row in rows) == [1, 2]
     for trial_id, come in metrics[metrics.name == "val/come"].groupby("trial_id"):
         assert come.step.tolist() == list(range(1, 61)), trial_id
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("reference", ["user/mine.py:train", "mine:train", ""], ids=["file", "module", "python"])
+def test_workers_get_a_function_and_what_it_imports(cluster: Cluster, tmp_path: Path, reference: str) -> None:
+    (tmp_path / "user").mkdir()
+    (tmp_path / "user/settings.py").write_text("SCALE = 3\n")
+    text = "import settings\ndef train(lr: float):\n    return {'val/loss': settings.SCALE * lr, 'val/sent': float(SOURCE not in settings.__file__)}\n"
+    options = f"address={cluster.address!r}, metric='val/loss', seeds=1, out={str(tmp_path / 'out')!r}"
+    text += (
+        f"SOURCE = {str(tmp_path)!r}\nif __name__ == '__main__':\n    import ddl\n    ddl.sweep(train, {{'lr': [1.0, 2.0]}}, {options})\n"
+    )
+    (tmp_path / "user/mine.py").write_text(text)
+    if reference:
+        at = tmp_path if "/" in reference else tmp_path / "user"
+        arguments = ("--sweep", reference, "lr=1.0,2.0", "seeds=1", "metric=val/loss", "--address", cluster.address)
+        launch(*arguments, "--out", str(tmp_path / "out"), cwd=at)
+    else:
+        communicate(start(cwd=tmp_path / "user", how=["mine.py"]))
+    (folder,) = tmp_path.glob("out/train/*")
+    results = Run(folder).results
+    assert sorted(results["val/loss"]) == [3.0, 6.0]
+    assert set(results["val/sent"]) == {1.0}, "from the driver's package, not from its folder"
 
 
 def test_what_no_node_has_is_refused_before_anything_starts(cluster: Cluster, tmp_path: Path) -> None:

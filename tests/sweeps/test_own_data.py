@@ -196,6 +196,7 @@ def test_hyperparameters_that_do_not_fit_together_are_reported_before_anything_s
         ("houses.csv", "", "'houses.csv' is not the name of a table"),
         ("houses.parquet", "", "task.target: missing. Name the column"),
         ("houses.npz", "price", "task.target: 'price' names a column of a Parquet file"),
+        ("houses.npz", "price", "remove task.target, or empty it with task.target= on the command line."),
     ],
 )
 def test_the_table_and_its_target_fit_together(path, target, said, capsys):

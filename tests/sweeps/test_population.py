@@ -55,6 +55,31 @@ def test_trials_behind_continue_from_trials_ahead(tmp_path: Path) -> None:
         assert value.loc[20] == pytest.approx(value.loc[taken + 1] + (19 - taken) * speed), "at its new speed"
 
 
+FUNCTION = """\
+import time
+
+import ddl
+
+
+def train(speed: float, resume=None):
+    come, first = (resume["come"], resume["step"]) if resume else (0.0, 0)
+    for step in range(first, 20):
+        time.sleep(0.1)
+        come += speed
+        yield ddl.Progress(metrics={"val/come": come}, state=lambda: {"come": come, "step": step + 1})
+"""
+
+
+@pytest.mark.campaign
+def test_a_function_that_continues_from_states_can_be_a_population(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(FUNCTION)
+    search = ("search.algorithm=pbt", "search.every=0.2", "samples=4", "measurements=20", "seeds=1", "resources.cpus=1")
+    done = launch("--sweep", "train.py:train", "speed={uniform: [1.0, 10.0]}", "metric=val/come", *search, cwd=tmp_path)
+    reader = LedgerReader(run_folder(done.stdout, tmp_path))
+    assert {row.status for row in reader.trials()} == {"finished"}
+    assert any(row.metadata["changed"]["speed"] != row.task["speed"] for row in reader.trials())
+
+
 def test_a_changed_value_stays_within_its_axis() -> None:
     settings = config.compose_sweep("augmentation", ["search.algorithm=pbt"], "smoke", []).launch
     scheduler = make_scheduler(settings, Metric("val/come", "max"), {"a": {"uniform": [0.5, 0.9]}, "b": {"randint": [2, 5]}}, {})

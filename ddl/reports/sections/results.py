@@ -18,7 +18,10 @@ NOISY_PERCENT = 10
 
 @dataclass(frozen=True)
 class IntervalStrip:
-    """One row's interval on the table's common scale, in percent of the width; None if absent."""
+    """One row's interval on the table's common scale, in percent of the width; None if absent.
+
+    `beyond` says at which ends, left and right, the interval continues beyond the scale.
+    """
 
     mean: float
     low: float | None
@@ -26,6 +29,7 @@ class IntervalStrip:
     dots: tuple[float, ...]
     reference: float | None
     allowed: tuple[float, float] | None
+    beyond: tuple[bool, bool]
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class IntervalStrips:
     left: float
     right: float
     rows: Mapping[str, IntervalStrip]
+
+    @property
+    def clipped(self) -> bool:
+        """True if an interval continues beyond the scale."""
+        return any(any(strip.beyond) for strip in self.rows.values())
 
 
 @dataclass(frozen=True)
@@ -74,9 +83,10 @@ def results_caption(run: RunReport) -> str:
     """Caption of the table: the methods behind the means, intervals and latencies, and the reference."""
     methods = sorted({e.method for c in run.configurations for e in c.estimates.values() if e.method}, reverse=True)
     text = f"Mean over seeds and its 95% interval ({' and '.join(methods)})." if methods else "Mean over seeds."
+    unit = "epoch" if run.frame["epoch"].notna().any() else "measurement"
     text += (
-        " “Best” is the best epoch of each trial, selected on the split on which it is measured, so it is optimistic; “last” is "
-        "the last epoch."
+        f" “Best” is the best {unit} of each trial, selected on the split on which it is measured, so it is optimistic; “last” is "
+        f"the last {unit}."
     )
     if any(c.interquartile_means for c in run.configurations):
         text += f" IQM: interquartile mean, from {INTERQUARTILE_FROM} values on, with its BCa interval."
@@ -133,6 +143,7 @@ def interval_strips(configurations: Sequence[Configuration], measure: str, refer
             dots=tuple(percent(v) for v in c.values[measure].values()) if e.n > 1 else (),
             reference=None if reference_value is None else percent(reference_value),
             allowed=allowed,
+            beyond=(e.low is not None and e.low < left, e.high is not None and e.high > right),
         )
     return IntervalStrips(left, right, rows)
 

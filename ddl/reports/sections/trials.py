@@ -37,6 +37,16 @@ class TrialTable:
     columns: tuple[str, ...]
     rows: tuple[TrialSummary, ...]
 
+    @property
+    def epochs(self) -> bool:
+        """True if a trial has counted epochs."""
+        return any(row.epoch is not None for row in self.rows)
+
+    @property
+    def data(self) -> bool:
+        """True if a trial has recorded its data."""
+        return any(row.data for row in self.rows)
+
 
 def trial_table(run: RunReport) -> TrialTable:
     """One row per trial: the sweep's best value, and the last value of every metric that is not a cost or a counter."""
