@@ -20,7 +20,7 @@ from .agents import agents, settings
 CPU = torch.device("cpu")
 CARTPOLE = ENVIRONMENTS["CartPole-v1"]
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("env runners")]  # warnings of Ray's own; one Ray for all tests
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from ddl import yamlfile
+from ddl import config, yamlfile
 from ddl.ledger import LedgerReader, TrialRow
 from tests.waiting import wait_until
 
@@ -23,7 +23,20 @@ MISCHIEF = str(PLUGIN / "mischief.yaml")
 SMALL = ("task.widths=[8]", "task.convolutions=1", "task.dense=16", "task.train_limit=256", "wandb.mode=disabled")
 QUICK = ("--scale", "smoke", "seeds=2", "stack=off", *SMALL)
 CLASSIFICATION = ("augmentation", "learning_rate", "regularisation")
-NARROW = ("task.widths=[8,16,32]", "task.dense=32")
+FP32 = ("classification", "colouring", "denoising", "generation", "representation", "transfer")
+"""Tasks with a hyperparameter `precision`."""
+
+SMALLER = dict.fromkeys(CLASSIFICATION, ("task.widths=[8,16,32]", "task.dense=32")) | {
+    "cartpole_rllib": ("configurations='ours, Q-learning','ours, SARSA'",),
+    "generation": ("task.generated=16", "task.train_limit=64"),
+    "text_generation": ("task.limit=20000", "task.references=2"),
+}
+"""Overrides that make a sweep smaller still. `tests/rl/test_tasks.py` trains RLlib's algorithms."""
+
+AT_SMOKE_SCALE = [
+    *((sweep, SMALLER.get(sweep, ())) for sweep in yamlfile.config_names("sweep")),
+    *(pytest.param(sweep, (), marks=pytest.mark.campaign) for sweep in SMALLER),
+]
 
 
 def settled(folder: Path) -> pd.DataFrame:
@@ -43,11 +56,16 @@ def processes_of(session: int) -> list[psutil.Process]:
 
 
 @pytest.mark.filterwarnings("default")  # as in the command's own process
-@pytest.mark.parametrize("sweep", yamlfile.config_names("sweep"))
-def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(sweep: str, command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sweep", "smaller"), AT_SMOKE_SCALE)
+def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(
+    sweep: str, smaller: tuple[str, ...], command: Command, tmp_path: Path
+) -> None:
     # In this process and without W&B: other tests cover both, and starting them would take most of the time. With one thread, because
-    # the threads of tests that run at the same time wait for each other.
-    quick = ("--executor", "inline", "seeds=1", "resources.cpus=1", "wandb.mode=disabled", *(NARROW if sweep in CLASSIFICATION else ()))
+    # the threads of tests that run at the same time wait for each other. One sweep chooses its precision and times inference.
+    quick = ("--executor", "inline", "seeds=1", "resources.cpus=1", "wandb.mode=disabled", *smaller)
+    task = config.compose_sweep(sweep, [], "smoke", []).file.task
+    if sweep != "augmentation":
+        quick += ("latency=none", *(["task.precision=fp32"] if task in FP32 else []))
     done = command("--sweep", sweep, "--scale", "smoke", *quick)
     folder = run_folder(done.stdout, tmp_path)
     files = {"ledger.sqlite", "results.csv", "results.parquet", "report.html", "launch.log", "trials"}
@@ -65,40 +83,38 @@ def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(sweep: str, comman
         assert "ONLY A SAMPLE" in said or "A FALLBACK, NOT" in said
 
 
-def test_ray_and_inline_give_the_same_numbers(command: Command, tmp_path: Path) -> None:
-    arguments = ("--sweep", "augmentation", *QUICK, "resources.cpus=1", "task.precision=fp32")
-    ray = launch(*arguments, cwd=tmp_path)
-    inline = command(*arguments, "--executor", "inline")
-
-    ours, theirs = settled(run_folder(ray.stdout, tmp_path)), settled(run_folder(inline.stdout, tmp_path))
-    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
-    assert ours["val/loss"].nunique() == len(ours), "every configuration and seed is another run"
-
-
-@pytest.mark.parametrize("executor", ["ray", "inline"])
-def test_the_log_has_all_that_trials_print_and_no_noise(executor: str, tmp_path: Path) -> None:
-    arguments = ("--scale", "smoke", "--executor", executor, f"task.marks={tmp_path}", "task.deed=print", "seeds=2", "wandb.mode=disabled")
-    done = launch("--sweep", MISCHIEF, *arguments, cwd=tmp_path)
-    folder = run_folder(done.stdout, tmp_path)
+def assert_that_the_log_has_all_that_was_printed(folder: Path, output: str) -> None:
     log = (folder / "launch.log").read_text()
-    for trial in LedgerReader(folder).trials():
-        printed = re.findall(rf"^{trial.trial_id}: (?:an error|line) (\d+)$", log, re.MULTILINE)
+    printing = [trial.trial_id for trial in LedgerReader(folder).trials() if trial.task["deed"].startswith("print")]
+    assert len(printing) == 2
+    for trial_id in printing:
+        printed = re.findall(rf"^{trial_id}: (?:an error|line) (\d+)$", log, re.MULTILINE)
         assert list(map(int, printed)) == list(range(20_000))
     for noise in ("Failed to fetch metrics", "\x1b["):
-        assert noise not in log + done.stdout + done.stderr
+        assert noise not in log + output
 
 
-@pytest.mark.parametrize("executor", ["ray", "inline"])
-def test_a_metric_that_no_trial_reports_ends_the_sweep_at_the_first_evaluation(executor: str, tmp_path: Path) -> None:
-    wrong = ("metric=val/acuracy", "metric.mode=max", "task.epochs=300", "task.augmentation=none,light")
-    done = launch("--sweep", "augmentation", *QUICK, *wrong, "--executor", executor, cwd=tmp_path, exits=2)
+def test_the_log_has_all_that_trials_print_in_one_process_and_no_noise(command: Command, tmp_path: Path) -> None:
+    arguments = ("--scale", "smoke", "--executor", "inline", f"task.marks={tmp_path}", "task.deed=print", "seeds=2")
+    done = command("--sweep", MISCHIEF, *arguments)
+    assert_that_the_log_has_all_that_was_printed(run_folder(done.stdout, tmp_path), done.stdout + done.stderr)
+
+
+EXECUTORS = pytest.mark.parametrize("executor", ["inline", pytest.param("ray", marks=pytest.mark.campaign)])
+
+
+@EXECUTORS
+def test_a_metric_that_no_trial_reports_ends_the_sweep_at_the_first_evaluation(executor: str, command: Command, tmp_path: Path) -> None:
+    wrong = ("metric=val/acuracy", "metric.mode=max", "task.epochs=300", "task.augmentation=none,light", "task.precision=fp32")
+    arguments = ("--sweep", "augmentation", *QUICK, *wrong, "--executor", executor)
+    done = command(*arguments, exits=2) if executor == "inline" else launch(*arguments, cwd=tmp_path, exits=2)
     problem, outcome = done.stderr.splitlines()
     assert problem.startswith("metric.name: no trial reports val/acuracy. Did you mean val/accuracy? Trials report: train/loss, ")
     assert outcome == "The sweep was stopped."
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_metric_that_a_task_could_report_later_is_missed_at_the_end_of_a_trial(tmp_path: Path) -> None:
+def test_a_metric_that_a_task_could_report_later_is_missed_at_the_end_of_a_trial(command: Command, tmp_path: Path) -> None:
     arguments = (
         "--scale",
         "smoke",
@@ -109,7 +125,7 @@ def test_a_metric_that_a_task_could_report_later_is_missed_at_the_end_of_a_trial
         "metric=val/totl",
         "metric.mode=max",
     )
-    done = launch("--sweep", MISCHIEF, *arguments, "seeds=3", cwd=tmp_path, exits=2)
+    done = command("--sweep", MISCHIEF, *arguments, "seeds=3", exits=2)
     assert done.stderr.splitlines() == [
         "metric.name: no trial reports val/totl. Did you mean val/total? Trials report: val/total.",
         "The sweep was stopped.",
@@ -119,7 +135,8 @@ def test_a_metric_that_a_task_could_report_later_is_missed_at_the_end_of_a_trial
     assert (folder / "report.html").is_file(), "what a trial measured until its end is kept"
 
 
-def test_first_steps_that_fail_alike_in_every_configuration_end_the_command(tmp_path: Path) -> None:
+@EXECUTORS
+def test_first_steps_that_fail_alike_in_every_configuration_end_the_command(executor: str, command: Command, tmp_path: Path) -> None:
     arguments = (
         "--sweep",
         MISCHIEF,
@@ -130,8 +147,10 @@ def test_first_steps_that_fail_alike_in_every_configuration_end_the_command(tmp_
         "task.steps=5,6",
         "--out",
         "new/runs",
+        "--executor",
+        executor,
     )
-    done = launch(*arguments, cwd=tmp_path, exits=2)
+    done = command(*arguments, exits=2) if executor == "inline" else launch(*arguments, cwd=tmp_path, exits=2)
     assert '    raise RuntimeError("meant to fail")\n' in done.stderr, "its traceback"
     assert done.stderr.splitlines()[-2:] == [
         "The first steps of every configuration that was timed (deed=raise, steps=5; deed=raise, steps=6) fail: RuntimeError: meant to fail.",
@@ -154,10 +173,10 @@ class MischiefRun:
 def mischief(tmp_path_factory: pytest.TempPathFactory) -> MischiefRun:
     folder = tmp_path_factory.mktemp("mischief")
     # The first two are timed by the plan. Each step takes longer than `checkpoint_every_s`, so each is stored.
-    deeds = "task.deed=none,'die once',die,raise,'nan',exit,'raise what cannot be printed'"
+    deeds = "task.deed=none,'die once',die,raise,'nan',exit,'raise what cannot be printed',print,'print too'"
     done = launch("--sweep", MISCHIEF, "--scale", "smoke", f"task.marks={folder}", deeds, "task.pause_s=0.02", cwd=folder, exits=1)
     run = run_folder(done.stdout, folder)
-    return MischiefRun(done.stdout, run, folder, {trial.configuration: trial for trial in LedgerReader(run).trials()})
+    return MischiefRun(done.stdout + done.stderr, run, folder, {trial.configuration: trial for trial in LedgerReader(run).trials()})
 
 
 @pytest.mark.xdist_group("mischief")
@@ -181,6 +200,11 @@ def assert_that_what_was_raised_ended_that_trial_alone(rows: dict[str, TrialRow]
     }
     assert rows["exit"].reason.startswith("SystemExit: ")
     assert rows["raise what cannot be printed"].reason.startswith("Unprintable: <exception str() failed> (mischief.py:")
+
+
+@pytest.mark.xdist_group("mischief")
+def test_the_log_has_all_that_trials_print_on_ray_and_no_noise(mischief: MischiefRun) -> None:
+    assert_that_the_log_has_all_that_was_printed(mischief.folder, mischief.output)
 
 
 @pytest.mark.xdist_group("mischief")
@@ -213,14 +237,21 @@ def test_a_lost_process_starts_again_from_its_checkpoint_and_only_as_often_as_al
 def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    longer = ("task.epochs=6", "task.train_limit=512", "task.precision=fp32", "resources.cpus=1", "checkpoint_every_s=0.1")
+    longer = (
+        "task.epochs=4",
+        "task.augmentation=none,light",
+        "latency=none",
+        "task.precision=fp32",
+        "resources.cpus=1",
+        "checkpoint_every_s=0.1",
+    )
     arguments = ("--sweep", "augmentation", *QUICK, *longer)
     undisturbed = command(*arguments, "--executor", "inline")
     monkeypatch.setenv("DDL_TEST_SESSION", session := str(time.time_ns()))
     killed = start(*arguments, "--out", "killed", cwd=tmp_path)
     ledgers = lambda: list(tmp_path.glob("killed/augmentation/*/ledger.sqlite"))  # noqa: E731
-    ended = lambda: ledgers() and sum(t.status == "finished" for t in LedgerReader(ledgers()[0].parent).trials()) >= 2  # noqa: E731
-    wait_until(ended, "two trials finished")
+    ended = lambda: ledgers() and sum(t.status == "finished" for t in LedgerReader(ledgers()[0].parent).trials()) >= 1  # noqa: E731
+    wait_until(ended, "a trial finished")
 
     os.kill(killed.pid, signal.SIGKILL)
     output, _ = killed.communicate()
@@ -230,7 +261,7 @@ def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(
     wait_until(lambda: not processes_of(session), "no process is left of a killed driver")
     resume = re.search(r"launch\.py (--resume \S+)", " ".join(output.split()))
     assert resume, output
-    resumed = launch(*resume[1].split(), cwd=tmp_path)
+    resumed = command(*resume[1].split(), "--executor", "inline")
     folder = run_folder(resumed.stdout, tmp_path)
     after = {t.trial_id: t for t in LedgerReader(folder).trials()}
     for trial_id, trial in before.items():
@@ -241,45 +272,32 @@ def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(
     assert (per_epoch.nunique() == per_epoch.size()).all(), "no measurement stands twice"
 
 
-def test_a_preempted_process_loses_no_step_and_no_retry(tmp_path: Path) -> None:
-    arguments = ("task.deed=none", f"task.marks={tmp_path}", "task.steps=40", "task.pause_s=0.1", "retries=0", "checkpoint_every_s=1000.0")
-    process = start("--sweep", MISCHIEF, "--scale", "smoke", *arguments, cwd=tmp_path)
-    ledgers = lambda: list(tmp_path.glob("runs/mischief/*/ledger.sqlite"))  # noqa: E731
-    wait_until(lambda: bool(ledgers()) and len(LedgerReader(ledgers()[0].parent).metrics()) >= 6, "some steps measured")
-    mark = max(tmp_path.glob("none-*"), key=lambda path: path.stat().st_mtime_ns)
-
-    os.kill(int(mark.name.split("-")[2]), signal.SIGTERM)
-    output, _ = communicate(process)
-
-    folder = run_folder(output, tmp_path)
-    (trial,) = LedgerReader(folder).trials()
-    assert (trial.status, trial.attempts) == ("finished", 2)
-    again = max(tmp_path.glob("none-*"), key=lambda path: path.stat().st_mtime_ns)
-    assert int(again.name.rpartition("-")[2]) >= 6, "it continues from the step of the preemption"
-    assert settled(folder)["val/total"].tolist() == [sum(range(40))]
-    assert LedgerReader(folder).metrics().query("name == 'val/total'").step.tolist() == list(range(1, 41)), "no step twice"
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_leaves_a_resumable_run_and_no_process(
-    number: int, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_preempted_process_loses_no_retry_and_an_interrupted_sweep_no_step_and_leaves_no_process(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DDL_TEST_SESSION", session := str(time.time_ns()))
-    arguments = ("task.deed=none", "seeds=4", f"task.marks={tmp_path}", "task.steps=40", "task.pause_s=0.1")
-    process = start("--sweep", MISCHIEF, "--scale", "smoke", *arguments, cwd=tmp_path)
-    measured = lambda: (found := list(tmp_path.glob("runs/mischief/*/ledger.sqlite"))) and len(LedgerReader(found[0].parent).metrics()) >= 6  # noqa: E731
-    wait_until(measured, "some steps measured")
+    settings = ("seeds=3", "task.steps=40", "task.pause_s=0.1", "retries=0", "checkpoint_every_s=1000.0", "resources.cpus=1")
+    process = start("--sweep", MISCHIEF, "--scale", "smoke", "task.deed=none", f"task.marks={tmp_path}", *settings, cwd=tmp_path)
+    ledgers = lambda: list(tmp_path.glob("runs/mischief/*/ledger.sqlite"))  # noqa: E731
+    attempts = lambda seed: sorted(tmp_path.glob(f"none-{seed}-*"), key=lambda path: path.stat().st_mtime_ns)  # noqa: E731
+    measured = lambda seed: LedgerReader(ledgers()[0].parent).metrics().query(f"trial_id == '{trial_of(seed)}'")  # noqa: E731
+    trial_of = lambda seed: next(t.trial_id for t in LedgerReader(ledgers()[0].parent).trials() if t.seed == seed)  # noqa: E731
+    wait_until(lambda: bool(ledgers()) and len(measured(0)) >= 6, "some steps measured")
+    os.kill(int(attempts(0)[-1].name.split("-")[2]), signal.SIGTERM)
+    wait_until(lambda: int(attempts(0)[-1].name.rpartition("-")[2]) >= 6, "it continues from the step of the preemption")
 
-    os.killpg(process.pid, number)  # as a terminal does: the whole group
+    os.killpg(process.pid, signal.SIGTERM)  # as a batch scheduler does: the whole group
     output, errors = communicate(process, exits=130)
 
     assert f"interrupted; resume with: python {ROOT}/launch.py --resume " in errors
     assert "Traceback" not in output + errors
     wait_until(lambda: not processes_of(session), "no process is left")
     resumed = command(*errors.strip().rpartition("launch.py ")[2].split(), "--executor", "inline")
-    results = settled(run_folder(resumed.stdout, tmp_path))
+    folder = run_folder(resumed.stdout, tmp_path)
+    results, metrics = settled(folder), LedgerReader(folder).metrics().query("name == 'val/total'")
     assert set(results["status"]) == {"finished"}
     assert set(results["val/total"]) == {sum(range(40))}
+    assert metrics.groupby("trial_id").step.apply(list).tolist() == [list(range(1, 41))] * 3, "no step twice"
 
 
 def test_a_trial_resumed_at_its_very_end_is_announced_with_its_metric(command: Command, tmp_path: Path) -> None:
@@ -295,12 +313,16 @@ def test_a_trial_resumed_at_its_very_end_is_announced_with_its_metric(command: C
     assert float(announced) == settled(folder)["val/total"].item()
 
 
-def test_a_search_samples_while_the_sweep_runs_and_a_resume_samples_the_rest(tmp_path: Path) -> None:
-    process = start("--sweep", str(PLUGIN / "search.yaml"), "--scale", "smoke", "task.pause_s=0.1", cwd=tmp_path)
+def test_a_search_samples_while_the_sweep_runs_and_a_resume_samples_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDL_TEST_SESSION", session := str(time.time_ns()))
+    steps = ("task.steps=10", "task.pause_s=0.1")
+    process = start("--sweep", str(PLUGIN / "search.yaml"), "--scale", "smoke", *steps, cwd=tmp_path)
     folder = lambda: next(iter(tmp_path.glob("runs/search/*/ledger.sqlite")), tmp_path).parent  # noqa: E731
     wait_until(lambda: (folder() / "ledger.sqlite").is_file() and len(LedgerReader(folder()).trials()) >= 4, "four sampled")
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
     output, errors = communicate(process, exits=130)
+    assert "Traceback" not in output + errors
+    wait_until(lambda: not processes_of(session), "no process is left")
     assert "8 trials will be sampled during the sweep" in " ".join(output.split())
     before = LedgerReader(folder()).trials()
     assert len(before) < 8
@@ -314,8 +336,8 @@ def test_a_search_samples_while_the_sweep_runs_and_a_resume_samples_the_rest(tmp
     assert list(settled(folder())["task.speed"]) == [trial.task["speed"] for trial in after]
 
 
-def test_several_sweeps_are_one_queue_and_a_trial_of_two_of_them_runs_once(tmp_path: Path) -> None:
-    quick = ("--scale", "smoke", "seeds=1", "task.precision=fp32", *SMALL)
+def test_several_sweeps_are_one_queue_a_trial_of_two_runs_once_and_inline_gives_the_same_numbers(command: Command, tmp_path: Path) -> None:
+    quick = ("--scale", "smoke", "seeds=1", "stack=off", "latency=none", "resources.cpus=1", "task.precision=fp32", *SMALL)
     done = launch("--sweep", "regularisation,augmentation", *quick, cwd=tmp_path)
     top = run_folder(done.stdout, tmp_path)
     assert top.parent.name == "several"
@@ -335,6 +357,12 @@ def test_several_sweeps_are_one_queue_and_a_trial_of_two_of_them_runs_once(tmp_p
     report = (top / "report.html").read_text()
     assert "Augmentation strength on CIFAR-10" in report
     assert "Dropout, batch normalisation and zero initialisation on CIFAR-10" in report
+
+    inline = command("--sweep", "augmentation", *quick, "seeds=2", "--executor", "inline")
+    ours = settled(run_folder(inline.stdout, tmp_path))
+    assert ours["val/loss"].nunique() == len(ours), "every configuration and seed is another run"
+    first = ours[ours["seed"] == ours["seed"].min()].reset_index(drop=True)
+    pd.testing.assert_frame_equal(first, settled(top / "augmentation"), check_exact=True)
 
 
 def test_every_mistake_is_named_at_once_and_nothing_is_written(tmp_path: Path) -> None:

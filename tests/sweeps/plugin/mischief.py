@@ -44,7 +44,7 @@ class Mischief(Task):
             yield Progress(step=step + 1, total_steps=self.steps, state=lambda state=state: state, metrics={"val/total": value})
 
     def _do(self) -> None:
-        if self.deed == "print":
+        if self.deed.startswith("print"):
             for line in range(20_000):
                 print(f"line {line}" if line % 2 else f"an error {line}", file=sys.stdout if line % 2 else sys.stderr)
         if self.deed == "raise":
