@@ -13,7 +13,8 @@ from typing import Any
 
 from ddl.trial_errors import error_place
 
-_PACKAGE = Path(__file__).parent.parent
+PACKAGE = Path(__file__).parent.parent
+"""The folder of ddl itself."""
 
 
 def import_from(folder: str) -> None:
@@ -115,7 +116,7 @@ def changed_sources(hashes: Mapping[str, str], folder: str, function: Callable[.
 
 def _is_library(path: Path) -> bool:
     """True for installed packages, and for ddl itself, whose commit is recorded."""
-    return bool({"site-packages", "dist-packages"}.intersection(path.parts)) or path.is_relative_to(_PACKAGE)
+    return bool({"site-packages", "dist-packages"}.intersection(path.parts)) or path.is_relative_to(PACKAGE)
 
 
 def _hash(content: bytes) -> str:
