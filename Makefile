@@ -4,7 +4,7 @@ PYTHON ?= python3
 SWEEP ?= augmentation
 BIN = .venv/bin
 
-.PHONY: sweep check quick test test-gpu docs clean
+.PHONY: sweep check quick test campaign test-gpu docs clean
 
 sweep: .venv/installed
 	$(BIN)/python launch.py --sweep $(SWEEP)
@@ -23,6 +23,10 @@ quick: .venv/installed
 # Everything but the tests marked network and campaign.
 test: check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+# The tests marked campaign, which take minutes each.
+campaign: .venv/installed
+	$(BIN)/python -m pytest -m campaign -rs
 
 # The tests and the check that need a GPU. Without one they are skipped, with the reason.
 test-gpu: .venv/installed

@@ -19,10 +19,11 @@ from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare
 from ddl.sweeps.allocation import allocate, reallocate
 from ddl.sweeps.assignment import Assignment
+from ddl.sweeps.choose_plan import choose_plan, make_plan, with_stacks
 from ddl.sweeps.executors import Executor, InlineExecutor
 from ddl.sweeps.missing_metric import MissingMetric
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.plan import Plan, PlannedPack, choose_plan, make_plan, makespan, with_stacks
+from ddl.sweeps.plan import Plan, PlannedPack, makespan
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.probe import PROBE_STALL_S, with_precision
 from ddl.sweeps.space import Trial

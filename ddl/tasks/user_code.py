@@ -14,7 +14,8 @@ from typing import Any
 
 from ddl.trial_errors import error_line, error_place
 
-_PACKAGE = Path(__file__).parent.parent
+PACKAGE = Path(__file__).parent.parent
+"""The folder of ddl itself."""
 _STDLIB = Path(os.__file__).parent
 
 
@@ -142,7 +143,7 @@ def changed_sources(hashes: Mapping[str, str], folder: str, function: Callable[.
 def _is_library(path: Path) -> bool:
     """True for Python's library, for installed packages, and for ddl itself, whose commit is recorded."""
     installed = {"site-packages", "dist-packages"}.intersection(path.parts)
-    return bool(installed) or path.is_relative_to(_PACKAGE) or path.is_relative_to(_STDLIB)
+    return bool(installed) or path.is_relative_to(PACKAGE) or path.is_relative_to(_STDLIB)
 
 
 def _hash(content: bytes) -> str:

@@ -1,28 +1,35 @@
 """The example sweep and the example task of the documentation, as their pages print them, at smoke scale."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.docs import pages
-from tests.sweeps.command import launch, run_folder
+from tests.sweeps.command import Command, command, launch, run_folder
+
+__all__ = ["command"]
 
 FAST = ("--scale", "smoke", "--executor", "inline", "seeds=1", "resources.cpus=1", "latency=none", "wandb.mode=disabled")
 
 
-@pytest.mark.parametrize(
-    ("page", "sweep", "more", "trials"),
-    [
-        ("adding-a-sweep.md", "my/dropout.yaml", ["task.precision=fp32"], 4),  # without the timing of precisions
-        ("adding-a-task.md", "my/sine_loss.yaml", ["task.epochs=1"], 2),
-        ("adding-a-task.md", "my/sine_width.yaml", ["task.epochs=1"], 2),
-    ],
-)
-def test_example_runs(tmp_path, page, sweep, more, trials):
+def write_files(page: str, folder: Path) -> None:
     for name, content in pages.files(pages.ROOT / "docs" / page).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content, encoding="utf-8")
-    result = launch("--sweep", sweep, *FAST, *more, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert (run_folder(result.stdout, tmp_path) / "results.csv").read_text().count("finished") == trials
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("default")  # as in the command's own process
+def test_the_example_of_a_sweep_runs(command: Command, tmp_path):
+    write_files("adding-a-sweep.md", tmp_path)
+    result = command("--sweep", "my/dropout.yaml", *FAST, "task.precision=fp32")  # without the timing of precisions
+    assert (run_folder(result.stdout, tmp_path) / "results.csv").read_text().count("finished") == 4
+
+
+def test_the_examples_of_a_task_run(tmp_path):
+    write_files("adding-a-task.md", tmp_path)
+    result = launch("--sweep", "my/sine_loss.yaml,my/sine_width.yaml", *FAST, "task.epochs=1", cwd=tmp_path)
+    for name in ("sine_loss", "sine_width"):
+        assert (run_folder(result.stdout, tmp_path) / name / "results.csv").read_text().count("finished") == 2
 
 
 def test_the_function_of_the_page_runs(tmp_path):

@@ -35,7 +35,8 @@ def test_a_run_is_kept_at_a_url_and_resumed_from_there_on_another_machine(
     assert (at(kept[1]) / "ledger.sqlite").is_file()
     assert not (at(kept[1]) / "lease.json").exists()
 
-    resumed = launch("--resume", kept[1], cwd=tmp_path, DDL_CACHE=str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("DDL_CACHE", str(tmp_path / "elsewhere"))
+    resumed = command("--resume", kept[1])
     assert f"uploaded to {kept[1]}\n" in resumed.stdout
     assert run_folder(resumed.stdout, tmp_path).is_relative_to(tmp_path / "elsewhere")
     for folder in (at(kept[1]), run_folder(resumed.stdout, tmp_path)):
@@ -68,9 +69,12 @@ def test_a_trial_kept_at_a_url_is_exported_and_its_first_steps_are_repeated_else
         "task.augmentation=none",
         "seeds=1",
         "resources.cpus=1",
+        "latency=none",
+        "wandb.mode=disabled",
     )
     arguments = ("--sweep", "augmentation", "--scale", "smoke", "--executor", "inline", *small, "--out", f"file://{tmp_path}/store")
-    launch(*arguments, cwd=tmp_path, DDL_CACHE=str(tmp_path / "here"))
+    monkeypatch.setenv("DDL_CACHE", str(tmp_path / "here"))
+    command(*arguments)
     (ledger,) = tmp_path.glob("store/augmentation/*/ledger.sqlite")
     (trial,) = LedgerReader(ledger.parent).trials()
     url = f"file://{ledger.parent}"

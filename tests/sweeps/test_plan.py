@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ddl.sweeps import plan
+from ddl.sweeps import choose_plan, plan
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus, reallocate, recorded_allocation
 from ddl.sweeps.capacity import Capacity, Node
 from ddl.sweeps.plan import makespan
@@ -293,7 +293,7 @@ def make(tmp_path: Path):
         allocation = dataclasses.replace(
             Allocation(**dict.fromkeys([item.name for item in dataclasses.fields(Allocation)], 1)), concurrent=concurrent
         )
-        return plan.make_plan(trials, trials, to_sample, allocation, executor, precision, tmp_path)
+        return choose_plan.make_plan(trials, trials, to_sample, allocation, executor, precision, tmp_path)
 
     return make
 
@@ -303,7 +303,7 @@ def test_every_configuration_is_timed_and_each_of_its_seeds_takes_as_long(ask, m
     made = make(rates(ask, 0.1, 0.2), executor, concurrent=2)
     assert {name: one.step_s for name, one in made.probes.items()} == {"lr=0.1": 1.0, "lr=0.2": 3.0}
     assert made.eta_s == makespan([112.0, 312.0, 112.0, 312.0], 2)
-    assert made.disk_bytes == 4 * 1000 * plan.BYTES_PER_PARAMETER * 2
+    assert made.disk_bytes == 4 * 1000 * choose_plan.BYTES_PER_PARAMETER * 2
     assert executor.asked == [([0.1, 0.2], None)]
 
 
@@ -338,7 +338,7 @@ def test_of_many_configurations_some_are_timed_and_the_others_get_their_mean(ask
     values = [float(number) for number in range(1, 21)]
     executor = Probing({value: {"fp32": value} for value in values})
     made = make(rates(ask, *values, seeds=1), executor, concurrent=4)
-    assert len(made.probes) == plan.MAX_PROBED == 8
+    assert len(made.probes) == choose_plan.MAX_PROBED == 8
     mean = 10 + 100 * 4.5 + 2
     assert made.eta_s == pytest.approx(makespan([12 + 100 * value for value in values[:8]] + [mean] * 12, 4))
 
@@ -360,7 +360,7 @@ def test_a_precision_that_failed_is_named_with_its_reason(ask, make):
 
 def test_further_rounds_of_a_short_sweep_are_not_timed(ask, make, monkeypatch):
     now = itertools.count(step=20.0)
-    monkeypatch.setattr(plan.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(choose_plan.time, "monotonic", lambda: next(now))
     short = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 0.5}, 0.2: {"fp32": 0.5}}), concurrent=1)
     assert list(short.probes) == ["lr=0.1"], "20 s to time a trial of 62 s"
     long = make(rates(ask, 0.1, 0.2, seeds=9), Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 1.0}}), concurrent=1)
@@ -383,13 +383,13 @@ def test_a_configuration_that_could_not_be_timed_gets_the_mean_of_the_others(ask
 def test_trials_that_a_search_will_sample_get_the_mean(ask, make):
     made = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 3.0}}), concurrent=2, to_sample=4)
     assert made.eta_s == makespan([112.0, 312.0, *[212.0] * 4], 2)
-    assert made.disk_bytes == 6 * 1000 * plan.BYTES_PER_PARAMETER * 2
+    assert made.disk_bytes == 6 * 1000 * choose_plan.BYTES_PER_PARAMETER * 2
     assert [made.seconds(trial) for trial in rates(ask, 0.1, 0.3, seeds=1)] == [112.0, 212.0]
 
 
 def with_inference(ask, made: plan.Plan, trials, tmp_path: Path, later=(), to_add: int = 0, latency: str = "quick") -> plan.Plan:
     launch = ask(overrides=[f"latency={latency}", "stack=off"]).sweep.launch
-    return plan.with_stacks(made, trials, later, to_add, Probing({}), launch, tmp_path)
+    return choose_plan.with_stacks(made, trials, later, to_add, Probing({}), launch, tmp_path)
 
 
 def test_the_first_trial_of_each_configuration_also_times_inference(ask, make, tmp_path):
@@ -446,7 +446,7 @@ class Gpus(Probing):
 
     def probe(self, packs, precisions, window_s):
         per_gpu = round(1 / packs[0].first.gpus)
-        assert window_s == (plan.WINDOW_S if per_gpu == 1 else plan.SHARING_WINDOW_S)
+        assert window_s == (choose_plan.WINDOW_S if per_gpu == 1 else choose_plan.SHARING_WINDOW_S)
         memory = {"memory_bytes": self.memory * 10e9, "free_bytes": 10e9}
         return [
             Timings([dataclasses.replace(one, step_s=one.step_s * self.slowdown[per_gpu], **memory) for one in found.probes])
@@ -460,7 +460,7 @@ def settle(ask, tmp_path: Path):
         asked = ask(overrides=[f"task.lr={rates}", f"seeds={seeds}", *overrides])
         assert asked.problems == []
         allocation = allocate(asked.sweep.launch, executor.capacity(), len(asked.trials), False, [])
-        return plan.choose_plan(asked.trials, asked.trials, 0, allocation, executor, asked.sweep.launch, None, tmp_path)
+        return choose_plan.choose_plan(asked.trials, asked.trials, 0, allocation, executor, asked.sweep.launch, None, tmp_path)
 
     return settle
 

@@ -13,7 +13,7 @@ from ddl.sweeps import prepare
 from ddl.sweeps.prepare import RunOptions
 from ddl.sweeps.ray_schedulers import CHANGED, make_scheduler
 
-from .command import PLUGIN, launch, run_folder
+from .command import PLUGIN, Command, run_folder
 
 POPULATION = """\
 task: race
@@ -30,11 +30,12 @@ scale: {smoke: {}, sample: {}, paper: {}}
 """
 
 
-def test_trials_behind_continue_from_trials_ahead(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("default")  # as in the command's own process
+def test_trials_behind_continue_from_trials_ahead(command: Command, tmp_path: Path) -> None:
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "race.yaml").write_text((PLUGIN / "task" / "race.yaml").read_text())
     (tmp_path / "population.yaml").write_text(POPULATION)
-    done = launch("--sweep", "population.yaml", "--scale", "smoke", "task.pause_s=0.1", cwd=tmp_path)
+    done = command("--sweep", "population.yaml", "--scale", "smoke", "task.pause_s=0.1")
     folder = run_folder(done.stdout, tmp_path)
     rows, metrics, events = LedgerReader(folder).trials(), LedgerReader(folder).metrics(), LedgerReader(folder).events()
     assert {row.status for row in rows} == {"finished"}

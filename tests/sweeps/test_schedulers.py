@@ -17,7 +17,7 @@ from ddl.sweeps import ray_stops
 from ddl.sweeps.ray_schedulers import InOrder, make_scheduler
 from ddl.trial_report import TrialReport
 
-from .command import PLUGIN, Command, launch, run_folder
+from .command import PLUGIN, Command, run_folder
 
 RACE = str(PLUGIN / "race.yaml")
 MORE = Metric("val/come", "max")
@@ -141,8 +141,9 @@ def test_none_is_the_default():
     assert make_scheduler(replace(DEFAULTS, early_stopping=EarlyStopping("asha", 0.1, 3.0)), MORE, {}, ()) is not None
 
 
-def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: Path):
-    done = launch("--sweep", RACE, "--scale", "smoke", "early_stopping.scheduler=asha", cwd=tmp_path)
+@pytest.mark.filterwarnings("default")  # as in the command's own process
+def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(command: Command, tmp_path: Path):
+    done = command("--sweep", RACE, "--scale", "smoke", "early_stopping.scheduler=asha")
     folder = run_folder(done.stdout, tmp_path)
     rows = {trial.configuration: trial for trial in LedgerReader(folder).trials()}
     assert rows["speed=9"].status == "finished"
@@ -159,7 +160,7 @@ def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(tmp_path: 
     # The slowest again, alone: only what the ledger knows of the others can stop it.
     with sqlite3.connect(folder / "ledger.sqlite") as ledger:
         ledger.execute("UPDATE trials SET status = 'planned' WHERE trial_id = ?", (rows["speed=1"].trial_id,))
-    launch("--resume", str(folder), cwd=tmp_path)
+    command("--resume", str(folder))
     after = {trial.configuration: trial for trial in LedgerReader(folder).trials()}
     assert after["speed=1"].status == "stopped"
     assert after["speed=1"].attempts == 2

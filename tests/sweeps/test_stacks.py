@@ -177,16 +177,16 @@ def members(marks: Path) -> list[int]:
 
 
 def test_a_sweep_says_what_it_stacks_and_has_the_results_of_one_that_does_not(command: Command, tmp_path: Path, marks: Path) -> None:
-    arguments = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}", "stack=4")
-    stacked = launch(*arguments, cwd=tmp_path)
+    arguments = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}", "stack=4", "--executor", "inline")
+    stacked = command(*arguments)
     assert "stacked: 4 trials as one model" in " ".join(stacked.stdout.split())
     folder = run_folder(stacked.stdout, tmp_path)
-    assert sorted(members(marks)[-2:]) == [4, 4], "one for each core"
+    assert members(marks)[-2:] == [4, 4]
     rows = LedgerReader(folder).trials()
     assert {(row.status, row.attempts, (row.metadata or {})["stacked"]) for row in rows} == {("finished", 1, 4)}
     assert LedgerReader(folder).run()["plan"]["stacks"][-1]["used"] is True
 
-    alone = command(*arguments, "stack=off", "--executor", "inline", "--out", "alone")
+    alone = command(*arguments, "stack=off", "--out", "alone")
     assert "as one model" not in " ".join(alone.stdout.split())
     assert settled(folder).equals(settled(run_folder(alone.stdout, tmp_path)))
 
@@ -214,14 +214,17 @@ def test_a_trial_that_kills_its_process_takes_no_retry_from_others_in_its_pack(t
 
 def test_a_killed_driver_loses_nothing_and_a_resume_may_group_trials_anew(command: Command, tmp_path: Path, marks: Path) -> None:
     arguments = ("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}", "task.steps=60", "task.pause_s=0.1", "stack=4")
-    process = start(*arguments, cwd=tmp_path)
+    process = start(*arguments, "resources.cpus=1", cwd=tmp_path)
     ledgers = lambda: list(tmp_path.glob("runs/together/*/ledger.sqlite"))  # noqa: E731
     wait_until(lambda: ledgers() and len(LedgerReader(ledgers()[0].parent).metrics()) >= 24, "some steps of all trials")
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    output, _ = process.communicate()
+    assert "stacked: 4 trials as one model" in " ".join(output.split())
 
     folder = ledgers()[0].parent
+    assert {(row.metadata or {})["stacked"] for row in LedgerReader(folder).trials()} == {4}
     with_one_more = len(members(marks))
+    assert sorted(members(marks)[-2:]) == [4, 4], "each trial is in one of two stacks"
     resumed = command("--resume", str(folder), "--executor", "inline")
     assert run_folder(resumed.stdout, tmp_path) == folder
     rows = LedgerReader(folder).trials()

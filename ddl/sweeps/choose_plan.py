@@ -1,0 +1,208 @@
+"""Chooses the plan of a sweep: times the first steps of its configurations, in several precisions and with several trials on a GPU."""
+
+import math
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ddl import checkpoints
+from ddl.latency.measure import expected_duration
+from ddl.schema import Launch
+from ddl.sweeps.allocation import Allocation, allocate
+from ddl.sweeps.executors import Executor
+from ddl.sweeps.pack import Pack
+from ddl.sweeps.plan import Plan, mean_trial_s
+from ddl.sweeps.space import Trial
+from ddl.sweeps.stacking import MEMORY_SPARE, Stacking, choose_stacking, independent
+from ddl.timing_probe import TimingProbe
+
+MAX_PROBED = 8
+"""Largest number of configurations that are timed. The others are expected to take the mean of these."""
+
+MAX_ON_A_GPU = 8
+"""Largest number of trials that share a GPU."""
+
+WINDOW_S, SHARING_WINDOW_S = 1.0, 3.0
+"""Seconds that the probe of a trial on a GPU is timed, alone and with others on the same GPU."""
+
+PLANNING = 0.1
+"""Fraction of a sweep's expected duration that further probes may take. The first round is always timed."""
+
+BYTES_PER_PARAMETER = 12
+"""Checkpoint size per parameter: fp32 weights and Adam's two moments."""
+
+
+def make_plan(
+    timed: Sequence[Trial],
+    trials: Sequence[Trial],
+    to_add: int,
+    allocation: Allocation,
+    executor: Executor,
+    precision: str | None,
+    out: Path,
+) -> Plan:
+    """Time the configurations of `timed` and estimate the duration of all trials: `trials` and `to_add` later ones.
+
+    `timed` has the trials, and examples of those that will be added. `precision` is None if this plan has to choose it.
+    All configurations of a sweep get the same precision, so that the comparison is fair: the fastest that agreed with fp32 in
+    every configuration.
+    """
+    size = len(trials) + to_add
+    probes, failures, errors, precision = _probe_configurations(timed, size, allocation, executor, precision, out)
+    plan = Plan(
+        allocation=allocation,
+        capacity=executor.capacity(),
+        precision=precision,
+        probes=probes,
+        failures=failures,
+        mean_s=mean_trial_s(probes),
+        eta_s=math.nan,
+        disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_add * max(map(_bytes, probes.values()), default=0),
+        free_bytes=shutil.disk_usage(out).free,
+        stacking=Stacking(precision),
+        errors=errors,
+    )
+    return replace(plan, eta_s=plan.eta(trials, to_add))
+
+
+def _probe_configurations(
+    timed: Sequence[Trial], size: int, allocation: Allocation, executor: Executor, precision: str | None, out: Path
+) -> tuple[dict[str, TimingProbe], dict[str, str], dict[str, tuple[str, str]], str]:
+    """The timing probe of each configuration, the precisions that failed, `Plan.errors`, and the chosen precision.
+
+    `size` is the number of trials to train.
+
+    Runs as many probes at once as the sweep runs trials. Stops after a round if the next ones would take longer than they are worth.
+    """
+    by_configuration: dict[str, Trial] = {}
+    for trial in timed:
+        if not trial.task.timed:
+            return {}, {}, {}, precision or ""
+        by_configuration.setdefault(trial.configuration, trial)
+    waiting = list(by_configuration.values())[:MAX_PROBED]
+    trials_each = size / max(len(by_configuration), 1)
+    window_s = 0.0 if not allocation.gpus else WINDOW_S if allocation.gpus == 1 else SHARING_WINDOW_S
+    probes: dict[str, TimingProbe] = {}
+    failures: dict[str, str] = {}
+    errors: dict[str, tuple[str, str]] = {}
+    while waiting:
+        batch, waiting = waiting[: allocation.concurrent], waiting[allocation.concurrent :]
+        # Repeat configurations to fill the machine: on a partly idle machine they would run faster than in the sweep.
+        padded = [batch[index % len(batch)] for index in range(allocation.concurrent)][:MAX_PROBED]
+        packs = [Pack((allocation.assignment(trial, out, checkpoint_every_s=math.inf),)) for trial in padded]
+        began = time.monotonic()
+        results = executor.probe(packs, None if precision is None else [precision], window_s)
+        tried = max(len(timings.probes) + len(timings.failures) for timings in results)
+        round_s = (time.monotonic() - began) / max(tried, 1)  # the next round times one precision
+        for trial, timings in zip(batch, results, strict=False):
+            failures |= {name: f"{trial.configuration}: {reason}" for name, reason in timings.failures.items()}
+        precision = precision or _fastest_precision([timings.probes for timings in results], trials_each, allocation.concurrent)
+        for trial, timings in zip(batch, results, strict=False):
+            if not timings.probes:
+                errors[trial.configuration] = "; ".join(timings.failures.values()), timings.traceback
+            else:
+                probes[trial.configuration] = next((p for p in timings.probes if p.precision == precision), timings.probes[0])
+        rounds = math.ceil(len(waiting) / allocation.concurrent)
+        expected_s = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1) * size / allocation.concurrent
+        if probes and rounds * round_s > PLANNING * expected_s:
+            break
+    return probes, failures, errors, precision or ""
+
+
+def choose_plan(
+    timed: Sequence[Trial],
+    trials: Sequence[Trial],
+    to_add: int,
+    allocation: Allocation,
+    executor: Executor,
+    launch: Launch,
+    precision: str | None,
+    out: Path,
+) -> Plan:
+    """The fastest of several plans (`make_plan`): one trial on each GPU, or as many as its memory allows, or fewer.
+
+    Ray does not enforce fractions of a GPU. The memory that the first probes used decides how many trials may fit, and probes
+    that run at the same time confirm it. Fewer and fewer trials on a GPU are timed until that is slower, or has taken too long.
+    """
+    best = alone = make_plan(timed, trials, to_add, allocation, executor, precision, out)
+    began = time.monotonic()
+    for shared in gpu_sharing_allocations(alone, launch, len(trials) + to_add):
+        together = make_plan(timed, trials, to_add, shared, executor, alone.precision, out)
+        if _fits(together, alone) and together.eta_s < best.eta_s:
+            best = together
+        elif best is not alone:
+            break
+        if time.monotonic() - began > PLANNING * best.eta_s:
+            break
+    return best
+
+
+def with_stacks(
+    plan: Plan, trials: Sequence[Trial], later: Sequence[Trial], to_add: int, executor: Executor, launch: Launch, out: Path
+) -> Plan:
+    """The plan with those of `trials` as one model that are faster so, and with the timing of inference.
+
+    `later` are examples of the `to_add` trials that are added while the sweep runs.
+    """
+    stacking = choose_stacking(trials, plan.probes, plan.allocation, executor, launch, plan.precision, out, PLANNING * plan.eta_s)
+    inference_s = {name: expected_duration(probe.call_s, launch.latency, probe.precision) for name, probe in plan.probes.items()}
+    mean_s = sum(inference_s.values()) / max(len(inference_s), 1)
+    first = {trial.configuration: trial for trial in reversed(trials)}
+    planned = replace(
+        plan,
+        stacking=stacking,
+        bundles=independent(launch) and launch.early_stopping.scheduler == "none",
+        failures={**plan.failures, **stacking.failures},
+        inference_s={trial.trial_id: inference_s.get(name, mean_s) for name, trial in first.items()},
+    )
+    if later:
+        new = {trial.configuration for trial in later} - first.keys()  # inference is timed once for each configuration
+        added_s = sum(pack.seconds for pack in planned.packs(later)) / len(later)
+        planned = replace(planned, mean_s=added_s + mean_s * len(new) / len(later))
+    return replace(planned, eta_s=planned.eta(trials, to_add))
+
+
+def gpu_sharing_allocations(plan: Plan, launch: Launch, trials: int) -> Iterator[Allocation]:
+    """Allocations with several trials on a GPU: as many as its memory and the CPU cores allow, then one less, and so on.
+
+    There are none if only one fits, or if `resources.gpus` is not auto.
+    """
+    allocation, capacity = plan.allocation, plan.capacity
+    peak = max((probe.memory_bytes / probe.free_bytes for probe in plan.probes.values() if probe.free_bytes), default=0.0)
+    if launch.resources.gpus != "auto" or allocation.gpus != 1 or allocation.num_workers > 1 or not peak:
+        return
+    per_gpu = min(int((1 - MEMORY_SPARE) / peak), MAX_ON_A_GPU, capacity.cpus // capacity.gpus, math.ceil(trials / capacity.gpus))
+    for sharing in range(per_gpu, 1, -1):
+        gpus = math.floor(10_000 / sharing) / 10_000  # Ray counts in ten-thousandths
+        shared = allocate(replace(launch, resources=replace(launch.resources, gpus=gpus)), capacity, trials, False, [])
+        if shared.concurrent > allocation.concurrent:
+            yield shared
+
+
+def _fits(together: Plan, alone: Plan) -> bool:
+    """True if all configurations could be timed together, and all trials of a GPU fit into the memory that was free for one."""
+    free = min(probe.free_bytes for probe in alone.probes.values())
+    peaks = [probe.memory_bytes for probe in together.probes.values()]
+    return len(peaks) == len(alone.probes) and max(peaks) <= (1 - MEMORY_SPARE) * free * together.allocation.gpus
+
+
+def _fastest_precision(results: Sequence[Sequence[TimingProbe]], trials_each: float, concurrent: int) -> str:
+    """The precision with the shortest total training time among those that all configurations have; "" if there is none.
+
+    `trials_each` is the number of trials of a configuration. Each of the `concurrent` processes compiles for the first time once.
+    fp32 is always timed and always agrees with itself.
+    """
+    results = [by_precision for by_precision in results if by_precision]
+    total: dict[str, float] = {}
+    for name in {probe.precision for by_precision in results for probe in by_precision}:
+        probes = [probe for by_precision in results for probe in by_precision if probe.precision == name]
+        if len(probes) == len(results):
+            first_s = concurrent * max(probe.first_compile_s for probe in probes)
+            total[name] = trials_each * sum(probe.training_s for probe in probes) + first_s
+    return min(total, key=lambda name: total[name], default="")
+
+
+def _bytes(probe: TimingProbe | None) -> int:
+    return 0 if probe is None else probe.metadata.get("parameters", 0) * BYTES_PER_PARAMETER * checkpoints.KEEP
