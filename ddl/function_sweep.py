@@ -58,12 +58,13 @@ def locate_module(function: Callable[..., Any]) -> tuple[str, str]:
             f"ddl.sweep takes a function that is defined with def, not {_short(function)}. Write one that calls it: def train(lr): return ..."
         )
     name = function.__module__
-    module = sys.modules[name]
+    module = sys.modules.get(name)
     file = getattr(module, "__file__", None)
     if not function.__qualname__.isidentifier():
         return "__main__", _import_folder(name, file)
     if name == "__main__":
         return (Path(file).stem if file and file.endswith(".py") else name), _import_folder(name, file)
+    assert module is not None, "the module of a function that was imported"
     if getattr(module.__spec__, "_initializing", False):
         raise ValueError(f"{file}: starts a sweep whenever it is imported. Put that under: if __name__ == '__main__':")
     check_current(module, function)

@@ -83,8 +83,9 @@ def show_plan(
         return
     disk = f"{size(plan.disk_bytes)} of {size(plan.free_bytes)} free" if plan.disk_bytes else "unknown"
     report_s = report_duration(len(trials))
-    total = f"{duration(plan.eta_s + report_s)} from now, {duration(report_s)} of it for the report"
-    console.print(f"expected: {'at most ' if may_end_early else ''}{total} ({timed}); disk: {disk}", soft_wrap=True)
+    most = "at most " if may_end_early else ""
+    of_it = "" if math.isnan(plan.eta_s) else f" from now, {duration(report_s)} of it for the report"
+    console.print(f"expected: {most}{duration(plan.eta_s + report_s)}{of_it} ({timed}); disk: {disk}", soft_wrap=True)
 
 
 def _data_lines(trials: Iterable[Mapping[str, Any]]) -> list[str]:

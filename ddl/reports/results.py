@@ -19,10 +19,9 @@ def read_results(folder: Path) -> pd.DataFrame:
 
     Columns: trial_id, configuration, status, reason, seed; one per swept key (`task.augmentation`), and per hyperparameter that the command
     line gave one value; counted (False for a trial that no mean of the report contains, because it failed, diverged or has not ended);
-    epoch and elapsed_s (seconds
-    trained) at the last measurement; the last value of each metric under its name; `best <metric>`, the best epoch of the sweep's metric
-    (NaN for a trial that diverged); the last value of each cost (`time/...`, `device/...`, `latency/...`); parameters, precision,
-    data, data_source, data_complete, fallback_for ("" unless the data are a fallback data set).
+    epoch and elapsed_s (seconds trained) at the last measurement; the last value of each metric under its name; `best <metric>`, the best
+    measurement of the sweep's metric (NaN for a trial that diverged); the last value of each cost (`time/...`, `device/...`,
+    `latency/...`); parameters, precision, data, data_source, data_complete, fallback_for ("" unless the data are a fallback data set).
     """
     reader = LedgerReader(folder)
     return results_frame(reader.run("sweep.metric.name", "sweep.metric.mode"), reader.trials(), reader.metrics())

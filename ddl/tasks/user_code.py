@@ -81,11 +81,11 @@ def check_current(module: ModuleType, *functions: Callable[..., Any]) -> None:
     Workers import the file, while this process would train, and name as its source, what it imported earlier. A module whose loader
     changes its code, as pytest's does, is not checked.
     """
-    path = Path(module.__file__ or "")
+    path = Path(getattr(module, "__file__", None) or "")
     if type(module.__loader__) is not SourceFileLoader or not path.is_file():
         return
     try:
-        compiled = compile(path.read_bytes(), str(module.__file__), "exec", dont_inherit=True)
+        compiled = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
         raise ValueError(f"the module {module.__name__} cannot be imported again ({error_line(error)}).") from error
     codes = {code for code in compiled.co_consts if isinstance(code, CodeType)}

@@ -72,10 +72,11 @@ def train(speed: float, resume=None):
 
 
 @pytest.mark.campaign
-def test_a_function_that_continues_from_states_can_be_a_population(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("default")  # as in the command's own process
+def test_a_function_that_continues_from_states_can_be_a_population(command: Command, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(FUNCTION)
     search = ("search.algorithm=pbt", "search.every=0.2", "samples=4", "measurements=20", "seeds=1", "resources.cpus=1")
-    done = launch("--sweep", "train.py:train", "speed={uniform: [1.0, 10.0]}", "metric=val/come", *search, cwd=tmp_path)
+    done = command("--sweep", "train.py:train", "speed={uniform: [1.0, 10.0]}", "metric=val/come", *search)
     reader = LedgerReader(run_folder(done.stdout, tmp_path))
     assert {row.status for row in reader.trials()} == {"finished"}
     assert any(row.metadata["changed"]["speed"] != row.task["speed"] for row in reader.trials())
