@@ -25,7 +25,7 @@ def rewrite_report(folders: Sequence[Path], path: Path) -> list[str]:
     """Like `write_report`, for runs that may come from elsewhere: raises ValueError if their records have another form than ddl's."""
     try:
         return write_report(folders, path)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         if any(str(error).startswith(str(folder)) for folder in folders):  # of the ledger, which names itself
             raise
         ledgers = ", ".join(str(folder / LEDGER) for folder in folders)

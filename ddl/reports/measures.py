@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ddl.ledger import TrialRow
@@ -17,6 +16,9 @@ from ddl.reports.wording import count
 
 COUNTED = ("finished", "stopped")
 """A trial stopped by a scheduler counts with the values it had reached; leaving it out would favour its configuration."""
+
+LARGEST = 1e150
+"""Largest absolute value that counts as finite: the square of a larger one, and so its interval, is infinite."""
 
 ALL_PAIRS = 12
 """Up to this many configurations, every pair is compared. With more, each is compared with the best one, and the best come first."""
@@ -241,7 +243,7 @@ def _configuration(
 def _finite(rows: pd.DataFrame, name: str) -> dict[int, float]:
     if name not in rows.columns:
         return {}
-    return {int(s): float(v) for s, v in zip(rows["seed"], rows[name], strict=True) if pd.notna(v) and np.isfinite(v)}
+    return {int(s): float(v) for s, v in zip(rows["seed"], rows[name], strict=True) if pd.notna(v) and abs(v) <= LARGEST}
 
 
 def _pairs(
