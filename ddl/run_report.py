@@ -15,8 +15,8 @@ def write_report(folders: Sequence[Path], path: Path) -> list[str]:
     """Write one HTML report over the runs in `folders`. Returns the main finding of each."""
     from ddl.reports import html, model
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     report = model.build_report(folders)
+    path.parent.mkdir(parents=True, exist_ok=True)
     html.write_html(report, path)
     return report.headlines()
 
