@@ -4,7 +4,7 @@ PYTHON ?= python3
 SWEEP ?= augmentation
 BIN = .venv/bin
 
-.PHONY: sweep check quick test campaign test-gpu docs clean
+.PHONY: sweep check quick test campaign faults test-gpu docs clean
 
 sweep: .venv/installed
 	$(BIN)/python launch.py --sweep $(SWEEP)
@@ -31,6 +31,10 @@ campaign: .venv/installed
 # The tests and the check that need a GPU. Without one they are skipped, with the reason.
 test-gpu: .venv/installed
 	$(BIN)/python -m pytest -m gpu -rs
+
+# The campaigns of tests/faults/, which write docs/reliability.md.
+faults: .venv/installed
+	$(BIN)/python -m pytest -m campaign tests/faults
 
 # The site in site/, and the generated reference.
 docs: .venv/installed .venv-docs/installed

@@ -25,6 +25,7 @@ from ddl.progress import Predictor
 from ddl.redaction import Redactor
 from ddl.sweeps.probe import with_precision
 from ddl.tasks.loading import RecordedTasks
+from ddl.trial_errors import TRIAL_ERRORS, error_line
 
 EXPORTABLE = ("finished", "stopped")
 AGREEMENT = 1e-5
@@ -80,7 +81,12 @@ def _trained_model(tasks: RecordedTasks, about: Mapping[str, Any], row: TrialRow
         raise ValueError(f"{folder}: the function {about['sweep']['name']} yielded no state, so there is no trained model.")
     if checkpoint is None:
         raise ValueError(f"{folder / 'checkpoints'}: holds no good checkpoint. Copy the run's whole folder, or train the trial again.")
-    progress = next(task.run(Device(torch.device("cpu")), checkpoint[1]["task"]), None)
+    try:
+        progress = next(task.run(Device(torch.device("cpu")), checkpoint[1]["task"]), None)
+    except TRIAL_ERRORS as error:
+        raise ValueError(
+            f"{folder / 'checkpoints'}: the newest checkpoint does not fit the trial's task ({error_line(error)}). Copy the run's folder again."
+        ) from error
     predictor = progress.predictor() if progress else None
     if progress is None or predictor is None:
         raise ValueError(f"{folder}: {about['sweep']['task']} has no model for inference, so there is nothing to export.")

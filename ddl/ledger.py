@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from filelock import FileLock, Timeout
 
 from ddl.durable import replace_file, sync
-from ddl.ledger_checks import check_content, check_record, check_schema, decode, open_read_only
+from ddl.ledger_checks import check_content, check_record, check_schema, decode, open_read_only, without_wrong_types
 from ddl.redaction import Redactor, printable
 from ddl.run_folder import LEDGER, check_trial_id
 from ddl.trial_report import TrialReport
@@ -158,6 +158,7 @@ class LedgerReader:
                     values[key] = decode(values[key], f"{key} of trial {values['trial_id']}")
                     if not isinstance(values[key], dict):
                         raise ValueError(f"{key} of trial {values['trial_id']} is not a mapping")
+                values["metadata"] = without_wrong_types(values["metadata"])
                 for key in ("configuration", "place"):
                     values[key] = printable(values[key])
                 values["reason"] = printable(redactor.text(values["reason"]))

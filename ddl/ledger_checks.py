@@ -23,6 +23,13 @@ _RECORD = {
 }  # fmt: skip
 """Types of the entries of the run's record, and of those inside them. An entry may also be missing or null."""
 
+_METADATA: dict[str, Any] = {
+    "classes": list, "device": dict, "first_steps": dict, "latency": dict, "left_behind": str, "only_here": str, "parameters": int, "precision": str,
+    "stacked": int, "total_steps": int,
+    "data": {"name": str, "source": str, "fallback_for": str, "sha256": str, "complete": bool, "train": int, "val": int},
+}  # fmt: skip
+"""Types of the entries of a trial's metadata that ddl reads."""
+
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 """The last bytes of a journal that names a super-journal (sqlite.org/fileformat2.html, section 3.1)."""
 
@@ -131,6 +138,10 @@ def check_content(connection: sqlite3.Connection) -> None:
         found = connection.execute(f"SELECT * FROM (SELECT rowid, CASE {wrong} END AS wrong FROM {table}) WHERE wrong IS NOT NULL LIMIT 1")
         for row, column in found:
             raise ValueError(f"row {row} of {table}: {column} has the wrong type")
+    for row in connection.execute(
+        f"SELECT seq FROM metrics WHERE step NOT BETWEEN 0 AND {2**53} OR epoch NOT BETWEEN 0 AND {2**53} LIMIT 1"
+    ):
+        raise ValueError(f"row {row[0]} of metrics: the step or epoch is not a number from 0 to 2^53")
     for row in connection.execute("SELECT seq FROM metrics WHERE trial_id NOT IN (SELECT trial_id FROM trials) LIMIT 1"):
         raise ValueError(f"row {row[0]} of metrics: there is no such trial")
 
@@ -148,6 +159,19 @@ def check_record(record: Mapping[str, Any], needed: Collection[str]) -> None:
             raise ValueError(f"the run's record has no {name}")
         if found is not None and not isinstance(found, _RECORD.get(name, object)):
             raise ValueError(f"in the run's record, {name} is a {type(found).__name__}")
+
+
+def without_wrong_types(metadata: Mapping[str, Any], types: Mapping[str, Any] = _METADATA) -> dict[str, Any]:
+    """A trial's metadata without entries of the wrong type: a task may give an entry that ddl reads another meaning."""
+    kept: dict[str, Any] = {}
+    for key, value in metadata.items():
+        kind = types.get(key, object)
+        if isinstance(kind, dict):
+            if isinstance(value, dict):
+                kept[key] = without_wrong_types(value, kind)
+        elif value is None or (isinstance(value, kind) and (kind is not int or (not isinstance(value, bool) and abs(value) < 2**63))):
+            kept[key] = value
+    return kept
 
 
 def decode(text: str, what: str) -> Any:

@@ -1,7 +1,7 @@
 """Prepares the runs of one command: what it names, its scale and its options."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
@@ -84,7 +84,7 @@ def _sweeps(sweep: str | FunctionSweep, problems: list[str]) -> Sequence[str | F
         return [sweep]
     if is_reference(sweep):
         return [found] if (found := find_function(sweep, problems)) else []
-    return config_names("sweep") if sweep == ALL else [sweep] if Path(sweep).is_file() else sweep.split(",")
+    return config_names("sweep") if sweep == ALL else [sweep] if os.path.isfile(sweep) else sweep.split(",")
 
 
 def _show_function(console: Console, run: PreparedRun) -> None:

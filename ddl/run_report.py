@@ -16,8 +16,8 @@ def write_report(folders: Sequence[Path], path: Path) -> list[str]:
     """Write one HTML report over the runs in `folders`. Returns the main finding of each."""
     from ddl.reports import html, model
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     report = model.build_report(folders)
+    path.parent.mkdir(parents=True, exist_ok=True)
     html.write_html(report, path)
     return report.headlines()
 
@@ -41,7 +41,7 @@ def _named_if_damaged(folders: Sequence[Path]) -> Iterator[None]:
     """Turns an error of a record that has another form than ddl's into a ValueError that names the ledgers."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         if any(str(error).startswith(str(folder)) for folder in folders):  # of the ledger, which names itself
             raise
         ledgers = ", ".join(str(folder / LEDGER) for folder in folders)

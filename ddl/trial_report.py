@@ -27,8 +27,10 @@ OTHER_COLUMNS = [
 
 
 def check_metric_names(names: Iterable[str]) -> None:
-    """Raise ValueError if a metric has the name of another column of results.csv."""
+    """Raise ValueError if a metric has the name of another column of results.csv, or one that cannot be shown."""
     for name in names:
+        if not name or not name.isprintable():
+            raise ValueError(f"a metric is called {name[:100]!r}, which cannot be shown. Rename it, for example val/loss.")
         if name in OTHER_COLUMNS or name.startswith(("task.", "best ")):
             raise ValueError(
                 f"a metric is called {name!r}, like a column of results.csv. Rename it, for example val/{name.split('.')[-1]}."

@@ -4,8 +4,8 @@ import math
 
 
 def duration(seconds: float) -> str:
-    """Seconds as text in at most two units: "30 ms", "4.2 s", "48 s", "9 min 30 s", "2 h 5 min", "3 d 4 h"; "unknown" for NaN."""
-    if math.isnan(seconds):
+    """Seconds as text in at most two units: "30 ms", "4.2 s", "48 s", "9 min 30 s", "2 h 5 min", "3 d 4 h"; "unknown" for NaN and infinity."""
+    if not math.isfinite(seconds):
         return "unknown"
     if 0 < seconds < 0.095:
         return f"{1000 * seconds:.0f} ms"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ddl.ledger import COUNTED, TrialRow
@@ -17,6 +16,9 @@ from ddl.reports.published import PublishedValues, column, obstacles_of, publish
 from ddl.reports.statistics import Comparison, Estimate
 from ddl.reports.verdicts import Ordering, Verdict
 from ddl.reports.wording import count
+
+LARGEST = 1e150
+"""Largest absolute value that counts as finite: the square of a larger one, and so its interval, is infinite."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def _binomial_errors(estimates: Mapping[str, Estimate], examples: int) -> dict[s
 def _finite(rows: pd.DataFrame, name: str) -> dict[int, float]:
     if name not in rows.columns:
         return {}
-    return {int(s): float(v) for s, v in zip(rows["seed"], rows[name], strict=True) if pd.notna(v) and np.isfinite(v)}
+    return {int(s): float(v) for s, v in zip(rows["seed"], rows[name], strict=True) if pd.notna(v) and abs(v) <= LARGEST}
 
 
 def _pairs(

@@ -63,10 +63,22 @@ def write_results(folder: Path) -> None:
     """Write results.csv and results.parquet to the run folder."""
     folder = Path(folder)
     rows = read_results(folder)
-    durable.replace_file(folder / "results.csv", rows.to_csv(index=False).encode())
+    shown = rows.rename(columns=_harmless).map(_harmless)
+    durable.replace_file(folder / "results.csv", shown.to_csv(index=False).encode())
     parquet = io.BytesIO()
     rows.to_parquet(parquet, index=False)
     durable.replace_file(folder / "results.parquet", parquet.getvalue())
+
+
+def _harmless(cell: Any) -> Any:
+    """A cell of results.csv. A text that a spreadsheet would run as a formula gets an apostrophe; a negative number is none."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def _finals(metrics: pd.DataFrame, metric: Mapping[str, str]) -> pd.DataFrame:
@@ -92,6 +104,8 @@ def _given(run: Mapping[str, Any], trials: list[TrialRow]) -> list[str]:
 def _one_type(values: list[Any]) -> list[Any]:
     """The values unchanged if one column type holds them all, else as JSON text: Parquet has no mixed columns."""
     kinds = {type(value) for value in values if value is not None}
+    if int in kinds and any(isinstance(value, int) and abs(value) >= 2**63 for value in values):
+        kinds.add(object)
     if (len(kinds) <= 1 and kinds <= {str, bool, int, float}) or kinds == {int, float}:
         return values
     return [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]

@@ -23,6 +23,9 @@ from ddl.trial_report import RESTARTED, TrialReport, check_metric_names
 REPORT_EVERY_S = 1.0
 """Seconds between reports without a measurement. Measurements are reported at once."""
 
+MOST = 2**53
+"""Largest step or epoch. Readers that parse numbers as float64 lose digits of larger ones."""
+
 CHECKPOINTED = ("step", "total_steps", "epoch", "elapsed_s", "metrics", "metadata")
 """Fields of a measured report that a checkpoint contains."""
 
@@ -78,6 +81,9 @@ class TrialRun:
     def take(self, progress: Progress) -> Iterator[TrialReport]:
         """Write figures and texts, and yield a report if there is something to record or the last report is a second old."""
         check_metric_names(progress.metrics)
+        for name, number in (("step", progress.step), ("epoch", progress.epoch or 0)):
+            if not 0 <= number <= MOST:
+                raise ValueError(f"the trial yielded the {name} {number}. It must be from 0 to {MOST}.")
         self._progress, self._unsaved = progress, True
         self._taken_s = self._elapsed_s()
         if self.device.rank == 0 and (progress.figures or progress.texts):
