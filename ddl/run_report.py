@@ -21,9 +21,16 @@ def write_report(folders: Sequence[Path], path: Path) -> list[str]:
     return report.headlines()
 
 
-def rewrite_report(folders: Sequence[Path], path: Path) -> list[str]:
-    """Like `write_report`, for runs that may come from elsewhere: raises ValueError if their records have another form than ddl's."""
+def rewrite_report(folders: Sequence[Path], path: Path, with_results: bool = False) -> list[str]:
+    """Like `write_report`, for runs that may come from elsewhere: raises ValueError if their records have another form than ddl's.
+
+    `with_results`: also write the results of each run, which a full disk may have prevented.
+    """
+    from ddl.reports import results
+
     try:
+        for folder in folders if with_results else ():
+            results.write_results(folder)
         return write_report(folders, path)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if any(str(error).startswith(str(folder)) for folder in folders):  # of the ledger, which names itself

@@ -3,7 +3,7 @@
 import io
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -30,6 +30,9 @@ def trial_output(name: str, log: Path | None) -> Iterator["TrialOutput"]:
             yield output
         finally:
             output.finish()
+            if log is not None:
+                with suppress(OSError):  # what a full disk did not take
+                    file.close()
 
 
 class TrialOutput(io.TextIOBase):
@@ -79,5 +82,7 @@ class TrialOutput(io.TextIOBase):
 
     def _write(self, lines: list[str]) -> None:
         if lines:
-            self._file.write("".join(f"{self._name}: {line}\n" for line in lines))
-            self._file.flush()
+            # A full disk loses lines of the log. It does not make the code of a trial fail, which only prints.
+            with suppress(OSError):
+                self._file.write("".join(f"{self._name}: {line}\n" for line in lines))
+                self._file.flush()

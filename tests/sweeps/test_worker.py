@@ -1,6 +1,7 @@
 """A trial in a worker: its reports, its resume from a checkpoint, and its copy in an object store."""
 
 import dataclasses
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -111,3 +112,11 @@ def test_checkpoints_that_were_not_uploaded_are_named_in_the_trials_metadata(tmp
     (trial,) = LedgerReader(tmp_path).trials()
     assert trial.metadata["only_here"].startswith("only in ")
     assert str(tmp_path / "a") in trial.metadata["only_here"]
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_no_trial_as_failed(tmp_path):
+    (tmp_path / "checkpoints").write_text("not a folder")
+    reports = list(run_trial(assignment(tmp_path), CPU))
+    assert reports[-1].kind == "cannot_write"
+    number, reason, path = reports[-1].error
+    assert (number, reason, Path(path)) == (errno.EEXIST, "File exists", tmp_path / "checkpoints")
