@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ddl.durable import writing
 from ddl.trial_errors import raise_interrupt
 
 _ONE_THREAD = threading.RLock()
@@ -53,14 +54,15 @@ def quiet(log: Path) -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(descriptor) for descriptor in (1, 2)]
-    with log.open("ab") as file:
+    with writing(log), log.open("ab") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # the log cannot be written
+                stream.flush()
         for descriptor, original in zip((1, 2), saved, strict=True):
             os.dup2(original, descriptor)
             os.close(original)
@@ -68,12 +70,13 @@ def quiet(log: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C: both raise InterruptSignal. Only the main thread receives signals, so elsewhere this does nothing."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C: all raise InterruptSignal. `nohup` ignores SIGHUP, and so does this then. Only the main thread receives signals, so elsewhere this does nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    before = {number: signal.signal(number, raise_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM, *([] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP])]
+    before = {number: signal.signal(number, raise_interrupt) for number in numbers}
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from ddl.config import ConfigError
+from ddl.durable import CannotWrite
 from ddl.fork_server import fork_server
 from ddl.ledger import COUNTED, Ledger
 from ddl.redaction import Redactor
@@ -126,7 +127,7 @@ def _refused_gpu(problem: str) -> str:
 def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], executor: Executor, top: Path) -> None:
     """Train all runs to their ends, and keep the report in the folder `top` up to date.
 
-    Raises ConfigError if the trials do not report the metric of a run.
+    Raises ConfigError if the trials do not report the metric of a run, and CannotWrite if a file of a run cannot be written.
     """
     began = time.time()
     runs_of_trial: dict[str, list[OpenRun]] = {}
@@ -163,6 +164,8 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
                     if own := [report for report in reports if run in runs_of_trial[report.trial_id]]:
                         run.ledger.record(own)
                 for report in reports:
+                    if report.error:
+                        raise CannotWrite(*report.error)
                     progress.update(report)
                 for run, _ in planned:
                     _update_source(console, run, [report for report in reports if run in runs_of_trial[report.trial_id]])

@@ -117,7 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     # Heavy imports come as late as possible, so that --help, --list and a mistyped option answer at once.
     from ddl.config import ConfigError
-    from ddl.run import Interrupted
+    from ddl.durable import CannotWrite
+    from ddl.run import Interrupted, SweepStopped
 
     try:
         return _run_action(given, f"{program()} {shlex.join(arguments)}")
@@ -127,6 +128,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         _print_problem(error)
         return BAD_INPUT
+    except SweepStopped as stopped:
+        print(stopped, file=sys.stderr)
+        return FAILED
+    except CannotWrite as error:
+        print(f"{error}. {error.needed}, then run the command again.", file=sys.stderr)
+        return FAILED
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         return INTERRUPTED
@@ -247,7 +254,7 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         if given.format == "markdown":
             return _markdown(folders, given.out, given.check)
         path = (runs[0] if len(runs) == 1 else Path(out)) / "report.html"
-        print(*rewrite_report(folders, path), sep="\n")
+        print(*rewrite_report(folders, path, with_results=len(runs) == 1), sep="\n")
         return _end(path, folders if given.check else [], failed=False)
     if given.resume:
         done = run.resume(given.resume, given.executor, given.address, given.trust, given.allow_changed_code)

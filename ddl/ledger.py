@@ -8,6 +8,7 @@ It uses a rollback journal rather than a write-ahead log, which needs shared mem
 A ledger may come from someone else, so a reader takes nothing in it on trust (`ledger_checks.py`).
 """
 
+import errno
 import json
 import sqlite3
 import time
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock, Timeout
 
-from ddl.durable import replace_file, sync
+from ddl.durable import CannotWrite, replace_file, sync
 from ddl.ledger_checks import check_content, check_record, check_schema, decode, open_read_only, without_wrong_types
 from ddl.redaction import Redactor, printable
 from ddl.run_folder import LEDGER, check_trial_id
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 READ_S = 120.0
 """Seconds after which a read is ended. A ledger of any real size is read in a fraction of it."""
+
+LOCKED_S = READ_S + 30.0
+"""Seconds that a transaction waits for other programs that hold the file locked: longer than any of our readers."""
+
+_ERRORS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_BUSY: errno.EBUSY, sqlite3.SQLITE_READONLY: errno.EROFS}
+"""The system's number for an error of SQLite. Any other one is an I/O error."""
 
 STATUSES = ("planned", "running", "finished", "stopped", "diverged", "failed")
 COUNTED = ("finished", "stopped")
@@ -190,7 +197,11 @@ class LedgerReader:
 
 
 class Ledger(LedgerReader):
-    """The writer of a run's ledger. A context manager, which holds the lock and the connection."""
+    """The writer of a run's ledger. A context manager, which holds the lock and the connection.
+
+    Its methods raise CannotWrite if the disk is full or fails, or if another program holds the file locked for `LOCKED_S`. The ledger is then
+    as before the call.
+    """
 
     def __init__(self, folder: Path):
         """Open the existing run in `folder` for writing. Raises ValueError if another process has it open."""
@@ -225,26 +236,52 @@ class Ledger(LedgerReader):
         self._db.close()
         self._lock.release()
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._when_unlocked("BEGIN IMMEDIATE")
+            yield
+            self._when_unlocked("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:  # SQLite has ended it itself after some errors
+                self._db.rollback()
+            if isinstance(error, sqlite3.OperationalError):
+                number = _ERRORS.get(error.sqlite_errorcode & 0xFF, errno.EIO)
+                raise CannotWrite(number, str(error), str(self.path)) from error
+            raise
+
+    def _when_unlocked(self, statement: str) -> None:
+        """Execute a statement as soon as no other program holds the file locked. Between the attempts, signals are handled."""
+        end = time.monotonic() + LOCKED_S
+        while True:
+            try:
+                self._db.execute(statement)
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+
     def add(self, trial: TrialRow) -> None:
         """Add a trial that was not planned from the start."""
-        with self._db:
+        with self._transaction():
             _insert(self._db, [trial])
 
     def best_value(self, trial_id: str, metric: str, mode: str) -> float | None:
         """The best finite measurement of a metric in a trial, the largest if `mode` is "max"; None if there is none."""
         best = "max" if mode == "max" else "min"
         query = f"SELECT {best}(value) FROM metrics WHERE trial_id = ? AND name = ? AND abs(value) < 9e999"  # 9e999 is SQLite's infinity
-        (value,) = self._db.execute(query, (trial_id, metric)).fetchone()
+        with self._transaction():
+            (value,) = self._db.execute(query, (trial_id, metric)).fetchone()
         return value
 
     def note(self, **values: Any) -> None:
         """Add or replace values of `run()`."""
-        with self._db:
+        with self._transaction():
             self._db.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", [(key, json.dumps(value)) for key, value in values.items()])
 
     def event(self, kind: str, detail: str, trial_id: str | None = None) -> None:
         """Record that something happened to the run, or to a trial."""
-        with self._db:
+        with self._transaction():
             self._event(kind, detail, trial_id)
 
     def record(self, reports: Sequence[TrialReport]) -> None:
@@ -253,7 +290,7 @@ class Ledger(LedgerReader):
         A trial that starts again from a checkpoint measures everything after `report.step` again, so those measurements are
         removed first; from step 0 on, all of them.
         """
-        with self._db:
+        with self._transaction():
             for report in reports:
                 match report.kind:
                     case "started":
@@ -302,7 +339,7 @@ class Ledger(LedgerReader):
 
     def interrupted(self) -> None:
         """Mark running trials as planned again, so that a resume continues them. The event is recorded once for each interruption."""
-        with self._db:
+        with self._transaction():
             self._db.execute("UPDATE trials SET status = 'planned' WHERE status = 'running'")
             last = self._db.execute("SELECT kind FROM events ORDER BY seq DESC LIMIT 1").fetchone()
             if last != ("interrupted",):
@@ -320,7 +357,7 @@ def _insert(db: sqlite3.Connection, trials: Iterable[TrialRow]) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=30)
+    db = sqlite3.connect(path, timeout=1)  # `Ledger._when_unlocked` tries again
     db.execute("PRAGMA journal_mode = TRUNCATE")
     db.execute("PRAGMA synchronous = FULL")
     return db

@@ -1,8 +1,10 @@
 """The command as a library: runs, resumes and reports sweeps."""
 
 import contextlib
+import shlex
 import shutil
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +15,12 @@ from ddl import driver, ownership, provenance
 from ddl.config import ConfigError
 from ddl.console import quiet, signals, terminal
 from ddl.driver import OpenRun
+from ddl.durable import CannotWrite
 from ddl.fetched_runs import check_place
 from ddl.function_sweep import FunctionSweep, locate_module
 from ddl.ledger import ENDED, Ledger, LedgerReader
 from ddl.prepared_runs import ALL, prepare_runs
+from ddl.program import program
 from ddl.run_report import write_results_and_report
 from ddl.run_results import Run
 from ddl.storage import urls
@@ -33,6 +37,13 @@ class Interrupted(Exception):
     def __init__(self, folder: Path, url: str = ""):
         super().__init__(f"interrupted; resume with: {resume_command(url or folder)}")
         self.folder = folder
+
+
+class SweepStopped(Exception):
+    """The sweep was stopped because a file of its run cannot be written. The message has the path, what is needed, and the next command."""
+
+    def __init__(self, error: CannotWrite, next_command: str):
+        super().__init__(f"{error}. {error.needed}, then: {next_command}")
 
 
 def run_sweep(
@@ -53,7 +64,8 @@ def run_sweep(
     out: a folder, or the URL of an object store (`ddl.storage`). The run is then written to a local folder and uploaded.
     command: the command shown in the report for running it again.
 
-    Raises ConfigError, with every mistake, before anything is started or written, and Interrupted after Ctrl-C.
+    Raises ConfigError, with every mistake, before anything is started or written, Interrupted after Ctrl-C, and
+    SweepStopped if the disk is full.
     """
     with terminal() as console:
         prepared = prepare_runs(console, sweep, overrides, scale, executor, address, str(out))
@@ -112,7 +124,8 @@ def sweep(
     samples: number of points if `space` has a distribution. measurements: their number in one trial; early stopping needs it.
     overrides, executor, address, out: as for `run_sweep`; overrides set keys of `launch.yaml`, such as `["resources.cpus=2"]`.
 
-    Raises ConfigError, with every mistake, before anything is started or written, and Interrupted after Ctrl-C.
+    Raises ConfigError, with every mistake, before anything is started or written, Interrupted after Ctrl-C, and
+    SweepStopped if the disk is full.
     """
     module, code_folder = locate_module(function)
     described = FunctionSweep(function, module, code_folder, space or {}, configurations or {}, metric, mode, samples, title, measurements)
@@ -220,11 +233,16 @@ def _not_uploaded(console: Console, top: Path, store: RunStore) -> list[str]:
 
 
 def _train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url: str, store: RunStore | None) -> list[str]:
-    """Plan, train and report. Returns the main findings. On Ctrl-C, stop the trials, write the report of what there is, and raise Interrupted."""
+    """Plan, train and report. Returns the main findings.
+
+    On Ctrl-C, stop the trials, write the report of what there is, and raise Interrupted. A second Ctrl-C leaves the report out. Raises
+    SweepStopped if a file cannot be written: the ledger is then whole, and trials that were running continue when the run is resumed.
+    """
     console.print(f"run: {top}", soft_wrap=True)
     console.print(f"live report: {top / 'report.html'}", soft_wrap=True)
     console.print(f"to resume it if interrupted: {resume_command(url or top)}", soft_wrap=True)
     folders = [run.folder for run in opened]
+    trained = False
     try:
         with contextlib.ExitStack() as contexts:
             scratch = Path(contexts.enter_context(tempfile.TemporaryDirectory(prefix="ddl-")))
@@ -240,14 +258,24 @@ def _train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, ur
                 for run in opened:
                     run.ledger.interrupted()
                 raise
+            except CannotWrite:
+                with contextlib.suppress(OSError):  # the log is on the same disk
+                    traceback.print_exc()
+                raise
+            trained = True
             return write_results_and_report(console, folders, top, store)
     except ConfigError:
         if _any_ended(top):
             write_results_and_report(console, folders, top, store)
         raise
     except KeyboardInterrupt:
-        write_results_and_report(console, folders, top, store)
+        if not trained:
+            with contextlib.suppress(KeyboardInterrupt, CannotWrite), signals():
+                write_results_and_report(console, folders, top, store)
         raise Interrupted(top, url) from None
+    except CannotWrite as error:
+        resume = resume_command(url or top)
+        raise SweepStopped(error, f"{program()} --report {shlex.quote(url or str(top))}" if trained else resume) from error
 
 
 def _any_ended(top: Path) -> bool:

@@ -22,9 +22,16 @@ def write_report(folders: Sequence[Path], path: Path) -> list[str]:
     return report.headlines()
 
 
-def rewrite_report(folders: Sequence[Path], path: Path) -> list[str]:
-    """Like `write_report`, for runs that may come from elsewhere: raises ValueError if their records have another form than ddl's."""
+def rewrite_report(folders: Sequence[Path], path: Path, with_results: bool = False) -> list[str]:
+    """Like `write_report`, for runs that may come from elsewhere: raises ValueError if their records have another form than ddl's.
+
+    `with_results`: also write the results of each run, which a full disk may have prevented.
+    """
+    from ddl.reports import results
+
     with _named_if_damaged(folders):
+        for folder in folders if with_results else ():
+            results.write_results(folder)
         return write_report(folders, path)
 
 

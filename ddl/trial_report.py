@@ -43,6 +43,7 @@ class TrialReport:
 
     kind: `started` (the trial trains from `step`), `alive` (nothing to record), `measured` (`metrics` and `metadata`),
         `stored` (a checkpoint contains the last measurement), `ended` (`status`, `reason` and the last metrics),
+        `cannot_write` (a file of the trial cannot be written, `error`; the sweep cannot continue),
         `preempted` (the trial continues elsewhere from its checkpoint of `step`) or `out_of_memory` (the trial starts again from
         its newest checkpoint with a larger part of a GPU; `reason`).
     elapsed_s: training time in seconds, over all attempts.
@@ -50,10 +51,11 @@ class TrialReport:
     usage: device metrics (`device/...`) up to the last measurement, recorded when the trial ends, even if a scheduler stops it.
     status: one of `ledger.ENDED`, in a report of kind `ended`.
     place: host and device.
+    error: the error's number, its text and the path, in a report of kind `cannot_write`.
     """
 
     trial_id: str
-    kind: Literal["started", "alive", "measured", "stored", "ended", "preempted", "out_of_memory"]
+    kind: Literal["started", "alive", "measured", "stored", "ended", "cannot_write", "preempted", "out_of_memory"]
     step: int = 0
     total_steps: int = 0
     epoch: int | None = None
@@ -64,3 +66,4 @@ class TrialReport:
     status: str = ""
     reason: str = ""
     place: str = ""
+    error: tuple[int, str, str] | None = None

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ddl import ledger
+from ddl.durable import CannotWrite
 from ddl.ledger import Ledger, LedgerReader, TrialRow
 from ddl.run_folder import LEDGER
 
@@ -418,3 +419,46 @@ def test_a_trial_that_was_not_planned_can_be_added_and_its_changes_are_kept(tmp_
     (row,) = LedgerReader(tmp_path).trials()
     assert (row.configuration, row.swept, row.metadata) == ("drawn", {"task.lr": 0.1}, {"changed": {"lr": 0.2}})
     assert LedgerReader(tmp_path).events().detail.iloc[-1] == 'from step 5 at here, changed {"lr": 0.2}'
+
+
+# A file that cannot be written
+
+
+def test_a_full_disk_leaves_the_ledger_as_it_was(folder):
+    with ReportingLedger(folder) as ledger:
+        ledger.started("a", 0, "here")
+        (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
+        ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+        many = {f"val/{number}": 0.5 for number in range(10_000)}
+        with pytest.raises(CannotWrite, match=r"ledger\.sqlite: cannot be written \(database or disk is full\)") as caught:
+            ledger.measured("a", 1, None, 0.0, many, {})
+        assert caught.value.needed == "Free some space there"
+        assert steps(folder) == [], "nothing of the transaction is left"
+        ledger._db.execute("PRAGMA max_page_count = 1000000")
+        ledger.measured("a", 1, None, 0.0, {"val/loss": 0.5}, {})
+    assert steps(folder) == [1]
+
+
+def test_a_reader_that_holds_the_file_delays_the_writer_up_to_a_limit(folder, monkeypatch):
+    monkeypatch.setattr(ledger, "LOCKED_S", 0.0)
+    with ReportingLedger(folder) as writer:
+        writer._db.execute("PRAGMA busy_timeout = 0")
+        reader = sqlite3.connect(folder / LEDGER, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM trials").fetchall()
+        with pytest.raises(CannotWrite, match="locked") as caught:
+            writer.started("a", 0, "here")
+        assert caught.value.needed == "End the program that has it open"
+        monkeypatch.setattr(ledger, "LOCKED_S", 1000.0)
+        execute = writer._when_unlocked
+
+        def release(statement: str) -> None:
+            if statement == "COMMIT":
+                with pytest.raises(sqlite3.OperationalError, match="locked"):
+                    writer._db.execute(statement)
+                reader.close()
+            execute(statement)
+
+        monkeypatch.setattr(writer, "_when_unlocked", release)
+        writer.started("a", 0, "here")
+    assert [row.status for row in LedgerReader(folder).trials()] == ["planned", "running"]

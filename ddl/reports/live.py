@@ -1,5 +1,6 @@
 """The report while the sweep runs: rewritten regularly, with a small fraction of the sweep's time."""
 
+import contextlib
 import time
 import traceback
 from collections.abc import Sequence
@@ -31,7 +32,8 @@ class LiveReport:
             expected_s = max(EVERY_S, (time.monotonic() - began) / FRACTION)
             html.write_html(report, self._path, refresh_s=expected_s)
         except Exception:  # noqa: BLE001  a full disk or a bug in the report must not stop the trials
-            print("the report could not be written; the sweep continues:", flush=True)
-            traceback.print_exc()
+            with contextlib.suppress(OSError):  # the log cannot be written either
+                print("the report could not be written; the sweep continues:", flush=True)
+                traceback.print_exc()
         now = time.monotonic()
         self._due = now + max(EVERY_S, (now - began) / FRACTION)

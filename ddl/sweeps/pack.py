@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Self
 
 from ddl.devices import Device
+from ddl.durable import CannotWrite
 from ddl.precision import prepare_process
 from ddl.progress import Diverged, StackStep, StackSteps, State
 from ddl.storage.trials import TrialStore
@@ -18,7 +19,7 @@ from ddl.sweeps.isolation import Isolation
 from ddl.sweeps.task_steps import stack_steps
 from ddl.sweeps.time_limits import TimeLimits
 from ddl.sweeps.trial_output import trial_output
-from ddl.sweeps.trial_run import TrialRun, list_not_finite, open_store, stopped_report
+from ddl.sweeps.trial_run import TrialRun, cannot_write_report, list_not_finite, open_store, stopped_report
 from ddl.sweeps.worker import RECORD_NOW, GiveUp, trial_reports
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_errors import TRIAL_ERRORS, error_place
@@ -32,8 +33,8 @@ COLLECT_S = 0.5
 """Seconds for which reports of short trials are collected, unless a checkpoint is due."""
 
 
-RECORDED_AT_ONCE = ("started", *RESTARTED)
-"""Kinds of reports that are not collected: if the process dies, the driver has to know which trial ran."""
+RECORDED_AT_ONCE = ("started", "cannot_write", *RESTARTED)
+"""Kinds of reports that are not collected: if the process dies, the driver has to know which trial ran, and why it cannot continue."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,9 @@ class _Stack:
                         return
                 for trial in self._running.values():
                     trial.store_last()
+            except CannotWrite as error:
+                yield [cannot_write_report(trial.report, error) for trial in self._running.values()]
+                return
             except TRIAL_ERRORS as error:  # each trial that raises it alone too ends as failed
                 output.run(traceback.print_exc)
                 reason = error_place(error)

@@ -3,7 +3,7 @@
 import io
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -32,6 +32,9 @@ def trial_output(name: str, log: Path | None) -> Iterator["TrialOutput"]:
             yield output
         finally:
             output.finish()
+            if log is not None:
+                with suppress(OSError):  # what a full disk did not take
+                    file.close()
 
 
 class TrialOutput(io.TextIOBase):
@@ -84,8 +87,10 @@ class TrialOutput(io.TextIOBase):
         if lines:
             # Redacted before it is split: a private key has several lines.
             shown = self._redactor.text("\n".join(lines)).split("\n")
-            self._file.write("".join(f"{self._name}: {_printable_line(line)}\n" for line in shown))
-            self._file.flush()
+            # A full disk loses lines of the log. It does not make the code of a trial fail, which only prints.
+            with suppress(OSError):
+                self._file.write("".join(f"{self._name}: {_printable_line(line)}\n" for line in shown))
+                self._file.flush()
 
 
 def _printable_line(line: str) -> str:

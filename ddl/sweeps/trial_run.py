@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddl.devices import Device
+from ddl.durable import CannotWrite, writing
 from ddl.latency.measure import measure_or_explain
 from ddl.precision import prepare_process
 from ddl.progress import Progress, State
@@ -128,7 +129,8 @@ class TrialRun:
         }
         if self.device.rank == 0:
             keep = self.assignment.keep_measured
-            self._store.store(step, state, step - round(keep * total_steps) if keep else None)
+            with writing(self.assignment.folder / "checkpoints"):
+                self._store.store(step, state, step - round(keep * total_steps) if keep else None)
         self._stored_s, self._unsaved = self._elapsed_s(), False
 
     def store_last(self) -> None:
@@ -202,6 +204,11 @@ def ended_report(last: TrialReport, status: str, reason: str) -> TrialReport:
     return replace(last, kind="ended", status=status, reason=reason, metrics=last.usage)
 
 
+def cannot_write_report(last: TrialReport, error: CannotWrite) -> TrialReport:
+    """The last report of a trial whose files cannot be written, after which the driver stops the sweep."""
+    return replace(last, kind="cannot_write", error=(error.errno or 0, str(error.strerror), str(error.filename)))
+
+
 def stopped_report(last: TrialReport) -> TrialReport:
     """`ended_report` of a trial that the scheduler stopped."""
     step = f" at step {last.step} of {last.total_steps}" if last.total_steps else ""
@@ -220,5 +227,6 @@ def list_not_finite(metrics: Mapping[str, float]) -> str:
 
 def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+        with writing(folder / name):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from ddl.devices import Device, lost_another_rank
+from ddl.durable import CannotWrite
 from ddl.precision import prepare_process, ran_eagerly
 from ddl.progress import Diverged
 from ddl.sweeps.assignment import Assignment, larger_fraction
@@ -15,7 +16,7 @@ from ddl.sweeps.isolation import Isolation
 from ddl.sweeps.task_steps import trial_steps
 from ddl.sweeps.time_limits import TimeLimits, hang_log
 from ddl.sweeps.trial_output import trial_output
-from ddl.sweeps.trial_run import TrialRun, ended_report, list_not_finite, open_store
+from ddl.sweeps.trial_run import TrialRun, cannot_write_report, ended_report, list_not_finite, open_store
 from ddl.tasks.function import FunctionTask
 from ddl.tasks.task import Task
 from ddl.telemetry.device_sampler import DeviceSampler
@@ -122,6 +123,9 @@ def _reports(
             trial.store_last()
         except Diverged as error:
             status, reason = "diverged", str(error)
+        except CannotWrite as error:
+            yield cannot_write_report(trial.report, error)
+            return
         except TRIAL_ERRORS as error:
             if device.world_size > 1 and lost_another_rank(error):
                 raise

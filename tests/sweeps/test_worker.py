@@ -1,6 +1,7 @@
 """A trial in a worker: its reports, its resume from a checkpoint, and its copy in an object store."""
 
 import dataclasses
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -134,3 +135,11 @@ def test_a_function_without_states_fails_in_a_population(tmp_path):
     *_, last = run_trial(assignment(tmp_path, task=task, keep_measured=0.2), CPU)
     assert last.status == "failed"
     assert last.reason.startswith("TypeError: pbt continues trials from states, but the measurement has none.")
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_no_trial_as_failed(tmp_path):
+    (tmp_path / "checkpoints").write_text("not a folder")
+    reports = list(run_trial(assignment(tmp_path), CPU))
+    assert reports[-1].kind == "cannot_write"
+    number, reason, path = reports[-1].error
+    assert (number, reason, Path(path)) == (errno.EEXIST, "File exists", tmp_path / "checkpoints")
