@@ -7,7 +7,7 @@ from ddl.reports.sections.section import Section
 SECTIONS: tuple[Section, ...] = tuple(
     import_module(f"{__name__}.{name}").SECTION
     for name in (
-        "summary", "results", "curves", "tradeoffs", "parallel", "comparisons", "trials", "failures", "figures", "samples", "plan",
+        "summary", "confirmation", "results", "curves", "tradeoffs", "parallel", "comparisons", "trials", "failures", "figures", "samples", "plan",
         "reproduction",
     )
 )  # fmt: skip

@@ -62,10 +62,11 @@ def results_caption(run: RunReport) -> str:
     """Caption of the table: the methods behind the means, intervals and latencies, and the reference."""
     methods = sorted({e.method for c in run.configurations for e in c.estimates.values() if e.method}, reverse=True)
     text = f"Mean over seeds and its 95% interval ({' and '.join(methods)})." if methods else "Mean over seeds."
-    text += (
-        " “Best” is the best epoch of each trial, selected on the split on which it is measured, so it is optimistic; “last” is "
-        "the last epoch."
-    )
+    if run.confirmation is None or not run.confirmation.holdout:
+        text += (
+            " “Best” is the best epoch of each trial, selected on the split on which it is measured, so it is optimistic; “last” is "
+            "the last epoch."
+        )
     if any(c.statuses.get("stopped") for c in run.configurations):
         text += " Trials stopped by a scheduler count with the values they had reached."
     if noise := max((c.costs.get("latency/noise_percent", 0.0) for c in run.configurations), default=0.0):
