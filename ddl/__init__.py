@@ -8,6 +8,7 @@ _HOMES = {
     "Run": "ddl.run_results",
     "SupervisedTask": "ddl.tasks.supervised_task",
     "Task": "ddl.tasks.task",
+    "confirm": "ddl.confirmation",
     "resume": "ddl.run",
     "run_sweep": "ddl.run",
     "sweep": "ddl.run",

@@ -57,7 +57,7 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
     given = _Hyperparameters(task, source, problems)
     scales: dict[str, Any] = {name: given.section(values, f"scale.{name}") for name, values in file.scale.items()}
     assigned = given.section(file.set, "set")
-    layers = {"": dict(given.base), "set": assigned, **{f"scale.{name}": values for name, values in scales.items()}}
+    layers = {"set": assigned, **{f"scale.{name}": values for name, values in scales.items()}}
     given.assign(assigned, "set")
     given.assign(scales.get(scale, {}), f"scale.{scale}")
     axes = given.section(file.space, "space")
@@ -128,12 +128,13 @@ class _Hyperparameters:
         return found
 
     def check_replaced(self, values: Mapping[str, Any], place: str, task: TaskFile, replaced: Set[str], problems: list[str]) -> None:
-        """Check those of `values`, from the section at `place` or the task's file (""), that no trial has: the others are checked with it.
+        """Check those of `values`, from the section at `place`, that no trial has: the others are checked with it.
 
-        `replaced` are the hyperparameters that axes and the command line assign.
+        `replaced` are the hyperparameters that axes and the command line assign. What the task's file says is not checked: it may leave a
+        value to the sweep, such as the path of a table.
         """
         for name, value in values.items():
-            where = self.where[f"{place}.{name}"] if place else task.where(name)
+            where = self.where[f"{place}.{name}"]
             if where == self.where[name] and name not in replaced:
                 continue
             found: list[str] = []

@@ -18,6 +18,7 @@ from ddl.data.splits import Examples
 from ddl.devices import Device, derive_seed
 from ddl.learners.learner import Learner
 from ddl.learners.stacked import StackedLearner
+from ddl.model_selection import BestEpoch
 from ddl.progress import Diverged, Predictor, Progress, StackSteps, State, alone
 
 CHECK_EVERY = 20
@@ -52,34 +53,58 @@ def fit(
     unit: str,
     metadata: Mapping[str, Any],
     resume: State | None = None,
+    test: Examples | None = None,
+    selected_by: str = "",
 ) -> Iterator[Progress]:
     """Train one trial, as `fit_together` does. Raises Diverged."""
-    member = Member(learner, seed, metadata, resume)
-    yield from alone(fit_together([member], train, val, epochs=epochs, batch_size=batch_size, device=device, unit=unit))
+    steps = fit_together(
+        [Member(learner, seed, metadata, resume)],
+        train,
+        val,
+        epochs=epochs,
+        batch_size=batch_size,
+        device=device,
+        unit=unit,
+        test=test,
+        selected_by=selected_by,
+    )
+    yield from alone(steps)
 
 
 def fit_together(
-    members: Sequence[Member], train: Examples, val: Examples, *, epochs: int, batch_size: int, device: Device, unit: str
+    members: Sequence[Member],
+    train: Examples,
+    val: Examples,
+    *,
+    epochs: int,
+    batch_size: int,
+    device: Device,
+    unit: str,
+    test: Examples | None = None,
+    selected_by: str = "",
 ) -> StackSteps:
     """Train each member for `epochs` passes over `train`, and evaluate it on `val` after each; several are trained as one model.
 
     Yields after every step, by the index of each member: its progress, or why it diverged, after which it has left. So have the members
     whose indices are sent to the generator. They start at one step: all without a state, or with states of the same step.
 
-    Both splits are already on the device. Each epoch's order, and all randomness within a step, follow from a member's seed and the
+    If `test` is given, each member is evaluated on it once, after the last epoch, with the weights of its best epoch by `selected_by`
+    (`model_selection.parse_selection`). The member keeps these weights.
+
+    All splits are already on the device. Each epoch's order, and all randomness within a step, follow from a member's seed and the
     step's number, so a run that resumes at any step, alone or with other members, is the same run. The last batch of an epoch may be
     smaller; it is not dropped. `batch_size` is the global one: with several processes each takes an equal shard of every batch. If an
     epoch's last batch cannot be split equally, some of its examples are taken twice, so that a step is the same for any number of
     processes and a trial may resume with another number of them. Several processes train one member only.
 
-    Metrics: `train/...`, the means of the learner's steps over the epoch's examples, with augmentation and dropout on; `val/...`; and
-    `time/{unit}_per_s`, the member's training speed without evaluation.
+    Metrics: `train/...`, the means of the learner's steps over the epoch's examples, with augmentation and dropout on; `val/...`;
+    `time/{unit}_per_s`, the member's training speed without evaluation; and once `test/...`.
     """
     if batch_size % device.world_size:
         raise ValueError(
             f"batch_size: {batch_size} cannot be shared by {device.world_size} workers. Make it a multiple of {device.world_size}."
         )
-    loop = _Loop(members, train, val, epochs, batch_size, device)
+    loop = _Loop(members, train, val, epochs, batch_size, device, test, selected_by)
     first_step = loop.first_step
     if first_step == 0:
         cost = {"evaluations": epochs, "evaluation_steps": len(val) / batch_size * FORWARD_FRACTION}
@@ -121,12 +146,23 @@ def fit_together(
 class _Loop:
     """State of the loop between steps: the members that are left, by index, their first losses, and the sums of the current epoch."""
 
-    def __init__(self, members: Sequence[Member], train: Examples, val: Examples, epochs: int, batch_size: int, device: Device):
+    def __init__(
+        self,
+        members: Sequence[Member],
+        train: Examples,
+        val: Examples,
+        epochs: int,
+        batch_size: int,
+        device: Device,
+        test: Examples | None,
+        selected_by: str,
+    ):
         self.steps_per_epoch = math.ceil(len(train) / batch_size)
         self.total_steps = epochs * self.steps_per_epoch
         self.indices = list(range(len(members)))
         """Members that are left; the values of a step are in this order."""
-        self._members, self._train, self._val = members, train, val
+        self._members, self._train, self._val, self._test = members, train, val, test
+        self._best = [BestEpoch(selected_by, member.resume and member.resume["best"]) for member in members] if test is not None else []
         self._batch_size, self._device = batch_size, device
         self._first_losses: list[float | None] = [None] * len(members)
         self._epoch_sums: dict[str, Tensor] = {}
@@ -211,7 +247,7 @@ class _Loop:
 
     def evaluation(self, index: int) -> Callable[[], dict[str, float]]:
         """The evaluation of a member."""
-        return partial(_evaluate, self._members[index].learner, self._val, self._batch_size, self._device)
+        return partial(_evaluate, self._members[index].learner, self._val, "val", self._batch_size, self._device)
 
     def progress(self, index: int, done: int, **given: Any) -> Progress:
         """A member's `Progress` after `done` steps."""
@@ -226,11 +262,17 @@ class _Loop:
 
     def measured(self, index: int, done: int, loss: Tensor, metrics: Mapping[str, float]) -> Progress | Diverged:
         """A member's `Progress` after an epoch, with its evaluation; Diverged if that finds that it has."""
+        learner = self._members[index].learner
         try:
             evaluated = self.evaluation(index)()
         except Diverged as diverged:
             return diverged
-        artefacts = _artefacts(self._members[index].learner, done // self.steps_per_epoch)
+        artefacts = _artefacts(learner, done // self.steps_per_epoch)
+        if self._test is not None:
+            self._best[index].take(learner, evaluated)
+            if done == self.total_steps:
+                self._best[index].restore(learner)
+                evaluated |= _test(learner, self._test, self._batch_size, self._device)
         return self.progress(index, done, loss=loss, metrics={**metrics, **evaluated}, **artefacts)
 
     def _state(self, index: int, done: int) -> State:
@@ -238,7 +280,8 @@ class _Loop:
         # The mean of the sums, so that each process resumes with an equal part of them, whatever its own was.
         sums = {name: self._mean(value[row]) for name, value in self._epoch_sums.items()}
         learner = self._device.gather(self._members[index].learner.state_dict())
-        return {"step": done, "first_loss": self._first_losses[index], "epoch_sums": sums, "learner": learner}
+        best = {"best": self._best[index].state(self._device)} if self._best else {}
+        return {"step": done, "first_loss": self._first_losses[index], "epoch_sums": sums, "learner": learner, **best}
 
     def _predictor(self, index: int) -> Predictor | None:
         module = self._members[index].learner.predictor()
@@ -250,19 +293,26 @@ class _Loop:
         return self._device.sum(value.clone()) / self._device.world_size
 
 
-def _evaluate(learner: Learner, val: Examples, batch_size: int, device: Device) -> dict[str, float]:
-    """Metrics on `val`.
+def _evaluate(learner: Learner, examples: Examples, split: str, batch_size: int, device: Device) -> dict[str, float]:
+    """Metrics on `examples`, which are the split of this name.
 
     Batches are up to four times the training batch, since nothing is kept for a backward pass. Every process gets the same
     number of batches, because its forward passes may wait for those of the others.
     """
     began = time.perf_counter()
-    indices = device.shard(torch.arange(len(val), device=device.torch))
-    batches = math.ceil(math.ceil(len(val) / device.world_size) / (4 * batch_size))
-    values = learner.evaluate(val.batch(part) for part in indices.tensor_split(batches))
-    metrics = {name if "/" in name else f"val/{name}": value for name, value in values}
+    indices = device.shard(torch.arange(len(examples), device=device.torch))
+    batches = math.ceil(math.ceil(len(examples) / device.world_size) / (4 * batch_size))
+    values = learner.evaluate(examples.batch(part) for part in indices.tensor_split(batches))
+    metrics = {name if "/" in name else f"{split}/{name}": value for name, value in values}
     device.synchronise()
     return metrics | {"time/evaluate_s": time.perf_counter() - began}
+
+
+def _test(learner: Learner, test: Examples, batch_size: int, device: Device) -> dict[str, float]:
+    """The metrics of the only evaluation on `test`."""
+    learner.before_test()
+    metrics = _evaluate(learner, test, "test", batch_size, device)
+    return {name: value for name, value in metrics.items() if name.startswith("test/")}
 
 
 def _artefacts(learner: Learner, epoch: int) -> dict[str, Any]:

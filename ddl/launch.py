@@ -11,20 +11,20 @@ from ddl.program import program
 from ddl.redaction import Redactor, printable
 
 FAILED, BAD_INPUT, NOT_REPRODUCED, INTERRUPTED = 1, 2, 4, 130
-ACTIONS = ("--sweep", "--list", "--resume", "--reproduce", "--publish", "--export", "--prepare-data", "--report")
+ACTIONS = ("--sweep", "--list", "--resume", "--confirm", "--reproduce", "--publish", "--export", "--prepare-data", "--report")
 """The actions of the command, one at a time. Only `--publish` may be combined with `--report`."""
 USED_WITH = {
     "--scale": ("--sweep",),
     "--steps": ("--reproduce",),
-    "--plan": ("--sweep",),
-    "--executor": ("--sweep", "--resume"),
-    "--address": ("--sweep", "--resume"),
-    "--out": ("--sweep", "--report"),
+    "--plan": ("--sweep", "--confirm"),
+    "--executor": ("--sweep", "--resume", "--confirm"),
+    "--address": ("--sweep", "--resume", "--confirm"),
+    "--out": ("--sweep", "--confirm", "--report"),
     "--format": ("--report",),
     "--check": ("--sweep", "--resume", "--report"),
-    "--allow-changed-code": ("--resume",),
-    "--trust": ("--resume", "--reproduce", "--publish", "--report", "--export"),
-    "KEY=VALUE": ("--sweep",),
+    "--allow-changed-code": ("--resume", "--confirm"),
+    "--trust": ("--resume", "--confirm", "--reproduce", "--publish", "--report", "--export"),
+    "KEY=VALUE": ("--sweep", "--confirm"),
 }
 """The actions that each other option belongs to. `--plan` can be added to any command: it ignores `--check`, and only reads `--out`."""
 VALUES = {"--scale": ("smoke", "sample", "paper"), "--executor": ("ray", "inline")}
@@ -46,6 +46,11 @@ def parser() -> argparse.ArgumentParser:
     )
     action.add_argument("--list", action="store_true", help="list the sweeps")
     action.add_argument("--resume", metavar="RUN|URL", help="finish an interrupted run")
+    action.add_argument(
+        "--confirm",
+        metavar="RUN|URL",
+        help="train the best two configurations of a run again on 10 fresh seeds, and score each trial once on test data",
+    )
     action.add_argument(
         "--reproduce",
         metavar="RUN|URL/trials/ID",
@@ -88,7 +93,9 @@ def parser() -> argparse.ArgumentParser:
         help="treat a run that someone else began as your own: import its plugin, follow its links, read the files and use the URL it names",
     )
     parse.add_argument(
-        "--allow-changed-code", action="store_true", help="with --resume: continue although the source of the run's task has changed"
+        "--allow-changed-code",
+        action="store_true",
+        help="with --resume, --confirm: continue although the source of the run's task has changed",
     )
     parse.add_argument(
         "--check", action="store_true", help='exit 4 if a published value is not reproduced: the verdict is "better" or "worse"'
@@ -258,6 +265,14 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         return _end(path, folders if given.check else [], failed=False)
     if given.resume:
         done = run.resume(given.resume, given.executor, given.address, given.trust, given.allow_changed_code)
+    elif given.confirm:
+        from ddl import confirmation
+
+        options = (given.confirm, given.overrides, given.executor or "ray", given.address, out, given.trust, given.allow_changed_code)
+        if given.plan:
+            confirmation.show_confirmation_plan(*options)
+            return 0
+        done = confirmation.run_confirmation(*options, command=command)
     elif given.plan:
         run.show_the_plan(given.sweep, given.overrides, given.scale, given.executor or "ray", given.address, out)
         return 0

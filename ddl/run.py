@@ -26,7 +26,7 @@ from ddl.run_results import Run
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
 from ddl.sweeps import prepare
-from ddl.sweeps.prepare import resume_command
+from ddl.sweeps.prepare import PreparedRun, resume_command
 from ddl.sweeps.rest_of_run import prepare_resume
 from ddl.tracking.follower_process import publish_live
 
@@ -69,32 +69,41 @@ def run_sweep(
     """
     with terminal() as console:
         prepared = prepare_runs(console, sweep, overrides, scale, executor, address, str(out))
-        several = len(prepared) > 1
-        store_url = str(out).rstrip("/") if urls.is_url(str(out)) else ""
-        name = ALL if sweep == ALL else "several" if several else prepared[0].name
-        place = urls.local_folder(store_url) if store_url else Path(out)
-        created = [folder for folder in (place / name, *(place / name).parents) if not folder.exists()]
-        top = prepare.new_folder(place, name)
-        url = store_url and f"{store_url}/{top.parent.name}/{top.name}"
+        name = ALL if sweep == ALL else "several" if len(prepared) > 1 else prepared[0].name
         command = command or f"ddl.run_sweep({sweep!r}, overrides={list(overrides)!r}, scale={prepared[0].about['scale']!r})"
-        try:
-            with contextlib.ExitStack() as contexts:
-                store = contexts.enter_context(_claimed(top, url)) if url else None
-                opened = []
-                for run in prepared:
-                    folder, run_url = (top / run.name, url and f"{url}/{run.name}") if several else (top, url)
-                    folder.mkdir(exist_ok=True)
-                    ledger = contexts.enter_context(prepare.begin_run(run, folder, command, url or str(folder), url))
-                    opened.append(OpenRun(run, folder, ledger, run_url))
-                headlines = _train_and_report(console, opened, top, url, store)
-        except ConfigError:  # some problems are found only when the cluster, the store or a trial's first steps are asked
-            if not _any_ended(top):
-                shutil.rmtree(top)
-                for folder in created:
-                    with contextlib.suppress(OSError):  # another run is in it
-                        folder.rmdir()
-            raise
-        return _finished_run(console, top, store, headlines)
+        return train_prepared(console, prepared, name, str(out), command)
+
+
+def train_prepared(console: Console, prepared: Sequence[PreparedRun], name: str, out: str, command: str) -> Run:
+    """Train the prepared runs as one queue in a new folder `out`/`name`/date and time, and write the report.
+
+    `out` and `command` as for `run_sweep`. Raises ConfigError for problems that are found only now, and then leaves no folder, and
+    Interrupted after Ctrl-C.
+    """
+    several = len(prepared) > 1
+    store_url = out.rstrip("/") if urls.is_url(out) else ""
+    place = urls.local_folder(store_url) if store_url else Path(out)
+    created = [folder for folder in (place / name, *(place / name).parents) if not folder.exists()]
+    top = prepare.new_folder(place, name)
+    url = store_url and f"{store_url}/{top.parent.name}/{top.name}"
+    try:
+        with contextlib.ExitStack() as contexts:
+            store = contexts.enter_context(_claimed(top, url)) if url else None
+            opened = []
+            for run in prepared:
+                folder, run_url = (top / run.name, url and f"{url}/{run.name}") if several else (top, url)
+                folder.mkdir(exist_ok=True)
+                ledger = contexts.enter_context(prepare.begin_run(run, folder, command, url or str(folder), url))
+                opened.append(OpenRun(run, folder, ledger, run_url))
+            headlines = _train_and_report(console, opened, top, url, store)
+    except ConfigError:  # some problems are found only when the cluster, the store or a trial's first steps are asked
+        if not _any_ended(top):
+            shutil.rmtree(top)
+            for folder in created:
+                with contextlib.suppress(OSError):  # another run is in it
+                    folder.rmdir()
+        raise
+    return _finished_run(console, top, store, headlines)
 
 
 def sweep(
@@ -141,10 +150,16 @@ def show_the_plan(
 
     The spread of an earlier run of the sweep in `out`, a folder or URL, says which differences the seeds can show.
     """
-    with terminal() as console, tempfile.TemporaryDirectory(prefix="ddl-plan-") as scratch:
-        prepared = prepare_runs(console, sweep, overrides, scale, executor, address, str(out))
-        with quiet(Path(scratch) / "launch.log"), driver.open_executor(prepared, Path(scratch)) as started:
-            driver.make_plans(console, prepared, started, Path(scratch))
+    with terminal() as console:
+        show_plans(console, prepare_runs(console, sweep, overrides, scale, executor, address, str(out)))
+
+
+def show_plans(console: Console, prepared: Sequence[PreparedRun]) -> None:
+    """Print the plan of each run. Keeps nothing."""
+    with tempfile.TemporaryDirectory(prefix="ddl-plan-") as folder:
+        scratch = Path(folder)
+        with quiet(scratch / "launch.log"), driver.open_executor(prepared, scratch) as started:
+            driver.make_plans(console, prepared, started, scratch)
 
 
 def resume(

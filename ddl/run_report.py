@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -11,28 +12,31 @@ from ddl.run_folder import LEDGER
 from ddl.run_results import Run
 from ddl.storage.runs import RunStore
 
+if TYPE_CHECKING:
+    from ddl.reports.model import Report
 
-def write_report(folders: Sequence[Path], path: Path) -> list[str]:
-    """Write one HTML report over the runs in `folders`. Returns the main finding of each."""
+
+def write_report(folders: Sequence[Path], path: Path) -> "Report":
+    """Write one HTML report over the runs in `folders`."""
     from ddl.reports import html, model
 
     report = model.build_report(folders)
     path.parent.mkdir(parents=True, exist_ok=True)
     html.write_html(report, path)
-    return report.headlines()
+    return report
 
 
 def rewrite_report(folders: Sequence[Path], path: Path, with_results: bool = False) -> list[str]:
     """Like `write_report`, for runs that may come from elsewhere: raises ValueError if their records have another form than ddl's.
 
-    `with_results`: also write the results of each run, which a full disk may have prevented.
+    `with_results`: also write the results of each run, which a full disk may have prevented. Returns the main finding of each run.
     """
     from ddl.reports import results
 
     with _named_if_damaged(folders):
         for folder in folders if with_results else ():
             results.write_results(folder)
-        return write_report(folders, path)
+        return write_report(folders, path).headlines()
 
 
 def markdown_report(folders: Sequence[Path]) -> str:
@@ -73,19 +77,20 @@ def not_reproduced(folders: Sequence[Path]) -> list[str]:
 
 
 def write_results_and_report(console: Console, folders: Sequence[Path], top: Path, store: RunStore | None) -> list[str]:
-    """Write results and reports, and print the trials that failed or diverged. Returns the main finding of each run."""
+    """Write results and reports, and print the trials that failed or diverged. Returns the main finding of each run, and the next
+    step after a single one."""
     from ddl.reports import results
 
     if store:
         store.download_figures()
     for folder in folders:
         results.write_results(folder)
-        headlines = write_report([folder], folder / "report.html")
+        report = write_report([folder], folder / "report.html")
     if len(folders) > 1:
-        headlines = write_report(folders, top / "report.html")
+        report = write_report(folders, top / "report.html")
     for trial in Run(top).trials:
         if trial.status in ("failed", "diverged"):
             console.print(
                 f"{trial.status}: {trial.configuration} seed {trial.seed} ({trial.trial_id}): {trial.reason}", markup=False, soft_wrap=True
             )
-    return headlines
+    return [*report.headlines(), *filter(None, [report.runs[0].next_step if len(folders) == 1 else ""])]

@@ -167,6 +167,10 @@ class Launch:
         return SeedRange(min(AT_LEAST, self.seeds), self.seeds) if self.until == "settled" else None
 
 
+ADDED_LATER: Mapping[str, Any] = {"stack": "off", "trial_timeout_s": "none", "stall_timeout_s": "none", "until": "all", "margin": 0}
+"""Values of the launch settings that runs of earlier versions have not recorded."""
+
+
 @dataclass(frozen=True, config=CLOSED)
 class Metric:
     """Metric that configurations are compared by."""

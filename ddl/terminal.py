@@ -98,10 +98,13 @@ def _data_lines(trials: Iterable[Mapping[str, Any]]) -> list[str]:
         fallback = f". A FALLBACK, NOT {data['fallback_for']}" if data.get("fallback_for") else ""
         warning = fallback or ("" if data.get("complete") else ". ONLY A SAMPLE of the official data")
         groups.setdefault((data["name"], data["source"], warning), []).append(data)
-    return [
-        f"data: {name}, {source}, {_range(data, 'train')} train and {_range(data, 'val')} validation examples{warning}"
-        for (name, source, warning), data in groups.items()
-    ]
+    lines = []
+    for (name, source, warning), data in groups.items():
+        splits = [f"{_range(data, 'train')} train", f"{_range(data, 'val')} validation"]
+        if any("test" in each for each in data):
+            splits = [", ".join(splits), f"{_range(data, 'test')} test"]
+        lines.append(f"data: {name}, {source}, {' and '.join(splits)} examples{warning}")
+    return lines
 
 
 def _range(metadata: Sequence[Mapping[str, Any]], key: str) -> str:

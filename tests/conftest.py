@@ -54,6 +54,7 @@ SLOW = (
     "rl/test_tasks.py",
     "rl/test_training.py",
     "sweeps/test_cluster.py",
+    "sweeps/test_confirmation.py",
     "sweeps/test_engine.py",
     "sweeps/test_gpu_trials.py",
     "sweeps/test_object_store.py",

@@ -34,6 +34,7 @@ LAYERS = [
     {"storage", "gpus"},
     {"provenance"},
     {"learners", "rl"},
+    {"model_selection"},
     {"fit", "integrations"},
     {"scoring_classifier"},
     {"tasks"},
@@ -46,6 +47,7 @@ LAYERS = [
     {"driver", "fetched_runs", "run_results", "prepared_runs"},
     {"run_report"},
     {"run"},
+    {"confirmation"},
     {"launch"},
 ]
 """Rooms of `ddl/`, a file or a folder each: each may import itself and those above it in this list, none beside or below it."""
@@ -92,7 +94,7 @@ def may_import(room: str, other: str) -> bool:
     if room in READERS:
         return other in READ
     if other in READERS:
-        return room in {"driver", "run", "run_results", "run_report", "launch"}
+        return room in {"driver", "run", "run_results", "run_report", "confirmation", "launch"}
     return other in level and level[other] < level[room]
 
 

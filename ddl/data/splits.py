@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -67,6 +68,12 @@ class Split(Examples):
             raise ValueError(f"limit of a split: {n} examples are no data. Give a positive number, or null for all.")
         return self.map_tensors(lambda tensor: tensor[:n])
 
+    def hold_out(self, fraction: float) -> tuple[Self, Self]:
+        """(the examples to train on, the others) as in `holdout_mask`, of each class if the targets are labels, int64 [n]."""
+        labels = self.targets.tolist() if self.targets.dtype == torch.int64 and self.targets.ndim == 1 else [0] * len(self)
+        held = torch.tensor(holdout_mask(labels, fraction), device=self.targets.device)
+        return self.map_tensors(lambda tensor: tensor[~held]), self.map_tensors(lambda tensor: tensor[held])
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -93,7 +100,7 @@ class Origin:
 class DataSet:
     """A data set of images. `val` is the official test split (Tiny ImageNet: validation split). It is never trained on.
 
-    `mean` and `std` are per channel, of the official training images / 255.
+    `test` is None, except after `with_holdout`. `mean` and `std` are per channel, of the official training images / 255.
     """
 
     origin: Origin
@@ -102,6 +109,12 @@ class DataSet:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    test: Split | None = None
+
+    def with_holdout(self, fraction: float) -> Self:
+        """The data with `fraction` of each class of the training images as `val`, and the former `val` as `test`."""
+        train, val = self.train.hold_out(fraction)
+        return replace(self, train=train, val=val, test=self.val)
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -125,8 +138,8 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> tuple[Split, Split]:
     return train, val
 
 
-def held_out(names: Sequence[str], labels: Sequence[int]) -> list[bool]:
-    """True for each example of a user's data that belongs to the validation part: VAL_FRACTION of each class, at least one.
+def held_out(names: Sequence[str], labels: Sequence[int], fraction: float = VAL_FRACTION) -> list[bool]:
+    """True for each example of a user's data that belongs to the validation part: `fraction` of each class, at least one.
 
     The examples of a class with the smallest SHA-256 of their names, which differ, are held out. All trials of all sweeps therefore have
     the same split, and a new example moves few others.
@@ -136,6 +149,21 @@ def held_out(names: Sequence[str], labels: Sequence[int]) -> list[bool]:
         classes.setdefault(label, []).append((hashlib.sha256(name.encode()).hexdigest(), index))
     held = [False] * len(names)
     for members in classes.values():
-        for _, index in sorted(members)[: max(1, round(VAL_FRACTION * len(members)))]:
+        for _, index in sorted(members)[: max(1, round(fraction * len(members)))]:
             held[index] = True
+    return held
+
+
+def holdout_mask(labels: Sequence[int], fraction: float) -> list[bool]:
+    """True for each training example that becomes validation data: `fraction` of each class, at least one, except of a class of one.
+
+    It depends on the examples' positions and labels only, so all trials have the same split. Raises ValueError if no example is held out.
+    """
+    sizes = Counter(labels)
+    held = held_out([str(position) for position in range(len(labels))], labels, fraction)
+    held = [chosen and sizes[label] > 1 for chosen, label in zip(held, labels, strict=True)]
+    if not any(held):
+        raise ValueError(
+            f"task.holdout: {fraction:g}: no class has two of the {len(labels)} training examples. Set it to 0, or add examples."
+        )
     return held

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddl.data.splits import Origin, Split, fingerprint, held_out, to_tensors
+from ddl.data.splits import Origin, Split, fingerprint, held_out, holdout_mask, to_tensors
 from ddl.data.table_files import TableFile, check_numbers, read_table_file
 
 CLASSES_SHOWN = 10
@@ -38,13 +38,15 @@ class Table:
     classes: tuple[str, ...]
     features: ColumnScale
     target: ColumnScale
+    test: Split | None = None
 
 
-def load_table(path: str, kind: Literal["regression", "classification"], target: str) -> Table:
+def load_table(path: str, kind: Literal["regression", "classification"], target: str, holdout: float = 0.0) -> Table:
     """The table in the file `path`, an .npz or Parquet file, with `target` as in `read_table_file`.
 
-    Without rows that the user has set apart, the validation part is that of `held_out`, in a classification of each class. Raises
-    ValueError with what cannot be used.
+    Without rows that the user has set apart, the validation part is that of `held_out`, in a classification of each class. With `holdout`,
+    that part is the test part, and the fraction `holdout` of the training rows (`holdout_mask`) is the validation part. Raises ValueError
+    with what cannot be used.
     """
     file = read_table_file(path, target)
     if len(file.target) < 2:
@@ -55,17 +57,22 @@ def load_table(path: str, kind: Literal["regression", "classification"], target:
         strata = values.tolist() if classes else [0] * len(values)
         held = np.array(held_out([str(row) for row in range(len(values))], strata))
     _check_parts(path, values, classes, held)
-    features, scale = _scale(file.inputs[~held]), _scale(values[~held, None].astype(np.float64))
+    train_rows, *others = np.flatnonzero(~held), np.flatnonzero(held)
+    if holdout:
+        chosen = np.array(holdout_mask(values[train_rows].tolist() if classes else [0] * len(train_rows), holdout))
+        _check_parts(path, values[train_rows], classes, chosen)
+        train_rows, others = train_rows[~chosen], [train_rows[chosen], *others]
+    features, scale = _scale(file.inputs[train_rows]), _scale(values[train_rows, None].astype(np.float64))
     inputs, targets = torch.from_numpy(file.inputs), torch.from_numpy(values)
     if not classes:
         targets = ((targets - scale.mean) / scale.std).float()
-    train, val = (Split(inputs[rows], targets[rows]) for rows in (torch.from_numpy(~held), torch.from_numpy(held)))
+    train, val, *test = (Split(inputs[rows], targets[rows]) for rows in map(torch.from_numpy, (train_rows, *others)))
     source = f"table with {inputs.shape[1]} features"
     if classes:
         more = f" and {len(classes) - CLASSES_SHOWN} more" if len(classes) > CLASSES_SHOWN else ""
         source += f" and {len(classes)} classes: {', '.join(classes[:CLASSES_SHOWN])}{more}"
     origin = Origin(Path(path).name, source, complete=True, fallback_for="", sha256=fingerprint(to_tensors(train, val)))
-    return Table(origin, train, val, classes, features, scale)
+    return Table(origin, train, val, classes, features, scale, test[0] if test else None)
 
 
 def _labels(path: str, file: TableFile) -> tuple[np.ndarray, tuple[str, ...]]:

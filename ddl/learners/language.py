@@ -23,7 +23,7 @@ SHOWN = 2
 class TextSamples:
     """The texts that every evaluation samples, always with the same random numbers, and the reference passages for BLEU.
 
-    `texts` texts of `tokens` tokens for each of `temperatures`, each continuing `prompt`.
+    `references` are of the validation text, `test_references` of the test text if there is one. `texts` texts of `tokens` tokens for each of `temperatures`, each continuing `prompt`.
     """
 
     vocabulary: Vocabulary
@@ -32,6 +32,7 @@ class TextSamples:
     texts: int
     tokens: int
     references: Sequence[str]
+    test_references: Sequence[str]
 
 
 class LanguageLearner(SingleNetworkLearner):
@@ -45,6 +46,7 @@ class LanguageLearner(SingleNetworkLearner):
         super().__init__(network)
         self._samples, self._device = samples, device
         self._prompt = samples.vocabulary.prompt(samples.prompt).to(device.torch)
+        self._references = samples.references
         self._texts: list[list[str]] = []
         self._bleu: list[float] = []
 
@@ -76,6 +78,9 @@ class LanguageLearner(SingleNetworkLearner):
         for temperature, bleu in zip(self._samples.temperatures, self._bleu, strict=True):
             yield f"bleu4_temperature_{temperature:g}".replace(".", "_"), bleu
 
+    def before_test(self) -> None:
+        self._references = self._samples.test_references
+
     def _sample(self) -> None:
         """Sample the texts of all temperatures in one batch, and compute their BLEU."""
         samples, generator = self._samples, torch.Generator(self._device.torch).manual_seed(0)
@@ -83,7 +88,7 @@ class LanguageLearner(SingleNetworkLearner):
         ids = generate(self._network.trained(), self._prompt.expand(len(temperatures), -1), samples.tokens, temperatures, generator)
         texts = [samples.vocabulary.decode(row) for row in ids.tolist()]
         self._texts = [texts[start : start + samples.texts] for start in range(0, len(texts), samples.texts)]
-        self._bleu = [corpus_bleu(group, samples.references) for group in self._texts]
+        self._bleu = [corpus_bleu(group, self._references) for group in self._texts]
 
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
         """Yield BLEU over temperatures, and the first texts of each temperature, from the last evaluation."""

@@ -60,6 +60,17 @@ class Learner(ABC):
     def load_state_dict(self, state: State) -> None:
         """Restore a state from `state_dict`."""
 
+    def weights(self) -> State:
+        """The part of the state that an evaluation depends on; by default all of it."""
+        return self.state_dict()
+
+    def load_weights(self, state: State) -> None:
+        """Restore a state from `weights`. No step follows."""
+        self.load_state_dict(state)
+
+    def before_test(self) -> None:  # noqa: B027  most learners have nothing to replace
+        """Called once, before the only evaluation on test data: replaces what belongs to the validation data."""
+
 
 class SingleNetworkLearner(Learner):
     """A learner that trains one network, whose state is the learner's state."""
@@ -79,6 +90,14 @@ class SingleNetworkLearner(Learner):
     @final
     def load_state_dict(self, state: State) -> None:
         self._network.load_state_dict(state)
+
+    @final
+    def weights(self) -> State:
+        return self._network.weights()
+
+    @final
+    def load_weights(self, state: State) -> None:
+        self._network.load_weights(state)
 
 
 class StackableLearner(SingleNetworkLearner):

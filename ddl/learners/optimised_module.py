@@ -103,6 +103,14 @@ class OptimisedModule:
         if "scaler" in state:
             self._scaler.load_state_dict(state["scaler"])
 
+    def weights(self) -> State:
+        """The module's parameters and buffers."""
+        return self.module.state_dict()
+
+    def load_weights(self, state: State) -> None:
+        """Restore a state from `weights`, with tensors that are unsharded, or sharded as the module is."""
+        self._device.load(self.module, state)
+
 
 def _to_fp32(outputs: Any) -> Any:
     return outputs.float() if isinstance(outputs, Tensor) else tuple(map(_to_fp32, outputs))

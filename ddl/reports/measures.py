@@ -102,6 +102,9 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
     reference = published_values(sweep, names, frame)
     primary = reference.measure if reference is not None and reference.measure else f"best {metric}"
     measures = tuple(dict.fromkeys([f"best {metric}", f"last {metric}", primary]))
+    if confirms := run.get("confirms"):
+        primary = f"last {metric}" if confirms["holdout"] else confirms["measure"]
+        measures = (primary,)  # test data are evaluated once, so there is no best epoch on them
     milestones = tuple(metric_kinds.milestones(list(frame.columns)))
     # `time/train_s` is the `elapsed_s` of a finished trial.
     measured = [name for name in frame.columns if metric_kinds.is_cost(name) and name not in (*milestones, "time/train_s")]

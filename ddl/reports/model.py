@@ -3,6 +3,7 @@
 `build_report` works at any moment of a run: before the first trial, during the trials and after failures.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from typing import Any
 import pandas as pd
 
 from ddl.ledger import ENDED, STATUSES, LedgerReader, TrialRow
+from ddl.program import program
 from ddl.redaction import Redactor
 from ddl.reports import narrative
+from ddl.reports.confirmations import Confirmation, read_confirmation
 from ddl.reports.measures import Configuration, Measured, measure_run
 from ddl.reports.results import results_frame
 from ddl.reports.verdicts import NOT_REPRODUCED
@@ -99,13 +102,27 @@ class RunReport(Measured):
         """Short form of `notice` for every table and figure."""
         return narrative.data_caption(self.data)
 
+    @cached_property
+    def confirmation(self) -> Confirmation | None:
+        """The comparison with the run that this one confirms; None for an ordinary run."""
+        confirms = self.record.get("confirms")
+        return read_confirmation(confirms, self, self.mode) if confirms else None
+
+    @property
+    def next_step(self) -> str:
+        """A line with the command that confirms the best configurations; "" for a run that has not ended or has nothing to confirm."""
+        if not self.ended or self.confirmation or self.record.get("population") or len(self.ranked(self.primary, self.mode)) < 2:
+            return ""
+        place = shlex.quote(self.record.get("url") or str(self.folder))
+        return f"to confirm the best two on fresh seeds: {program()} --confirm {place}"
+
     @property
     def answer(self) -> str:
         """The main finding in one or two sentences."""
         if self.ended and not self.leader:
             counts = ", ".join(f"{n} {status}" for status, n in self.statuses.items() if n)
             return f"No trial has a value of {self.metric} ({counts})."
-        return narrative.answer(self, self.mode, self.record.get("race"))
+        return self.confirmation.answer if self.confirmation else narrative.answer(self, self.mode, self.record.get("race"))
 
     @property
     def headline(self) -> str:

@@ -185,3 +185,25 @@ def _paired(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[Es
         return difference, None, "the difference is the same for every seed, so its spread is unknown"
     t = differences.mean() / (differences.std(ddof=1) / np.sqrt(differences.size))
     return difference, float(2 * stdtr(differences.size - 1, -abs(t))), ""
+
+
+def unpaired_difference(first: Iterable[float], second: Iterable[float]) -> Estimate:
+    """Mean of `first` minus mean of `second`, independent samples of finite values, and Welch's 95% interval.
+
+    `n` is the smaller of the two numbers of values. The variances may differ; the degrees of freedom are those of Welch, "The
+    Generalization of 'Student's' Problem when Several Different Population Variances are Involved", Biometrika 34 (1947). There is no
+    interval if a sample has fewer than two values, or if neither has any spread.
+    """
+    x, y = (np.asarray(list(values), dtype=np.float64) for values in (first, second))
+    n = min(x.size, y.size)
+    if n == 0:
+        return Estimate(0, None)
+    difference = float(x.mean() - y.mean())
+    if n == 1:
+        return Estimate(1, difference)
+    errors = np.array([values.var(ddof=1) / values.size for values in (x, y)])
+    if not errors.sum() > 0:
+        return Estimate(n, difference)
+    degrees = errors.sum() ** 2 / (errors**2 / np.array([x.size - 1, y.size - 1])).sum()
+    half = float(t_quantile(degrees) * np.sqrt(errors.sum()))
+    return Estimate(n, difference, difference - half, difference + half, "Welch t")

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from ddl.config import ConfigError
 from ddl.ledger import COUNTED, Ledger, TrialRow
-from ddl.schema import Launch, Metric
+from ddl.schema import ADDED_LATER, Launch, Metric
 from ddl.sweeps.allocation import check_inline, recorded_allocation
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.race import Race
@@ -51,9 +51,7 @@ def prepare_resume(
 
 
 def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks, executor: str | None, address: str | None) -> PreparedRun:
-    # Earlier versions recorded runs without these.
-    added: dict[str, Any] = {"stack": "off", "trial_timeout_s": "none", "stall_timeout_s": "none", "until": "all", "margin": 0}
-    launch = Launch(**added | about["launch"])
+    launch = Launch(**ADDED_LATER | about["launch"])
     metric = Metric(**about["sweep"]["metric"])
     executor = executor or about["executor"]
     problems: list[str] = []

@@ -34,6 +34,7 @@ class Classification(ImageTask):
 
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10", "mnist")
     strategies = ("ddp", "fsdp")
+    holds_out: ClassVar[bool] = True
     changeable: ClassVar[tuple[str, ...]] = ("lr", "momentum", "dropout")
     stackable: ClassVar[tuple[str, ...]] = ("lr", "momentum", "dropout", "augmentation")
 
@@ -88,4 +89,5 @@ class Classification(ImageTask):
             evaluation=normalise,
             device=device,
         )
-        return Fitting(learner, data.train, data.val, self.metadata(data, [model]) | {"classes": list(data.classes)})
+        metadata = self.metadata(data, [model]) | {"classes": list(data.classes)}
+        return Fitting(learner, data.train, data.val, metadata, data.test)

@@ -32,6 +32,7 @@ class Colouring(ImageTask):
     """Trains a U-Net, alone or with a discriminator, to colour grey CIFAR-10 images (Karshenas, section 5, figure 10)."""
 
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10",)
+    holds_out: ClassVar[bool] = True
 
     data_set: Literal["cifar10"]
     """Data set to train and validate on."""
@@ -49,6 +50,7 @@ class Colouring(ImageTask):
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)
         train, val = _grey_and_colour(data.train), _grey_and_colour(data.val)
+        test = None if data.test is None else _grey_and_colour(data.test)
         prepare = ScaleToUnit(SIZE)
         evaluation = TranslationEvaluation(
             prepare,
@@ -67,7 +69,7 @@ class Colouring(ImageTask):
             models.append(initialise_dcgan(PatchDiscriminator(1 + CHANNELS, self.discriminator_width)))
             gan = GanPair(generator, self.optimised(models[1], adam, train, device), device)
             learner = AdversarialTranslationLearner(gan, prepare, self.mae_weight, evaluation)
-        yield from self.train(learner, train, val, device, self.metadata(data, models), resume)
+        yield from self.train(learner, train, val, device, self.metadata(data, models), resume, test)
 
 
 def _grey_and_colour(split: Split) -> Split:

@@ -31,6 +31,7 @@ class Denoising(ImageTask):
     """Trains a U-Net to remove Gaussian noise from CIFAR-10 images (Karshenas, section 4, table 5, figure 5)."""
 
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10",)
+    holds_out: ClassVar[bool] = True
 
     data_set: Literal["cifar10"]
     """Data set to train and validate on."""
@@ -51,8 +52,9 @@ class Denoising(ImageTask):
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         data = self.load(self.data_set, device)
-        # The validation noise is fixed, so that all epochs, and all trials with one seed, are evaluated on the same images.
-        val = Split(noisy_copy(data.val.inputs, self.noise, derive_seed(self.seed, "noise", 0)), data.val.inputs)
+        # The noise is fixed, so that all epochs, and all trials with one seed, are evaluated on the same images.
+        val = self._noisy(data.val, 0)
+        test = None if data.test is None else self._noisy(data.test, 1)
         prepare = ScaleToUnit(SIZE)
         criterion = make_loss(self.loss, self.ssim_window)
         evaluation = TranslationEvaluation(
@@ -69,4 +71,8 @@ class Denoising(ImageTask):
         train = Split(data.train.inputs, data.train.inputs)
         metadata = self.metadata(data, [model])
         metadata["data"]["fallback_for"] = ", and ".join(filter(None, [STUDY_DATA_SET, data.origin.fallback_for]))
-        yield from self.train(learner, train, val, device, metadata, resume)
+        yield from self.train(learner, train, val, device, metadata, resume, test)
+
+    def _noisy(self, split: Split, number: int) -> Split:
+        """Noisy images and the clean ones. The noise depends on the seed and on the split's `number`."""
+        return Split(noisy_copy(split.inputs, self.noise, derive_seed(self.seed, "noise", number)), split.inputs)

@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
+from pydantic import AfterValidator, field_validator
 from pydantic.dataclasses import dataclass
 from torch import nn
 
@@ -14,18 +15,28 @@ from ddl.data.splits import Examples
 from ddl.devices import Device, derive_seed
 from ddl.fit import Member, fit, fit_together
 from ddl.learners.learner import Learner
+from ddl.model_selection import parse_selection
 from ddl.progress import Progress, StackSteps, State
-from ddl.tasks.task import STRICT, Count, Positive, Task
+from ddl.tasks.task import STRICT, Count, Fraction, Positive, Task
+
+
+def _names_a_metric(text: str) -> str:
+    parse_selection(text)
+    return text
 
 
 @plain_dataclass(frozen=True, eq=False)
 class Fitting:
-    """A trial ready for `fit`: its learner, its training and validation examples, and its metadata."""
+    """A trial ready for `fit`: its learner, its training, validation and test examples, and its metadata.
+
+    `test` is given exactly if the task holds data out (`FitTask.holdout`).
+    """
 
     learner: Learner
     train: Examples
     val: Examples
     metadata: dict[str, Any] = field(default_factory=dict)
+    test: Examples | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -38,12 +49,28 @@ class FitTask(Task):
     unit: ClassVar[str]
     """Plural noun for the examples, as in the metric `time/{unit}_per_s`."""
 
+    holds_out: ClassVar[bool] = False
+    """True if the task supports `holdout`."""
+
     lr: Positive
     """Learning rate at the first step."""
     batch_size: Count
     """Number of examples per training batch, over all processes."""
     epochs: Count
     """Number of passes over the training examples, with an evaluation after each."""
+    holdout: Fraction = field(default=0.0, kw_only=True)
+    """Fraction of the training examples that becomes the validation split, the same for all seeds. The former validation split becomes
+    the test split, which is evaluated once, at the end. 0, the default, changes nothing; `generation` takes only 0."""
+    selected_by: Annotated[str, AfterValidator(_names_a_metric)] = field(default="", kw_only=True)
+    """Direction and name of the validation metric that selects the epoch to test, such as `max val/accuracy`; empty for the last epoch.
+    Ignored without `holdout`."""
+
+    @field_validator("holdout")
+    @classmethod
+    def _can_hold_out(cls, holdout: float) -> float:
+        if holdout and not cls.holds_out:
+            raise ValueError(f"{holdout:g}: {cls.__name__} cannot hold out training data. Set it to 0.")
+        return holdout
 
     def trained_epochs(self) -> int:
         """Number of epochs that are trained; a task may override `epochs`."""
@@ -61,7 +88,7 @@ class FitTask(Task):
         data = self.load_data(device)
         self.seed_weights()
         built = self.build(data, device)
-        yield from self.train(built.learner, built.train, built.val, device, built.metadata, resume)
+        yield from self.train(built.learner, built.train, built.val, device, built.metadata, resume, built.test)
 
     @classmethod
     def run_stacked(cls, members: Sequence[Self], device: Device, resume: Sequence[State | None]) -> StackSteps:
@@ -74,7 +101,17 @@ class FitTask(Task):
             built = member.build(data, device)
             together.append(Member(built.learner, member.seed, built.metadata, state))
         epochs, batch_size, unit = first.trained_epochs(), first.batch_size, first.unit
-        yield from fit_together(together, built.train, built.val, epochs=epochs, batch_size=batch_size, device=device, unit=unit)
+        yield from fit_together(
+            together,
+            built.train,
+            built.val,
+            epochs=epochs,
+            batch_size=batch_size,
+            device=device,
+            unit=unit,
+            test=built.test,
+            selected_by=first.selected_by,
+        )
 
     def seed_weights(self) -> None:
         """Seed torch's generator for the initial weights."""
@@ -85,9 +122,18 @@ class FitTask(Task):
         return self.trained_epochs() * math.ceil(len(train) / self.batch_size)
 
     def train(
-        self, learner: Learner, train: Examples, val: Examples, device: Device, metadata: dict[str, Any], resume: State | None
+        self,
+        learner: Learner,
+        train: Examples,
+        val: Examples,
+        device: Device,
+        metadata: dict[str, Any],
+        resume: State | None,
+        test: Examples | None = None,
     ) -> Iterator[Progress]:
-        """Run `fit` with the task's hyperparameters."""
+        """Run `fit` with the task's hyperparameters. `test` is given exactly if the task holds data out."""
+        if (test is not None) != (self.holdout > 0):
+            raise ValueError(f"{type(self).__name__}: holds_out is True, so it needs test examples if and only if task.holdout is above 0.")
         yield from fit(
             learner,
             train,
@@ -99,6 +145,8 @@ class FitTask(Task):
             unit=self.unit,
             metadata=metadata,
             resume=resume,
+            test=test,
+            selected_by=self.selected_by,
         )
 
 
@@ -106,3 +154,8 @@ def count_parameters(modules: Iterable[nn.Module], trainable_only: bool = False)
     """Total number of parameters of `modules`, frozen ones included unless `trainable_only`."""
     parameters = (parameter for module in modules for parameter in module.parameters())
     return sum(parameter.numel() for parameter in parameters if parameter.requires_grad or not trainable_only)
+
+
+def split_lengths(train: Examples, val: Examples, test: Examples | None) -> dict[str, int]:
+    """Number of examples of each split, by its name, as part of a trial's metadata."""
+    return {"train": len(train), "val": len(val)} | ({} if test is None else {"test": len(test)})

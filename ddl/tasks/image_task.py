@@ -17,7 +17,7 @@ from ddl.learners.optimised_module import FP32, OptimisedModule
 from ddl.learners.optimisers import MakeOptimiser
 from ddl.models.downsampling import halved_side
 from ddl.precision import Precision
-from ddl.tasks.fit_task import FitTask, count_parameters
+from ddl.tasks.fit_task import FitTask, count_parameters, split_lengths
 from ddl.tasks.task import STRICT, CountOrZero, PrecisionName, Width
 
 
@@ -71,7 +71,8 @@ class ImageTask(FitTask):
     def _limited(self, data: DataSet, device: Device) -> DataSet:
         self.seed_weights()
         train, val = data.train.limit(self.train_limit or None), data.val.limit(self.val_limit or None)
-        return replace(data, train=train.to(device.torch), val=val.to(device.torch))
+        limited = replace(data, train=train.to(device.torch), val=val.to(device.torch))
+        return limited.with_holdout(self.holdout) if self.holdout else limited
 
     def resolved_precision(self) -> Precision:
         """The precision to train in: fp32 if `auto` has not been resolved by the plan."""
@@ -93,7 +94,7 @@ class ImageTask(FitTask):
     def metadata(self, data: DataSet, modules: Sequence[nn.Module]) -> dict[str, Any]:
         """Metadata of a trial that trains `modules`: data, number of parameters, precision."""
         return {
-            "data": data.origin.metadata() | {"train": len(data.train), "val": len(data.val)},
+            "data": data.origin.metadata() | split_lengths(data.train, data.val, data.test),
             "parameters": count_parameters(modules),
             "precision": str(self.resolved_precision()),
         }

@@ -37,6 +37,7 @@ class Representation(ImageTask):
     """Reduces MNIST images to a few numbers with PCA or a trained autoencoder (Karshenas, section 4, table 4)."""
 
     data_sets: ClassVar[tuple[str, ...]] = ("mnist",)
+    holds_out: ClassVar[bool] = True
     stackable: ClassVar[tuple[str, ...]] = ("lr",)
 
     data_set: Literal["mnist"]
@@ -99,7 +100,8 @@ class Representation(ImageTask):
         learner = AutoencoderLearner(network, ScaleToUnit(self.size), images.train, len(images.classes), shown, device)
         # An evaluation also encodes the training images, for the linear classifier.
         steps = (len(images.val) + len(images.train) / 2) / self.batch_size / 3
-        return Fitting(learner, images.train, images.val, self.metadata(images, [model]) | {"evaluation_steps": steps})
+        metadata = self.metadata(images, [model]) | {"evaluation_steps": steps}
+        return Fitting(learner, images.train, images.val, metadata, images.test)
 
     def trained_epochs(self) -> int:
         return self.convolutional_epochs if self.method == "convolutional" else self.epochs
@@ -136,8 +138,12 @@ class Representation(ImageTask):
         representations, error = model.encode(images), squared_error(model(images), images)
         predict = fit_linear_classifier(representations, train.targets, len(data.classes))
         metrics = {"train/mse": error, "train/accuracy": predict(representations) == train.targets}
-        images = prepare(val.inputs)
-        metrics |= {"val/mse": squared_error(model(images), images), "val/accuracy": predict(model.encode(images)) == val.targets}
+        for name, split in {"val": val, "test": data.test}.items():
+            if split is not None:
+                images = prepare(split.inputs)
+                metrics[f"{name}/mse"] = squared_error(model(images), images)
+                metrics[f"{name}/accuracy"] = predict(model.encode(images)) == split.targets
+        images = prepare(val.inputs[:SHOWN])
         means = {name: value.double().mean().item() for name, value in metrics.items()}
-        strip = reconstruction_strip(images[:SHOWN], model(images[:SHOWN]))
+        strip = reconstruction_strip(images, model(images))
         yield replace(done, metrics=means, figures={"reconstructions.png": strip})

@@ -12,14 +12,14 @@ from torch import Tensor
 from ddl.data import reviews, sources
 from ddl.data.reviews import Reviews
 from ddl.data.sources import FileItem
-from ddl.data.splits import Origin
+from ddl.data.splits import Origin, holdout_mask
 from ddl.data.tokenised_texts import TokenisedTexts, WordVocabulary, read_vectors
 from ddl.devices import Device
 from ddl.learners.optimised_module import FP32, OptimisedModule
 from ddl.learners.optimisers import make_optimiser
 from ddl.learners.sentiment import Questions, SentimentLearner
 from ddl.models.text_classifiers import AveragedEmbeddings, LstmClassifier
-from ddl.tasks.fit_task import FitTask, Fitting, count_parameters
+from ddl.tasks.fit_task import FitTask, Fitting, count_parameters, split_lengths
 from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Width
 
 
@@ -31,6 +31,7 @@ class _Data:
     words: WordVocabulary
     train: TokenisedTexts
     val: TokenisedTexts
+    test: TokenisedTexts | None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -38,6 +39,7 @@ class Sentiment(FitTask):
     """Trains averaged word embeddings or an LSTM to classify film reviews as positive or negative (Karshenas, section 3, table 3)."""
 
     unit = "texts"
+    holds_out: ClassVar[bool] = True
     data_sets: ClassVar[tuple[str, ...]] = ("imdb", "reviews", "glove")
     stackable: ClassVar[tuple[str, ...]] = ("lr", "dropout")
 
@@ -82,12 +84,14 @@ class Sentiment(FitTask):
 
     def load_data(self, device: Device) -> _Data:
         item = sources.load_file("imdb", self.content)
-        words, train, val = _encoded(item, self.train_limit, self.val_limit, self.words, self.min_count, self.longest)
-        return _Data(item.origin, words, train.to(device.torch), val.to(device.torch))
+        limits = (self.train_limit, self.val_limit)
+        words, splits = _encoded(item, limits, self.holdout, self.words, self.min_count, self.longest)
+        train, val, *test = (split.to(device.torch) for split in splits)
+        return _Data(item.origin, words, train, val, test[0] if test else None)
 
     def build(self, data: _Data, device: Device) -> Fitting:
         metadata: dict[str, Any] = {
-            "data": data.origin.metadata() | {"train": len(data.train), "val": len(data.val)},
+            "data": data.origin.metadata() | split_lengths(data.train, data.val, data.test),
             "vocabulary": len(data.words),
         }
         model: AveragedEmbeddings | LstmClassifier
@@ -100,7 +104,7 @@ class Sentiment(FitTask):
         metadata["parameters"] = count_parameters([model], trainable_only=True)
         network = OptimisedModule(model, make_optimiser("adam", self.lr), FP32, device)
         learner = SentimentLearner(network, Questions(data.words, self.phrases, self.word), device)
-        return Fitting(learner, data.train, data.val, metadata)
+        return Fitting(learner, data.train, data.val, metadata, data.test)
 
     def _vectors(self, words: WordVocabulary) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Initial embeddings [v, width], a mask [v] of the words that have a vector, and the vectors' origin.
@@ -131,15 +135,26 @@ def _limited(part: Reviews, n: int) -> Reviews:
     return Reviews([part.texts[index] for index in chosen], [part.labels[index] for index in chosen])
 
 
+def _held_out(train: Reviews, fraction: float) -> tuple[Reviews, Reviews]:
+    """(the texts to train on, the others): `fraction` of each label."""
+    held = holdout_mask(train.labels, fraction)
+    parts = [[index for index, chosen in enumerate(held) if chosen == part] for part in (False, True)]
+    first, second = (Reviews([train.texts[index] for index in part], [train.labels[index] for index in part]) for part in parts)
+    return first, second
+
+
 @cache
 def _encoded(
-    item: FileItem, train_limit: int, val_limit: int, size: int, min_count: int, longest: int
-) -> tuple[WordVocabulary, TokenisedTexts, TokenisedTexts]:
-    """Vocabulary, training and validation texts; cached for the next trials in this process."""
-    train, val = (_limited(part, n) for part, n in zip(reviews.read_reviews(item), (train_limit, val_limit), strict=True))
+    item: FileItem, limits: tuple[int, int], holdout: float, size: int, min_count: int, longest: int
+) -> tuple[WordVocabulary, list[TokenisedTexts]]:
+    """Vocabulary, training and validation texts, and with `holdout` test texts; cached for the next trials in this process."""
+    train, *others = (_limited(part, n) for part, n in zip(reviews.read_reviews(item), limits, strict=True))
+    if holdout:
+        train, val = _held_out(train, holdout)
+        others = [val, *others]
     words = WordVocabulary(train.texts, size, min_count)
-    tokenised = [TokenisedTexts.of(words.encode(part.texts, longest), part.labels) for part in (train, val)]
-    return words, tokenised[0], tokenised[1].by_length()
+    tokenised, *rest = (TokenisedTexts.of(words.encode(part.texts, longest), part.labels) for part in (train, *others))
+    return words, [tokenised, *(part.by_length() for part in rest)]
 
 
 @cache

@@ -13,7 +13,7 @@ from ddl.learners.module_learner import ModuleLearner
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.optimisers import make_optimiser
 from ddl.precision import Precision
-from ddl.tasks.fit_task import FitTask, Fitting, count_parameters
+from ddl.tasks.fit_task import FitTask, Fitting, count_parameters, split_lengths
 from ddl.tasks.task import STRICT, Count, Positive
 
 Arrays = tuple[Tensor, Tensor]
@@ -28,6 +28,7 @@ class SupervisedTask(FitTask):
     """
 
     unit: ClassVar[str] = "examples"
+    holds_out: ClassVar[bool] = True
 
     lr: Positive = 1e-3
     """Learning rate."""
@@ -55,12 +56,14 @@ class SupervisedTask(FitTask):
         return {}
 
     def load_data(self, device: Device) -> Any:
-        return tuple(Split(*arrays).to(device.torch) for arrays in self.data())
+        train, val = (Split(*arrays).to(device.torch) for arrays in self.data())
+        return (*train.hold_out(self.holdout), val) if self.holdout else (train, val)
 
     def build(self, data: Any, device: Device) -> Fitting:
-        train, val = data
+        train, val, *rest = data
+        test = rest[0] if rest else None
         model = self.model()
         network = OptimisedModule(model, make_optimiser(self.optimiser, self.lr), Precision.parse("fp32"), device)
-        origin = {"name": type(self).__name__, "source": "the task's own data", "complete": True, "train": len(train), "val": len(val)}
+        origin = {"name": type(self).__name__, "source": "the task's own data", "complete": True} | split_lengths(train, val, test)
         learner = ModuleLearner(network, self.loss, self.metrics, device)
-        return Fitting(learner, train, val, {"data": origin, "parameters": count_parameters([model])})
+        return Fitting(learner, train, val, {"data": origin, "parameters": count_parameters([model])}, test)

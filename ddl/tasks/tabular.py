@@ -16,7 +16,7 @@ from ddl.learners.learner import StackableLearner
 from ddl.learners.optimised_module import FP32, OptimisedModule
 from ddl.learners.supervised import Classifier, Regressor
 from ddl.models.mlp import MLP, RestoreUnit, Standardise
-from ddl.tasks.fit_task import FitTask, Fitting, count_parameters
+from ddl.tasks.fit_task import FitTask, Fitting, count_parameters, split_lengths
 from ddl.tasks.task import STRICT, Fraction, Number, Width
 
 
@@ -43,6 +43,7 @@ class Tabular(FitTask):
     """Trains a multilayer perceptron to predict a number or a class from the rows of your own table, an .npz or Parquet file."""
 
     unit = "rows"
+    holds_out: ClassVar[bool] = True
     changeable: ClassVar[tuple[str, ...]] = ("lr", "weight_decay", "dropout")
     stackable: ClassVar[tuple[str, ...]] = ("lr", "weight_decay", "dropout")
 
@@ -69,8 +70,9 @@ class Tabular(FitTask):
         return self.dropout > 0  # without dropout, the network has no layers for it
 
     def load_data(self, device: Device) -> Table:
-        table = load_table(self.path, self.kind, self.target)
-        return replace(table, train=table.train.to(device.torch), val=table.val.to(device.torch))
+        table = load_table(self.path, self.kind, self.target, self.holdout)
+        test = table.test and table.test.to(device.torch)
+        return replace(table, train=table.train.to(device.torch), val=table.val.to(device.torch), test=test)
 
     def build(self, data: Table, device: Device) -> Fitting:
         model = MLP(Standardise(data.features.mean, data.features.std), self.hidden, self.dropout, len(data.classes))
@@ -83,7 +85,7 @@ class Tabular(FitTask):
         else:
             learner = Regressor(network, RestoreUnit(data.target.mean.item(), data.target.std.item()), device)
         metadata = {
-            "data": data.origin.metadata() | {"train": len(data.train), "val": len(data.val)},
+            "data": data.origin.metadata() | split_lengths(data.train, data.val, data.test),
             "parameters": count_parameters([model]),
         } | ({"classes": list(data.classes)} if data.classes else {})
-        return Fitting(learner, data.train, data.val, metadata)
+        return Fitting(learner, data.train, data.val, metadata, data.test)

@@ -22,7 +22,7 @@ from ddl.learners.optimisers import make_optimiser
 from ddl.metrics.bleu import passages
 from ddl.models.language import LanguageModel
 from ddl.progress import Progress, State
-from ddl.tasks.fit_task import FitTask, count_parameters
+from ddl.tasks.fit_task import FitTask, count_parameters, split_lengths
 from ddl.tasks.task import STRICT, Count, CountOrZero, Depth, Fraction, Positive, Width
 
 CHARACTERS_PER_WORD = 4.5
@@ -35,6 +35,7 @@ class TextGeneration(FitTask):
     """Trains an LSTM language model of characters, words or subwords on a script (Karshenas, section 3, figure 4)."""
 
     unit = "windows"
+    holds_out: ClassVar[bool] = True
     data_sets: ClassVar[tuple[str, ...]] = ("plays",)
 
     script: str
@@ -81,29 +82,39 @@ class TextGeneration(FitTask):
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         origin, script = self._script()
-        trained, held_out = text_windows.split_text(script[: self.limit or None], self.held_out)
+        trained, *others = text_windows.split_text(script[: self.limit or None], self.held_out)
+        if self.holdout:
+            trained, held_out = text_windows.split_text(trained, self.holdout)
+            others = [held_out, *others]
         vocabulary = _vocabulary(trained, self.level, self.subwords if self.level == "subword" else self.words)
-        train_tokens, val_tokens = vocabulary.encode(trained), vocabulary.encode(held_out)
-        train_length = len(train_tokens[0])
-        train = TextWindows(*train_tokens, 1, self.length, 0)
-        ids, characters, spelling = (torch.cat(parts) for parts in zip(train_tokens, val_tokens, strict=True))
-        val = TextWindows(ids, characters, spelling, train_length, self.length, min(self.context, train_length - 1))
+        before = vocabulary.encode(trained)
+        train_length = len(before[0])
+        train = TextWindows(*before, 1, self.length, 0)
+        evaluated: list[TextWindows] = []
+        for text in others:  # each with the text before it as context
+            length, tokens = len(before[0]), vocabulary.encode(text)
+            ids, characters, spelling = (torch.cat(parts) for parts in zip(before, tokens, strict=True))
+            evaluated.append(TextWindows(ids, characters, spelling, length, self.length, min(self.context, length - 1)))
+            before = ids, characters, spelling
+        val, *test = evaluated
         per_token = len(trained) / train_length
-        references = passages(held_out, self.references, round(self.text_length / CHARACTERS_PER_WORD))
-        tokens = max(round(self.text_length / per_token), 1)
-        samples = TextSamples(vocabulary, self.prompt, self.temperatures, self.texts, tokens, references)
+        words = round(self.text_length / CHARACTERS_PER_WORD)
+        references = [passages(text, self.references, words) for text in others]
+        sampled = max(round(self.text_length / per_token), 1)
+        samples = TextSamples(vocabulary, self.prompt, self.temperatures, self.texts, sampled, references[0], references[-1])
         self.seed_weights()
         model = LanguageModel(len(vocabulary), self.embedding, self.hidden, self.layers, self.dropout)
         network = OptimisedModule(model, make_optimiser("adam", self.lr), FP32, device, self.steps(train), self.clip)
         learner = LanguageLearner(network, samples, device)
         metadata = {
-            "data": origin.metadata() | {"train": len(train), "val": len(val)},
+            "data": origin.metadata() | split_lengths(train, val, test[0] if test else None),
             "parameters": count_parameters([model]),
             "vocabulary": len(vocabulary),
             "characters_per_token": per_token,
-            "unknown_tokens": (val_tokens[0] == 0).float().mean().item(),
+            "unknown_tokens": (val.ids[train_length:] == 0).float().mean().item(),
         }
-        yield from self.train(learner, train.to(device.torch), val.to(device.torch), device, metadata, resume)
+        train, val, *test = (split.to(device.torch) for split in (train, val, *test))
+        yield from self.train(learner, train, val, device, metadata, resume, test[0] if test else None)
 
     def _script(self) -> tuple[Origin, str]:
         if not self.script:

@@ -51,6 +51,7 @@ class Transfer(ImageTask):
     images."""
 
     data_sets: ClassVar[tuple[str, ...]] = ("cifar10", "tinyimagenet")
+    holds_out: ClassVar[bool] = True
 
     data_set: Literal["cifar10", "tinyimagenet", "folder"]
     """Data set to train and validate on; `folder` for your own images in `path`."""
@@ -113,10 +114,13 @@ class Transfer(ImageTask):
         def predictor() -> Predictor:
             return Predictor(Pipeline(prepare, network).eval(), data.val.inputs[:1])
 
-        train, val = data.train, data.val
+        train, val, test = data.train, data.val, data.test
         if cached:
-            train, val = (_features(split, prepare, network.body, self.resolved_precision(), device) for split in (train, val))
-        for progress in self.train(learner, train, val, device, metadata, resume):
+            train, val, *tested = (
+                _features(split, prepare, network.body, self.resolved_precision(), device) for split in (train, val, test) if split
+            )
+            test = tested[0] if tested else None
+        for progress in self.train(learner, train, val, device, metadata, resume, test):
             yield replace(progress, predictor=predictor)
 
     def _pretrain(self, body: Body) -> dict[str, Any]:

@@ -361,6 +361,8 @@ OTHERWISE = {
     "epochs": 2,
     "schedule": "linear",
     "precision": "fp32",
+    "holdout": 0.1,
+    "selected_by": "max val/accuracy",
     "image_size": 32,
     "seed": 1,
 }

@@ -63,6 +63,7 @@ CHANGES = {
     "schedule": "linear",
     "precision": "bf16",
     "seed": 4,
+    "holdout": 0.2,
 }
 
 
@@ -76,7 +77,9 @@ def unchanged() -> dict[str, float]:
     return last()
 
 
-@pytest.mark.parametrize("name", sorted({item.name for item in dataclasses.fields(Classification)} - {"content", *OF_FOLDERS}))
+@pytest.mark.parametrize(
+    "name", sorted({item.name for item in dataclasses.fields(Classification)} - {"content", "selected_by", *OF_FOLDERS})
+)
 def test_every_hyperparameter_makes_a_difference(name, unchanged):
     assert last(**{name: CHANGES[name]}) != unchanged
 

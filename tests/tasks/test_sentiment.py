@@ -59,6 +59,7 @@ CHANGES = {
     "epochs": 2,
     "phrases": ["good"],
     "word": "film",
+    "holdout": 0.2,
 }
 
 
@@ -74,7 +75,7 @@ def test_every_hyperparameter_makes_a_difference(name, unchanged):
 
 
 def test_no_hyperparameter_is_left_out():
-    elsewhere = {"content", "embedding", "vectors", "width"}  # separate tests below
+    elsewhere = {"content", "embedding", "vectors", "width", "selected_by"}  # separate tests below
     assert {item.name for item in dataclasses.fields(Sentiment)} == CHANGES.keys() | elsewhere
 
 

@@ -61,6 +61,7 @@ CHANGES = {
     "prompt": "HAMLET",
     "texts": 4,
     "text_length": 80,
+    "holdout": 0.2,
 }
 
 
@@ -76,7 +77,7 @@ def test_every_hyperparameter_makes_a_difference(name, unchanged):
 
 
 def test_no_hyperparameter_is_left_out():
-    elsewhere = {"script", "content", "words", "subwords", "references"}  # separate tests below
+    elsewhere = {"script", "content", "words", "subwords", "references", "selected_by"}  # separate tests below
     assert {item.name for item in dataclasses.fields(TextGeneration)} == CHANGES.keys() | elsewhere
 
 

@@ -310,6 +310,7 @@ CHANGES = {
     "schedule": "linear",
     "precision": "bf16",
     "seed": 4,
+    "holdout": 0.2,
 }
 
 
@@ -319,4 +320,4 @@ def test_every_hyperparameter_makes_a_difference(weights_file):
         assert figures(run(**{name: value})) != unchanged, name
     assert figures(run(optimiser="sgd", momentum=0.9)) != figures(run(optimiser="sgd"))
     left = {item.name for item in dataclasses.fields(Transfer)} - CHANGES.keys()
-    assert left == {"weights", "momentum", "data_set", "content", "if_no_weights", "path"}
+    assert left == {"weights", "momentum", "data_set", "content", "if_no_weights", "path", "selected_by"}

@@ -7,8 +7,8 @@ from ddl.reports.sections.section import Section
 SECTIONS: tuple[Section, ...] = tuple(
     import_module(f"{__name__}.{name}").SECTION
     for name in (
-        "summary", "race", "results", "curves", "tradeoffs", "parallel", "comparisons", "budget", "trials", "failures", "figures", "samples",
-        "plan", "reproduction",
+        "summary", "confirmation", "race", "results", "curves", "tradeoffs", "parallel", "comparisons", "budget", "trials", "failures",
+        "figures", "samples", "plan", "reproduction",
     )
 )  # fmt: skip
 """All sections in the order of the page. This is their only registration."""

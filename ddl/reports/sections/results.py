@@ -84,10 +84,11 @@ def results_caption(run: RunReport) -> str:
     methods = sorted({e.method for c in run.configurations for e in c.estimates.values() if e.method}, reverse=True)
     text = f"Mean over seeds and its 95% interval ({' and '.join(methods)})." if methods else "Mean over seeds."
     unit = "epoch" if run.frame["epoch"].notna().any() else "measurement"
-    text += (
-        f" “Best” is the best {unit} of each trial, selected on the split on which it is measured, so it is optimistic; “last” is "
-        f"the last {unit}."
-    )
+    if run.confirmation is None or not run.confirmation.holdout:
+        text += (
+            f" “Best” is the best {unit} of each trial, selected on the split on which it is measured, so it is optimistic; “last” is "
+            f"the last {unit}."
+        )
     if any(c.interquartile_means for c in run.configurations):
         text += f" IQM: interquartile mean, from {INTERQUARTILE_FROM} values on, with its BCa interval."
     if sizes := sorted({c.examples for c in run.configurations if c.binomial_errors and c.examples}):

@@ -1,0 +1,221 @@
+"""Prepares a confirmation: chosen configurations of a run, trained again on fresh seeds and scored once on test data."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ddl.config import COMMAND_LINE, ConfigError, construct
+from ddl.ledger import LedgerReader, TrialRow
+from ddl.overrides import SweepDraft, apply_overrides
+from ddl.schema import ADDED_LATER, Launch, Metric
+from ddl.sweeps.allocation import allocate, check_gpus, check_inline
+from ddl.sweeps.capacity import local_capacity
+from ddl.sweeps.prepare import PreparedRun
+from ddl.sweeps.space import Trial, trial_identity
+from ddl.tasks.fit_task import FitTask
+from ddl.tasks.loading import BUILT_IN, RecordedTasks
+from ddl.tasks.task import Task
+from ddl.tasks.user_code import hash_sources
+
+SEEDS = 10
+"""Fresh seeds of each configuration if the user names no number."""
+
+HOLDOUT = 0.1
+"""Fraction of the training data that becomes validation data."""
+
+SUFFIX = "-confirm"
+"""End of a confirmation's name, after the name of the sweep."""
+
+REFUSED = {
+    "task": "the hyperparameters are those of the run. To try others, run the sweep with them",
+    "metric": "a confirmation measures what the run was compared by",
+    "samples": "the configurations are those of the run. Choose some of them with configurations=NAME,NAME",
+    "until": "the number of seeds of a confirmation is set before it starts, as in seeds=20",
+    "first_seed": "the seeds begin after those of the run, so that they are fresh",
+    "early_stopping": "every trial of a confirmation is trained to its end",
+    "search": "the configurations are those of the run. Choose some of them with configurations=NAME,NAME",
+}
+"""Keys that a confirmation does not take, with the reason."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The findings of a run, for its confirmation.
+
+    place: its folder or URL. measure: what it compared, such as `best val/accuracy`. values: the measure by configuration and seed, the
+    best configuration first; those without a value come last. evaluations: how many of its evaluations a trial had to be the best in, by
+    configuration. taken: the seeds that are not fresh.
+    """
+
+    place: str
+    measure: str
+    values: Mapping[str, Mapping[int, float]]
+    evaluations: Mapping[str, int]
+    taken: Sequence[int]
+
+
+def prepare_confirmation(
+    ledger: LedgerReader,
+    found: SearchResult,
+    overrides: Sequence[str],
+    executor: str,
+    address: str | None,
+    trust: bool = False,
+    allow_changed_code: bool = False,
+    function: Callable[..., Any] | None = None,
+) -> PreparedRun:
+    """Prepare the confirmation of what the run of `ledger` found. Its trials need no YAML file.
+
+    `overrides` choose `configurations` (default: the best two) and `seeds` (default: SEEDS), and change the launch settings. `trust`,
+    `allow_changed_code` and `function` as in `prepare_resume`. Raises ConfigError with every mistake, and ValueError if the run cannot be
+    confirmed.
+    """
+    about = ledger.run("sweep.name", "sweep.metric.name", "sweep.metric.mode", "task_class", "launch")
+    if about.get("confirms"):
+        raise ValueError(f"{found.place}: is a confirmation already. Name the run that it confirms, {about['confirms'].get('folder')}.")
+    if about.get("population"):
+        raise ValueError(
+            f"{found.place}: population based training changed hyperparameters while its trials trained, so no configuration can be trained "
+            "again. Confirm a run with search.algorithm=random or tpe."
+        )
+    if not any(found.values.values()):
+        raise ValueError(
+            f"{found.place}: no trial has a value of {found.measure} yet, so there is nothing to confirm. Finish the run first."
+        )
+    tasks = RecordedTasks(about, ledger.path, trust, function)
+    if tasks.changed and not allow_changed_code:
+        raise ValueError(
+            f"{found.place}: the code has changed since the run began: {', '.join(tasks.changed)}. A confirmation would measure other code. "
+            "Restore the code, or add --allow-changed-code."
+        )
+    launch, names = _composed(about, found, overrides, executor, address)
+    rows = ledger.trials()
+    first = {name: next(row for row in rows if row.configuration == name) for name in names}
+    metric = Metric(found.measure.partition(" ")[2], about["sweep"]["metric"]["mode"])
+    held_out = _holds_out(tasks.task_class) and metric.name.startswith("val/")
+    selected_by = f"{metric.mode} {metric.name}" if held_out else ""
+    seeds = range(max(found.taken) + 1, max(found.taken) + 1 + launch.most_seeds)
+    trials: list[Trial] = []
+    for seed in seeds:
+        for name in names:
+            task = tasks.build({**first[name].task, "seed": seed, **(_held_out(first[name], selected_by) if held_out else {})})
+            trials.append(Trial(trial_identity(task), len(trials), name, first[name].swept, task))
+    if held_out:
+        metric = Metric(f"test/{metric.name.removeprefix('val/')}", metric.mode)
+    sweep = about["sweep"]
+    record = {
+        "sweep": {
+            **sweep,
+            "name": f"{sweep['name']}{SUFFIX}",
+            "title": f"{sweep.get('title') or sweep['name']}: confirmation on fresh seeds",
+            "metric": asdict(metric),
+            "seeds": launch.most_seeds,
+            "reference": None,
+        },
+        "scale": about.get("scale", ""),
+        "overrides": list(overrides),
+        "task_class": about["task_class"],
+        "launch": asdict(launch),
+        "executor": executor,
+        "population": {},
+        "confirms": {
+            "folder": found.place,
+            "created": about.get("created", ""),
+            "metric": asdict(Metric(selected_by.partition(" ")[2] or metric.name, metric.mode)),
+            "measure": found.measure,
+            "configurations": {name: {str(seed): value for seed, value in found.values[name].items()} for name in names},
+            "evaluations": {name: found.evaluations[name] for name in names},
+            "winner": next(iter(found.values)),
+            "compared": sum(1 for values in found.values.values() if values),
+            "holdout": trials[0].hyperparameters["holdout"] if held_out else 0.0,
+            "test_seen": held_out and not first[names[0]].task.get("holdout"),
+        },
+        **_user_code(about, function),
+    }
+    return PreparedRun(
+        name=record["sweep"]["name"],
+        launch=launch,
+        metric=metric,
+        executor=executor,
+        address=address,
+        trials=trials,
+        source=None,
+        population={},
+        about=record,
+        notes=_notes(rows, found, record["confirms"], seeds, tasks.task_class),
+    )
+
+
+def _composed(
+    about: Mapping[str, Any], found: SearchResult, overrides: Sequence[str], executor: str, address: str | None
+) -> tuple[Launch, list[str]]:
+    """The launch settings, and the names of the configurations. Raises ConfigError with every mistake."""
+    problems, accepted = [], []
+    for text in overrides:
+        key = text.lstrip("+~").partition("=")[0].partition(".")[0]
+        if key in REFUSED:
+            problems.append(f"command line: {text}: cannot be set here: {REFUSED[key]}.")
+        else:
+            accepted.append(text)
+    recorded = Launch(**ADDED_LATER | about["launch"])
+    values = asdict(recorded) | {"seeds": SEEDS, "until": "all"}
+    values["early_stopping"]["scheduler"], values["search"]["algorithm"] = "none", "random"
+    draft = SweepDraft(values, {"metric": {"name": ""}}, {}, {name: {} for name in found.values}, {})
+    overridden = apply_overrides(draft, accepted, [], problems)
+    names = (
+        list(draft.configurations) if "configurations" in overridden else [name for name in draft.configurations if found.values[name]][:2]
+    )
+    problems += [
+        f"command line: configurations: {name} has no value of {found.measure}, so there is nothing to confirm."
+        for name in names
+        if not found.values[name]
+    ]
+    launch = construct(Launch, draft.launch, lambda key: COMMAND_LINE, "", problems) or recorded
+    check_inline(launch, executor == "inline", problems)
+    if executor == "inline" and address:
+        problems.append(f"--address {address}: inline trains in this process, without a cluster. Remove --address or --executor inline.")
+    impossible: list[str] = []
+    check_gpus(launch, impossible)
+    problems += impossible
+    if address is None and not impossible:
+        allocate(launch, local_capacity(), max(len(names) * launch.most_seeds, 1), executor == "inline", problems)
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return launch, names
+
+
+def _holds_out(task_class: type[Task]) -> bool:
+    return issubclass(task_class, FitTask) and task_class.holds_out
+
+
+def _held_out(row: TrialRow, selected_by: str) -> dict[str, Any]:
+    """The hyperparameters that hold data out. A run that did so itself keeps its part."""
+    return {"holdout": row.task.get("holdout") or HOLDOUT, "selected_by": selected_by}
+
+
+def _user_code(about: Mapping[str, Any], function: Callable[..., Any] | None) -> dict[str, Any]:
+    """The entries of a run whose task is code of the user's, as it is now."""
+    module = about["task_class"].rpartition(".")[0]
+    if about["task_class"].startswith(BUILT_IN):
+        return {}
+    folder = about.get("code_folder") or ""
+    return {"code_folder": folder, "code": hash_sources(module, folder, function), "measurements": about.get("measurements") or 0}
+
+
+def _notes(rows: Sequence[TrialRow], found: SearchResult, confirms: Mapping[str, Any], seeds: range, task_class: type[Task]) -> list[str]:
+    """The lines of the plan about a confirmation."""
+    left = sum(row.status in ("planned", "running") for row in rows)
+    notes = [f"confirms {', '.join(confirms['configurations'])} of {found.place}, on the fresh seeds {seeds[0]} to {seeds[-1]}"]
+    if left:
+        notes.append(f"that run is not finished: {left} of its {len(rows)} trials have no result yet")
+    if not confirms["holdout"]:
+        notes.append(
+            f"{task_class.__name__} holds no data out for validation, so only the seeds are fresh: the metric is that of the run, "
+            f"{confirms['metric']['name']}"
+        )
+        return notes
+    notes.append(
+        f"validation: {confirms['holdout']:.0%} of the training examples, which choose the best epoch; the former validation split is the test "
+        "split, used once in each trial"
+    )
+    return notes
