@@ -168,7 +168,7 @@ class LedgerReader:
                 values["metadata"] = without_wrong_types(values["metadata"])
                 for key in ("configuration", "place"):
                     values[key] = printable(values[key])
-                values["reason"] = printable(redactor.text(values["reason"]))
+                values["reason"] = printable(redactor.text(values["reason"]).replace("\n", " "))
                 decoded.append(TrialRow(**values))
             return decoded
 

@@ -35,7 +35,7 @@ def test_the_examples_of_a_task_run(tmp_path):
 def test_the_function_of_the_page_runs(tmp_path):
     page = pages.ROOT / "docs" / "how-to" / "your-own-function.md"
     (tmp_path / "train.py").write_text(pages.files(page)["train.py"], encoding="utf-8")
-    (command,) = [words for words in pages.commands(page) if words[0] == "python"]
+    command = next(words for words in pages.commands(page) if words[0] == "python")
     result = launch(*command[2:], "--executor", "inline", "wandb.mode=disabled", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert (run_folder(result.stdout, tmp_path) / "results.csv").read_text().count("finished") == 15
