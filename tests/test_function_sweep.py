@@ -39,6 +39,7 @@ def train(lr: float, width: int = 64, *, seed: int, device):
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, which modules are imported from and forgotten after the test."""
+    monkeypatch.delitem(sys.modules, "train", raising=False)
     before, path = set(sys.modules), list(sys.path)
     monkeypatch.chdir(tmp_path)
     yield tmp_path

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ddl import durable
 from ddl.ledger import COUNTED, LedgerReader, TrialRow
+from ddl.redaction import Redactor
 from ddl.reports import metric_kinds
 
 
@@ -43,7 +44,8 @@ def results_frame(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.Da
         rows[key] = _one_type([t.swept.get(key) for t in trials])
     for key in _given(run, trials):
         if key not in keys:
-            rows[key] = _one_type([t.task.get(key.removeprefix("task.")) for t in trials])
+            # The ledger has hyperparameters as a resume needs them.
+            rows[key] = _one_type(Redactor().value([t.task.get(key.removeprefix("task.")) for t in trials]))
     rows["counted"] = rows["status"].isin(COUNTED)
     rows = rows.join(_finals(metrics, run["sweep"]["metric"]), on="trial_id")
     # A mean over seeds must neither become infinite nor contain the early success of a trial that diverged.

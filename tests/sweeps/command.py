@@ -67,8 +67,12 @@ Command = Callable[..., subprocess.CompletedProcess]
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command to its end in this process, without the seconds of its imports: for tests that are not about processes."""
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Runs the command to its end in this process, without the seconds of its imports: for tests that are not about processes.
+
+    The modules that it imports from the test's folder are forgotten after the test.
+    """
+    before = set(sys.modules)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(PLUGIN))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # a private Ray cluster changes it
@@ -86,7 +90,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         assert code == exits, output + errors
         return subprocess.CompletedProcess(arguments, code, output, errors)
 
-    return command
+    yield command
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
 
 
 def run_folder(output: str, cwd: Path) -> Path:

@@ -22,6 +22,8 @@ from .test_engine import settled
 TOGETHER = str(PLUGIN / "together.yaml")
 LAUNCH = Launch(
     seeds=8,
+    until="all",
+    margin=0,
     first_seed=0,
     resources=Resources(num_workers=1, strategy="ddp", cpus=1, gpus=0),
     stack="auto",
