@@ -130,7 +130,7 @@ TEXT = "the rain in spain stays mainly in the plain\n" * 20
 
 def language() -> Learner:
     vocabulary = Vocabulary.learn(TEXT, "word", 20)
-    writing = TextSamples(vocabulary, "the", [0.5, 2.0], texts=2, tokens=6, references=[TEXT])
+    writing = TextSamples(vocabulary, "the", [0.5, 2.0], texts=2, tokens=6, references=[TEXT], test_references=[])
     model = LanguageModel(len(vocabulary), 8, 12, 1, dropout=0.1)
     return LanguageLearner(network(model, lr=0.02, decay_steps=1000, clip=1.0), writing, CPU)
 
