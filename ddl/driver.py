@@ -160,19 +160,20 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
         with contextlib.closing(batches):  # type: ignore[type-var]
             for batch in batches:
                 reports = [_redacted(report, redactor) for report in batch]
-                for run, _ in planned:
-                    if own := [report for report in reports if run in runs_of_trial[report.trial_id]]:
+                reports_of = {run: [report for report in reports if run in runs_of_trial[report.trial_id]] for run, _ in planned}
+                for run, own in reports_of.items():
+                    if own:
                         run.ledger.record(own)
                 for report in reports:
                     if report.error:
                         raise CannotWrite(*report.error)
                     progress.update(report)
-                for run, _ in planned:
-                    _update_source(console, run, [report for report in reports if run in runs_of_trial[report.trial_id]])
+                for run, own in reports_of.items():
+                    _update_source(console, run, own)
                 progress.will_add(sum(run.prepared.to_add for run, _ in planned))
                 for run, metrics in missing:
-                    for report in reports:
-                        if run in runs_of_trial[report.trial_id] and (warning := metrics.take(report)):
+                    for report in reports_of[run]:
+                        if warning := metrics.take(report):
                             console.print(warning, markup=False, soft_wrap=True)
                 if any(report.kind in ("measured", "ended") for report in reports):
                     live.refresh()
