@@ -73,8 +73,10 @@ def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(
     statuses = set(settled(folder)["status"])
     assert statuses <= {"finished", "diverged"}
     assert "finished" in statuses
-    answer, _ = done.stdout.strip().splitlines()[-2:]
+    *_, answer, to_confirm, report = done.stdout.strip().splitlines()
     assert answer.startswith("“")
+    assert to_confirm.startswith("to confirm the best two on fresh seeds: ")
+    assert report.startswith("report: ")
     assert " leads on " in answer
     assert answer.partition(" Data: ")[0] in (folder / "report.html").read_text(encoding="utf-8")
     said = " ".join(done.stdout.split())

@@ -97,7 +97,7 @@ def test_a_report_alone_takes_runs_as_before(run: Path, tmp_path: Path, capsys: 
         (["--publish", "a", "--steps", "3"], "--steps cannot be combined with --publish, only with --reproduce. Remove it."),
         (
             [],
-            "nothing to do: name one of --sweep, --list, --resume, --reproduce, --publish, --export, --prepare-data, --report. See --help.",
+            "nothing to do: name one of --sweep, --list, --resume, --confirm, --reproduce, --publish, --export, --prepare-data, --report. See --help.",
         ),
     ],
 )
