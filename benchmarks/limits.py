@@ -23,7 +23,9 @@ from ray import cloudpickle
 from ddl import config
 from ddl.console import quiet
 from ddl.devices import Device
-from ddl.ledger import Ledger, LedgerReader, TrialRow
+from ddl.ledger import Ledger
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from ddl.progress import Progress, State
 from ddl.reports import html, model, results
 from ddl.run_folder import LEDGER

@@ -23,7 +23,8 @@ import psutil
 import torch
 
 from ddl import config
-from ddl.ledger import Ledger, TrialRow
+from ddl.ledger import Ledger
+from ddl.ledger_tables import TrialRow
 from ddl.sweeps import space, worker
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.executors import InlineExecutor

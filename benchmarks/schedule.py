@@ -30,7 +30,8 @@ from pathlib import Path
 
 import psutil
 
-from ddl.ledger import LedgerReader, TrialRow
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from ddl.sweeps.plan import makespan
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ddl.launch import main as launch
 from ddl.launch import parser
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.run import Run
 
 UNFINISHED = ("planned", "running", "failed")

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ddl.config import ConfigError
 from ddl.console import terminal
 from ddl.fetched_runs import fetch_run
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.overrides import selection
 from ddl.run import show_plans, train_prepared
 from ddl.run_folder import LEDGER

@@ -14,7 +14,8 @@ from rich.console import Console
 from ddl.config import ConfigError
 from ddl.durable import CannotWrite
 from ddl.fork_server import fork_server
-from ddl.ledger import COUNTED, Ledger
+from ddl.ledger import Ledger
+from ddl.ledger_tables import COUNTED
 from ddl.redaction import Redactor
 from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare

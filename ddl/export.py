@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ddl import checkpoints, provenance
 from ddl.devices import Device
 from ddl.hints import suggest_name
-from ddl.ledger import LedgerReader, TrialRow
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from ddl.progress import Predictor
 from ddl.redaction import Redactor
 from ddl.sweeps.probe import with_precision

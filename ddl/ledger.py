@@ -1,11 +1,9 @@
 """The ledger: the SQLite file of a run, with its trials, their measurements and their ends.
 
 It is the single source of truth about a run. The driver is its only writer, under a lock that ends with its process; the
-terminal, the report and W&B are made from it. Rows are ordered by sequence number, never by a clock.
+terminal, the report and W&B are made from it. Rows are ordered by sequence number, never by a clock, and each has a checksum.
 
 It uses a rollback journal rather than a write-ahead log, which needs shared memory that network file systems do not have.
-
-A ledger may come from someone else, so a reader takes nothing in it on trust (`ledger_checks.py`).
 """
 
 import errno
@@ -14,186 +12,23 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
 from ddl.durable import CannotWrite, replace_file, sync
-from ddl.ledger_checks import check_content, check_record, check_schema, decode, open_read_only, without_wrong_types
-from ddl.redaction import Redactor, printable
-from ddl.run_folder import LEDGER, check_trial_id
+from ddl.ledger_checksums import keep_checksums
+from ddl.ledger_reader import READ_S, LedgerReader
+from ddl.ledger_tables import ENDED, SCHEMA, SCHEMA_VERSION, TrialRow
+from ddl.run_folder import LEDGER
 from ddl.trial_report import TrialReport
-
-if TYPE_CHECKING:
-    import pandas as pd  # takes a third of a second, which a mistyped option should not cost
-
-SCHEMA_VERSION = 2
-READ_S = 120.0
-"""Seconds after which a read is ended. A ledger of any real size is read in a fraction of it."""
 
 LOCKED_S = READ_S + 30.0
 """Seconds that a transaction waits for other programs that hold the file locked: longer than any of our readers."""
 
 _ERRORS = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_BUSY: errno.EBUSY, sqlite3.SQLITE_READONLY: errno.EROFS}
 """The system's number for an error of SQLite. Any other one is an I/O error."""
-
-STATUSES = ("planned", "running", "finished", "stopped", "diverged", "failed")
-COUNTED = ("finished", "stopped")
-"""Statuses of the trials whose values enter means. A trial stopped by a scheduler counts with the values it had reached; leaving it out
-would favour its configuration."""
-ENDED = (*COUNTED, "diverged", "failed")
-
-_SCHEMA = f"""
-CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE trials (
-    trial_id TEXT PRIMARY KEY,
-    position INTEGER NOT NULL UNIQUE,
-    configuration TEXT NOT NULL,
-    swept TEXT NOT NULL,
-    task TEXT NOT NULL,
-    seed INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN {STATUSES}),
-    reason TEXT NOT NULL DEFAULT '',
-    attempts INTEGER NOT NULL DEFAULT 0,
-    place TEXT NOT NULL DEFAULT '',
-    metadata TEXT NOT NULL DEFAULT '{{}}',
-    started_at REAL,
-    ended_at REAL
-);
-CREATE TABLE metrics (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    trial_id TEXT NOT NULL REFERENCES trials,
-    step INTEGER NOT NULL,
-    epoch INTEGER,
-    elapsed_s REAL NOT NULL,
-    name TEXT NOT NULL,
-    value REAL
-);
-CREATE INDEX metrics_of_a_trial ON metrics (trial_id, name, step);
-CREATE TABLE events (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    at REAL NOT NULL,
-    trial_id TEXT,
-    kind TEXT NOT NULL,
-    detail TEXT NOT NULL
-);
-"""
-
-
-@dataclass(frozen=True)
-class TrialRow:
-    """A trial in the ledger.
-
-    position: its place in the plan, from 0.
-    configuration: its name in tables, without the seed.
-    swept: value of each swept key (`task.lr`). task: value of every hyperparameter.
-    metadata: what the trial reported about itself (`Progress.metadata`).
-    started_at, ended_at: Unix times in seconds, for display only.
-    """
-
-    trial_id: str
-    position: int
-    configuration: str
-    swept: Mapping[str, Any]
-    task: Mapping[str, Any]
-    seed: int
-    status: str = "planned"
-    reason: str = ""
-    attempts: int = 0
-    place: str = ""
-    metadata: Mapping[str, Any] | None = None
-    started_at: float | None = None
-    ended_at: float | None = None
-
-
-class LedgerReader:
-    """Reads a run's ledger, also while it is written. Each call opens the file, so it never blocks the writer for long."""
-
-    def __init__(self, folder: Path):
-        """Open the ledger in a run's `folder` and check it. Raises ValueError if there is none that this version can read.
-
-        The check reads the whole file, so keep the reader.
-        """
-        self.folder = Path(folder)
-        self.path = self.folder / LEDGER
-        if not self.path.is_file():
-            raise ValueError(f"{self.folder}: not a run folder, it has no {LEDGER}. Name a folder below runs/.")
-        with self._connection() as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == SCHEMA_VERSION:
-                check_schema(connection, _SCHEMA)
-                check_content(connection)
-        if version != SCHEMA_VERSION:
-            raise ValueError(
-                f"{self.path}: ledger schema {version}, this version of ddl reads {SCHEMA_VERSION}. Use the version that wrote it."
-            )
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        end = time.monotonic() + READ_S
-        try:
-            with open_read_only(self.path) as connection:
-                connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
-                yield connection
-        except (sqlite3.DatabaseError, OSError, ValueError) as error:  # pandas raises OSError
-            interrupted = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
-            reason = f"it took longer than {READ_S:g} s" if interrupted else " ".join(str(error).split())
-            raise ValueError(f"{self.path}: cannot be read as a ledger ({reason}). Restore it from a copy.") from error
-
-    def run(self, *needed: str) -> dict[str, Any]:
-        """The run's own record: the values given to `Ledger.create` and added by `Ledger.note`.
-
-        Raises ValueError if one of the entries `needed` is missing (`sweep.name`: inside `sweep`), or if one has the wrong type.
-        """
-        with self._connection() as connection:
-            record = {key: decode(value, f"{key} of the run") for key, value in connection.execute("SELECT key, value FROM run")}
-            check_record(record, needed)
-            return record
-
-    def trials(self) -> list[TrialRow]:
-        """All trials, in the order of the plan. Their texts can be shown: they have no secret, and nothing that a terminal obeys."""
-        redactor = Redactor()
-        columns = list(TrialRow.__dataclass_fields__)
-        with self._connection() as connection:
-            decoded = []
-            for row in connection.execute(f"SELECT {', '.join(columns)} FROM trials ORDER BY position"):
-                values = dict(zip(columns, row, strict=True))
-                check_trial_id(values["trial_id"])
-                for key in ("swept", "task", "metadata"):
-                    values[key] = decode(values[key], f"{key} of trial {values['trial_id']}")
-                    if not isinstance(values[key], dict):
-                        raise ValueError(f"{key} of trial {values['trial_id']} is not a mapping")
-                values["metadata"] = without_wrong_types(values["metadata"])
-                for key in ("configuration", "place"):
-                    values[key] = printable(values[key])
-                values["reason"] = printable(redactor.text(values["reason"]).replace("\n", " "))
-                decoded.append(TrialRow(**values))
-            return decoded
-
-    def metrics(self, after: int = 0) -> "pd.DataFrame":
-        """Every measurement with a sequence number above `after`, in order.
-
-        Columns: seq, trial_id, step, epoch, elapsed_s (seconds trained so far, over all attempts), name, value (NaN if it is not
-        a number).
-        """
-        import pandas as pd
-
-        with self._connection() as connection:
-            return pd.read_sql_query(
-                "SELECT seq, trial_id, step, epoch, elapsed_s, name, value FROM metrics WHERE seq > ? ORDER BY seq",
-                connection,
-                params=(after,),
-                dtype={"epoch": "Int64", "value": "float64"},
-            )
-
-    def events(self) -> "pd.DataFrame":
-        """All events, in order. Columns: seq, at (Unix time, for display only), trial_id, kind, detail."""
-        import pandas as pd
-
-        with self._connection() as connection:
-            return pd.read_sql_query("SELECT seq, at, trial_id, kind, detail FROM events ORDER BY seq", connection)
 
 
 class Ledger(LedgerReader):
@@ -220,8 +55,9 @@ class Ledger(LedgerReader):
         assert not path.exists(), f"{path} exists"
         db = sqlite3.connect(":memory:")
         with db:
-            db.executescript(_SCHEMA)
-            db.executemany("INSERT INTO run VALUES (?, ?)", [(key, json.dumps(value)) for key, value in run.items()])
+            db.executescript(SCHEMA)
+            keep_checksums(db)
+            db.executemany("INSERT INTO run (key, value) VALUES (?, ?)", [(key, json.dumps(value)) for key, value in run.items()])
             _insert(db, trials)
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         replace_file(path, db.serialize())  # in one step: whoever watches the folder sees a complete ledger or none
@@ -277,7 +113,9 @@ class Ledger(LedgerReader):
     def note(self, **values: Any) -> None:
         """Add or replace values of `run()`."""
         with self._transaction():
-            self._db.executemany("INSERT OR REPLACE INTO run VALUES (?, ?)", [(key, json.dumps(value)) for key, value in values.items()])
+            self._db.executemany(
+                "INSERT OR REPLACE INTO run (key, value) VALUES (?, ?)", [(key, json.dumps(value)) for key, value in values.items()]
+            )
 
     def event(self, kind: str, detail: str, trial_id: str | None = None) -> None:
         """Record that something happened to the run, or to a trial."""
@@ -360,6 +198,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=1)  # `Ledger._when_unlocked` tries again
     db.execute("PRAGMA journal_mode = TRUNCATE")
     db.execute("PRAGMA synchronous = FULL")
+    keep_checksums(db)
     return db
 
 

@@ -12,7 +12,8 @@ from ddl import provenance
 from ddl.devices import Device
 from ddl.gpus import machine_gpus
 from ddl.hints import suggest_name
-from ddl.ledger import LedgerReader, TrialRow
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from ddl.precision import prepare_process
 from ddl.progress import Diverged
 from ddl.run_folder import LEDGER

@@ -18,7 +18,9 @@ from ddl.driver import OpenRun
 from ddl.durable import CannotWrite
 from ddl.fetched_runs import check_place
 from ddl.function_sweep import FunctionSweep, locate_module
-from ddl.ledger import ENDED, Ledger, LedgerReader
+from ddl.ledger import Ledger
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import ENDED
 from ddl.prepared_runs import ALL, prepare_runs
 from ddl.program import program
 from ddl.run_report import write_results_and_report

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddl.ledger import LedgerReader, TrialRow
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from ddl.run_folder import LEDGER
 
 if TYPE_CHECKING:

@@ -1,9 +1,14 @@
-"""A ledger with a short way to write each kind of report, for tests that need a recorded run."""
+"""A ledger with a short way to write each kind of report, and one to change what is written, for tests that need a recorded run."""
 
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from ddl.ledger import Ledger
+from ddl.ledger_checksums import keep_checksums
+from ddl.run_folder import LEDGER
 from ddl.trial_report import TrialReport
 
 
@@ -24,3 +29,11 @@ class ReportingLedger(Ledger):
 
     def ended(self, trial_id: str, status: str, reason: str = "", **last: Any) -> None:
         self.record([TrialReport(trial_id, "ended", status=status, reason=reason, **last)])
+
+
+@contextmanager
+def edited_ledger(folder: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that changes the ledger of a run in any way, and leaves rows with the right checksums."""
+    with closing(sqlite3.connect(folder / LEDGER)) as connection, connection:
+        keep_checksums(connection)
+        yield connection

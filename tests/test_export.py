@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from ddl import export, launch, yamlfile
 from ddl.data import sources
 from ddl.devices import Device
-from ddl.ledger import TrialRow
+from ddl.ledger_tables import TrialRow
 from ddl.progress import Progress
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.probe import with_precision

@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 
-from ddl import ledger, run_report
+from ddl import ledger_reader, run_report
 from ddl.launch import BAD_INPUT, main
-from ddl.ledger import Ledger, LedgerReader
+from ddl.ledger import Ledger
+from ddl.ledger_reader import LedgerReader
 from ddl.reports import artefacts
 from ddl.run_folder import LEDGER, check_links
 from ddl.storage.runs import RunStore
 from ddl.sweeps import prepare, rest_of_run
 from ddl.sweeps.prepare import RunOptions
 from ddl.tracking.records import LedgerReplay
+from tests.ledgers import edited_ledger
 
 from .ledgers import ReportingLedger
 
@@ -50,14 +52,14 @@ def begun(folder: Path, sweep: str = "augmentation", url: str = "", *overrides: 
 
 def alter(folder: Path, statement: str, *values: Any) -> None:
     """Change a ledger as a stranger could."""
-    with closing(sqlite3.connect(folder / LEDGER)) as db, db:
+    with edited_ledger(folder) as db:
         db.execute("PRAGMA writable_schema = ON")
         db.execute(statement, values)
 
 
 def record(folder: Path, **values: Any) -> None:
     for key, value in values.items():
-        alter(folder, "INSERT OR REPLACE INTO run VALUES (?, ?)", key, json.dumps(value))
+        alter(folder, "INSERT OR REPLACE INTO run (key, value) VALUES (?, ?)", key, json.dumps(value))
 
 
 @pytest.fixture
@@ -100,6 +102,7 @@ from collections.abc import Iterator
 from pydantic.dataclasses import dataclass
 from ddl.progress import Progress
 from ddl.tasks.classification import Classification
+from tests.ledgers import edited_ledger
 from ddl.tasks.task import STRICT
 
 @dataclass(frozen=True, config=STRICT)
@@ -442,9 +445,10 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 )
 @pytest.mark.parametrize("command", ["--report", "--resume"])
 def test_a_ledger_has_its_tables_and_nothing_else(foreign, capsys, monkeypatch, statements, said, command):
-    monkeypatch.setattr(ledger, "READ_S", 5.0, raising=False)
-    for statement in statements:
-        alter(foreign, statement)
+    monkeypatch.setattr(ledger_reader, "READ_S", 5.0)
+    with edited_ledger(foreign) as db:
+        for statement in statements:
+            db.execute(statement)
     message = refused(capsys, command, str(foreign))
     assert said in message
     assert LEDGER in message
@@ -452,7 +456,7 @@ def test_a_ledger_has_its_tables_and_nothing_else(foreign, capsys, monkeypatch, 
 
 def test_a_query_without_an_end_is_ended(foreign, monkeypatch):
     reader = LedgerReader(foreign)
-    monkeypatch.setattr(ledger, "READ_S", 0.2)
+    monkeypatch.setattr(ledger_reader, "READ_S", 0.2)
     with pytest.raises(ValueError, match="longer than"), reader._connection() as connection:
         connection.execute(ENDLESS).fetchone()
 
@@ -504,8 +508,8 @@ def test_settings_that_cannot_be_read_are_named_by_resume(foreign, capsys, damag
 @pytest.mark.parametrize(
     ("statement", "values"),
     [
-        ("INSERT OR REPLACE INTO run VALUES ('plan', ?)", ['{"precision": "fp32"}']),
-        ("INSERT OR REPLACE INTO run VALUES ('plan', ?)", ['{"probes": 1, "stacks": "x"}']),
+        ("INSERT OR REPLACE INTO run (key, value) VALUES ('plan', ?)", ['{"precision": "fp32"}']),
+        ("INSERT OR REPLACE INTO run (key, value) VALUES ('plan', ?)", ['{"probes": 1, "stacks": "x"}']),
         ("UPDATE trials SET metadata = ?", ['{"data": 3}']),
         ("UPDATE trials SET metadata = ?", ['{"parameters": "many"}']),
         ("UPDATE trials SET metadata = ?", ['{"precision": [], "data": {"complete": "x"}}']),

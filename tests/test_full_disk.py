@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ddl import durable, launch
-from ddl.ledger import Ledger, LedgerReader
+from ddl.ledger import Ledger
+from ddl.ledger_reader import LedgerReader
 
 SWEEP = ("--sweep", "train.py:train", "lr=0.1,0.2", "seeds=1", "metric=val/loss", "--executor", "inline", "wandb.mode=disabled")
 

@@ -17,7 +17,7 @@ from ddl import launch
 from ddl.config import ConfigError
 from ddl.export import export
 from ddl.function_sweep import FunctionSweep, compose_function_sweep, find_function, locate_module
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.reproduce import reproduce
 from ddl.run_results import Run
 from ddl.sweeps.assignment import Assignment

@@ -16,7 +16,9 @@ import pytest
 
 from ddl import ledger
 from ddl.durable import CannotWrite
-from ddl.ledger import Ledger, LedgerReader, TrialRow
+from ddl.ledger import Ledger
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from ddl.run_folder import LEDGER
 
 from .ledgers import ReportingLedger
@@ -334,9 +336,9 @@ def test_a_folder_whose_name_means_something_in_a_url(tmp_path):
 
 def test_a_ledger_of_a_later_version(folder):
     with sqlite3.connect(folder / LEDGER) as db:
-        db.execute("PRAGMA user_version = 3")
+        db.execute("PRAGMA user_version = 4")
     db.close()
-    with pytest.raises(ValueError, match=r"ledger schema 3, this version of ddl reads 2\. Use the version that wrote it\."):
+    with pytest.raises(ValueError, match=r"ledger schema 4, this version of ddl reads 3\. Use the version that wrote it\."):
         LedgerReader(folder)
 
 
@@ -396,6 +398,33 @@ def test_a_damaged_ledger_is_named_and_not_believed(folder, damage):
     ) as caught:
         read_all(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "row"),
+    [
+        ("UPDATE metrics SET value = 2 * value WHERE seq = 1", "row 1 of metrics"),
+        ("UPDATE metrics SET value = NULL WHERE seq = 1", "row 1 of metrics"),
+        ("UPDATE metrics SET name = 'val/losr' WHERE seq = 1", "row 1 of metrics"),
+        ("UPDATE trials SET task = replace(task, '{', '{ ') WHERE trial_id = 'a'", "row 2 of trials"),
+        ("UPDATE trials SET status = 'finished' WHERE trial_id = 'a'", "row 2 of trials"),
+        ("UPDATE events SET kind = 'begun' WHERE seq = 1", "row 1 of events"),
+        ("UPDATE run SET value = '{\"seeds\": 3}' WHERE key = 'launch'", "row 2 of run"),
+    ],
+)
+def test_a_changed_value_is_noticed_though_the_file_is_sound(folder, change, row):
+    with ReportingLedger(folder) as writer:
+        writer.started("a", 0, "here", {"classes": ["é", "\ud800"]})
+        writer.measured("a", 1, None, -0.0, {"val/loss": 1e300, "val/accuracy": math.nan}, {})
+        writer.measured("a", 2, 1, 7, {"val/loss": 2}, {})
+        writer.interrupted()
+    read_all(folder)
+    with sqlite3.connect(folder / LEDGER) as db:
+        assert db.execute(change).rowcount == 1
+    db.close()
+    for kind in (LedgerReader, Ledger):
+        with pytest.raises(ValueError, match=rf"ledger\.sqlite: cannot be read as a ledger \({row} is damaged: .*\)\. Restore it"):
+            kind(folder)
 
 
 @pytest.mark.parametrize("table", ["metrics", "events"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ddl import checkpoints
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.reports import html, model, results
 from ddl.units import duration
 from tests.sweeps.command import command

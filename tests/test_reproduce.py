@@ -14,7 +14,8 @@ import yaml
 
 from ddl import provenance, yamlfile
 from ddl.launch import main
-from ddl.ledger import LedgerReader, TrialRow
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from ddl.progress import Progress
 from ddl.reproduce import reproduce
 from ddl.sweeps.assignment import Assignment, device_of
@@ -23,6 +24,7 @@ from ddl.sweeps.first_steps import METADATA_KEY, STEPS, FirstSteps, state_digest
 from ddl.sweeps.worker import run_trial
 from ddl.tasks.cartpole_table import CartPoleTable
 from ddl.tasks.classification import Classification
+from tests.ledgers import edited_ledger
 
 from .ledgers import ReportingLedger
 
@@ -77,10 +79,8 @@ def copy(run: Path, tmp_path: Path) -> Path:
 
 
 def alter(folder: Path, statement: str, *values: Any) -> None:
-    db = sqlite3.connect(folder / "ledger.sqlite")
-    with db:
+    with edited_ledger(folder) as db:
         db.execute(statement, values)
-    db.close()
 
 
 def note(folder: Path, **values: Any) -> None:

@@ -13,7 +13,9 @@ import torch
 from moto.server import ThreadedMotoServer
 
 from ddl import checkpoints
-from ddl.ledger import Ledger, LedgerReader, TrialRow
+from ddl.ledger import Ledger
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from ddl.storage import runs, urls
 from ddl.storage.remote_folder import RemoteFolder, Unreachable
 from ddl.storage.runs import RunStore

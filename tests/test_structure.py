@@ -23,10 +23,13 @@ LAYERS = [
         "run_folder",
         "trial_errors",
         "ledger_checks",
+        "ledger_checksums",
+        "ledger_tables",
         "program",
         "power",
         "metric_direction",
     },
+    {"ledger_reader"},
     {"fork_server", "progress", "devices", "yamlfile", "hints", "ledger", "figures", "ownership", "ray_private"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry", "latency"},
     {"timed_trial"},
@@ -55,7 +58,7 @@ LAYERS = [
 READERS = {"reports", "tracking"}
 """Rooms that read the ledger and nothing else of a run. Only the driver, the command and its library import them."""
 
-READ = {"ledger", "durable", "run_folder", "units", "program", "power", "redaction", "metric_direction"}
+READ = {"ledger_reader", "ledger_tables", "durable", "run_folder", "units", "program", "power", "redaction", "metric_direction"}
 """What those rooms may import besides themselves."""
 
 OWNERS = {
@@ -131,6 +134,11 @@ def test_the_source_keeps_the_rules():
     assert problems(ROOT) == []
 
 
+def test_the_architecture_page_has_the_order_of_imports():
+    chain = " → ".join(f"`{', '.join(sorted(names))}`" for names in LAYERS)
+    assert chain in " ".join((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split())
+
+
 def test_every_public_name_has_one_home():
     assert duplicate_names(ROOT / "ddl") == {}
 
@@ -160,7 +168,7 @@ def tree(tmp_path: Path) -> Path:
         "ddl/models/cnn.py": "from torch import nn\n",
         "ddl/sweeps/ray_tune.py": "import ray\nfrom ray import tune\n",
         "ddl/sweeps/space.py": "from ddl.config import build\n",
-        "ddl/reports/html.py": "from ddl.ledger import Reader\nfrom ddl.reports import model\n",
+        "ddl/reports/html.py": "from ddl.ledger_reader import Reader\nfrom ddl.reports import model\n",
         "ddl/run.py": "from ddl import config\ndef go():\n    from ddl.reports import html\n",
         "tests/test_a.py": "import ray\nimport ddl.run\n",
     }

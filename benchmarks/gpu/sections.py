@@ -24,7 +24,7 @@ from ddl import checkpoints, config
 from ddl.data import sources
 from ddl.devices import Device
 from ddl.latency.measure import measure_or_explain
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.models.cnn import ConvNet
 from ddl.precision import candidates, prepare_process
 from ddl.sweeps import space

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddl.ledger import TrialRow
+from ddl.ledger_tables import TrialRow
 from ddl.run_folder import trial_files
 
 _NUMBERED = re.compile(r"(.+?)[-_](\d+)")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ddl.ledger import TrialRow
+from ddl.ledger_tables import TrialRow
 
 
 @dataclass(frozen=True)

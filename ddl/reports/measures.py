@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ddl.ledger import COUNTED, TrialRow
+from ddl.ledger_tables import COUNTED, TrialRow
 from ddl.power import ALL_PAIRS
 from ddl.reports import metric_kinds, statistics, verdicts
 from ddl.reports.data_sets import DataDescription, describe_data

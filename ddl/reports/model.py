@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from ddl.ledger import ENDED, STATUSES, LedgerReader, TrialRow
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import ENDED, STATUSES, TrialRow
 from ddl.program import program
 from ddl.redaction import Redactor
 from ddl.reports import narrative

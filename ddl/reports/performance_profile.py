@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ddl.ledger import ENDED
+from ddl.ledger_tables import ENDED
 from ddl.reports.model import RunReport
 
 TAUS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ddl.ledger import TrialRow
+from ddl.ledger_tables import TrialRow
 from ddl.metric_direction import likely_mode
 from ddl.reports.data_sets import describe_data
 

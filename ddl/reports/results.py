@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ddl import durable
-from ddl.ledger import COUNTED, LedgerReader, TrialRow
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import COUNTED, TrialRow
 from ddl.redaction import Redactor
 from ddl.reports import metric_kinds
 

@@ -12,8 +12,8 @@ import uuid
 from pathlib import Path
 from typing import Self
 
-from ddl.ledger import LedgerReader
 from ddl.ledger_checks import open_read_only
+from ddl.ledger_reader import LedgerReader
 from ddl.run_folder import LEDGER, TRIALS, is_inside
 from ddl.storage.remote_folder import RemoteFolder, Unreachable
 from ddl.storage.trials import REPORT_FOLDERS

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ddl.config import COMMAND_LINE, ConfigError, construct
-from ddl.ledger import LedgerReader, TrialRow
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from ddl.overrides import SweepDraft, apply_overrides
 from ddl.schema import ADDED_LATER, Launch, Metric
 from ddl.sweeps.allocation import allocate, check_gpus, check_inline

@@ -10,7 +10,8 @@ from typing import Any
 
 from ddl import config, ownership, provenance
 from ddl.function_sweep import FunctionSweep, compose_function_sweep
-from ddl.ledger import Ledger, TrialRow
+from ddl.ledger import Ledger
+from ddl.ledger_tables import TrialRow
 from ddl.program import program
 from ddl.redaction import Redactor
 from ddl.schema import Launch, Metric, Reference, Sweep

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
-from ddl.ledger import ENDED, TrialRow
+from ddl.ledger_tables import ENDED, TrialRow
 from ddl.schema import Sweep
 from ddl.sweeps.race_rules import EQUIVALENT, WINNER, Drop, RaceRules
 from ddl.sweeps.space import MAX_TRIALS, Trial, trial_identity

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ddl.config import ConfigError
-from ddl.ledger import COUNTED, Ledger, TrialRow
+from ddl.ledger import Ledger
+from ddl.ledger_tables import COUNTED, TrialRow
 from ddl.schema import ADDED_LATER, Launch, Metric
 from ddl.sweeps.allocation import check_inline, recorded_allocation
 from ddl.sweeps.prepare import PreparedRun

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from ddl.ledger import TrialRow
+from ddl.ledger_tables import TrialRow
 from ddl.schema import Sweep
 from ddl.sweeps import space
 from ddl.sweeps.space import Trial

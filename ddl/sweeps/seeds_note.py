@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ddl import power
-from ddl.ledger import COUNTED, ENDED, LedgerReader
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import COUNTED, ENDED
 from ddl.run_folder import LEDGER
 from ddl.schema import Metric, Sweep
 from ddl.yamlfile import FOLDER

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from ddl.ledger import ENDED, LedgerReader, TrialRow
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import ENDED, TrialRow
 from ddl.redaction import Redactor
 from ddl.run_folder import trial_files
 

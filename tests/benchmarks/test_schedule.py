@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from benchmarks import schedule
-from ddl.ledger import TrialRow
+from ddl.ledger_tables import TrialRow
 
 
 def rows(*spans: tuple[float, float]) -> list[TrialRow]:

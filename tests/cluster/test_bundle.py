@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from tests.sweeps.command import ROOT, launch, run_folder
 
 CLUSTER = ROOT / "cluster"

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from tests.sweeps.command import PLUGIN, ROOT, run_folder
 from tests.waiting import HANG_S, wait_until
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ddl.ledger import TrialRow
+from ddl.ledger_tables import TrialRow
 from tests.sweeps.command import ROOT
 from tests.waiting import HANG_S, wait_until
 

@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 
 from ddl import checkpoints
-from ddl.ledger import Ledger, LedgerReader, TrialRow
+from ddl.ledger import Ledger
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from ddl.run_folder import LEDGER
 from ddl.trial_report import TrialReport
 

@@ -3,9 +3,7 @@
 import io
 import json
 import math
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ddl.ledger import TrialRow
-from ddl.run_folder import LEDGER
+from ddl.ledger_tables import TrialRow
+from tests.ledgers import edited_ledger
 
 from ..ledgers import ReportingLedger
 
@@ -121,7 +119,7 @@ def create_thousand(folder: Path, images: bool = False) -> Path:
     with ReportingLedger.create(folder, {"sweep": sweep, "scale": "paper"}, trials):
         pass
     # Written to the tables directly: the ledger would sync each of 160,000 measurements to disk.
-    with closing(sqlite3.connect(folder / LEDGER)) as db, db:
+    with edited_ledger(folder) as db:
         names = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
         db.executemany(
             "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) VALUES (?, ?, ?, ?, ?, ?)",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.reports import model
 from ddl.reports.sections.budget import budget_table
 

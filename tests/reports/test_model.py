@@ -4,7 +4,8 @@ import pytest
 from scipy import stats
 
 from ddl import launch
-from ddl.ledger import LedgerReader, TrialRow
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from ddl.reports import html, model, narrative
 from ddl.reports.data_sets import DataDescription
 from ddl.reports.results import read_results

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ddl.ledger import Ledger, TrialRow
+from ddl.ledger import Ledger
+from ddl.ledger_tables import TrialRow
 from ddl.reports import results
 from ddl.trial_report import OTHER_COLUMNS
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.run_results import Run
 from tests.waiting import HANG_S, wait_until
 

@@ -12,7 +12,8 @@ from scipy import stats
 import ddl
 from ddl import confirmation, run
 from ddl.config import ConfigError
-from ddl.ledger import Ledger, LedgerReader
+from ddl.ledger import Ledger
+from ddl.ledger_reader import LedgerReader
 from ddl.reports.confirmations import Confirmation, Confirmed
 from ddl.reports.html import render_html
 from ddl.reports.model import build_report

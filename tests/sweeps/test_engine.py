@@ -1,10 +1,8 @@
 """The engine under real processes and real signals."""
 
-import contextlib
 import os
 import re
 import signal
-import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,9 @@ import psutil
 import pytest
 
 from ddl import config, yamlfile
-from ddl.ledger import LedgerReader, TrialRow
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
+from tests.ledgers import edited_ledger
 from tests.waiting import wait_until
 
 from .command import PLUGIN, ROOT, Command, communicate, launch, run_folder, start
@@ -306,7 +306,7 @@ def test_a_trial_resumed_at_its_very_end_is_announced_with_its_metric(command: C
     quick = ("--executor", "inline", "task.deed=none", f"task.marks={tmp_path}")
     done = command("--sweep", MISCHIEF, "--scale", "smoke", *quick)
     folder = run_folder(done.stdout, tmp_path)
-    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite")) as ledger, ledger:
+    with edited_ledger(folder) as ledger:
         # As it stands when the driver is killed between the last checkpoint and the end.
         ledger.execute("UPDATE trials SET status = 'running'")
 

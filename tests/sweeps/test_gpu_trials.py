@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 
 from .command import PLUGIN, launch, run_folder
 from .plugin.marks import read_marks

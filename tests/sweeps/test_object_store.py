@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from tests.waiting import wait_until
 
 from .command import PLUGIN, Command, communicate, launch, run_folder, start

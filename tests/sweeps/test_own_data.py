@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from ddl import launch
 from ddl.config import ConfigError
 from ddl.data import image_folders
 from ddl.devices import Device
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.run import resume, run_sweep
 from ddl.run_results import Run
 from ddl.tasks.loading import RecordedTasks, Untrusted
 from tests.docs import pages
+from tests.ledgers import edited_ledger
 from tests.tasks.steps import make_task
 
 PAGE = pages.files(pages.ROOT / "docs" / "how-to" / "your-own-data.md")
@@ -70,10 +70,9 @@ def metrics(run: Run) -> list[tuple[str, int, float]]:
 def resumed_run(run: Run) -> Run:
     """The run after its last trial has lost its results, as if the sweep had been interrupted before that, and a resume."""
     last = run.trials[-1].trial_id
-    with sqlite3.connect(run.folder / "ledger.sqlite") as connection:
+    with edited_ledger(run.folder) as connection:
         connection.execute("UPDATE trials SET status = 'planned', metadata = '{}' WHERE trial_id = ?", (last,))
         connection.execute("DELETE FROM metrics WHERE trial_id = ?", (last,))
-    connection.close()
     shutil.rmtree(run.folder / "trials" / last)
     return resume(run.folder)
 

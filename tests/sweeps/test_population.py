@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ddl import config
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.schema import Metric
 from ddl.sweeps import prepare
 from ddl.sweeps.prepare import RunOptions

@@ -7,7 +7,7 @@ import pytest
 from scipy import optimize, stats
 
 from ddl.config import compose_sweep
-from ddl.ledger import TrialRow
+from ddl.ledger_tables import TrialRow
 from ddl.sweeps import prepare
 from ddl.sweeps.prepare import PreparedRun, RunOptions
 from ddl.sweeps.seeds_note import seeds_note

@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,10 @@ import pytest
 import ddl
 from ddl import launch
 from ddl.config import ConfigError
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.reports import model
 from ddl.run_results import Run
+from tests.ledgers import edited_ledger
 
 OVERRIDES = ["wandb.mode=disabled", "resources.cpus=1"]
 SEEDS = "seeds={at_least:3,at_most:12}"
@@ -128,10 +128,9 @@ def test_a_decision_that_was_not_recorded_is_taken_by_the_resume(tmp_path, settl
     folder = tmp_path / "run"
     shutil.copytree(settled.folder, folder)
     before = decisions(settled)
-    with sqlite3.connect(folder / "ledger.sqlite") as db:
+    with edited_ledger(folder) as db:
         early = before | {"drops": before["drops"][:1], "left": ["good", "fair"], "outcome": "", "seeds": before["drops"][0]["seeds"]}
         db.execute("UPDATE run SET value = ? WHERE key = 'race'", (json.dumps(early),))
-    db.close()
     resumed = ddl.resume(folder, function=score, trust=True)
     assert decisions(resumed) == before
     assert len(resumed.trials) == len(settled.trials)

@@ -1,6 +1,5 @@
 """Early stopping: which trials are stopped, that diverged trials do not matter, and the state after a resume."""
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -11,11 +10,12 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from ddl import config
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.schema import EarlyStopping, Metric
 from ddl.sweeps import ray_stops
 from ddl.sweeps.ray_schedulers import InOrder, make_scheduler
 from ddl.trial_report import TrialReport
+from tests.ledgers import edited_ledger
 
 from .command import PLUGIN, Command, run_folder
 
@@ -158,7 +158,7 @@ def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(command: C
     assert "stopped" in (folder / "report.html").read_text(encoding="utf-8")
 
     # The slowest again, alone: only what the ledger knows of the others can stop it.
-    with sqlite3.connect(folder / "ledger.sqlite") as ledger:
+    with edited_ledger(folder) as ledger:
         ledger.execute("UPDATE trials SET status = 'planned' WHERE trial_id = ?", (rows["speed=1"].trial_id,))
     command("--resume", str(folder))
     after = {trial.configuration: trial for trial in LedgerReader(folder).trials()}

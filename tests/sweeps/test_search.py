@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from ddl.ledger import TrialRow
+from ddl.ledger_tables import TrialRow
 from ddl.sweeps import prepare
 from ddl.sweeps.search import TpeSearch
 from ddl.sweeps.space import Trial

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ddl.ledger import Ledger, LedgerReader
+from ddl.ledger import Ledger
+from ddl.ledger_reader import LedgerReader
 from ddl.schema import EarlyStopping, Launch, Resources, Search, Wandb
 from ddl.sweeps.allocation import Allocation
 from ddl.sweeps.space import Trial

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ddl.devices import Device
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.pack import Pack, run_pack
 from ddl.sweeps.probe import time_pack

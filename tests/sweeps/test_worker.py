@@ -10,7 +10,9 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from ddl.devices import Device
-from ddl.ledger import Ledger, LedgerReader, TrialRow
+from ddl.ledger import Ledger
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from ddl.progress import Progress, State
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.worker import run_trial

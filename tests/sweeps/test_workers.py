@@ -11,7 +11,7 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from tests.waiting import HANG_S, wait_until
 
 from .command import ANYWHERE, PLUGIN, communicate, run_folder, start

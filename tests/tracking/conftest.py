@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ddl.ledger import Ledger, LedgerReader, TrialRow
+from ddl.ledger import Ledger
+from ddl.ledger_reader import LedgerReader
+from ddl.ledger_tables import TrialRow
 from tests.tracking.server import Server, black_hole, serving
 
 from ..ledgers import ReportingLedger

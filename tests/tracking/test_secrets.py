@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ddl.ledger import LedgerReader
+from ddl.ledger_reader import LedgerReader
 from ddl.run_folder import LEDGER
 from ddl.tracking.publish import publish
 from tests.sweeps.command import command

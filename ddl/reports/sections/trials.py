@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ddl import units
-from ddl.ledger import TrialRow
+from ddl.ledger_tables import TrialRow
 from ddl.reports import metric_kinds, wording
 from ddl.reports.data_sets import describe_data
 from ddl.reports.model import RunReport

@@ -1,0 +1,112 @@
+"""Reads the ledger of a run, also while it is written.
+
+A ledger may come from someone else, so nothing in it is taken on trust (`ledger_checks.py`).
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddl.ledger_checks import check_content, check_record, check_schema, decode, open_read_only, without_wrong_types
+from ddl.ledger_checksums import check_checksums
+from ddl.ledger_tables import SCHEMA, SCHEMA_VERSION, TrialRow
+from ddl.redaction import Redactor, printable
+from ddl.run_folder import LEDGER, check_trial_id
+
+if TYPE_CHECKING:
+    import pandas as pd  # takes a third of a second, which a mistyped option should not cost
+
+READ_S = 120.0
+"""Seconds after which a read is ended. A ledger of any real size is read in a fraction of it."""
+
+
+class LedgerReader:
+    """Reads a run's ledger, also while it is written. Each call opens the file, so it never blocks the writer for long."""
+
+    def __init__(self, folder: Path):
+        """Open the ledger in a run's `folder` and check it. Raises ValueError if there is none that this version can read.
+
+        The check reads the whole file, so keep the reader.
+        """
+        self.folder = Path(folder)
+        self.path = self.folder / LEDGER
+        if not self.path.is_file():
+            raise ValueError(f"{self.folder}: not a run folder, it has no {LEDGER}. Name a folder below runs/.")
+        with self._connection() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == SCHEMA_VERSION:
+                check_schema(connection, SCHEMA)
+                check_content(connection)
+                check_checksums(connection)
+        if version != SCHEMA_VERSION:
+            raise ValueError(
+                f"{self.path}: ledger schema {version}, this version of ddl reads {SCHEMA_VERSION}. Use the version that wrote it."
+            )
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        end = time.monotonic() + READ_S
+        try:
+            with open_read_only(self.path) as connection:
+                connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
+                yield connection
+        except (sqlite3.DatabaseError, OSError, ValueError) as error:  # pandas raises OSError
+            interrupted = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+            reason = f"it took longer than {READ_S:g} s" if interrupted else " ".join(str(error).split())
+            raise ValueError(f"{self.path}: cannot be read as a ledger ({reason}). Restore it from a copy.") from error
+
+    def run(self, *needed: str) -> dict[str, Any]:
+        """The run's own record: the values given to `Ledger.create` and added by `Ledger.note`.
+
+        Raises ValueError if one of the entries `needed` is missing (`sweep.name`: inside `sweep`), or if one has the wrong type.
+        """
+        with self._connection() as connection:
+            record = {key: decode(value, f"{key} of the run") for key, value in connection.execute("SELECT key, value FROM run")}
+            check_record(record, needed)
+            return record
+
+    def trials(self) -> list[TrialRow]:
+        """All trials, in the order of the plan. Their texts can be shown: they have no secret, and nothing that a terminal obeys."""
+        redactor = Redactor()
+        columns = list(TrialRow.__dataclass_fields__)
+        with self._connection() as connection:
+            decoded = []
+            for row in connection.execute(f"SELECT {', '.join(columns)} FROM trials ORDER BY position"):
+                values = dict(zip(columns, row, strict=True))
+                check_trial_id(values["trial_id"])
+                for key in ("swept", "task", "metadata"):
+                    values[key] = decode(values[key], f"{key} of trial {values['trial_id']}")
+                    if not isinstance(values[key], dict):
+                        raise ValueError(f"{key} of trial {values['trial_id']} is not a mapping")
+                values["metadata"] = without_wrong_types(values["metadata"])
+                for key in ("configuration", "place"):
+                    values[key] = printable(values[key])
+                values["reason"] = printable(redactor.text(values["reason"]).replace("\n", " "))
+                decoded.append(TrialRow(**values))
+            return decoded
+
+    def metrics(self, after: int = 0) -> "pd.DataFrame":
+        """Every measurement with a sequence number above `after`, in order.
+
+        Columns: seq, trial_id, step, epoch, elapsed_s (seconds trained so far, over all attempts), name, value (NaN if it is not
+        a number).
+        """
+        import pandas as pd
+
+        with self._connection() as connection:
+            return pd.read_sql_query(
+                "SELECT seq, trial_id, step, epoch, elapsed_s, name, value FROM metrics WHERE seq > ? ORDER BY seq",
+                connection,
+                params=(after,),
+                dtype={"epoch": "Int64", "value": "float64"},
+            )
+
+    def events(self) -> "pd.DataFrame":
+        """All events, in order. Columns: seq, at (Unix time, for display only), trial_id, kind, detail."""
+        import pandas as pd
+
+        with self._connection() as connection:
+            return pd.read_sql_query("SELECT seq, at, trial_id, kind, detail FROM events ORDER BY seq", connection)
