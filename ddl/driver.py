@@ -23,6 +23,7 @@ from ddl.sweeps.allocation import allocate, reallocate
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.choose_plan import choose_plan, make_plan, with_stacks
 from ddl.sweeps.executors import Executor, InlineExecutor
+from ddl.sweeps.failures_alike import FailuresAlike
 from ddl.sweeps.missing_metric import MissingMetric
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.plan import Plan, PlannedPack, makespan
@@ -128,7 +129,7 @@ def _refused_gpu(problem: str) -> str:
 def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], executor: Executor, top: Path) -> None:
     """Train all runs to their ends, and keep the report in the folder `top` up to date.
 
-    Raises ConfigError if the trials do not report the metric of a run, and CannotWrite if a file of a run cannot be written.
+    Raises ConfigError if the trials do not report the metric of a run, or all fail alike, and CannotWrite if a file of a run cannot be written.
     """
     began = time.time()
     runs_of_trial: dict[str, list[OpenRun]] = {}
@@ -156,6 +157,7 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
         # Add trials as late as possible: their source then knows the results of more trials.
         limited = any(plan.allocation.num_workers > 1 or run.prepared.source for run, plan in planned)
         missing = [(run, MissingMetric(run.prepared)) for run, _ in planned]
+        failures = [(run, FailuresAlike(run.prepared)) for run, _ in planned]
         batches = executor.run(_packs(queue, planned, runs_of_trial, progress), concurrent if limited else None)
         redactor = Redactor()
         with contextlib.closing(batches):  # type: ignore[type-var]
@@ -176,6 +178,9 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
                     for report in reports_of[run]:
                         if warning := metrics.take(report):
                             console.print(warning, markup=False, soft_wrap=True)
+                for run, alike in failures:
+                    for report in reports_of[run]:
+                        alike.take(report)
                 if any(report.kind in ("measured", "ended") for report in reports):
                     live.refresh()
     elapsed = time.time() - began

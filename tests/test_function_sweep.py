@@ -3,6 +3,7 @@
 import functools
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -19,6 +20,7 @@ from ddl.export import export
 from ddl.function_sweep import FunctionSweep, compose_function_sweep, find_function, locate_module
 from ddl.ledger_reader import LedgerReader
 from ddl.reproduce import reproduce
+from ddl.run import Interrupted
 from ddl.run_results import Run
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.pack import Pack
@@ -61,13 +63,14 @@ def problems(folder: Path, *overrides: str, text: str = TRAIN, name: str = "trai
     return found
 
 
-def test_a_function_is_swept_from_the_shell(folder, capfd):
+@pytest.mark.parametrize("reference", ["train.py:train", "train:train"])
+def test_a_function_is_swept_from_the_shell(folder, capfd, reference):
     write(folder, TRAIN)
-    code = launch.main(["--sweep", "train.py:train", "lr=0.1,0.01", "seeds=2", "metric=val/accuracy", "--executor", "inline"])
+    code = launch.main(["--sweep", reference, "lr=0.1,0.01", "seeds=2", "metric=val/accuracy", "--executor", "inline"])
     output = capfd.readouterr().out
     assert code == 0
     assert "metric: val/accuracy (larger is better)" in output
-    assert "train has no argument `resume`" in output
+    assert output.count("train has no argument `resume`") == 1
     (path,) = (folder / "runs/train").iterdir()
     results = Run(path).results
     assert list(results["task.lr"]) == [0.1, 0.01] * 2
@@ -100,6 +103,22 @@ def test_the_commands_that_it_prints_work_from_another_folder(folder, tmp_path_f
     assert "1 of 2 trials left" in capfd.readouterr().out
     assert reproduce(path / "trials" / Run(path).trials[0].trial_id)
     assert "the first 3 steps agree bit for bit" in capfd.readouterr().out
+
+
+def test_an_error_of_all_trials_stops_the_sweep(folder, capfd):
+    write(folder, "def train(lr: float, times: int = 1): return {'loss': lr / 0 if times else lr}")
+    options = ["metric=loss", "wandb.mode=disabled", "--executor", "inline"]
+    assert launch.main(["--sweep", "train.py:train", "lr=1,2,3,4", "seeds=3", *options]) == launch.BAD_INPUT
+    assert (
+        capfd.readouterr().err
+        == "the first 3 trials fail: ZeroDivisionError: float division by zero (train.py:1).\nThe sweep was stopped.\n"
+    )
+    (path,) = (folder / "runs/train").iterdir()
+    assert [trial.status for trial in Run(path).trials] == ["failed"] * 3 + ["planned"] * 9
+    assert launch.main(["--sweep", "train.py:train", "lr=1", "seeds=4", *options]) == launch.BAD_INPUT
+    assert "the first 3 trials fail" in capfd.readouterr().err
+    assert launch.main(["--sweep", "train.py:train", "lr=1", "times=1,0", "seeds=4", *options]) == launch.FAILED, "one of two fails"
+    assert launch.main(["--sweep", "train.py:train", "lr=1", "seeds=2", *options]) == launch.FAILED, "too few to save any"
 
 
 def test_a_changed_function_is_not_resumed_unless_that_is_allowed(folder, capfd):
@@ -142,6 +161,21 @@ def test_a_function_is_swept_from_python_and_continues_from_its_state(folder):
 def test_a_function_that_returns_a_dictionary_is_one_measurement(folder):
     run = ddl.sweep(lambda x: {"score": 2 * x}, {"x": [1, 3]}, metric="score", seeds=1, executor="inline")
     assert list(run.results["score"]) == [2, 6]
+
+
+def test_an_interrupted_sweep_from_python_is_resumed(folder):
+    def train(x, *, resume=None):
+        for step in range(0 if resume is None else resume["step"], 4):
+            yield ddl.Progress(metrics={"score": x + step}, total_steps=4, state=lambda: {"step": step + 1})  # noqa: B023
+            if x == 2 and step == 1 and resume is None:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="interrupted; resume with: ") as stopped:
+        ddl.sweep(train, {"x": [1, 2]}, metric="score", seeds=1, executor="inline", overrides=["checkpoint_every_s=0.000001"])
+    assert [trial.status for trial in Run(stopped.value.folder).trials] == ["finished", "planned"]
+    assert Run(stopped.value.folder).report.exists()
+    resumed = ddl.resume(stopped.value.folder, function=train)
+    assert list(resumed.results["score"]) == [4, 5]
 
 
 def test_a_function_typed_into_a_notebook_is_resumed_there(folder, monkeypatch):

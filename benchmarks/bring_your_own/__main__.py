@@ -14,6 +14,9 @@ from pathlib import Path
 from shutil import copytree
 from statistics import median
 
+import numpy as np
+from PIL import Image
+
 from tests.codebase import lines_of_code
 
 FOLDER = Path(__file__).parent
@@ -23,8 +26,11 @@ PROGRAMS = {
     ("A function", "Optuna"): ["function_optuna.py"],
     ("A Lightning module", "ddl"): ["lightning_ddl.py"],
     ("A Lightning module", "Ray Tune"): ["lightning_ray.py"],
+    ("A Lightning module", "Optuna"): ["lightning_optuna.py"],
     ("A task", "ddl"): ["sine.py", "sine_loss.yaml"],
     ("A task", "Ray Tune"): ["sine_ray.py"],
+    ("A task", "Optuna"): ["sine_optuna.py"],
+    ("An image folder", "ddl"): ["photos.yaml"],
 }
 """Files of each program, by what it sweeps and the library."""
 
@@ -51,6 +57,16 @@ def command(files: Sequence[str]) -> list[str]:
     return [sys.executable, *files]
 
 
+def write_photos(folder: Path) -> None:
+    """Images of noise for `photos.yaml`, 100 in each of two classes."""
+    rng = np.random.default_rng(0)
+    for name, level in (("day", 180), ("night", 60)):
+        (folder / name).mkdir(parents=True)
+        for number in range(100):
+            pixels = rng.normal(level, 30, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
 def seconds(rounds: int) -> Mapping[tuple[str, str], list[float]]:
     """Seconds from the start to the end of each program. All run once in each round, in a folder without earlier results."""
     measured: dict[tuple[str, str], list[float]] = {key: [] for key in PROGRAMS}
@@ -58,6 +74,7 @@ def seconds(rounds: int) -> Mapping[tuple[str, str], list[float]]:
         for key, files in PROGRAMS.items():
             with tempfile.TemporaryDirectory() as scratch:
                 folder = copytree(FOLDER, Path(scratch) / "programs")
+                write_photos(folder / "photos")
                 began = time.perf_counter()
                 subprocess.run(command(files), cwd=folder, check=True, stdout=subprocess.DEVNULL)
                 measured[key].append(time.perf_counter() - began)

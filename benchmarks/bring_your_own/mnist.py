@@ -1,7 +1,8 @@
 """PyTorch's MNIST example as a function that yields: https://github.com/pytorch/examples/blob/main/mnist/main.py (BSD-3).
 
-The structure, network and hyperparameters are the example's. It prints the loss and accuracy of the test images after each epoch; here
-`test` returns them and `train_mnist` yields them. The images come from the sample that is bundled with ddl.
+The structure, network and hyperparameters are the example's. What is different: `test` returns the loss and accuracy that the example
+prints, and `train_mnist` yields them; the arguments of `main`'s parser are those of `train_mnist`; the images come from the sample that
+is bundled with ddl instead of torchvision's download; layers without parameters are called as functions.
 
     python launch.py --sweep benchmarks/bring_your_own/mnist.py:train_mnist lr=1.0,0.1 seeds=3 metric=test/accuracy
 """

@@ -43,7 +43,7 @@ class TimeLimits:
     """A context manager around a trial that a thread watches, if it has limits. `step` runs the trial's own code.
 
     The limits apply inside `step` only: time that the driver takes to record a report is no time without a sign of life. A trial that
-    exceeds one is interrupted and raises TrialTimeout. If it still has not ended after `INTERRUPT_S`, it hangs outside Python;
+    exceeds one is interrupted and raises TrialTimeout, and its stack is printed. If it still has not ended after `INTERRUPT_S`, it hangs outside Python;
     then `give_up` is called in the watching thread with the message, and `step` does not return any more. If it also holds Python's global
     lock, no thread can act; then the process ends after writing the stacks of all threads to `log`.
     """
@@ -63,7 +63,7 @@ class TimeLimits:
         self._watched = bool(trial_s or stall_s)
         self._lock, self._left, self._ended = threading.Lock(), threading.Event(), threading.Event()
         self._inside = self._giving_up = False
-        self._message = ""
+        self._message = self._last_stack = ""
 
     def __enter__(self) -> Self:
         if not self._watched:
@@ -131,8 +131,7 @@ class TimeLimits:
             if not self._inside:
                 return
             self._giving_up = self._give_up is not None
-        stack = "".join(traceback.format_list(self._stack()))
-        print(f"{self._message}\nIt hangs outside Python. Its last stack:\n{stack}", file=sys.stderr, flush=True)
+        print("It hangs outside Python.", file=sys.stderr, flush=True)
         if self._give_up is not None:
             self._give_up(self._message)
 
@@ -144,7 +143,10 @@ class TimeLimits:
                 if due:
                     self._interrupt()
             if due:
-                return self._left.wait(INTERRUPT_S)
+                left = self._left.wait(INTERRUPT_S)
+                # Only now, because the trial may have been interrupted while it held the lock of standard error.
+                print(f"{self._message}\nIts last stack:\n{self._last_stack}", file=sys.stderr, flush=True)
+                return left
         return True
 
     def _next_look_s(self) -> float:
@@ -164,7 +166,9 @@ class TimeLimits:
         """Raise `_OutOfTime` in the trial's thread. A signal also interrupts system calls, but only the main thread receives it."""
         stalled = time.monotonic() - self._step_began >= self._stall_s
         limit = f"no sign of life for {self._stall_s:g} s" if stalled else f"it took longer than trial_timeout_s={self._trial_s:g}"
-        frames = [(frame.filename, frame.lineno or 0, frame.name) for frame in reversed(self._stack())]
+        stack = self._stack()
+        self._last_stack = "".join(traceback.format_list(stack))
+        frames = [(frame.filename, frame.lineno or 0, frame.name) for frame in reversed(stack)]
         self._message = f"{limit}, at {_last_lines(frames)}{self._advice}"
         if self._in_main_thread:
             signal.pthread_kill(self._thread_id, signal.SIGALRM)

@@ -18,7 +18,15 @@ SMALLER = {"[0.1, 0.01, 0.001]": "[0.1, 0.01]", "range(5)": "range(1)", "seeds=5
 
 
 @pytest.mark.parametrize(
-    "program", ["function_ddl.py", "function_optuna.py", "function_ray.py", "lightning_ddl.py", "lightning_ray.py", "sine_ray.py"]
+    "program",
+    [
+        "function_ddl.py",
+        "lightning_ddl.py",
+        *(
+            pytest.param(f"{program}.py", marks=pytest.mark.campaign)
+            for program in ("function_optuna", "function_ray", "lightning_optuna", "lightning_ray", "sine_optuna", "sine_ray")
+        ),
+    ],
 )
 def test_a_program_prints_the_mean_of_each_configuration(tmp_path: Path, program: str):
     if program.startswith("lightning"):
@@ -35,7 +43,7 @@ def test_a_program_prints_the_mean_of_each_configuration(tmp_path: Path, program
     assert done.returncode == 0, done.stderr
     means = re.findall(r"^(0\.\d+|1\.0+) +(\d\.\d+) +NaN$", done.stdout, re.MULTILINE)
     configurations = [float(configuration) for configuration, _ in means]
-    assert configurations == ([0.1, 1.0] if program == "sine_ray.py" else [0.01, 0.1])
+    assert configurations == ([0.1, 1.0] if program.startswith("sine") else [0.01, 0.1])
     assert all(0 < float(mean) < 1 for _, mean in means)
 
 
@@ -44,6 +52,13 @@ def test_the_task_is_trained():
     printed = pages.files(pages.ROOT / "docs" / "adding-a-task.md")
     for name in PROGRAMS["A task", "ddl"]:
         assert (FOLDER / name).read_text() == printed[f"my/{name}"]
+
+
+def test_the_image_folder_takes_eight_lines_without_python():
+    """The sweep is that of the page, which tests/sweeps/test_own_data.py trains."""
+    printed = pages.files(pages.ROOT / "docs" / "how-to" / "your-own-data.md")["photos.yaml"]
+    assert (FOLDER / "photos.yaml").read_text() == printed
+    assert count(FOLDER / "photos.yaml") <= 8
 
 
 def test_each_program_is_run_in_each_round(monkeypatch: pytest.MonkeyPatch):
@@ -65,10 +80,11 @@ def test_comments_and_blank_lines_are_not_counted(tmp_path: Path):
     assert (count(tmp_path / "a.py"), count(tmp_path / "a.yaml")) == (3, 2)
 
 
+@pytest.mark.campaign
 def test_pytorchs_mnist_example_is_swept(tmp_path: Path):
     reference = f"{FOLDER / 'mnist.py'}:train_mnist"
     overrides = ["lr=1.0,0.0001", "seeds=1", "epochs=1", "metric=test/accuracy"]
-    result = launch("--sweep", reference, *overrides, "--executor", "inline", "wandb.mode=disabled", cwd=tmp_path)
+    result = launch("--sweep", reference, *overrides, "--executor", "inline", "resources.cpus=1", "wandb.mode=disabled", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     results = ddl.Run(run_folder(result.stdout, tmp_path)).results.set_index("task.lr")
     assert set(results["status"]) == {"finished"}

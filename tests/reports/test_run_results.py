@@ -2,10 +2,12 @@
 
 import html
 import re
+from dataclasses import fields
 
 import pytest
 
 from ddl.run_results import Run
+from tests.docs import pages
 
 
 def test_curves_have_a_row_per_measured_value(make_run):
@@ -25,6 +27,15 @@ def test_comparisons_are_those_of_the_report(make_run):
     assert (best["first"], best["second"], best["n"]) == ("none", "light", 3)
     assert best["low"] < best["difference"] < best["high"]
     assert best["difference"] == pytest.approx(0.1, abs=0.03)
+
+
+def test_the_page_has_the_columns(make_run):
+    run = Run(make_run({"none": 0.8, "light": 0.7}, epochs=1))
+    page = (pages.ROOT / "docs/how-to/your-own-function.md").read_text(encoding="utf-8")
+    shown = {name: re.findall(r"`(\w+)`", line) for name, line in re.findall(r"^\| `run\.(\w+)` \|(.*)", page, re.MULTILINE)}
+    assert shown["curves"] == list(run.curves.columns)
+    assert shown["comparisons"] == list(run.comparisons.columns)
+    assert shown["best"][1:] == [field.name for field in fields(run.best)]
 
 
 def test_a_run_of_one_configuration_has_no_comparisons(make_run):

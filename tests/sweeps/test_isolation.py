@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,19 @@ def test_the_driver_keeps_its_working_directory_while_a_trial_has_another(tmp_pa
     with InlineExecutor() as executor:
         for _ in executor.run([Pack((assignment(tmp_path, "working directory"),))], None):
             assert os.getcwd() == own
+
+
+def test_a_setting_that_cannot_be_restored_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = tmp_path / "start"
+    start.mkdir()
+    monkeypatch.chdir(start)
+    reports = []
+    for batch in run_pack(Pack((assignment(tmp_path, "working directory"),)), CPU):
+        reports += batch
+        shutil.rmtree(start, ignore_errors=True)
+    (line,) = left_behind(reports)
+    assert line.startswith("the working directory could not be restored (FileNotFoundError")
+    assert [status for status, _ in ends(reports).values()] == ["finished"]
 
 
 def test_a_thread_that_a_trial_leaves_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""Stops a sweep whose trials all fail with the same error, before it has trained them all."""
+
+from ddl.config import ConfigError
+from ddl.sweeps.prepare import PreparedRun
+from ddl.trial_report import TrialReport
+
+FAILURES = 3
+"""Number of trials, and of configurations if there are as many, that fail alike before the sweep stops."""
+
+
+class FailuresAlike:
+    """Watches the first trials of a run whose first steps the plan does not time, such as those of a function.
+
+    For other runs the plan finds such an error (`Plan.check`).
+    """
+
+    def __init__(self, run: PreparedRun):
+        self._watching = not run.resumed and not any(type(trial.task).timed for trial in run.timed)
+        self._configurations = {trial.trial_id: trial.configuration for trial in run.trials}
+        self._needed = min(FAILURES, len(set(self._configurations.values())) or FAILURES)
+        self._failed: dict[str, str] = {}
+
+    def take(self, report: TrialReport) -> None:
+        """Take a recorded report. Raises ConfigError if the first trials have failed with the same error before any measurement."""
+        if not self._watching or not (report.metrics or report.kind == "ended"):
+            return
+        if report.status != "failed" or (self._failed and report.reason not in self._failed.values()):
+            self._watching = False
+            return
+        self._failed[report.trial_id] = report.reason
+        configurations = {self._configurations.get(trial_id, trial_id) for trial_id in self._failed}
+        if len(self._failed) >= FAILURES and len(configurations) >= self._needed:
+            raise ConfigError([f"the first {len(self._failed)} trials fail: {report.reason}."], "The sweep was stopped.")
