@@ -18,11 +18,11 @@ check: .venv/installed
 
 # Unit tests.
 quick: .venv/installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m 'not slow and not network and not campaign'
+	$(BIN)/python -m pytest --numprocesses 2 -m 'not slow and not network and not campaign'
 
 # Everything but the tests marked network and campaign.
 test: check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2
 
 # The tests marked campaign, which take minutes each.
 campaign: .venv/installed

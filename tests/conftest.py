@@ -5,9 +5,16 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+# Threads that wait without computing: two test processes and the commands that they start share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 
 from ddl import config, yamlfile
@@ -56,6 +63,7 @@ SLOW = (
     "sweeps/test_cluster.py",
     "sweeps/test_confirmation.py",
     "sweeps/test_engine.py",
+    "sweeps/test_failing_trials.py",
     "sweeps/test_gpu_trials.py",
     "sweeps/test_object_store.py",
     "sweeps/test_own_data.py",
@@ -74,6 +82,26 @@ SLOW = (
     "tracking/test_online.py",
 )
 """Test files, and folders, that `make quick` leaves out: they train, start processes of their own, or open a browser."""
+
+
+class OneProcessPerCostlyFixture(LoadScopeScheduling):
+    """Tests go to the process that is free. Those of a file with a fixture for the whole module go to the same one, which makes it once.
+
+    xdist's `loadgroup` is meant for this, but does nothing under pytest 9.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        return file if _has_module_fixture(self.config.rootpath / file) else nodeid
+
+
+@cache
+def _has_module_fixture(path: Path) -> bool:
+    return 'scope="module"' in path.read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return OneProcessPerCostlyFixture(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -388,7 +388,7 @@ def test_a_script_trains_its_function_on_ray_and_a_shell_resumes_it(folder):
     (path,) = (folder / "runs/train").iterdir()
     assert sorted(LedgerReader(path).run()["code"]) == ["settings.py", "train.py"]
     assert [trial.status for trial in Run(path).trials] == ["finished", "failed"] * 2
-    command = [sys.executable, str(Path(launch.__file__).parents[1] / "launch.py"), "--resume", str(path)]
+    command = [sys.executable, str(Path(launch.__file__).parents[1] / "launch.py"), "--resume", str(path), "--executor", "inline"]
     resumed = subprocess.run(command, capture_output=True, text=True, cwd="/")
     assert "2 of 4 trials left" in resumed.stdout
     assert [trial.reason.partition(" (")[0] for trial in Run(path).trials][1::2] == ["ZeroDivisionError: float division by zero"] * 2

@@ -23,8 +23,6 @@ from ddl.precision import Precision
 from ddl.progress import Progress, State
 from tests.tasks.steps import without_times
 
-pytestmark = pytest.mark.xdist_group("sharding")  # two processes train once for all tests
-
 CPU = Device(torch.device("cpu"))
 STRATEGIES = ("ddp", "fsdp")
 TOLERANCE = 1e-5

@@ -20,7 +20,7 @@ from .agents import agents, settings
 CPU = torch.device("cpu")
 CARTPOLE = ENVIRONMENTS["CartPole-v1"]
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("env runners")]  # warnings of Ray's own; one Ray for all tests
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of Ray's own
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,6 +68,7 @@ def test_a_killed_runner_is_replaced_and_nothing_is_lost():
     assert third.rows.shape == (4, 10, 16, 11)
 
 
+@pytest.mark.campaign
 def test_a_runner_that_hangs_is_replaced():
     chosen = settings(num_env_runners=1, runner_timeout_s=8.0)
     vectorised = VectorisedAgents(agents(1), CPU)

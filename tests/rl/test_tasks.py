@@ -107,7 +107,7 @@ def test_bad_hyperparameters_are_rejected_before_training(override, message):
 
 
 @pytest.mark.filterwarnings("ignore")  # RLlib's own
-@pytest.mark.parametrize("algorithm", ["rllib_dqn", "rllib_ppo"])
+@pytest.mark.parametrize("algorithm", ["rllib_dqn", pytest.param("rllib_ppo", marks=pytest.mark.campaign)])
 def test_rllibs_algorithms_yield_the_same_metrics_and_resume_from_their_weights(algorithm, tmp_path):
     small = ("task.dqn_env_steps=400", "task.ppo_env_steps=4000", "task.evaluate_every=200", "task.evaluation_episodes=4")
     task = replace(task_of("cartpole_rllib", *small), algorithm=algorithm)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from ddl.launch import INTERRUPTED, main
@@ -101,3 +102,9 @@ def run_folder(output: str, cwd: Path) -> Path:
     last = output.strip().splitlines()[-1]
     assert last.startswith("report: "), output
     return (cwd / last.removeprefix("report: ")).parent
+
+
+def settled(folder: Path) -> pd.DataFrame:
+    """A run's results without times and device metrics."""
+    frame = pd.read_csv(folder / "results.csv")
+    return frame[[name for name in frame if not name.startswith(("time/", "device/", "latency/", "elapsed"))]]

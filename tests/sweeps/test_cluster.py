@@ -16,8 +16,6 @@ from tests.waiting import HANG_S, wait_until
 
 from .command import ANYWHERE, PLUGIN, ROOT, communicate, launch, run_folder, start
 
-pytestmark = pytest.mark.xdist_group("cluster")  # one cluster for all tests
-
 RAY = str(Path(sys.executable).with_name("ray"))
 RACE = str(PLUGIN / "race.yaml")
 STRANGER = {"RAY_AUTH_TOKEN": "cd" * 32, "RAY_NUM_REDIS_GET_RETRIES": "2"}
@@ -130,6 +128,7 @@ def test_what_no_node_has_is_refused_before_anything_starts(cluster: Cluster, tm
     assert not list(tmp_path.rglob("ledger.sqlite"))
 
 
+@pytest.mark.campaign
 def test_a_terminated_sweep_can_be_resumed(cluster: Cluster, tmp_path: Path) -> None:
     arguments = ("--sweep", RACE, "--scale", "smoke", "task.pause_s=0.3", "--address", cluster.address)
     process = start(*arguments, cwd=tmp_path, how=ANYWHERE, RAY_JOB_CONFIG_JSON_ENV_VAR=A_JOB)

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -13,11 +12,10 @@ import pytest
 
 from ddl import config, yamlfile
 from ddl.ledger_reader import LedgerReader
-from ddl.ledger_tables import TrialRow
 from tests.ledgers import edited_ledger
 from tests.waiting import wait_until
 
-from .command import PLUGIN, ROOT, Command, communicate, launch, run_folder, start
+from .command import PLUGIN, ROOT, Command, communicate, launch, run_folder, settled, start
 
 MISCHIEF = str(PLUGIN / "mischief.yaml")
 SMALL = ("task.widths=[8]", "task.convolutions=1", "task.dense=16", "task.train_limit=256", "wandb.mode=disabled")
@@ -37,12 +35,6 @@ AT_SMOKE_SCALE = [
     *((sweep, SMALLER.get(sweep, ())) for sweep in yamlfile.config_names("sweep")),
     *(pytest.param(sweep, (), marks=pytest.mark.campaign) for sweep in SMALLER),
 ]
-
-
-def settled(folder: Path) -> pd.DataFrame:
-    """A run's results without times and device metrics."""
-    frame = pd.read_csv(folder / "results.csv")
-    return frame[[name for name in frame if not name.startswith(("time/", "device/", "latency/", "elapsed"))]]
 
 
 def processes_of(session: int) -> list[psutil.Process]:
@@ -83,23 +75,6 @@ def test_every_sweep_runs_at_smoke_scale_and_ends_in_a_report(
     data = [(trial.metadata or {}).get("data") for trial in LedgerReader(folder).trials()]
     if any(one and not one["complete"] for one in data):
         assert "ONLY A SAMPLE" in said or "A FALLBACK, NOT" in said
-
-
-def assert_that_the_log_has_all_that_was_printed(folder: Path, output: str) -> None:
-    log = (folder / "launch.log").read_text()
-    printing = [trial.trial_id for trial in LedgerReader(folder).trials() if trial.task["deed"].startswith("print")]
-    assert len(printing) == 2
-    for trial_id in printing:
-        printed = re.findall(rf"^{trial_id}: (?:an error|line) (\d+)$", log, re.MULTILINE)
-        assert list(map(int, printed)) == list(range(20_000))
-    for noise in ("Failed to fetch metrics", "\x1b["):
-        assert noise not in log + output
-
-
-def test_the_log_has_all_that_trials_print_in_one_process_and_no_noise(command: Command, tmp_path: Path) -> None:
-    arguments = ("--scale", "smoke", "--executor", "inline", f"task.marks={tmp_path}", "task.deed=print", "seeds=2")
-    done = command("--sweep", MISCHIEF, *arguments)
-    assert_that_the_log_has_all_that_was_printed(run_folder(done.stdout, tmp_path), done.stdout + done.stderr)
 
 
 EXECUTORS = pytest.mark.parametrize("executor", ["inline", pytest.param("ray", marks=pytest.mark.campaign)])
@@ -159,81 +134,6 @@ def test_first_steps_that_fail_alike_in_every_configuration_end_the_command(exec
         "Nothing was started.",
     ]
     assert not (tmp_path / "new").exists(), "no folder is left of it"
-
-
-@dataclass(frozen=True)
-class MischiefRun:
-    """A sweep of trials in trouble, each in another one, under Ray. `marks` is the folder with a file per attempt."""
-
-    output: str
-    folder: Path
-    marks: Path
-    rows: dict[str, TrialRow]
-
-
-@pytest.fixture(scope="module")
-def mischief(tmp_path_factory: pytest.TempPathFactory) -> MischiefRun:
-    folder = tmp_path_factory.mktemp("mischief")
-    # The first two are timed by the plan. Each step takes longer than `checkpoint_every_s`, so each is stored.
-    deeds = "task.deed=none,'die once',die,raise,'nan',exit,'raise what cannot be printed',print,'print too'"
-    done = launch("--sweep", MISCHIEF, "--scale", "smoke", f"task.marks={folder}", deeds, "task.pause_s=0.02", cwd=folder, exits=1)
-    run = run_folder(done.stdout, folder)
-    return MischiefRun(done.stdout + done.stderr, run, folder, {trial.configuration: trial for trial in LedgerReader(run).trials()})
-
-
-@pytest.mark.xdist_group("mischief")
-def test_one_failing_trial_stops_nothing_else(mischief: MischiefRun) -> None:
-    assert {name: mischief.rows[name].status for name in ("none", "raise", "nan")} == {
-        "none": "finished",
-        "raise": "failed",
-        "nan": "diverged",
-    }
-    assert "meant to fail" in mischief.rows["raise"].reason
-    assert "val/total" in mischief.rows["nan"].reason
-    assert mischief.rows["raise"].attempts == 1, "an error in the code is not tried again"
-    assert "failed: raise seed 0" in mischief.output
-
-
-def assert_that_what_was_raised_ended_that_trial_alone(rows: dict[str, TrialRow]) -> None:
-    assert {name: rows[name].status for name in ("exit", "raise what cannot be printed", "none")} == {
-        "exit": "failed",
-        "raise what cannot be printed": "failed",
-        "none": "finished",
-    }
-    assert rows["exit"].reason.startswith("SystemExit: ")
-    assert rows["raise what cannot be printed"].reason.startswith("Unprintable: <exception str() failed> (mischief.py:")
-
-
-@pytest.mark.xdist_group("mischief")
-def test_the_log_has_all_that_trials_print_on_ray_and_no_noise(mischief: MischiefRun) -> None:
-    assert_that_the_log_has_all_that_was_printed(mischief.folder, mischief.output)
-
-
-@pytest.mark.xdist_group("mischief")
-def test_whatever_a_trial_raises_ends_that_trial_alone(mischief: MischiefRun) -> None:
-    assert_that_what_was_raised_ended_that_trial_alone(mischief.rows)
-
-
-def test_whatever_a_trial_raises_ends_that_trial_alone_in_one_process(command: Command, tmp_path: Path) -> None:
-    deeds = "task.deed=exit,'raise what cannot be printed',none"
-    done = command("--sweep", MISCHIEF, "--scale", "smoke", "--executor", "inline", f"task.marks={tmp_path}", deeds, exits=1)
-    rows = {trial.configuration: trial for trial in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
-    assert_that_what_was_raised_ended_that_trial_alone(rows)
-
-
-@pytest.mark.xdist_group("mischief")
-def test_a_lost_process_starts_again_from_its_checkpoint_and_only_as_often_as_allowed(mischief: MischiefRun) -> None:
-    rows = mischief.rows
-    assert {name: rows[name].status for name in ("none", "die once", "die")} == {
-        "none": "finished",
-        "die once": "finished",
-        "die": "failed",
-    }
-    results = settled(mischief.folder).set_index("configuration")
-    assert results.loc["die once", "val/total"] == results.loc["none", "val/total"] == 0 + 1 + 2 + 3 + 4 + 5
-    assert rows["die once"].attempts == 2
-    assert len(list(mischief.marks.glob("die once-*-from-3"))) == 1, "the second attempt continues from the checkpoint"
-    assert rows["die"].attempts == 1 + 2, "one attempt and two retries"
 
 
 def test_a_killed_driver_loses_nothing_and_resumes_to_the_same_numbers(
@@ -315,6 +215,7 @@ def test_a_trial_resumed_at_its_very_end_is_announced_with_its_metric(command: C
     assert float(announced) == settled(folder)["val/total"].item()
 
 
+@pytest.mark.campaign  # tests/test_function_sweep.py interrupts and resumes one in one process
 def test_a_search_samples_while_the_sweep_runs_and_a_resume_samples_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDL_TEST_SESSION", session := str(time.time_ns()))
     steps = ("task.steps=10", "task.pause_s=0.1")

@@ -4,6 +4,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 from ddl.ledger_reader import LedgerReader
 
 from .command import PLUGIN, launch, run_folder
@@ -42,6 +44,7 @@ def test_trials_share_a_gpu_as_the_plan_measured_it(tmp_path: Path) -> None:
     assert min(mark["ended"] for mark in last_two) - max(mark["began"] for mark in last_two) > 3.0, "they were timed at the same time"
 
 
+@pytest.mark.campaign
 def test_every_gpu_is_used_by_one_trial_at_a_time_and_one_that_runs_out_of_memory_alone_fails_with_the_reason(tmp_path: Path) -> None:
     arguments = ("resources.gpus=1", "resources.cpus=1", "seeds=2", "task.memory=0.5,0.6,1.1", "task.steps=20", f"task.marks={tmp_path}")
     done = launch("--sweep", SWEEP, "--scale", "smoke", *arguments, cwd=tmp_path, exits=1, DDL_TEST_GPUS="2")
