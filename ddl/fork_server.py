@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ddl import fork_client
+from ddl.scratch import scratch_folder
 
 PRELOADED = ("torch._dynamo", "pandas", "pyarrow.fs", "requests")
 """Modules that every worker needs: constructing an optimiser imports torch._dynamo, Ray imports the others."""
@@ -40,7 +40,7 @@ def fork_server(modules: Sequence[str]) -> Iterator[Path | None]:
     if sys.platform != "linux":
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="ddl-fork-") as folder:
+    with scratch_folder("fork") as folder:
         path = f"{folder}/socket"
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             try:

@@ -8,12 +8,13 @@ import json
 import os
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from ddl.scratch import scratch_folder
 
 _RECORD = {
     "changed_code": list, "code": dict, "code_folder": str, "confirms": dict, "confirms.compared": int, "confirms.configurations": dict, "confirms.created": str,
@@ -55,8 +56,8 @@ def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
                 raise ValueError("it has a write-ahead log, which ddl does not write")
             yield connection
             return
-    with tempfile.TemporaryDirectory(prefix="ddl-ledger-") as scratch:
-        copy = Path(scratch) / path.name
+    with scratch_folder("ledger") as scratch:
+        copy = scratch / path.name
         _copy_with_journal(path, journal, copy)
         _check_journal(Path(f"{copy}-journal"))
         with closing(_connect_reader(copy, "rw")) as connection:

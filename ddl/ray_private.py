@@ -17,9 +17,27 @@ from ray._private import ray_constants, ray_logging
 from ray._private.node import Node
 from ray._raylet import Config  # type: ignore[attr-defined]  # its stub leaves it out
 
+from ddl.scratch import scratch_folder
 
-def start(cpus: int, gpus: int, resources: Mapping[str, float], quiet: bool = False, setup_worker: Path | None = None) -> None:
+LONGEST_BASE = 18
+"""Characters of a path in which Ray's folder can lie: those of its sockets have about 86 more, and 107 at most."""
+
+
+@contextlib.contextmanager
+def session_folder() -> Iterator[Path]:
+    """A temporary folder for the files of a cluster, in RAY_TMPDIR or the system's folder for temporary files, or in /tmp if those
+    have too long a path."""
+    base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    with scratch_folder("ray", Path(base if len(base) <= LONGEST_BASE else "/tmp")) as folder:
+        yield folder
+
+
+def start(
+    folder: Path, cpus: int, gpus: int, resources: Mapping[str, float], quiet: bool = False, setup_worker: Path | None = None
+) -> None:
     """Start the cluster and connect this process to it. `resources` are custom resources. `quiet`: hide its processes' output.
+
+    `folder` is that of `session_folder`, for the files of the cluster.
 
     `setup_worker` is the script that starts a worker, in place of Ray's own (`fork_server`).
     """
@@ -42,6 +60,7 @@ def start(cpus: int, gpus: int, resources: Mapping[str, float], quiet: bool = Fa
                 log_to_driver=not quiet,
                 logging_level=logging.ERROR if quiet else logging.INFO,
                 _node_ip_address="127.0.0.1",
+                _temp_dir=str(folder / "r"),  # Ray makes it readable by everyone
             )
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = multi_node

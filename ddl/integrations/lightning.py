@@ -1,6 +1,5 @@
 """PyTorch Lightning in a function that is swept (`pip install 'ddl[lightning]'`): a `Trainer.fit` that yields its measurements."""
 
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from ddl.progress import Progress, State
+from ddl.scratch import scratch_folder
 
 
 class _Stopped(Exception):
@@ -58,8 +58,8 @@ def lightning_measurements(trainer: Trainer, model: LightningModule, resume: Sta
     thread, which waits between epochs until the next measurement is asked for. data: loaders or a data module, as `fit` has them.
     Raises what `fit` raises.
     """
-    with tempfile.TemporaryDirectory(prefix="ddl-lightning-") as folder, ThreadPoolExecutor(1, "lightning") as executor:
-        path = Path(folder) / "state.ckpt"
+    with scratch_folder("lightning") as folder, ThreadPoolExecutor(1, "lightning") as executor:
+        path = folder / "state.ckpt"
         if resume:
             path.write_bytes(resume["checkpoint"].cpu().numpy().tobytes())
         reporter = _EpochReporter(path)

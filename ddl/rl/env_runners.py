@@ -39,11 +39,12 @@ def private_ray(cpus: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray_private.start(cpus, 0, {}, quiet=True)
-    try:
-        yield
-    finally:
-        ray_private.stop()
+    with ray_private.session_folder() as folder:
+        ray_private.start(folder, cpus, 0, {}, quiet=True)
+        try:
+            yield
+        finally:
+            ray_private.stop()
 
 
 class Sampler(Protocol):

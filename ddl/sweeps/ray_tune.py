@@ -1,5 +1,6 @@
 """The executor that runs trials in parallel on Ray: Ray Tune places and stops them."""
 
+import contextlib
 import functools
 import logging
 import os
@@ -76,6 +77,7 @@ class RayExecutor:
         self._address, self._retries, self._scratch = address, retries, scratch
         self._scheduler, self._packages, self._setup_worker = scheduler, packages, setup_worker
         self._probe_stall_s = probe_stall_s
+        self._contexts = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if self._address is not None:
@@ -84,11 +86,13 @@ class RayExecutor:
         machine, gpus = local_capacity(), machine_gpus()
         if gpus.usable and (gpus.problems or any(MIG_NAME in gpu.name for gpu in gpus.usable)):
             use_only(gpus.usable)
-        ray_private.start(machine.cpus, machine.gpus, {LEADER: machine.cpus}, setup_worker=self._setup_worker)
+        folder = self._contexts.enter_context(ray_private.session_folder())
+        ray_private.start(folder, machine.cpus, machine.gpus, {LEADER: machine.cpus}, setup_worker=self._setup_worker)
         return self
 
     def __exit__(self, *exception: Any) -> None:
         ray_private.stop()
+        self._contexts.close()
 
     def capacity(self) -> Capacity:
         """The resources of all nodes that are alive."""

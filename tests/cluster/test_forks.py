@@ -17,9 +17,9 @@ from tests.waiting import HANG_S, wait_until
 LOOK = """
 import json, os, sys, psutil
 from ddl.fork_server import fork_server
-with fork_server(["ddl.tasks.classification"]) as script:
+from ddl import ray_private
+with fork_server(["ddl.tasks.classification"]) as script, ray_private.session_folder() as folder:
     import ray
-    from ddl import ray_private
 
     def look():
         had = "torch._dynamo" in sys.modules, "ddl.tasks.classification" in sys.modules
@@ -41,7 +41,7 @@ with fork_server(["ddl.tasks.classification"]) as script:
         actors = [Looker.options(**options).remote() for _ in range(count)]
         return [ray.get(actor.look.remote()) for actor in actors]
 
-    ray_private.start(4, 0, {}, setup_worker=script)
+    ray_private.start(folder, 4, 0, {}, setup_worker=script)
     servers = [p for p in psutil.Process().children() if "ddl.fork_server" in p.cmdline()]
     found = {"servers": [p.pid for p in servers], "workers": lookers(2 if servers else 1)}
     if servers:

@@ -13,18 +13,20 @@ from tests.waiting import HANG_S
 
 LOOK = """
 import ray  # before ddl says how it wants it, as a notebook might
-import json, os, psutil
+import contextlib, json, os, psutil
 from pathlib import Path
 import ddl.sweeps  # whose settings these are
 from ddl import ray_private
 
-ray_private.start(1, 0, {})
+contexts = contextlib.ExitStack()
+folder = contexts.enter_context(ray_private.session_folder())
+ray_private.start(folder, 1, 0, {})
 ray.get(ray.remote(lambda: None).remote())
 started = psutil.Process().children(recursive=True)
 sockets = [s.laddr.ip for p in started for s in p.net_connections("tcp") if s.status == "LISTEN"]
 commands = [" ".join(p.cmdline()) for p in started]
 token = Path.home() / ".ray" / "auth_token"
-print(json.dumps({"services": [c for c in commands if "dashboard/dashboard.py" in c or "autoscaler" in c], "listening": sockets, "mode": oct(token.stat().st_mode & 0o777), "mask": oct(os.umask(0))}))
+print(json.dumps({"services": [c for c in commands if "dashboard/dashboard.py" in c or "autoscaler" in c], "listening": sockets, "mode": oct(token.stat().st_mode & 0o777), "folder": [oct(folder.stat().st_mode & 0o777), any(folder.glob("r/session_2*"))], "mask": oct(os.umask(0))}))
 """
 
 
@@ -44,6 +46,7 @@ def test_it_listens_to_this_machine_alone_and_keeps_its_token_to_its_owner(tmp_p
     assert {address.removeprefix("::ffff:") for address in found["listening"]} == {"127.0.0.1"}
     assert found["services"] == [], "a cluster that only the sweep uses needs no dashboard and never grows"
     assert found["mode"] == "0o600"
+    assert found["folder"] == ["0o700", True], "nobody else reads the cluster's files"
     assert token.read_text() == "ab" * 32, "others may already use it"
 
 
