@@ -46,7 +46,7 @@ LAYERS = [
     {"config"},
     {"function_sweep"},
     {"sweeps"},
-    {"terminal", "console", "reproduce", "export"},
+    {"terminal", "console", "command_line", "reproduce", "export"},
     {"driver", "fetched_runs", "run_results", "prepared_runs"},
     {"run_report"},
     {"run"},
