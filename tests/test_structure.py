@@ -46,6 +46,7 @@ LAYERS = [
     {"config"},
     {"function_sweep"},
     {"sweeps"},
+    {"plan_lines"},
     {"terminal", "console", "command_line", "reproduce", "export"},
     {"driver", "fetched_runs", "run_results", "prepared_runs"},
     {"run_report"},
