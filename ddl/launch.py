@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Heavy imports come as late as possible, so that --help, --list and a mistyped option answer at once.
     from ddl.config import ConfigError
     from ddl.durable import CannotWrite
-    from ddl.run import Interrupted, SweepStopped
+    from ddl.run_training import Interrupted, SweepStopped
 
     try:
         return _run_action(given, f"{program()} {shlex.join(arguments)}")

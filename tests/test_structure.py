@@ -50,6 +50,7 @@ LAYERS = [
     {"terminal", "console", "command_line", "reproduce", "export"},
     {"driver", "fetched_runs", "run_results", "prepared_runs"},
     {"run_report"},
+    {"run_training"},
     {"run"},
     {"confirmation"},
     {"launch"},
@@ -98,7 +99,7 @@ def may_import(room: str, other: str) -> bool:
     if room in READERS:
         return other in READ
     if other in READERS:
-        return room in {"driver", "run", "run_results", "run_report", "confirmation", "launch"}
+        return room in {"driver", "run", "run_results", "run_report", "run_training", "confirmation", "launch"}
     return other in level and level[other] < level[room]
 
 
