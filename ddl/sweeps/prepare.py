@@ -22,10 +22,7 @@ from ddl.sweeps.race import Race
 from ddl.sweeps.seeds_note import seeds_note
 from ddl.sweeps.space import Trial
 from ddl.sweeps.trial_source import TrialSource
-from ddl.tasks.loading import BUILT_IN, task_class_path
-from ddl.tasks.user_code import hash_sources
-
-EXECUTORS = ("ray", "inline")
+from ddl.tasks.loading import code_entries, task_class_path
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,9 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
         "executor": options.executor,
         **({source.entry: source.record()} if source else {}),
         "population": population,
-        **_user_code(composed),
+        **code_entries(
+            composed.task_class.__module__, composed.code_folder, composed.function, composed.measurements if composed.function else None
+        ),
     }
     return PreparedRun(
         name=composed.name,
@@ -181,15 +180,6 @@ def _trials(sweep: Sweep, problems: list[str]) -> tuple[TrialSource | None, Sequ
 def _files(trials: Sequence[Trial]) -> list[str]:
     """The files of the user's that the tasks read, each once."""
     return sorted({name for trial in trials for name in trial.task.files()})
-
-
-def _user_code(sweep: Sweep) -> dict[str, Any]:
-    """The entries of a run whose task is code of the user's: where it is imported from, and hashes of its source."""
-    module = sweep.task_class.__module__
-    if module.startswith(BUILT_IN):
-        return {}
-    entries = {"code_folder": sweep.code_folder, "code": hash_sources(module, sweep.code_folder, sweep.function)}
-    return entries | ({"measurements": sweep.measurements} if sweep.function else {})
 
 
 def _reference(sweep: Sweep, names: Set[str], notes: list[str], problems: list[str]) -> Reference | None:
