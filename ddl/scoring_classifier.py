@@ -12,7 +12,7 @@ from ddl.data import store
 from ddl.data.augment import Augmentation
 from ddl.data.splits import DataSet, fingerprint
 from ddl.devices import Device, derive_seed
-from ddl.fit import fit
+from ddl.fit import FitSettings, Member, fit
 from ddl.learners.optimised_module import FP32, OptimisedModule
 from ddl.learners.supervised import Classifier
 from ddl.metrics.generated_images import ScoringClassifier
@@ -72,7 +72,7 @@ def _train(data: DataSet, epochs: int, device: torch.device) -> dict[str, Tensor
     network = OptimisedModule(model, lambda parameters: Adam(parameters, lr=LR), FP32, one_process, steps)
     learner = Classifier(network, lambda images: normalise(AUGMENTATION(images.float())), normalise, one_process)
     splits = data.train.to(device), data.val.limit(BATCH_SIZE).to(device)
-    for _ in fit(learner, *splits, epochs=epochs, batch_size=BATCH_SIZE, seed=0, device=one_process, unit="images", metadata={}):
+    for _ in fit(Member(learner, 0, {}), FitSettings(*splits, epochs, BATCH_SIZE, one_process, "images")):
         pass
     return {name: tensor.cpu().contiguous() for name, tensor in learner.state_dict()["model"].items()}
 

@@ -37,7 +37,7 @@ LAYERS = [
     {"storage", "gpus"},
     {"provenance"},
     {"learners", "rl"},
-    {"model_selection"},
+    {"model_selection", "evaluation", "epoch_orders"},
     {"fit", "integrations"},
     {"scoring_classifier"},
     {"tasks"},
