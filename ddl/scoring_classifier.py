@@ -47,7 +47,7 @@ def load_scoring_classifier(data: DataSet, epochs: int, device: torch.device) ->
             weights = _read(file)
             if weights is None:
                 log.info("training the classifier that scores generated images of %s, %d epochs", data.origin.name, epochs)
-                weights = _train(data, epochs, device)
+                weights = _train_classifier(data, epochs, device)
                 store.write_tensors(FOLDER, file, weights, {"sha256": fingerprint(weights)})
         model.load_state_dict(weights)
     # Generated images are in 0..1, the data set's in 0..255.
@@ -62,7 +62,7 @@ def _network(data: DataSet) -> ConvNet:
     return ConvNet(*shape, dropout=0.0, batch_norm_layers=len(WIDTHS), initialisation="glorot")
 
 
-def _train(data: DataSet, epochs: int, device: torch.device) -> dict[str, Tensor]:
+def _train_classifier(data: DataSet, epochs: int, device: torch.device) -> dict[str, Tensor]:
     """Train the network and return its weights."""
     one_process = Device(device)  # the trial's other processes wait
     normalise = Normalise(data.mean, data.std).to(device)
