@@ -22,7 +22,7 @@ from ddl.run_results import Run
 from ddl.run_training import any_ended, train_and_report
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
-from ddl.sweeps import prepare
+from ddl.sweeps.new_run import begin_run, new_folder
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.rest_of_run import prepare_resume
 
@@ -65,7 +65,7 @@ def train_prepared(console: Console, prepared: Sequence[PreparedRun], name: str,
     store_url = out.rstrip("/") if urls.is_url(out) else ""
     place = urls.local_folder(store_url) if store_url else Path(out)
     created = [folder for folder in (place / name, *(place / name).parents) if not folder.exists()]
-    top = prepare.new_folder(place, name)
+    top = new_folder(place, name)
     url = store_url and f"{store_url}/{top.parent.name}/{top.name}"
     try:
         with contextlib.ExitStack() as contexts:
@@ -74,7 +74,7 @@ def train_prepared(console: Console, prepared: Sequence[PreparedRun], name: str,
             for run in prepared:
                 folder, run_url = (top / run.name, url and f"{url}/{run.name}") if several else (top, url)
                 folder.mkdir(exist_ok=True)
-                ledger = contexts.enter_context(prepare.begin_run(run, folder, command, url or str(folder), url))
+                ledger = contexts.enter_context(begin_run(run, folder, command, url or str(folder), url))
                 opened.append(OpenRun(run, folder, ledger, run_url))
             headlines = train_and_report(console, opened, top, url, store)
     except ConfigError:  # some problems are found only when the cluster, the store or a trial's first steps are asked

@@ -19,7 +19,7 @@ from ddl.program import program
 from ddl.run_report import write_results_and_report
 from ddl.run_results import Run
 from ddl.storage.runs import RunStore
-from ddl.sweeps.prepare import resume_command
+from ddl.sweeps.new_run import resume_command
 from ddl.tracking.follower_process import publish_live
 
 

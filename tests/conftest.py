@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ddl import config, yamlfile
-from ddl.schema import Sweep
+from ddl.composed_sweep import Sweep
 from ddl.sweeps import space
 from ddl.sweeps.space import Trial
 

@@ -9,7 +9,7 @@ import pytest
 
 from ddl import launch, program
 from ddl.command_line import ACTIONS, USED_WITH, parser
-from ddl.sweeps import prepare
+from ddl.sweeps.new_run import resume_command
 from ddl.tracking.follower_process import publish_command
 from tests.sweeps.command import ROOT
 
@@ -170,7 +170,7 @@ def test_the_program_calls_itself_what_it_was_called(argv, called, monkeypatch, 
     monkeypatch.setattr(launch, "_run_action", lambda given, command: commands.append(command) or 0)
     launch.main(["--sweep", "augmentation", "task.lr=0.1,0.2"])
     assert commands == [f"{called} --sweep augmentation task.lr=0.1,0.2"]
-    assert prepare.resume_command("runs/a b") == f"{called} --resume 'runs/a b'"
+    assert resume_command("runs/a b") == f"{called} --resume 'runs/a b'"
     assert publish_command(Path("runs/a")) == f"{called} --publish runs/a"
     with pytest.raises(SystemExit):
         launch.main(["--help"])

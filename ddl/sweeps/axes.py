@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ddl.schema import DISTRIBUTIONS, Sweep
+from ddl.composed_sweep import Sweep
+from ddl.schema import DISTRIBUTIONS
 
 MAX_BOUND = 2**53
 """Largest absolute value of a distribution's bounds: integers up to it are exact in every number format."""

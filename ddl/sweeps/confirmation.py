@@ -83,11 +83,7 @@ def prepare_confirmation(
     held_out = _holds_out(tasks.task_class) and compared.name.startswith("val/")
     selected_by = f"{compared.mode} {compared.name}" if held_out else ""
     seeds = range(max(found.taken) + 1, max(found.taken) + 1 + launch.most_seeds)
-    trials: list[Trial] = []
-    for seed in seeds:
-        for name in names:
-            task = tasks.build({**first[name].task, "seed": seed, **(_held_out(first[name], selected_by) if held_out else {})})
-            trials.append(Trial(trial_identity(task), len(trials), name, first[name].swept, task))
+    trials = _fresh_trials(tasks, first, seeds, selected_by)
     metric = Metric(f"test/{compared.name.removeprefix('val/')}", compared.mode) if held_out else compared
     confirms = _confirms(about, found, names, compared) | {
         "holdout": trials[0].hyperparameters["holdout"] if held_out else 0.0,
@@ -116,6 +112,16 @@ def prepare_confirmation(
         about=record,
         notes=_notes(rows, found, confirms, seeds, tasks.task_class),
     )
+
+
+def _fresh_trials(tasks: RecordedTasks, first: Mapping[str, TrialRow], seeds: range, selected_by: str) -> list[Trial]:
+    """The trials of the configurations, by a row of each, on fresh seeds. They hold data out if a metric selects their epoch."""
+    trials: list[Trial] = []
+    for seed in seeds:
+        for name, row in first.items():
+            task = tasks.build({**row.task, "seed": seed, **(_held_out(row, selected_by) if selected_by else {})})
+            trials.append(Trial(trial_identity(task), len(trials), name, row.swept, task))
+    return trials
 
 
 def _check_confirmable(about: Mapping[str, Any], found: SearchResult) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ddl.composed_sweep import Sweep
 from ddl.config import construct
-from ddl.schema import Sweep, label
+from ddl.schema import label
 from ddl.sweeps.axes import axis_values, check_samples, has_distribution
 from ddl.tasks.task import Task
 

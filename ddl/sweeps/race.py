@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
+from ddl.composed_sweep import Sweep
 from ddl.ledger_tables import ENDED, TrialRow
-from ddl.schema import Sweep
 from ddl.sweeps.race_rules import EQUIVALENT, WINNER, Drop, RaceRules
 from ddl.sweeps.space import Trial, trial_identity
 from ddl.sweeps.space_checks import MAX_TRIALS

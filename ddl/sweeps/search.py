@@ -10,8 +10,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from ddl.composed_sweep import Sweep
 from ddl.ledger_tables import TrialRow
-from ddl.schema import Sweep
 from ddl.sweeps import space
 from ddl.sweeps.axes import axis_ends
 from ddl.sweeps.space import Trial

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
-from ddl.schema import Sweep
+from ddl.composed_sweep import Sweep
 from ddl.sweeps.axes import axis_ends, axis_values, check_samples
 from ddl.sweeps.points import SpacePoint, construct_task, expand_points, sample_name
 from ddl.sweeps.space_checks import check_names, check_no_effect, check_shown, check_workers, duplicate, too_many

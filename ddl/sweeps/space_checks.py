@@ -4,10 +4,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ddl.composed_sweep import Sweep
 from ddl.config import COMMAND_LINE
 from ddl.overrides import selection
 from ddl.redaction import Redactor, printable
-from ddl.schema import Sweep, label
+from ddl.schema import label
 from ddl.sweeps.axes import MAX_BOUND, has_distribution
 from ddl.sweeps.points import SpacePoint, assigned_at
 from ddl.tasks.task import Task
