@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ddl.command_line import parser
 from ddl.launch import main as launch
-from ddl.launch import parser
 from ddl.ledger_reader import LedgerReader
 from ddl.run import Run
 

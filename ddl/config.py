@@ -7,16 +7,17 @@ import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, fields, is_dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from ddl.composed_sweep import Sweep
 from ddl.hints import did_you_mean
 from ddl.overrides import SweepDraft, apply_overrides
-from ddl.schema import Launch, Sweep, SweepFile, label
+from ddl.schema import Launch, SweepFile, label
+from ddl.sweep_file import find_sweep_file
 from ddl.task_file import TaskFile, find_task_file
-from ddl.yamlfile import FOLDER, YamlFile, config_names, read_yaml
+from ddl.yamlfile import FOLDER, YamlFile, read_yaml
 
 SCALES = ("smoke", "sample", "paper")
 COMMAND_LINE = "command line"
@@ -43,7 +44,7 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
 
     Problems are appended to `problems`; returns None if too little is left to look for more of them.
     """
-    path = _find(sweep, problems)
+    path = find_sweep_file(sweep, problems)
     if path is None:
         return None
     source = read_yaml(path, problems)
@@ -238,31 +239,3 @@ def _valid_keys(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
         wrong = {item["loc"][0] for item in error.errors()}
         return {key: value for key, value in values.items() if key not in wrong}
     return dict(values)
-
-
-def _find(sweep: str, problems: list[str]) -> Path | None:
-    """The YAML file of a sweep: the one that is named, or ours of that name."""
-    if sweep.endswith((".yaml", ".yml")):
-        path = Path(sweep)
-        try:
-            exists = path.is_file()
-        except (OSError, ValueError):  # the name is too long, or no file name at all
-            exists = False
-        if not exists:
-            problems.append(f"--sweep {reprlib.repr(sweep)}: there is no such file.")
-        elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", path.stem):
-            problems.append(f"--sweep {sweep!r}: a sweep's file name has letters, digits, _ and - only, at most 64.")
-        else:
-            return path
-        return None
-    if sweep.endswith(".py"):
-        problems.append(f"--sweep {sweep}: a Python file. Name a function in it, as in {sweep}:train.")
-        return None
-    names = config_names("sweep")
-    if sweep not in names:
-        shown = sweep if len(sweep) <= 80 else sweep[:80] + "..."
-        problems.append(
-            f"--sweep {shown!r}: unknown sweep.{did_you_mean(sweep, names)} Known sweeps: {', '.join(names)}. Or name a YAML file."
-        )
-        return None
-    return FOLDER / "sweep" / f"{sweep}.yaml"

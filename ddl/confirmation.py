@@ -17,7 +17,8 @@ from ddl.run_folder import LEDGER
 from ddl.run_results import Run
 from ddl.storage import urls
 from ddl.sweeps.confirmation import SEEDS, SUFFIX, SearchResult, prepare_confirmation
-from ddl.sweeps.prepare import EXECUTORS, PreparedRun
+from ddl.sweeps.executor_choice import check_executor
+from ddl.sweeps.prepare import PreparedRun
 
 if TYPE_CHECKING:
     from ddl.reports.model import RunReport
@@ -86,10 +87,12 @@ def _prepare(
     allow_changed_code: bool,
     function: Callable[..., Any] | None,
 ) -> PreparedRun:
-    if executor not in EXECUTORS:
-        raise ConfigError([f"executor: {executor!r} is unknown. Use {', '.join(EXECUTORS)}."])
+    problems: list[str] = []
+    check_executor(executor, problems)
     if urls.is_url(out) and (problem := urls.url_problem(out)):
-        raise ConfigError([f"--out {problem}"])
+        problems.append(f"--out {problem}")
+    if problems:
+        raise ConfigError(problems)
     folder = fetch_run(place, trust)
     if len(folders := Run(folder).folders) > 1:
         named = ", ".join(f"{place.rstrip('/')}/{each.name}" for each in folders)

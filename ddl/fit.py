@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ddl.data.splits import Examples
-from ddl.devices import Device, derive_seed
+from ddl.devices import Device
+from ddl.epoch_orders import EpochOrders
+from ddl.evaluation import evaluate_split, evaluate_test, figures_and_texts
 from ddl.learners.learner import Learner
 from ddl.learners.stacked import StackedLearner
 from ddl.model_selection import BestEpoch
@@ -41,86 +42,67 @@ class Member:
     resume: State | None = None
 
 
-def fit(
-    learner: Learner,
-    train: Examples,
-    val: Examples,
-    *,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-    device: Device,
-    unit: str,
-    metadata: Mapping[str, Any],
-    resume: State | None = None,
-    test: Examples | None = None,
-    selected_by: str = "",
-) -> Iterator[Progress]:
+@dataclass(frozen=True, eq=False)
+class FitSettings:
+    """The data and the settings of `fit`, which all members share. The examples are already on the device.
+
+    `batch_size` is the global one: with several processes each takes an equal shard of every batch. If an epoch's last batch cannot be
+    split equally, some of its examples are taken twice, so that a step is the same for any number of processes and a trial may resume with
+    another number of them. `unit` names the examples in the metric of speed.
+
+    If `test` is given, each member is evaluated on it once, after the last epoch, with the weights of its best epoch by `selected_by`
+    (`model_selection.parse_selection`). The member keeps these weights.
+    """
+
+    train: Examples
+    val: Examples
+    epochs: int
+    batch_size: int
+    device: Device
+    unit: str
+    test: Examples | None = None
+    selected_by: str = ""
+
+
+def fit(member: Member, settings: FitSettings) -> Iterator[Progress]:
     """Train one trial, as `fit_together` does. Raises Diverged."""
-    steps = fit_together(
-        [Member(learner, seed, metadata, resume)],
-        train,
-        val,
-        epochs=epochs,
-        batch_size=batch_size,
-        device=device,
-        unit=unit,
-        test=test,
-        selected_by=selected_by,
-    )
-    yield from alone(steps)
+    yield from alone(fit_together([member], settings))
 
 
-def fit_together(
-    members: Sequence[Member],
-    train: Examples,
-    val: Examples,
-    *,
-    epochs: int,
-    batch_size: int,
-    device: Device,
-    unit: str,
-    test: Examples | None = None,
-    selected_by: str = "",
-) -> StackSteps:
+def fit_together(members: Sequence[Member], settings: FitSettings) -> StackSteps:
     """Train each member for `epochs` passes over `train`, and evaluate it on `val` after each; several are trained as one model.
 
     Yields after every step, by the index of each member: its progress, or why it diverged, after which it has left. So have the members
     whose indices are sent to the generator. They start at one step: all without a state, or with states of the same step.
 
-    If `test` is given, each member is evaluated on it once, after the last epoch, with the weights of its best epoch by `selected_by`
-    (`model_selection.parse_selection`). The member keeps these weights.
-
-    All splits are already on the device. Each epoch's order, and all randomness within a step, follow from a member's seed and the
-    step's number, so a run that resumes at any step, alone or with other members, is the same run. The last batch of an epoch may be
-    smaller; it is not dropped. `batch_size` is the global one: with several processes each takes an equal shard of every batch. If an
-    epoch's last batch cannot be split equally, some of its examples are taken twice, so that a step is the same for any number of
-    processes and a trial may resume with another number of them. Several processes train one member only.
+    Each epoch's order, and all randomness within a step, follow from a member's seed and the step's number, so a run that resumes at any
+    step, alone or with other members, is the same run. The last batch of an epoch may be smaller; it is not dropped. Several processes
+    train one member only.
 
     Metrics: `train/...`, the means of the learner's steps over the epoch's examples, with augmentation and dropout on; `val/...`;
     `time/{unit}_per_s`, the member's training speed without evaluation; and once `test/...`.
     """
+    batch_size, device = settings.batch_size, settings.device
     if batch_size % device.world_size:
         raise ValueError(
             f"batch_size: {batch_size} cannot be shared by {device.world_size} workers. Make it a multiple of {device.world_size}."
         )
-    loop = _Loop(members, train, val, epochs, batch_size, device, test, selected_by)
-    first_step = loop.first_step
-    if first_step == 0:
-        cost = {"evaluations": epochs, "evaluation_steps": len(val) / batch_size * FORWARD_FRACTION}
+    loop = _Loop(members, settings)
+    if loop.first_step == 0:
+        cost = {"evaluations": settings.epochs, "evaluation_steps": len(settings.val) / batch_size * FORWARD_FRACTION}
         loop.remove((yield {index: loop.progress(index, 0, metadata={**cost, **members[index].metadata}) for index in loop.indices}) or ())
-    if first_step == loop.total_steps:
-        yield {index: loop.progress(index, first_step) for index in loop.indices}  # complete; state and predictor are still available
+    if loop.first_step == loop.total_steps:
+        yield {index: loop.progress(index, loop.first_step) for index in loop.indices}  # complete; state and predictor are still available
 
     began, examples = time.perf_counter(), 0
-    for step in range(first_step, loop.total_steps):
+    for step in range(loop.first_step, loop.total_steps):
         if not loop.indices:
             return
         epoch, position = divmod(step, loop.steps_per_epoch)
-        if position == 0 or step == first_step:
+        if position == 0 or step == loop.first_step:
             loop.start_epoch(epoch)
         parts = loop.step(step)
-        examples += loop.batch_length(position)
+        examples += loop.orders.batch_length(position)
         ends_epoch = position == loop.steps_per_epoch - 1
         results: dict[int, Progress | Diverged] = {}
         if step % CHECK_EVERY == 0 or ends_epoch:
@@ -129,7 +111,7 @@ def fit_together(
         trained = [index for index in loop.indices if index not in results]
         if ends_epoch:
             device.synchronise()
-            speed = {f"time/{unit}_per_s": examples / (time.perf_counter() - began)}
+            speed = {f"time/{settings.unit}_per_s": examples / (time.perf_counter() - began)}
             means = loop.epoch_means()
             for index in trained:
                 results[index] = loop.measured(index, step + 1, losses[index], speed | means[index])
@@ -146,30 +128,20 @@ def fit_together(
 class _Loop:
     """State of the loop between steps: the members that are left, by index, their first losses, and the sums of the current epoch."""
 
-    def __init__(
-        self,
-        members: Sequence[Member],
-        train: Examples,
-        val: Examples,
-        epochs: int,
-        batch_size: int,
-        device: Device,
-        test: Examples | None,
-        selected_by: str,
-    ):
-        self.steps_per_epoch = math.ceil(len(train) / batch_size)
-        self.total_steps = epochs * self.steps_per_epoch
+    def __init__(self, members: Sequence[Member], settings: FitSettings):
+        self.steps_per_epoch = math.ceil(len(settings.train) / settings.batch_size)
+        self.total_steps = settings.epochs * self.steps_per_epoch
         self.indices = list(range(len(members)))
         """Members that are left; the values of a step are in this order."""
-        self._members, self._train, self._val, self._test = members, train, val, test
-        self._best = [BestEpoch(selected_by, member.resume and member.resume["best"]) for member in members] if test is not None else []
-        self._batch_size, self._device = batch_size, device
+        self.orders = EpochOrders(settings.train, settings.batch_size, settings.device)
+        self._members, self._settings, self._device = members, settings, settings.device
+        selected_by, self._test = settings.selected_by, settings.test
+        self._best = [BestEpoch(selected_by, each.resume and each.resume["best"]) for each in members] if self._test is not None else []
         self._first_losses: list[float | None] = [None] * len(members)
         self._epoch_sums: dict[str, Tensor] = {}
         self.first_step = self._load([member.resume for member in members if member.resume is not None])
         # The learners load their own states first: a stack copies them.
-        self._learner = StackedLearner([member.learner for member in members], [member.seed for member in members], device)
-        self._orders, self._on_host = torch.empty(0), list[np.ndarray]()
+        self._learner = StackedLearner([member.learner for member in members], [member.seed for member in members], self._device)
 
     def _load(self, states: Sequence[State]) -> int:
         """Restore what `_state` returned for each member, and return its step."""
@@ -197,34 +169,19 @@ class _Loop:
         self._learner.remove(left)
         rows = torch.tensor(stay, device=self._device.torch)
         self._epoch_sums = {name: value.index_select(0, rows) for name, value in self._epoch_sums.items()}
-        if len(self._orders):
-            self._orders = self._orders.index_select(0, rows)
-            self._on_host = [part[stay] for part in self._on_host]
+        self.orders.keep(stay)
 
     def start_epoch(self, epoch: int) -> None:
-        """Compute the members' orders of an epoch: [k, n] on the device, and each batch's on the host."""
-        seeds = [self._members[index].seed for index in self.indices]
-        generators = [torch.Generator().manual_seed(derive_seed(seed, "order", epoch)) for seed in seeds]
-        orders = torch.stack([self._train.order(generator, self._batch_size) for generator in generators])
-        self._on_host = [self._device.equal_shard(part.T).T.numpy() for part in orders.split(self._batch_size, dim=1)]
-        self._orders = self._device.upload(orders)
-
-    def batch_length(self, position: int) -> int:
-        """Number of examples of a member's global batch."""
-        return min(self._batch_size, self._orders.shape[1] - position * self._batch_size)
+        """Compute the orders of an epoch."""
+        self.orders.start([self._members[index].seed for index in self.indices], epoch)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Train on each member's batch, of which this process takes its shard. Returns the losses and their parts, each [k]."""
         position = step % self.steps_per_epoch
-        indices = self._orders[:, position * self._batch_size : (position + 1) * self._batch_size]
-        own, on_host = self._device.equal_shard(indices.T).T, self._on_host[position]
-        batch = self._train.batch(own.reshape(-1), on_host.reshape(-1))
-        if len(self.indices) > 1:
-            # Lists, such as lengths, are for a single model's kernels.
-            batch = tuple(part.unflatten(0, own.shape) for part in batch if isinstance(part, Tensor))
+        batch, length = self.orders.batch(position), self.orders.batch_length(position)
         parts = self._learner.step(batch, step)
         for name, value in parts.items():
-            weighted = value * indices.shape[1]
+            weighted = value * length
             self._epoch_sums[name] = self._epoch_sums[name] + weighted if name in self._epoch_sums else weighted
         return parts
 
@@ -241,13 +198,13 @@ class _Loop:
 
     def epoch_means(self) -> dict[int, dict[str, float]]:
         """The `train/...` metrics of each member for the epoch that ends here."""
-        means = {f"train/{name}": (self._mean(total) / len(self._train)).tolist() for name, total in self._epoch_sums.items()}
+        means = {f"train/{name}": (self._mean(total) / len(self._settings.train)).tolist() for name, total in self._epoch_sums.items()}
         self._epoch_sums = {}
         return {index: {name: values[row] for name, values in means.items()} for row, index in enumerate(self.indices)}
 
     def evaluation(self, index: int) -> Callable[[], dict[str, float]]:
         """The evaluation of a member."""
-        return partial(_evaluate, self._members[index].learner, self._val, "val", self._batch_size, self._device)
+        return partial(evaluate_split, self._members[index].learner, self._settings.val, "val", self._settings.batch_size, self._device)
 
     def progress(self, index: int, done: int, **given: Any) -> Progress:
         """A member's `Progress` after `done` steps."""
@@ -267,13 +224,13 @@ class _Loop:
             evaluated = self.evaluation(index)()
         except Diverged as diverged:
             return diverged
-        artefacts = _artefacts(learner, done // self.steps_per_epoch)
+        files = figures_and_texts(learner, done // self.steps_per_epoch)
         if self._test is not None:
             self._best[index].take(learner, evaluated)
             if done == self.total_steps:
                 self._best[index].restore(learner)
-                evaluated |= _test(learner, self._test, self._batch_size, self._device)
-        return self.progress(index, done, loss=loss, metrics={**metrics, **evaluated}, **artefacts)
+                evaluated |= evaluate_test(learner, self._test, self._settings.batch_size, self._device)
+        return self.progress(index, done, loss=loss, metrics={**metrics, **evaluated}, **files)
 
     def _state(self, index: int, done: int) -> State:
         row = self.indices.index(index)
@@ -286,39 +243,8 @@ class _Loop:
     def _predictor(self, index: int) -> Predictor | None:
         module = self._members[index].learner.predictor()
         first = torch.zeros(1, dtype=torch.int64, device=self._device.torch)
-        return None if module is None else Predictor(module, self._val.batch(first)[0])
+        return None if module is None else Predictor(module, self._settings.val.batch(first)[0])
 
     def _mean(self, value: Tensor) -> Tensor:
         """The mean of every process's `value`."""
         return self._device.sum(value.clone()) / self._device.world_size
-
-
-def _evaluate(learner: Learner, examples: Examples, split: str, batch_size: int, device: Device) -> dict[str, float]:
-    """Metrics on `examples`, which are the split of this name.
-
-    Batches are up to four times the training batch, since nothing is kept for a backward pass. Every process gets the same
-    number of batches, because its forward passes may wait for those of the others.
-    """
-    began = time.perf_counter()
-    indices = device.shard(torch.arange(len(examples), device=device.torch))
-    batches = math.ceil(math.ceil(len(examples) / device.world_size) / (4 * batch_size))
-    values = learner.evaluate(examples.batch(part) for part in indices.tensor_split(batches))
-    metrics = {name if "/" in name else f"{split}/{name}": value for name, value in values}
-    device.synchronise()
-    return metrics | {"time/evaluate_s": time.perf_counter() - began}
-
-
-def _test(learner: Learner, test: Examples, batch_size: int, device: Device) -> dict[str, float]:
-    """The metrics of the only evaluation on `test`."""
-    learner.before_test()
-    metrics = _evaluate(learner, test, "test", batch_size, device)
-    return {name: value for name, value in metrics.items() if name.startswith("test/")}
-
-
-def _artefacts(learner: Learner, epoch: int) -> dict[str, Any]:
-    """The learner's figures and texts after an epoch, as fields of `Progress`."""
-    files = dict(learner.show(epoch))
-    return {
-        "figures": {name: content for name, content in files.items() if isinstance(content, bytes)},
-        "texts": {name: content for name, content in files.items() if isinstance(content, str)},
-    }

@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ddl.composed_sweep import Sweep
 from ddl.config import COMMAND_LINE, construct
 from ddl.hints import did_you_mean
 from ddl.metric_direction import likely_mode
 from ddl.overrides import SweepDraft, apply_overrides
-from ddl.schema import Launch, Sweep, SweepFile
+from ddl.schema import Launch, SweepFile
 from ddl.tasks.function import FunctionTask, function_task, is_recordable
 from ddl.tasks.loading import load_task_class
 from ddl.tasks.user_code import check_current, locate

@@ -12,7 +12,8 @@ from ddl.function_sweep import FunctionSweep, find_function
 from ddl.gpus import machine_gpus
 from ddl.storage import urls
 from ddl.sweeps import prepare
-from ddl.sweeps.prepare import EXECUTORS, PreparedRun, RunOptions
+from ddl.sweeps.executor_choice import check_address, check_executor
+from ddl.sweeps.prepare import PreparedRun, RunOptions
 from ddl.tasks.function import FunctionTask
 from ddl.tasks.user_code import is_reference
 from ddl.yamlfile import config_names
@@ -50,13 +51,11 @@ def prepare_runs(
     scale = scale or "sample"
     if scale not in config.SCALES:
         problems.append(f"scale: {scale!r} is unknown. Use {', '.join(config.SCALES)}.")
-    if executor not in EXECUTORS:
-        problems.append(f"executor: {executor!r} is unknown. Use {', '.join(EXECUTORS)}.")
+    check_executor(executor, problems)
     folder = urls.local_folder(out) if urls.is_url(out) else Path(out)
     options = RunOptions(tuple(overrides), scale, executor, address, folder)
     names = _sweeps(sweep, problems)
-    if executor == "inline" and address:
-        problems.append(f"--address {address}: inline trains in this process, without a cluster. Remove --address or --executor inline.")
+    check_address(executor, address, "Remove --address or --executor inline", problems)
     if len(set(names)) < len(names):
         problems.append(f"--sweep {sweep!r}: names a sweep twice. Name each once.")
     runs = [run for name in names if (run := prepare.prepare_run(name, options, problems))]

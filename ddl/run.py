@@ -1,10 +1,8 @@
 """The command as a library: runs, resumes and reports sweeps."""
 
 import contextlib
-import shlex
 import shutil
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,39 +11,20 @@ from rich.console import Console
 
 from ddl import driver, ownership, provenance
 from ddl.config import ConfigError
-from ddl.console import quiet, signals, terminal
+from ddl.console import quiet, terminal
 from ddl.driver import OpenRun
-from ddl.durable import CannotWrite
 from ddl.fetched_runs import check_place
 from ddl.function_sweep import FunctionSweep, locate_module
 from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
-from ddl.ledger_tables import ENDED
 from ddl.prepared_runs import ALL, prepare_runs
-from ddl.program import program
-from ddl.run_report import write_results_and_report
 from ddl.run_results import Run
+from ddl.run_training import any_ended, train_and_report
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
-from ddl.sweeps import prepare
-from ddl.sweeps.prepare import PreparedRun, resume_command
+from ddl.sweeps.new_run import begin_run, new_folder
+from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.rest_of_run import prepare_resume
-from ddl.tracking.follower_process import publish_live
-
-
-class Interrupted(Exception):
-    """The sweep was stopped by Ctrl-C or SIGTERM. Its run, in `folder` and at `url` if that is given, can be resumed."""
-
-    def __init__(self, folder: Path, url: str = ""):
-        super().__init__(f"interrupted; resume with: {resume_command(url or folder)}")
-        self.folder = folder
-
-
-class SweepStopped(Exception):
-    """The sweep was stopped because a file of its run cannot be written. The message has the path, what is needed, and the next command."""
-
-    def __init__(self, error: CannotWrite, next_command: str):
-        super().__init__(f"{error}. {error.needed}, then: {next_command}")
 
 
 def run_sweep(
@@ -86,7 +65,7 @@ def train_prepared(console: Console, prepared: Sequence[PreparedRun], name: str,
     store_url = out.rstrip("/") if urls.is_url(out) else ""
     place = urls.local_folder(store_url) if store_url else Path(out)
     created = [folder for folder in (place / name, *(place / name).parents) if not folder.exists()]
-    top = prepare.new_folder(place, name)
+    top = new_folder(place, name)
     url = store_url and f"{store_url}/{top.parent.name}/{top.name}"
     try:
         with contextlib.ExitStack() as contexts:
@@ -95,11 +74,11 @@ def train_prepared(console: Console, prepared: Sequence[PreparedRun], name: str,
             for run in prepared:
                 folder, run_url = (top / run.name, url and f"{url}/{run.name}") if several else (top, url)
                 folder.mkdir(exist_ok=True)
-                ledger = contexts.enter_context(prepare.begin_run(run, folder, command, url or str(folder), url))
+                ledger = contexts.enter_context(begin_run(run, folder, command, url or str(folder), url))
                 opened.append(OpenRun(run, folder, ledger, run_url))
-            headlines = _train_and_report(console, opened, top, url, store)
+            headlines = train_and_report(console, opened, top, url, store)
     except ConfigError:  # some problems are found only when the cluster, the store or a trial's first steps are asked
-        if not _any_ended(top):
+        if not any_ended(top):
             shutil.rmtree(top)
             for folder in created:
                 with contextlib.suppress(OSError):  # another run is in it
@@ -213,7 +192,7 @@ def resume(
                 earlier = each.ledger.run().get("changed_code", [])
                 each.ledger.note(changed_code=sorted({*earlier, *each.prepared.changed_code}))
                 console.print(f"the code has changed since the run began: {', '.join(each.prepared.changed_code)}", soft_wrap=True)
-        headlines = _train_and_report(console, opened, run.folder, url, store)
+        headlines = train_and_report(console, opened, run.folder, url, store)
         contexts.close()
         return _finished_run(console, run.folder, store, headlines)
 
@@ -247,66 +226,3 @@ def _not_uploaded(console: Console, top: Path, store: RunStore) -> list[str]:
     for line in missing:
         console.print(line, markup=False, soft_wrap=True)
     return missing
-
-
-def _train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url: str, store: RunStore | None) -> list[str]:
-    """Plan, train and report. Returns the main findings.
-
-    On Ctrl-C, stop the trials, write the report of what there is, and raise Interrupted. A second Ctrl-C leaves the report out. Raises
-    SweepStopped if a file cannot be written: the ledger is then whole, and trials that were running continue when the run is resumed.
-    """
-    console.print(f"run: {top}", soft_wrap=True)
-    console.print(f"live report: {top / 'report.html'}", soft_wrap=True)
-    console.print(f"to resume it if interrupted: {resume_command(url or top)}", soft_wrap=True)
-    folders = [run.folder for run in opened]
-    trained = False
-    try:
-        with contextlib.ExitStack() as contexts:
-            scratch = Path(contexts.enter_context(tempfile.TemporaryDirectory(prefix="ddl-")))
-            contexts.enter_context(signals())
-            contexts.enter_context(quiet(top / "launch.log"))
-            unfinished = [run for run in opened if run.prepared.size]
-            for run in unfinished:
-                contexts.enter_context(publish_live(console, run.folder, run.prepared.launch.wandb.mode))
-            try:
-                if unfinished:
-                    _plan_and_train(console, unfinished, scratch, top)
-            except (KeyboardInterrupt, ConfigError):
-                for run in opened:
-                    run.ledger.interrupted()
-                raise
-            except CannotWrite:
-                with contextlib.suppress(OSError):  # the log is on the same disk
-                    traceback.print_exc()
-                raise
-            trained = True
-            return write_results_and_report(console, folders, top, store)
-    except ConfigError:
-        if _any_ended(top):
-            write_results_and_report(console, folders, top, store)
-        raise
-    except KeyboardInterrupt:
-        if not trained:
-            with contextlib.suppress(KeyboardInterrupt, CannotWrite), signals():
-                write_results_and_report(console, folders, top, store)
-        raise Interrupted(top, url) from None
-    except CannotWrite as error:
-        resume = resume_command(url or top)
-        raise SweepStopped(error, f"{program()} --report {shlex.quote(url or str(top))}" if trained else resume) from error
-
-
-def _any_ended(top: Path) -> bool:
-    return any(trial.status in ENDED for trial in Run(top).trials)
-
-
-def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, top: Path) -> None:
-    prepared = [run.prepared for run in runs]
-    with driver.open_executor(prepared, scratch) as executor:
-        plans = driver.make_plans(console, prepared, executor, top)
-        for run, plan in zip(runs, plans, strict=True):
-            earlier = run.prepared.allocation
-            if earlier is None or earlier.size != plan.allocation.size:
-                run.ledger.note(plan=plan.record(run.prepared.executor, run.prepared.size))
-            if earlier and earlier.size != plan.allocation.size:
-                run.ledger.event("reallocated", f"{earlier.size} to {plan.allocation.size}")
-        driver.train_runs(console, list(zip(runs, plans, strict=True)), executor, top)

@@ -1,7 +1,6 @@
-"""Schema of launch.yaml and of a sweep's YAML, and the sweep that `config.py` composes from them."""
+"""Schema of launch.yaml and of a sweep's YAML."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass as plain_dataclass
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
@@ -10,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Discriminator, Tag
 from pydantic.dataclasses import dataclass
 
 from ddl.devices import Strategy
-from ddl.tasks.task import Count, CountOrZero, Number, Positive, Seed, Task
+from ddl.tasks.task import Count, CountOrZero, Number, Positive, Seed
 
 MAX_WORKERS = 1024
 """Largest number of workers that train one trial."""
@@ -233,41 +232,6 @@ class SweepFile:
     plugins: list[str] = field(default_factory=list)
     """Python modules outside `ddl` that define tasks. They are looked for next to the sweep's file, in the current folder, and among the
     installed packages."""
-
-
-@plain_dataclass(frozen=True)
-class Sweep:
-    """A composed sweep. Hyperparameters are named without `task.`.
-
-    A trial's hyperparameters are `base`, then its point of `space`, then its configuration's values, then `forced`.
-    """
-
-    name: str
-    """Stem of the sweep's file, or name of the function."""
-    scale: str
-    """`smoke`, `sample` or `paper`; empty if the sweep has no scales."""
-    file: SweepFile
-    """Content of the sweep's YAML, or what was said of a function in its place."""
-    launch: Launch
-    """Launch settings after all overrides."""
-    task_class: type[Task]
-    """Class of the task."""
-    base: Mapping[str, Any]
-    """Values from the task's YAML, `set` and the scale."""
-    space: Mapping[str, Any]
-    """Axes of the grid and distributions."""
-    configurations: Mapping[str, Mapping[str, Any]]
-    """Hyperparameters of each named configuration."""
-    forced: Mapping[str, Any]
-    """Hyperparameters from the command line."""
-    where: Mapping[str, str]
-    """Source of each key's value: `file:line`, or `command line`."""
-    code_folder: str = ""
-    """Folder that the user's own code is imported from; empty if there is none, or if it is installed."""
-    function: Callable[..., Any] | None = None
-    """Function that the sweep trains, in place of a task that a YAML names."""
-    measurements: int = 0
-    """Number of measurements of `function` in one trial; 0 if unknown."""
 
 
 def label(value: object) -> str:

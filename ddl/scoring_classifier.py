@@ -12,7 +12,7 @@ from ddl.data import store
 from ddl.data.augment import Augmentation
 from ddl.data.splits import DataSet, fingerprint
 from ddl.devices import Device, derive_seed
-from ddl.fit import fit
+from ddl.fit import FitSettings, Member, fit
 from ddl.learners.optimised_module import FP32, OptimisedModule
 from ddl.learners.supervised import Classifier
 from ddl.metrics.generated_images import ScoringClassifier
@@ -47,7 +47,7 @@ def load_scoring_classifier(data: DataSet, epochs: int, device: torch.device) ->
             weights = _read(file)
             if weights is None:
                 log.info("training the classifier that scores generated images of %s, %d epochs", data.origin.name, epochs)
-                weights = _train(data, epochs, device)
+                weights = _train_classifier(data, epochs, device)
                 store.write_tensors(FOLDER, file, weights, {"sha256": fingerprint(weights)})
         model.load_state_dict(weights)
     # Generated images are in 0..1, the data set's in 0..255.
@@ -62,7 +62,7 @@ def _network(data: DataSet) -> ConvNet:
     return ConvNet(*shape, dropout=0.0, batch_norm_layers=len(WIDTHS), initialisation="glorot")
 
 
-def _train(data: DataSet, epochs: int, device: torch.device) -> dict[str, Tensor]:
+def _train_classifier(data: DataSet, epochs: int, device: torch.device) -> dict[str, Tensor]:
     """Train the network and return its weights."""
     one_process = Device(device)  # the trial's other processes wait
     normalise = Normalise(data.mean, data.std).to(device)
@@ -72,7 +72,7 @@ def _train(data: DataSet, epochs: int, device: torch.device) -> dict[str, Tensor
     network = OptimisedModule(model, lambda parameters: Adam(parameters, lr=LR), FP32, one_process, steps)
     learner = Classifier(network, lambda images: normalise(AUGMENTATION(images.float())), normalise, one_process)
     splits = data.train.to(device), data.val.limit(BATCH_SIZE).to(device)
-    for _ in fit(learner, *splits, epochs=epochs, batch_size=BATCH_SIZE, seed=0, device=one_process, unit="images", metadata={}):
+    for _ in fit(Member(learner, 0, {}), FitSettings(*splits, epochs, BATCH_SIZE, one_process, "images")):
         pass
     return {name: tensor.cpu().contiguous() for name, tensor in learner.state_dict()["model"].items()}
 

@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ddl.plan_lines import print_choices, print_data, print_resources
 from ddl.sweeps.plan import Plan, makespan, report_duration
 from ddl.sweeps.space import Trial
 from ddl.trial_report import TrialReport
@@ -51,66 +52,18 @@ def show_plan(
         console.print(f"... and {len(trials) - PLAN_ROWS} more trials")
     for note in notes:
         console.print(Text(note), soft_wrap=True)
-    allocation, capacity = plan.allocation, plan.capacity
-    minimum = f"{allocation.min_workers} to " if allocation.min_workers < allocation.num_workers else ""
-    workers = f"{minimum}{allocation.num_workers} workers ({allocation.strategy}), each with " if allocation.num_workers > 1 else ""
-    gpus = f", {allocation.gpus:g} of {capacity.gpus} GPUs" if capacity.gpus else ""
-    nodes = f" on {len(capacity.nodes)} nodes" if len(capacity.nodes) > 1 else ""
-    console.print(
-        f"each trial: {workers}{allocation.cpus} of {capacity.cpus} CPU cores{gpus}{nodes}; trials at a time: {allocation.concurrent}"
-    )
-    idle = capacity.idle(allocation.cpus, allocation.gpus)
-    if idle.nodes:
-        console.print(f"idle: {len(idle.nodes)} nodes that cannot hold a trial ({idle.cpus} CPU cores, {idle.gpus} GPUs)")
-    for problem in capacity.unusable_gpus:
-        console.print(Text(f"GPU not used: {problem}"), soft_wrap=True)
-    for line in _data_lines([probe.metadata for probe in plan.probes.values()]):
-        console.print(Text(line), soft_wrap=True)
-    if plan.precision:
-        console.print(f"precision: {plan.precision} (the fastest that agrees with fp32)")
-    for stack, used in plan.stacking.outcomes():
-        times = f"take {duration(stack.stacked_s)} each instead of {duration(stack.alone_s)}, {stack.gain:.1f} times as fast"
-        line = f"{'stacked' if used else 'not stacked'}: {stack.members} trials as one model ({stack.configuration}, ...) {times}"
-        console.print(Text(line), soft_wrap=True)
-    if plan.stacking.not_timed:
-        names = ", ".join(plan.stacking.not_timed)
-        console.print(Text(f"not stacked: {names} (timing that would take too long for this sweep; stack=N does it)"), soft_wrap=True)
-    for name, reason in plan.failures.items():
-        console.print(Text(f"not used: {name or 'timing probe'} ({reason})"), soft_wrap=True)
-    timed = f"timed {len(plan.probes)} of {len({t.configuration for t in trials})} configurations"
+    print_resources(console, plan)
+    print_data(console, plan)
+    print_choices(console, plan)
     if untimed:
         console.print("expected: unknown until the first trial has ended")
         return
+    timed = f"timed {len(plan.probes)} of {len({t.configuration for t in trials})} configurations"
     disk = f"{size(plan.disk_bytes)} of {size(plan.free_bytes)} free" if plan.disk_bytes else "unknown"
     report_s = report_duration(len(trials))
     most = "at most " if may_end_early else ""
     of_it = "" if math.isnan(plan.eta_s) else f" from now, {duration(report_s)} of it for the report"
     console.print(f"expected: {most}{duration(plan.eta_s + report_s)}{of_it} ({timed}); disk: {disk}", soft_wrap=True)
-
-
-def _data_lines(trials: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each data set in the metadata of trials, with a warning if it is a sample or a fallback.
-
-    The number of examples is a range if it differs between trials.
-    """
-    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for data in filter(None, (metadata.get("data") for metadata in trials)):
-        fallback = f". A FALLBACK, NOT {data['fallback_for']}" if data.get("fallback_for") else ""
-        warning = fallback or ("" if data.get("complete") else ". ONLY A SAMPLE of the official data")
-        groups.setdefault((data["name"], data["source"], warning), []).append(data)
-    lines = []
-    for (name, source, warning), data in groups.items():
-        splits = [f"{_range(data, 'train')} train", f"{_range(data, 'val')} validation"]
-        if any("test" in each for each in data):
-            splits = [", ".join(splits), f"{_range(data, 'test')} test"]
-        lines.append(f"data: {name}, {source}, {' and '.join(splits)} examples{warning}")
-    return lines
-
-
-def _range(metadata: Sequence[Mapping[str, Any]], key: str) -> str:
-    """`72 to 95` for different values, one number for equal ones, `?` for none."""
-    values = sorted({data[key] for data in metadata if key in data})
-    return " to ".join(str(value) for value in dict.fromkeys([values[0], values[-1]])) if values else "?"
 
 
 @dataclass

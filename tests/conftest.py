@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from ddl import config, yamlfile
-from ddl.schema import Sweep
+from ddl.composed_sweep import Sweep
 from ddl.sweeps import space
 from ddl.sweeps.space import Trial
 

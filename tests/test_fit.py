@@ -14,7 +14,7 @@ from ddl import fit as fitting
 from ddl.data.augment import STRENGTHS
 from ddl.data.splits import Split
 from ddl.devices import Device
-from ddl.fit import fit
+from ddl.fit import FitSettings, Member, fit
 from ddl.learners.learner import Batch, Learner, Pipeline
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.supervised import Classifier
@@ -74,8 +74,9 @@ class Notes(Learner):
 
 
 def run(learner: Learner, train: Split | None = None, val: Split | None = None, **changed) -> Iterator[Progress]:
-    settings = {"epochs": 3, "batch_size": 4, "seed": 7, "device": CPU, "unit": "images", "metadata": {}} | changed
-    return fit(learner, train or numbered(10), val or numbered(5), **settings)
+    given = {"seed": 7, "metadata": {}, "epochs": 3, "batch_size": 4, "device": CPU, "unit": "images"} | changed
+    member = Member(learner, given.pop("seed"), given.pop("metadata"), given.pop("resume", None))
+    return fit(member, FitSettings(train or numbered(10), val or numbered(5), **given))
 
 
 def measured(progress: Iterable[Progress]) -> list[tuple[int, dict[str, float]]]:

@@ -21,6 +21,7 @@ from ddl.reports import artefacts
 from ddl.run_folder import LEDGER, check_links
 from ddl.storage.runs import RunStore
 from ddl.sweeps import prepare, rest_of_run
+from ddl.sweeps.new_run import begin_run
 from ddl.sweeps.prepare import RunOptions
 from ddl.tracking.records import LedgerReplay
 from tests.ledgers import edited_ledger
@@ -45,7 +46,7 @@ def begun(folder: Path, sweep: str = "augmentation", url: str = "", *overrides: 
     problems: list[str] = []
     prepared = prepare.prepare_run(sweep, RunOptions((*small, *overrides), "smoke", "inline", None), problems)
     assert prepared is not None, problems
-    with prepare.begin_run(prepared, folder, "", str(folder), url) as opened:
+    with begin_run(prepared, folder, "", str(folder), url) as opened:
         opened.note(plan=PLAN)
     return folder
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ddl import launch, program
-from ddl.sweeps import prepare
+from ddl.command_line import ACTIONS, USED_WITH, parser
+from ddl.sweeps.new_run import resume_command
 from ddl.tracking.follower_process import publish_command
 from tests.sweeps.command import ROOT
 
@@ -96,14 +97,14 @@ VALUES = {
 ACTION_VALUES = {"--list": [], "--export": ["run", "id"], "--prepare-data": ["mnist"]}
 
 
-@pytest.mark.parametrize("action", launch.ACTIONS)
-@pytest.mark.parametrize("option", launch.USED_WITH)
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("option", USED_WITH)
 @pytest.mark.usefixtures("nothing_runs")
 def test_an_option_that_does_not_belong_to_the_action_is_refused(capsys: pytest.CaptureFixture[str], action: str, option: str) -> None:
     given = ["seeds=5"] if option == "KEY=VALUE" else [option, *VALUES.get(option, [])]
     values = ACTION_VALUES.get(action, ["run", "other"] if action == "--report" else ["run"])
     arguments = [*given, action, *values]
-    actions = launch.USED_WITH[option]
+    actions = USED_WITH[option]
     if action in actions:
         assert launch.main(arguments) == 0
     else:
@@ -111,14 +112,14 @@ def test_an_option_that_does_not_belong_to_the_action_is_refused(capsys: pytest.
 
 
 def test_each_option_is_an_action_or_belongs_to_one() -> None:
-    options = {action.option_strings[-1] for action in launch.parser()._actions if action.option_strings}
-    assert options - {"--help"} == {*launch.ACTIONS, *launch.USED_WITH} - {"KEY=VALUE"}
+    options = {action.option_strings[-1] for action in parser()._actions if action.option_strings}
+    assert options - {"--help"} == {*ACTIONS, *USED_WITH} - {"KEY=VALUE"}
 
 
 @pytest.mark.parametrize("option", ["--sweep", "--resume", "--reproduce", "--publish", "--report", "--prepare-data", "--out", "--address"])
 @pytest.mark.usefixtures("nothing_runs")
 def test_an_empty_value_is_refused(capsys: pytest.CaptureFixture[str], option: str) -> None:
-    sweep = ["--sweep", "augmentation"] if option in launch.USED_WITH else []
+    sweep = ["--sweep", "augmentation"] if option in USED_WITH else []
     assert refused(capsys, *sweep, option, "") == f"{option}: the value is empty. Name one, or remove {option}."
 
 
@@ -169,7 +170,7 @@ def test_the_program_calls_itself_what_it_was_called(argv, called, monkeypatch, 
     monkeypatch.setattr(launch, "_run_action", lambda given, command: commands.append(command) or 0)
     launch.main(["--sweep", "augmentation", "task.lr=0.1,0.2"])
     assert commands == [f"{called} --sweep augmentation task.lr=0.1,0.2"]
-    assert prepare.resume_command("runs/a b") == f"{called} --resume 'runs/a b'"
+    assert resume_command("runs/a b") == f"{called} --resume 'runs/a b'"
     assert publish_command(Path("runs/a")) == f"{called} --publish runs/a"
     with pytest.raises(SystemExit):
         launch.main(["--help"])

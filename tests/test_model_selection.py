@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import ddl
 from ddl.data.splits import Split, holdout_mask
 from ddl.devices import Device
-from ddl.fit import fit
+from ddl.fit import FitSettings, Member, fit
 from ddl.learners import language
 from ddl.learners.learner import Batch, Learner
 from ddl.model_selection import parse_selection
@@ -53,8 +53,8 @@ def numbered(n: int, first: int = 0) -> Split:
 
 
 def run(learner: Learner, selected_by: str, resume: dict | None = None, epochs: int = 4) -> Iterator[Progress]:
-    settings = {"epochs": epochs, "batch_size": 4, "seed": 7, "device": CPU, "unit": "images", "metadata": {}}
-    return fit(learner, numbered(16), numbered(4), **settings, test=numbered(4, 100), selected_by=selected_by, resume=resume)
+    settings = FitSettings(numbered(16), numbered(4), epochs, 4, CPU, "images", numbered(4, 100), selected_by)
+    return fit(Member(learner, 7, {}, resume), settings)
 
 
 @pytest.mark.parametrize(("selected_by", "weight"), [("max val/score", 8.0), ("min val/score", 4.0), ("", 16.0)])
@@ -81,8 +81,7 @@ def test_a_resumed_trial_keeps_its_best_epoch_and_tests_once(stopped):
 
 
 def test_without_test_data_the_state_and_the_metrics_are_as_ever():
-    settings = {"epochs": 1, "batch_size": 4, "seed": 7, "device": CPU, "unit": "images", "metadata": {}}
-    *_, last = fit(Recorder([0.1]), numbered(16), numbered(4), **settings)
+    *_, last = fit(Member(Recorder([0.1]), 7, {}), FitSettings(numbered(16), numbered(4), 1, 4, CPU, "images"))
     assert set(last.state()) == {"step", "first_loss", "epoch_sums", "learner"}
     assert not any(name.startswith("test/") for name in last.metrics)
 

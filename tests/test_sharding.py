@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from ddl import checkpoints
 from ddl.data.splits import Split
 from ddl.devices import Device
-from ddl.fit import fit
+from ddl.fit import FitSettings, Member, fit
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.supervised import Classifier
 from ddl.precision import Precision
@@ -69,9 +69,8 @@ def split(n: int) -> Split:
 
 
 def run(made: Classifier, device: Device, resume: State | None = None, train: int = 24, val: int = 65) -> Iterator[Progress]:
-    return fit(
-        made, split(train), split(val), epochs=3, batch_size=8, seed=7, device=device, unit="images", metadata={}, resume=resume
-    )  # validation cannot be shared equally, and the first process alone has a second batch of it if each splits its own share
+    # Validation cannot be shared equally, and the first process alone has a second batch of it if each splits its own share.
+    return fit(Member(made, 7, {}, resume), FitSettings(split(train), split(val), 3, 8, device, "images"))
 
 
 def measured(steps: Iterator[Progress]) -> list[dict[str, float]]:

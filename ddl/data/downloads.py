@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
 from ddl.data.integrity import WEB_PAGE, Damaged, Unavailable, set_aside, verify
+from ddl.durable import sync
 from ddl.redaction import printable
 
 CONNECT_TIMEOUT_S = 5
@@ -153,8 +154,7 @@ def _transfer(url: str, part: Path, max_bytes: int, given_up: threading.Event) -
                 _check_size(url, part, have, max_bytes)
                 file.write(chunk)
                 advance(len(chunk))
-            file.flush()
-            os.fsync(file.fileno())
+        sync(part)
         if total is not None and _size(part) < total:
             raise requests.ConnectionError("cut off")
 

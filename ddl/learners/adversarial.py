@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ddl.devices import Device
-from ddl.learners.learner import Batch, Learner
+from ddl.learners.learner import Batch, SeveralNetworksLearner
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.sample_gallery import SampleGallery
 from ddl.progress import Diverged, State
@@ -65,32 +65,56 @@ class GanPair:
         module.requires_grad_(True)
         return F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
 
+    def networks(self) -> dict[str, OptimisedModule]:
+        """Both networks, by their names in a checkpoint."""
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+
+class MeanGenerator:
+    """The running mean of a generator's weights (Yazici et al. 2019, arXiv:1806.04498).
+
+    Each step keeps `averaging` of the mean, less in the first steps. 0 uses the current weights.
+    """
+
+    def __init__(self, generator: OptimisedModule, averaging: float):
+        self.module = copy.deepcopy(generator.module)
+        self._generator, self._averaging = generator, averaging
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the mean towards the current weights, which it equals after the first step. It keeps less in the first steps."""
+        current, steps = self._generator.module, self._generator.steps
+        keep = min(self._averaging, steps / (9 + steps)) if steps > 1 else 0.0
+        get_ema_multi_avg_fn(keep)(list(self.module.parameters()), list(current.parameters()), steps)
+        for mean, value in zip(self.module.buffers(), current.buffers(), strict=True):
+            mean.copy_(value)
+
     def state_dict(self) -> State:
-        """State of both networks."""
-        return {"generator": self.generator.state_dict(), "discriminator": self.discriminator.state_dict()}
+        """The mean, with names as in stored checkpoints and hashes of first steps."""
+        mean = {f"module.{name}": value for name, value in self.module.state_dict().items()}
+        return {"n_averaged": torch.tensor(self._generator.steps), **mean}
 
     def load_state_dict(self, state: State) -> None:
         """Restore a state from `state_dict`."""
-        self.generator.load_state_dict(state["generator"])
-        self.discriminator.load_state_dict(state["discriminator"])
+        self.module.load_state_dict({name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"})
 
 
-class GanLearner(Learner):
+class GanLearner(SeveralNetworksLearner):
     """A GAN that maps latent vectors from N(0, 1) to images. Batches are (images as stored, labels int64 [n]).
 
     Parts of a step: `generator_loss`, `discriminator_loss` (nats) and `loss`, their sum, which neither network minimises. Metrics:
     those of `GeneratedImageScores`. After `grace_steps` steps, raises Diverged if nearly all generated images are classified alike.
 
-    Evaluation and figures use a generator with the running mean of the weights (Yazici et al. 2019, arXiv:1806.04498): each step
-    keeps `averaging` of the mean, less in the first steps. 0 uses the current weights.
+    Evaluation and figures use a generator with the running mean of the weights (`MeanGenerator`).
     """
 
     def __init__(
         self, gan: GanPair, prepare: nn.Module, latent: int, gallery: SampleGallery, grace_steps: int, averaging: float, device: Device
     ):
+        self._mean = MeanGenerator(gan.generator, averaging)
+        super().__init__({**gan.networks(), "mean": self._mean})
         self._gan, self._prepare, self._latent = gan, prepare, latent
         self._gallery, self._grace_steps, self._device = gallery, grace_steps, device
-        self._mean, self._averaging = copy.deepcopy(gan.generator.module), averaging
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         images = self._prepare(batch[0])
@@ -99,19 +123,10 @@ class GanLearner(Learner):
         discriminator_loss = self._gan.train_discriminator(images, generated)
         loss = self._gan.generator_loss(generated)
         self._gan.generator.minimise(loss)
-        self._update_mean()
+        self._mean.update()
         generator_loss = loss.detach()
         total = generator_loss + discriminator_loss
         return {"loss": total, "generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
-
-    @torch.no_grad()
-    def _update_mean(self) -> None:
-        """Move the mean towards the current weights, which it equals after the first step. It keeps less in the first steps."""
-        current, steps = self._gan.generator.module, self._gan.generator.steps
-        keep = min(self._averaging, steps / (9 + steps)) if steps > 1 else 0.0
-        get_ema_multi_avg_fn(keep)(list(self._mean.parameters()), list(current.parameters()), steps)
-        for mean, value in zip(self._mean.buffers(), current.buffers(), strict=True):
-            mean.copy_(value)
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
@@ -130,14 +145,4 @@ class GanLearner(Learner):
         yield from self._gallery.show(self._generate, epoch)
 
     def _generate(self, latents: Tensor) -> Tensor:
-        return self._gan.generator.through(self._mean.eval(), latents)
-
-    def state_dict(self) -> State:
-        # Names as in stored checkpoints and hashes of first steps.
-        mean = {f"module.{name}": value for name, value in self._mean.state_dict().items()}
-        return self._gan.state_dict() | {"mean": {"n_averaged": torch.tensor(self._gan.generator.steps), **mean}}
-
-    def load_state_dict(self, state: State) -> None:
-        self._gan.load_state_dict(state)
-        mean = {name.removeprefix("module."): value for name, value in state["mean"].items() if name != "n_averaged"}
-        self._mean.load_state_dict(mean)
+        return self._gan.generator.through(self._mean.module.eval(), latents)

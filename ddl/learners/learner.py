@@ -1,8 +1,8 @@
 """The contract of a learner: networks, their optimisers, and one training step."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, final
 
 from torch import Tensor, nn
 
@@ -25,6 +25,16 @@ class Pipeline(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.model(self.preprocess(inputs))
+
+
+class HasState(Protocol):
+    """A part of a learner that can be checkpointed: a network with its optimiser, or the mean of its weights."""
+
+    def state_dict(self) -> State:
+        """Everything that further steps depend on."""
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore a state from `state_dict`."""
 
 
 class Learner(ABC):
@@ -98,6 +108,22 @@ class SingleNetworkLearner(Learner):
     @final
     def load_weights(self, state: State) -> None:
         self._network.load_weights(state)
+
+
+class SeveralNetworksLearner(Learner):
+    """A learner that trains several networks, whose states are the learner's state, by name."""
+
+    def __init__(self, networks: Mapping[str, HasState]):
+        self._networks = networks
+
+    @final
+    def state_dict(self) -> State:
+        return {name: network.state_dict() for name, network in self._networks.items()}
+
+    @final
+    def load_state_dict(self, state: State) -> None:
+        for name, network in self._networks.items():
+            network.load_state_dict(state[name])
 
 
 class StackableLearner(SingleNetworkLearner):

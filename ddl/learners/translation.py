@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from ddl import figures
 from ddl.devices import Device
 from ddl.learners.adversarial import GanPair
-from ddl.learners.learner import Batch, Learner, Pipeline, SingleNetworkLearner, Transform
+from ddl.learners.learner import Batch, Pipeline, SeveralNetworksLearner, SingleNetworkLearner, Transform
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.metrics.images import Measure, absolute_error
 from ddl.metrics.means import Means
-from ddl.progress import State
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +81,7 @@ class TranslationLearner(SingleNetworkLearner):
         return self._evaluation.predictor(self._network)
 
 
-class AdversarialTranslationLearner(Learner):
+class AdversarialTranslationLearner(SeveralNetworksLearner):
     """A conditional GAN for image-to-image translation (pix2pix: Isola et al. 2017, arXiv:1611.07004).
 
     The discriminator gets the input concatenated with the target or the prediction. The generator minimises its adversarial loss +
@@ -92,6 +91,7 @@ class AdversarialTranslationLearner(Learner):
     """
 
     def __init__(self, gan: GanPair, training: Transform, mae_weight: float, evaluation: TranslationEvaluation):
+        super().__init__(gan.networks())
         self._gan, self._training = gan, training
         self._mae_weight, self._evaluation = mae_weight, evaluation
 
@@ -115,9 +115,3 @@ class AdversarialTranslationLearner(Learner):
 
     def predictor(self) -> nn.Module:
         return self._evaluation.predictor(self._gan.generator)
-
-    def state_dict(self) -> State:
-        return self._gan.state_dict()
-
-    def load_state_dict(self, state: State) -> None:
-        self._gan.load_state_dict(state)

@@ -11,12 +11,12 @@ from ddl.overrides import SweepDraft, apply_overrides
 from ddl.schema import ADDED_LATER, Launch, Metric
 from ddl.sweeps.allocation import allocate, check_gpus, check_inline
 from ddl.sweeps.capacity import local_capacity
+from ddl.sweeps.executor_choice import check_address
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.space import Trial, trial_identity
 from ddl.tasks.fit_task import FitTask
-from ddl.tasks.loading import BUILT_IN, RecordedTasks
+from ddl.tasks.loading import RecordedTasks, code_entries
 from ddl.tasks.task import Task
-from ddl.tasks.user_code import hash_sources
 
 SEEDS = 10
 """Fresh seeds of each configuration if the user names no number."""
@@ -72,66 +72,33 @@ def prepare_confirmation(
     confirmed.
     """
     about = ledger.run("sweep.name", "sweep.metric.name", "sweep.metric.mode", "task_class", "launch")
-    if about.get("confirms"):
-        raise ValueError(f"{found.place}: is a confirmation already. Name the run that it confirms, {about['confirms'].get('folder')}.")
-    if about.get("population"):
-        raise ValueError(
-            f"{found.place}: population based training changed hyperparameters while its trials trained, so no configuration can be trained "
-            "again. Confirm a run with search.algorithm=random or tpe."
-        )
-    if not any(found.values.values()):
-        raise ValueError(
-            f"{found.place}: no trial has a value of {found.measure} yet, so there is nothing to confirm. Finish the run first."
-        )
+    _check_confirmable(about, found)
     tasks = RecordedTasks(about, ledger.path, trust, function)
-    if tasks.changed and not allow_changed_code:
-        raise ValueError(
-            f"{found.place}: the code has changed since the run began: {', '.join(tasks.changed)}. A confirmation would measure other code. "
-            "Restore the code, or add --allow-changed-code."
-        )
+    if not allow_changed_code:
+        tasks.check_code(found.place, "A confirmation would measure other code. Restore the code,")
     launch, names = _composed(about, found, overrides, executor, address)
     rows = ledger.trials()
     first = {name: next(row for row in rows if row.configuration == name) for name in names}
-    metric = Metric(found.measure.partition(" ")[2], about["sweep"]["metric"]["mode"])
-    held_out = _holds_out(tasks.task_class) and metric.name.startswith("val/")
-    selected_by = f"{metric.mode} {metric.name}" if held_out else ""
+    compared = Metric(found.measure.partition(" ")[2], about["sweep"]["metric"]["mode"])
+    held_out = _holds_out(tasks.task_class) and compared.name.startswith("val/")
+    selected_by = f"{compared.mode} {compared.name}" if held_out else ""
     seeds = range(max(found.taken) + 1, max(found.taken) + 1 + launch.most_seeds)
-    trials: list[Trial] = []
-    for seed in seeds:
-        for name in names:
-            task = tasks.build({**first[name].task, "seed": seed, **(_held_out(first[name], selected_by) if held_out else {})})
-            trials.append(Trial(trial_identity(task), len(trials), name, first[name].swept, task))
-    if held_out:
-        metric = Metric(f"test/{metric.name.removeprefix('val/')}", metric.mode)
-    sweep = about["sweep"]
+    trials = _fresh_trials(tasks, first, seeds, selected_by)
+    metric = Metric(f"test/{compared.name.removeprefix('val/')}", compared.mode) if held_out else compared
+    confirms = _confirms(about, found, names, compared) | {
+        "holdout": trials[0].hyperparameters["holdout"] if held_out else 0.0,
+        "test_seen": held_out and not first[names[0]].task.get("holdout"),
+    }
     record = {
-        "sweep": {
-            **sweep,
-            "name": f"{sweep['name']}{SUFFIX}",
-            "title": f"{sweep.get('title') or sweep['name']}: confirmation on fresh seeds",
-            "metric": asdict(metric),
-            "seeds": launch.most_seeds,
-            "reference": None,
-        },
+        "sweep": _described(about["sweep"], metric, launch),
         "scale": about.get("scale", ""),
         "overrides": list(overrides),
         "task_class": about["task_class"],
         "launch": asdict(launch),
         "executor": executor,
         "population": {},
-        "confirms": {
-            "folder": found.place,
-            "created": about.get("created", ""),
-            "metric": asdict(Metric(selected_by.partition(" ")[2] or metric.name, metric.mode)),
-            "measure": found.measure,
-            "configurations": {name: {str(seed): value for seed, value in found.values[name].items()} for name in names},
-            "evaluations": {name: found.evaluations[name] for name in names},
-            "winner": next(iter(found.values)),
-            "compared": sum(1 for values in found.values.values() if values),
-            "holdout": trials[0].hyperparameters["holdout"] if held_out else 0.0,
-            "test_seen": held_out and not first[names[0]].task.get("holdout"),
-        },
-        **_user_code(about, function),
+        "confirms": confirms,
+        **code_entries(about["task_class"].rpartition(".")[0], about.get("code_folder") or "", function, about.get("measurements") or 0),
     }
     return PreparedRun(
         name=record["sweep"]["name"],
@@ -143,8 +110,59 @@ def prepare_confirmation(
         source=None,
         population={},
         about=record,
-        notes=_notes(rows, found, record["confirms"], seeds, tasks.task_class),
+        notes=_notes(rows, found, confirms, seeds, tasks.task_class),
     )
+
+
+def _fresh_trials(tasks: RecordedTasks, first: Mapping[str, TrialRow], seeds: range, selected_by: str) -> list[Trial]:
+    """The trials of the configurations, by a row of each, on fresh seeds. They hold data out if a metric selects their epoch."""
+    trials: list[Trial] = []
+    for seed in seeds:
+        for name, row in first.items():
+            task = tasks.build({**row.task, "seed": seed, **(_held_out(row, selected_by) if selected_by else {})})
+            trials.append(Trial(trial_identity(task), len(trials), name, row.swept, task))
+    return trials
+
+
+def _check_confirmable(about: Mapping[str, Any], found: SearchResult) -> None:
+    """Raise ValueError if the run cannot be confirmed."""
+    if about.get("confirms"):
+        raise ValueError(f"{found.place}: is a confirmation already. Name the run that it confirms, {about['confirms'].get('folder')}.")
+    if about.get("population"):
+        raise ValueError(
+            f"{found.place}: population based training changed hyperparameters while its trials trained, so no configuration can be trained "
+            "again. Confirm a run with search.algorithm=random or tpe."
+        )
+    if not any(found.values.values()):
+        raise ValueError(
+            f"{found.place}: no trial has a value of {found.measure} yet, so there is nothing to confirm. Finish the run first."
+        )
+
+
+def _confirms(about: Mapping[str, Any], found: SearchResult, names: Sequence[str], compared: Metric) -> dict[str, Any]:
+    """The findings of the run that the report of the confirmation compares with."""
+    return {
+        "folder": found.place,
+        "created": about.get("created", ""),
+        "metric": asdict(compared),
+        "measure": found.measure,
+        "configurations": {name: {str(seed): value for seed, value in found.values[name].items()} for name in names},
+        "evaluations": {name: found.evaluations[name] for name in names},
+        "winner": next(iter(found.values)),
+        "compared": sum(1 for values in found.values.values() if values),
+    }
+
+
+def _described(sweep: Mapping[str, Any], metric: Metric, launch: Launch) -> dict[str, Any]:
+    """The record of the confirmation as a sweep, from that of the run's sweep."""
+    return {
+        **sweep,
+        "name": f"{sweep['name']}{SUFFIX}",
+        "title": f"{sweep.get('title') or sweep['name']}: confirmation on fresh seeds",
+        "metric": asdict(metric),
+        "seeds": launch.most_seeds,
+        "reference": None,
+    }
 
 
 def _composed(
@@ -173,8 +191,7 @@ def _composed(
     ]
     launch = construct(Launch, draft.launch, lambda key: COMMAND_LINE, "", problems) or recorded
     check_inline(launch, executor == "inline", problems)
-    if executor == "inline" and address:
-        problems.append(f"--address {address}: inline trains in this process, without a cluster. Remove --address or --executor inline.")
+    check_address(executor, address, "Remove --address or --executor inline", problems)
     impossible: list[str] = []
     check_gpus(launch, impossible)
     problems += impossible
@@ -192,15 +209,6 @@ def _holds_out(task_class: type[Task]) -> bool:
 def _held_out(row: TrialRow, selected_by: str) -> dict[str, Any]:
     """The hyperparameters that hold data out. A run that did so itself keeps its part."""
     return {"holdout": row.task.get("holdout") or HOLDOUT, "selected_by": selected_by}
-
-
-def _user_code(about: Mapping[str, Any], function: Callable[..., Any] | None) -> dict[str, Any]:
-    """The entries of a run whose task is code of the user's, as it is now."""
-    module = about["task_class"].rpartition(".")[0]
-    if about["task_class"].startswith(BUILT_IN):
-        return {}
-    folder = about.get("code_folder") or ""
-    return {"code_folder": folder, "code": hash_sources(module, folder, function), "measurements": about.get("measurements") or 0}
 
 
 def _notes(rows: Sequence[TrialRow], found: SearchResult, confirms: Mapping[str, Any], seeds: range, task_class: type[Task]) -> list[str]:

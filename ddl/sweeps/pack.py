@@ -168,7 +168,7 @@ class _Stack:
         with self._sampler, self._limits, trial_output(f"{first.trial_id}, ...", first.log) as output:
             try:
                 states = [trial.resume_state for trial in self._running.values()]
-                for reports in self._train(stack_steps(tasks, self._device, self._limits, states, self._first_step, output)):
+                for reports in self._take_steps(stack_steps(tasks, self._device, self._limits, states, self._first_step, output)):
                     yield reports
                     if reports[-1].kind in RESTARTED:
                         return
@@ -189,7 +189,7 @@ class _Stack:
         if ends:
             yield [report for trial, reports in ends for report in trial.finish(reports, left_behind)]
 
-    def _train(self, steps: StackSteps) -> Iterator[list[TrialReport]]:
+    def _take_steps(self, steps: StackSteps) -> Iterator[list[TrialReport]]:
         """Take all steps, and yield the reports of each. The last one is of the kind `preempted` if the process is."""
         leaving: list[int] | None = None
         while (step := _send(steps, leaving)) is not None:

@@ -1,20 +1,15 @@
 """Prepares a run: composed from a sweep's name, or read from the ledger of an interrupted run."""
 
-import os
-import shlex
-import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ddl import config, ownership, provenance
+from ddl import config
+from ddl.composed_sweep import Sweep
 from ddl.function_sweep import FunctionSweep, compose_function_sweep
-from ddl.ledger import Ledger
 from ddl.ledger_tables import TrialRow
-from ddl.program import program
-from ddl.redaction import Redactor
-from ddl.schema import Launch, Metric, Reference, Sweep
+from ddl.schema import Launch, Metric, Reference
 from ddl.sweeps import space
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus
 from ddl.sweeps.capacity import local_capacity
@@ -22,10 +17,7 @@ from ddl.sweeps.race import Race
 from ddl.sweeps.seeds_note import seeds_note
 from ddl.sweeps.space import Trial
 from ddl.sweeps.trial_source import TrialSource
-from ddl.tasks.loading import BUILT_IN, task_class_path
-from ddl.tasks.user_code import hash_sources
-
-EXECUTORS = ("ray", "inline")
+from ddl.tasks.loading import code_entries, task_class_path
 
 
 @dataclass(frozen=True)
@@ -124,7 +116,7 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
         return None
     examples = [*trials, *(source.examples() if source else [])]
     if options.address is None:
-        missing = [name for name in _files(examples) if not Path(name).expanduser().exists()]
+        missing = [name for name in files_read(examples) if not Path(name).expanduser().exists()]
         problems += [
             f"{composed.name}: reads {name}, but there is no such file or folder in {Path.cwd()}. Correct the path." for name in missing
         ]
@@ -149,7 +141,9 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
         "executor": options.executor,
         **({source.entry: source.record()} if source else {}),
         "population": population,
-        **_user_code(composed),
+        **code_entries(
+            composed.task_class.__module__, composed.code_folder, composed.function, composed.measurements if composed.function else None
+        ),
     }
     return PreparedRun(
         name=composed.name,
@@ -178,18 +172,9 @@ def _trials(sweep: Sweep, problems: list[str]) -> tuple[TrialSource | None, Sequ
     return (race, race.first_trials) if race else (None, trials)
 
 
-def _files(trials: Sequence[Trial]) -> list[str]:
+def files_read(trials: Sequence[Trial]) -> list[str]:
     """The files of the user's that the tasks read, each once."""
     return sorted({name for trial in trials for name in trial.task.files()})
-
-
-def _user_code(sweep: Sweep) -> dict[str, Any]:
-    """The entries of a run whose task is code of the user's: where it is imported from, and hashes of its source."""
-    module = sweep.task_class.__module__
-    if module.startswith(BUILT_IN):
-        return {}
-    entries = {"code_folder": sweep.code_folder, "code": hash_sources(module, sweep.code_folder, sweep.function)}
-    return entries | ({"measurements": sweep.measurements} if sweep.function else {})
 
 
 def _reference(sweep: Sweep, names: Set[str], notes: list[str], problems: list[str]) -> Reference | None:
@@ -233,43 +218,3 @@ def _population_axes(sweep: Sweep, problems: list[str]) -> dict[str, Any]:
             f"{where}: early_stopping.scheduler: {scheduler} stops trials that pbt would continue. Set it to none, or search.algorithm to random."
         )
     return axes
-
-
-def begin_run(run: PreparedRun, folder: Path, command: str, place: str, url: str) -> Ledger:
-    """Create the ledger of a new run in the existing `folder`.
-
-    `command` starts the same run again, `place` is the folder or URL to resume, `url` is the run's copy in an object store or empty.
-    Secrets in the texts that the report shows are withheld; hyperparameters are recorded as they are, because a resume needs them.
-    """
-    redact = Redactor().value
-    about = {
-        **run.about,
-        "overrides": redact(run.about["overrides"]),
-        **redact(provenance.code()),
-        "files": _files(run.timed),
-        "command": redact(command),
-        "resume": resume_command(place),
-        "url": url,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "versions": provenance.versions(),
-        "host": provenance.host(),
-    }
-    return Ledger.create(folder, about | {ownership.MARK: ownership.mark(about)}, [ledger_row(trial) for trial in run.trials])
-
-
-def new_folder(out: Path, name: str) -> Path:
-    """Create an empty folder for a run: `out`/`name`/date and time."""
-    stamp = time.strftime("%Y-%m-%d-%H%M%S")
-    for attempt in range(1, 1000):
-        folder = out / name / (stamp if attempt == 1 else f"{stamp}-{attempt}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("a thousand runs in one second")
-
-
-def resume_command(folder: Path | str) -> str:
-    """The command that resumes the run in `folder`, a path or URL."""
-    return f"{program()} --resume {shlex.quote(os.fspath(folder))}"

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
+from ddl.composed_sweep import Sweep
 from ddl.ledger_tables import ENDED, TrialRow
-from ddl.schema import Sweep
 from ddl.sweeps.race_rules import EQUIVALENT, WINNER, Drop, RaceRules
-from ddl.sweeps.space import MAX_TRIALS, Trial, trial_identity
+from ddl.sweeps.space import Trial, trial_identity
+from ddl.sweeps.space_checks import MAX_TRIALS
 from ddl.sweeps.trial_source import TrialSource
 from ddl.tasks.loading import RecordedTasks
 

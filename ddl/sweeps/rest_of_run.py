@@ -10,6 +10,7 @@ from ddl.ledger import Ledger
 from ddl.ledger_tables import COUNTED, TrialRow
 from ddl.schema import ADDED_LATER, Launch, Metric
 from ddl.sweeps.allocation import check_inline, recorded_allocation
+from ddl.sweeps.executor_choice import check_address
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.race import Race
 from ddl.sweeps.space import Trial
@@ -36,11 +37,9 @@ def prepare_resume(
     """
     about = ledger.run("sweep.name", "sweep.metric.name", "sweep.metric.mode", "task_class", "launch", "executor")
     tasks = RecordedTasks(about, ledger.path, trust, function)
-    if tasks.changed and not allow_changed_code:
-        raise ValueError(
-            f"{ledger.path.parent}: the code has changed since the run began: {', '.join(tasks.changed)}. Its other trials would not be "
-            "comparable with those that have ended. Restore the code, begin a new run, or add --allow-changed-code."
-        )
+    if not allow_changed_code:
+        advice = "Its other trials would not be comparable with those that have ended. Restore the code, begin a new run,"
+        tasks.check_code(str(ledger.path.parent), advice)
     try:
         return _rest_of_run(ledger, about, tasks, executor, address)
     except (KeyError, TypeError, AttributeError, ValidationError) as error:
@@ -57,8 +56,7 @@ def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks,
     executor = executor or about["executor"]
     problems: list[str] = []
     check_inline(launch, executor == "inline", problems)
-    if executor == "inline" and address:
-        problems.append(f"--address {address}: inline trains in this process, without a cluster. Remove it, or add --executor ray.")
+    check_address(executor, address, "Remove it, or add --executor ray", problems)
     if problems:
         raise ConfigError(problems)
     rows = ledger.trials()

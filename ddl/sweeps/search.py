@@ -10,9 +10,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from ddl.composed_sweep import Sweep
 from ddl.ledger_tables import TrialRow
-from ddl.schema import Sweep
 from ddl.sweeps import space
+from ddl.sweeps.axes import axis_ends
 from ddl.sweeps.space import Trial
 from ddl.sweeps.trial_source import TrialSource
 from ddl.tasks.task import Task
@@ -140,7 +141,7 @@ class TpeSearch(TrialSource):
 
     def examples(self) -> list[Trial]:
         """Two trials, with the lowest and the highest values of all axes, for timing before anything is sampled."""
-        ends = [space.axis_ends(axis) for axis in self._settings["axes"].values()]
+        ends = [axis_ends(axis) for axis in self._settings["axes"].values()]
         points = [dict(zip(self._axes, [end[index] for end in ends], strict=True)) for index in (0, -1)]
         base, seed = self._settings["base"], self._settings["first_seed"]
         return [space.sampled_trial(self._task_class, base, point, index, seed) for index, point in enumerate(points)]

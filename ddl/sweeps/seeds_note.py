@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ddl import power
+from ddl.composed_sweep import Sweep
 from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import COUNTED, ENDED
 from ddl.run_folder import LEDGER
-from ddl.schema import Metric, Sweep
+from ddl.schema import Metric
 from ddl.yamlfile import FOLDER
 
 

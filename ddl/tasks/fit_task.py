@@ -13,7 +13,7 @@ from torch import nn
 
 from ddl.data.splits import Examples
 from ddl.devices import Device, derive_seed
-from ddl.fit import Member, fit, fit_together
+from ddl.fit import FitSettings, Member, fit, fit_together
 from ddl.learners.learner import Learner
 from ddl.model_selection import parse_selection
 from ddl.progress import Progress, StackSteps, State
@@ -100,18 +100,7 @@ class FitTask(Task):
             member.seed_weights()
             built = member.build(data, device)
             together.append(Member(built.learner, member.seed, built.metadata, state))
-        epochs, batch_size, unit = first.trained_epochs(), first.batch_size, first.unit
-        yield from fit_together(
-            together,
-            built.train,
-            built.val,
-            epochs=epochs,
-            batch_size=batch_size,
-            device=device,
-            unit=unit,
-            test=built.test,
-            selected_by=first.selected_by,
-        )
+        yield from fit_together(together, first._fit_settings(built.train, built.val, device, built.test))
 
     def seed_weights(self) -> None:
         """Seed torch's generator for the initial weights."""
@@ -134,20 +123,10 @@ class FitTask(Task):
         """Run `fit` with the task's hyperparameters. `test` is given exactly if the task holds data out."""
         if (test is not None) != (self.holdout > 0):
             raise ValueError(f"{type(self).__name__}: holds_out is True, so it needs test examples if and only if task.holdout is above 0.")
-        yield from fit(
-            learner,
-            train,
-            val,
-            epochs=self.trained_epochs(),
-            batch_size=self.batch_size,
-            seed=self.seed,
-            device=device,
-            unit=self.unit,
-            metadata=metadata,
-            resume=resume,
-            test=test,
-            selected_by=self.selected_by,
-        )
+        yield from fit(Member(learner, self.seed, metadata, resume), self._fit_settings(train, val, device, test))
+
+    def _fit_settings(self, train: Examples, val: Examples, device: Device, test: Examples | None) -> FitSettings:
+        return FitSettings(train, val, self.trained_epochs(), self.batch_size, device, self.unit, test, self.selected_by)
 
 
 def count_parameters(modules: Iterable[nn.Module], trainable_only: bool = False) -> int:

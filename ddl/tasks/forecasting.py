@@ -22,7 +22,7 @@ from ddl.tasks.task import STRICT, Count, Fraction, Number, Width
 
 
 @plain_dataclass(frozen=True, eq=False)
-class _Data:
+class _WindowedSeries:
     """The windows, on the device, and the scaler of their values."""
 
     origin: Origin
@@ -68,7 +68,7 @@ class Forecasting(FitTask):
         else:
             yield from self._naive()
 
-    def load_data(self, device: Device) -> _Data:
+    def load_data(self, device: Device) -> _WindowedSeries:
         item = sources.load_file("airline")
         _, values = series.read_series(item.path)
         months = self._validation_months(values)
@@ -76,13 +76,13 @@ class Forecasting(FitTask):
         train, rest, scaler = series.split_series(values, series.FORMS[self.form], self.window, last, self.passes)
         val, test = rest.part(slice(months), 1), rest.part(slice(months, None), 1)
         train, val, test = (windows.to(device.torch) for windows in (train, val, test))
-        return _Data(item.origin, scaler, train, val, test if self.holdout else None)
+        return _WindowedSeries(item.origin, scaler, train, val, test if self.holdout else None)
 
     def _validation_months(self, values: Tensor) -> int:
         """Number of months for validation: the last `held_out` ones, or with `holdout` the last ones before them."""
         return max(1, round(self.holdout * (len(values) - self.held_out))) if self.holdout else self.held_out
 
-    def build(self, data: _Data, device: Device) -> Fitting:
+    def build(self, data: _WindowedSeries, device: Device) -> Fitting:
         model = Forecaster(self.hidden, self.dropout)
         network = OptimisedModule(
             model, lambda parameters: AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True), FP32, device

@@ -9,7 +9,7 @@ from ddl.hints import did_you_mean
 from ddl.ownership import is_own
 from ddl.tasks.function import FunctionTask, function_task
 from ddl.tasks.task import Task
-from ddl.tasks.user_code import changed_sources, import_module
+from ddl.tasks.user_code import changed_sources, hash_sources, import_module
 
 BUILT_IN = "ddl.tasks."
 """Modules that may be imported for the run of anyone."""
@@ -37,6 +37,17 @@ def load_task_class(path: str, folder: str = "", measurements: int = 0) -> type[
 def task_class_path(cls: type[Task]) -> str:
     """Return the dotted path that `load_task_class` finds `cls` at."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def code_entries(module: str, folder: str, function: Callable[..., Any] | None, measurements: int | None) -> dict[str, Any]:
+    """The entries of a run about the code of its task, if that is the user's: where it is imported from, and hashes of its source.
+
+    `measurements` as in `function_task`; None if the task has no such number.
+    """
+    if f"{module}.".startswith(BUILT_IN):
+        return {}
+    entries = {"code_folder": folder, "code": hash_sources(module, folder, function)}
+    return entries if measurements is None else {**entries, "measurements": measurements}
 
 
 class Untrusted(ValueError):
@@ -80,6 +91,13 @@ class RecordedTasks:
         else:
             self.task_class = load_task_class(path, folder, measurements)
         self.changed = changed_sources(sources, folder, function)
+
+    def check_code(self, run: str, advice: str) -> None:
+        """Raise ValueError, with `advice`, if the source of the task has changed since `run` began."""
+        if self.changed:
+            raise ValueError(
+                f"{run}: the code has changed since the run began: {', '.join(self.changed)}. {advice} or add --allow-changed-code."
+            )
 
     def build(self, hyperparameters: Mapping[str, Any]) -> Task:
         """A task. Raises ValueError if the class refuses the hyperparameters, and Untrusted if they name a file."""

@@ -24,7 +24,7 @@ from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Width
 
 
 @plain_dataclass(frozen=True, eq=False)
-class _Data:
+class _LabelledTexts:
     """The texts, on the device, and their vocabulary."""
 
     origin: Origin
@@ -82,14 +82,14 @@ class Sentiment(FitTask):
     def can_stack(self) -> bool:
         return self.model == "average" or not self.bidirectional
 
-    def load_data(self, device: Device) -> _Data:
+    def load_data(self, device: Device) -> _LabelledTexts:
         item = sources.load_file("imdb", self.content)
         limits = (self.train_limit, self.val_limit)
         words, splits = _encoded(item, limits, self.holdout, self.words, self.min_count, self.longest)
         train, val, *test = (split.to(device.torch) for split in splits)
-        return _Data(item.origin, words, train, val, test[0] if test else None)
+        return _LabelledTexts(item.origin, words, train, val, test[0] if test else None)
 
-    def build(self, data: _Data, device: Device) -> Fitting:
+    def build(self, data: _LabelledTexts, device: Device) -> Fitting:
         metadata: dict[str, Any] = {
             "data": data.origin.metadata() | split_lengths(data.train, data.val, data.test),
             "vocabulary": len(data.words),

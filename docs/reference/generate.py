@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from annotated_types import Ge, Gt, Le, Len, Lt
 
-from ddl import launch
+from ddl import command_line
 from ddl.schema import Launch, SweepFile
 from ddl.tasks.loading import load_task_class
 from ddl.tasks.task import MOST
@@ -165,7 +165,7 @@ Hyperparameters of each task, with the values of `tune_configs/task/`. In a swee
 
 def command_page() -> str:
     """Options of the command."""
-    parser = launch.parser()
+    parser = command_line.parser()
     text = f"""{NOTICE}# Command line
 
 `python launch.py [OPTIONS] [KEY=VALUE ...]`, or `ddl ...` if the package is installed. {parser.description}
@@ -179,7 +179,7 @@ def command_page() -> str:
             metavar = ""
         ending = " ..." if action.nargs in ("*", "+") else ""
         shown = f"`{' '.join(filter(None, [*action.option_strings[-1:], metavar]))}{ending}`"
-        used_with = ", ".join(f"`{name}`" for name in launch.USED_WITH.get((action.option_strings or ["KEY=VALUE"])[-1], ()))
+        used_with = ", ".join(f"`{name}`" for name in command_line.USED_WITH.get((action.option_strings or ["KEY=VALUE"])[-1], ()))
         text += row(shown, used_with, action.help or "")
     codes = (parser.epilog or "").partition(": ")[2]
     text += '\nAn option without an entry under "used with" is an action. Name one action, and each option once.\n'

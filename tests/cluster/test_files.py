@@ -17,7 +17,7 @@ from ray.autoscaler._private.commands import _bootstrap_config
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts import scripts as ray_commands
 
-from ddl.launch import parser
+from ddl.command_line import parser
 from tests.sweeps.command import ROOT
 
 CLUSTER = ROOT / "cluster"

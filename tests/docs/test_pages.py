@@ -6,7 +6,8 @@ import runpy
 
 import pytest
 
-from ddl import config, launch, yamlfile
+from ddl import config, yamlfile
+from ddl.command_line import parser
 from tests.docs import pages
 from tests.docs.pages import PAGES, ROOT
 
@@ -51,7 +52,7 @@ def launch_problems(arguments: list[str]) -> list[str]:
 
     A page may show a command with mistakes if it also shows the problems.
     """
-    given = launch.parser().parse_intermixed_args([word for word in arguments if word != "..."])
+    given = parser().parse_intermixed_args([word for word in arguments if word != "..."])
     assert [word for word in given.overrides if "=" not in word] == []
     problems: list[str] = []
     names = (given.sweep or "").split(",")

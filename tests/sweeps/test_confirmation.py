@@ -18,6 +18,7 @@ from ddl.reports.confirmations import Confirmation, Confirmed
 from ddl.reports.html import render_html
 from ddl.reports.model import build_report
 from ddl.reports.statistics import Estimate, unpaired_difference
+from ddl.run_training import Interrupted
 from ddl.sweeps.confirmation import REFUSED
 from ddl.tasks.loading import Untrusted
 from tests.reports.synthetic import create
@@ -155,7 +156,7 @@ def test_an_interrupted_confirmation_ends_with_the_same_numbers(confirmed, searc
             raise KeyboardInterrupt
 
     monkeypatch.setattr(trial_run.TrialRun, "take", interrupted)
-    with pytest.raises(run.Interrupted) as stopped:
+    with pytest.raises(Interrupted) as stopped:
         ddl.confirm(searched, seeds=3, executor="inline", out=tmp_path)
     resumed = run.resume(stopped.value.folder, "inline")
     assert values(resumed.folder, "test/loss") == values(confirmed, "test/loss")

@@ -13,7 +13,7 @@ import pytest
 from pydantic.dataclasses import dataclass
 
 from ddl import config
-from ddl.sweeps import space
+from ddl.sweeps import points, space
 from ddl.tasks.classification import Classification
 from ddl.tasks.task import STRICT
 
@@ -192,7 +192,7 @@ def test_an_override_has_an_effect_on_configurations_and_axes_alike(ask):
 
 
 def test_a_grid_over_the_cap_is_counted_and_not_expanded(ask, monkeypatch):
-    monkeypatch.setattr(space.itertools, "product", lambda *axes: pytest.fail("the grid was expanded"))
+    monkeypatch.setattr(points.itertools, "product", lambda *axes: pytest.fail("the grid was expanded"))
     ten = list(range(1, 11))
     axes = ", ".join(
         f"task.{name}: {ten}" for name in ("epochs", "dense", "convolutions", "batch_size", "train_limit", "batch_norm_layers")
@@ -236,7 +236,7 @@ def test_a_number_that_would_take_forever_is_refused_at_once(ask, more, override
 
 def test_a_search_over_the_cap_is_refused_before_it_samples(ask, monkeypatch):
     asked = ask("samples: 1\nspace: {task.lr: {uniform: [0.1, 0.2]}}\nseeds: 3\nsearch: {algorithm: tpe}\n")
-    monkeypatch.setattr(space, "_axis", lambda *_: pytest.fail("the axes were sampled"))
+    monkeypatch.setattr(space, "axis_values", lambda *_: pytest.fail("the axes were sampled"))
     problems: list[str] = []
     file = dataclasses.replace(asked.sweep.file, samples=1_000_000_000)
     space.check_ends(dataclasses.replace(asked.sweep, file=file), problems)
@@ -246,8 +246,8 @@ def test_a_search_over_the_cap_is_refused_before_it_samples(ask, monkeypatch):
 
 
 def test_a_wrong_value_is_reported_once_and_not_looked_for_in_every_trial(ask, monkeypatch):
-    built, construct = [], space.construct
-    monkeypatch.setattr(space, "construct", lambda *arguments: (built.append(1), construct(*arguments))[1])
+    built, construct = [], points.construct
+    monkeypatch.setattr(points, "construct", lambda *arguments: (built.append(1), construct(*arguments))[1])
     assert ask("seeds: 50\nset: {task.momentum: 2.0}\nspace: {task.lr: [0.1, 0.2, 0.3]}\n").problems == [
         "small.yaml:7: task.momentum: should be less than 1, not 2.0."
     ]

@@ -31,7 +31,7 @@ def trainings(tmp_path, monkeypatch) -> list[int]:
         torch.manual_seed(len(epochs_of))
         return {name: tensor.clone() for name, tensor in scoring_classifier._network(data).state_dict().items()}
 
-    monkeypatch.setattr(scoring_classifier, "_train", train)
+    monkeypatch.setattr(scoring_classifier, "_train_classifier", train)
     return epochs_of
 
 

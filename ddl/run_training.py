@@ -1,0 +1,102 @@
+"""Training of prepared runs whose folders exist, and their report: also after Ctrl-C, and if a file cannot be written."""
+
+import contextlib
+import shlex
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ddl import driver
+from ddl.config import ConfigError
+from ddl.console import quiet, signals
+from ddl.driver import OpenRun
+from ddl.durable import CannotWrite
+from ddl.ledger_tables import ENDED
+from ddl.program import program
+from ddl.run_report import write_results_and_report
+from ddl.run_results import Run
+from ddl.storage.runs import RunStore
+from ddl.sweeps.new_run import resume_command
+from ddl.tracking.follower_process import publish_live
+
+
+class Interrupted(Exception):
+    """The sweep was stopped by Ctrl-C or SIGTERM. Its run, in `folder` and at `url` if that is given, can be resumed."""
+
+    def __init__(self, folder: Path, url: str = ""):
+        super().__init__(f"interrupted; resume with: {resume_command(url or folder)}")
+        self.folder = folder
+
+
+class SweepStopped(Exception):
+    """The sweep was stopped because a file of its run cannot be written. The message has the path, what is needed, and the next command."""
+
+    def __init__(self, error: CannotWrite, next_command: str):
+        super().__init__(f"{error}. {error.needed}, then: {next_command}")
+
+
+def train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url: str, store: RunStore | None) -> list[str]:
+    """Plan, train and report. Returns the main findings.
+
+    On Ctrl-C, stop the trials, write the report of what there is, and raise Interrupted. A second Ctrl-C leaves the report out. Raises
+    SweepStopped if a file cannot be written: the ledger is then whole, and trials that were running continue when the run is resumed.
+    """
+    console.print(f"run: {top}", soft_wrap=True)
+    console.print(f"live report: {top / 'report.html'}", soft_wrap=True)
+    console.print(f"to resume it if interrupted: {resume_command(url or top)}", soft_wrap=True)
+    folders = [run.folder for run in opened]
+    trained = False
+    try:
+        with contextlib.ExitStack() as contexts:
+            scratch = Path(contexts.enter_context(tempfile.TemporaryDirectory(prefix="ddl-")))
+            contexts.enter_context(signals())
+            contexts.enter_context(quiet(top / "launch.log"))
+            unfinished = [run for run in opened if run.prepared.size]
+            for run in unfinished:
+                contexts.enter_context(publish_live(console, run.folder, run.prepared.launch.wandb.mode))
+            try:
+                if unfinished:
+                    _plan_and_train(console, unfinished, scratch, top)
+            except (KeyboardInterrupt, ConfigError):
+                for run in opened:
+                    run.ledger.interrupted()
+                raise
+            except CannotWrite:
+                with contextlib.suppress(OSError):  # the log is on the same disk
+                    traceback.print_exc()
+                raise
+            trained = True
+            return write_results_and_report(console, folders, top, store)
+    except ConfigError:
+        if any_ended(top):
+            write_results_and_report(console, folders, top, store)
+        raise
+    except KeyboardInterrupt:
+        if not trained:
+            with contextlib.suppress(KeyboardInterrupt, CannotWrite), signals():
+                write_results_and_report(console, folders, top, store)
+        raise Interrupted(top, url) from None
+    except CannotWrite as error:
+        resume = resume_command(url or top)
+        raise SweepStopped(error, f"{program()} --report {shlex.quote(url or str(top))}" if trained else resume) from error
+
+
+def any_ended(top: Path) -> bool:
+    """True if a trial of the run in the folder `top` has ended."""
+    return any(trial.status in ENDED for trial in Run(top).trials)
+
+
+def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, top: Path) -> None:
+    prepared = [run.prepared for run in runs]
+    with driver.open_executor(prepared, scratch) as executor:
+        plans = driver.make_plans(console, prepared, executor, top)
+        for run, plan in zip(runs, plans, strict=True):
+            earlier = run.prepared.allocation
+            if earlier is None or earlier.size != plan.allocation.size:
+                run.ledger.note(plan=plan.record(run.prepared.executor, run.prepared.size))
+            if earlier and earlier.size != plan.allocation.size:
+                run.ledger.event("reallocated", f"{earlier.size} to {plan.allocation.size}")
+        driver.train_runs(console, list(zip(runs, plans, strict=True)), executor, top)
