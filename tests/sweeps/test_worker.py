@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
 from ddl.progress import Progress, State
-from ddl.sweeps.assignment import Assignment
+from ddl.sweeps.assignment import Assignment, device_of
+from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.worker import run_trial
 from ddl.tasks.function import function_task
 from ddl.tasks.task import STRICT, Count, Task
@@ -145,3 +147,12 @@ def test_a_checkpoint_that_cannot_be_written_ends_no_trial_as_failed(tmp_path):
     assert reports[-1].kind == "cannot_write"
     number, reason, path = reports[-1].error
     assert (number, reason, Path(path)) == (errno.EEXIST, "File exists", tmp_path / "checkpoints")
+
+
+def test_compilation_uses_the_trials_cores_only_also_if_the_compiler_was_imported_before(tmp_path):
+    compiler = importlib.import_module("torch._inductor.config")  # as by the fork server
+    with compiler.patch(compile_threads=32):
+        with InlineExecutor():
+            device_of(assignment(tmp_path, cpus=3))
+            assert compiler.compile_threads == 3
+        assert compiler.compile_threads == 32, "an inline run leaves no setting behind"
