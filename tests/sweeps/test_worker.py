@@ -156,3 +156,31 @@ def test_compilation_uses_the_trials_cores_only_also_if_the_compiler_was_importe
             device_of(assignment(tmp_path, cpus=3))
             assert compiler.compile_threads == 3
         assert compiler.compile_threads == 32, "an inline run leaves no setting behind"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "out_of_memory"),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), "out_of_memory"),
+        (RuntimeError("CUDA driver error: out of memory"), "out_of_memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out_of_memory"),
+        (RuntimeError("backend='inductor' raised:\nOutOfMemoryError: CUDA out of memory."), "out_of_memory"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"), "ended"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "ended"),
+        (ValueError("the data set is out of memory"), "ended"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_gpu_without_free_memory_is_recognised_by_the_errors_of_pytorch_and_of_its_libraries(tmp_path, error, kind):
+    def train(lr):
+        yield {"val/loss": lr}
+        raise error
+
+    shared = assignment(tmp_path, task=function_task(train, "__main__", 2)(lr=0.1, seed=0), gpus=0.5)
+    *_, last = run_trial(shared, CPU)
+    assert last.kind == kind
+    if kind == "out_of_memory":
+        assert last.reason == "out of memory with gpus=0.5, starts again with gpus=1"
+        *_, last = run_trial(dataclasses.replace(shared, gpus=1.0, folder=tmp_path / "whole"), CPU)
+    assert (last.kind, last.status) == ("ended", "failed"), "there is no larger fraction"
