@@ -305,7 +305,7 @@ def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, to
         plans = driver.make_plans(console, prepared, executor, top)
         for run, plan in zip(runs, plans, strict=True):
             earlier = run.prepared.allocation
-            if earlier is None or earlier.size != plan.allocation.size:
+            if earlier is None or earlier.size != plan.allocation.size or run.prepared.precision != plan.precision:
                 run.ledger.note(plan=plan.record(run.prepared.executor, run.prepared.size))
             if earlier and earlier.size != plan.allocation.size:
                 run.ledger.event("reallocated", f"{earlier.size} to {plan.allocation.size}")

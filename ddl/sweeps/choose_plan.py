@@ -17,6 +17,7 @@ from ddl.sweeps.plan import Plan, mean_trial_s
 from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import MEMORY_SPARE, Stacking, choose_stacking, independent
 from ddl.timing_probe import TimingProbe
+from ddl.trial_errors import OUT_OF_MEMORY
 
 MAX_PROBED = 8
 """Largest number of configurations that are timed. The others are expected to take the mean of these."""
@@ -45,7 +46,8 @@ def make_plan(
 ) -> Plan:
     """Time the configurations of `timed` and estimate the duration of all trials: `trials` and `to_add` later ones.
 
-    `timed` has the trials, and examples of those that will be added. `precision` is None if this plan has to choose it.
+    `timed` has the trials, and examples of those that will be added. `precision` is None if this plan has to choose it; one that is
+    no candidate on this hardware is replaced too.
     All configurations of a sweep get the same precision, so that the comparison is fair: the fastest that agreed with fp32 in
     every configuration that was timed. The first round times all candidates, later rounds fp32 and the fastest so far.
     """
@@ -105,7 +107,7 @@ def _probe_configurations(
                 found[trial.configuration] = timings.probes
             else:
                 errors[trial.configuration] = "; ".join(timings.failures.values()), timings.traceback
-        if precision is None:
+        if precision is None or not all(any(probe.precision == chosen for probe in each) for each in found.values()):
             chosen = _fastest_precision(list(found.values()), trials_each, allocation.concurrent)
             # fp32 again: the candidate has to agree with it in every configuration.
             names = list(dict.fromkeys(["fp32", chosen])) if chosen else None
@@ -143,6 +145,24 @@ def choose_plan(
         if time.monotonic() - began > PLANNING * best.eta_s:
             break
     return best
+
+
+def resumed_plan(
+    timed: Sequence[Trial],
+    trials: Sequence[Trial],
+    to_add: int,
+    allocation: Allocation,
+    executor: Executor,
+    launch: Launch,
+    precision: str | None,
+    out: Path,
+) -> Plan:
+    """The plan of a resumed run in its earlier `allocation`, or another one if its trials do not fit into their fraction of this GPU."""
+    plan = make_plan(timed, trials, to_add, allocation, executor, precision, out)
+    if launch.resources.gpus != "auto" or not 0 < allocation.gpus < 1 or _fits_fraction(plan):
+        return plan
+    whole = allocate(launch, plan.capacity, len(trials) + to_add, False, [])
+    return choose_plan(timed, trials, to_add, whole, executor, launch, precision, out)
 
 
 def with_stacks(
@@ -192,6 +212,13 @@ def _fits(together: Plan, alone: Plan) -> bool:
     free = min(probe.free_bytes for probe in alone.probes.values())
     peaks = [probe.memory_bytes for probe in together.probes.values()]
     return len(peaks) == len(alone.probes) and max(peaks) <= (1 - MEMORY_SPARE) * free * together.allocation.gpus
+
+
+def _fits_fraction(plan: Plan) -> bool:
+    """True if no configuration ran out of memory, and each fits into its fraction of what the first process on the GPU found free."""
+    free = max((probe.free_bytes for probe in plan.probes.values()), default=0.0)
+    fits = all(probe.memory_bytes <= (1 - MEMORY_SPARE) * free * plan.allocation.gpus for probe in plan.probes.values())
+    return fits and not any(OUT_OF_MEMORY.search(reason) for reason, _ in plan.errors.values())
 
 
 def _fastest_precision(results: Sequence[Sequence[TimingProbe]], trials_each: float, concurrent: int) -> str:
