@@ -265,6 +265,29 @@ def test_an_error_of_the_reference_is_the_trials_own(now):
         time_candidates(trial, ["fp32", "bf16"], CPU, 6)
 
 
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_a_reference_that_runs_out_of_memory_is_replaced_by_the_next_precision_that_is_not_compiled(now):
+    def trial(name: str) -> Iterator[Progress]:
+        yield Progress(0, 10, dict)
+        if name == "fp32":
+            raise FULL
+        for step in range(6):
+            now[0] += 1.0
+            yield Progress(step + 1, 10, dict, loss=torch.tensor(3.0 if name == "bf16 channels_last" else 2.0))
+
+    found = time_candidates(trial, ["fp32", "tf32 channels_last", "bf16 channels_last", "bf16"], CPU, 6)
+    assert names(found.probes) == ["tf32 channels_last", "bf16"]
+    assert found.failures == {
+        "fp32": "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. The others are compared with tf32 channels_last",
+        "bf16 channels_last": "its losses deviate from tf32 channels_last's by 50%",
+    }
+    assert names(time_candidates(trial, ["fp32", "tf32 channels_last"], CPU, 6).probes) == ["tf32 channels_last"]
+    with pytest.raises(torch.OutOfMemoryError):
+        time_candidates(trial, ["fp32", "bf16 compiled"], CPU, 6)
+
+
 def test_timed_steps_fill_the_window_and_begin_when_the_other_probes_are_ready(now):
     steps, ready_at = [], []
 
