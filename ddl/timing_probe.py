@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ddl.devices import Device
-from ddl.precision import prepare_process
+from ddl.precision import prepare_process, skipped_captures
 from ddl.progress import Progress
 from ddl.timed_trial import WARM_UP, TimedTrial
 from ddl.trial_errors import TRIAL_ERRORS, error_line, out_of_memory
@@ -141,6 +141,8 @@ def _time_one(
     free_bytes = _free_bytes(device)
     with _refuse_eager_fallback(compiles), TimedTrial(start(name), device) as timed:
         timed.warm_up()
+        if "cuda_graphs" in name.split() and (skipped := skipped_captures()):
+            raise RuntimeError(f"capture refused: {skipped} graphs would run as in `compiled` (TORCH_LOGS=cudagraphs shows why)")
         ready()
         step_s = timed.step_s(steps, window_s)
         evaluate_s = timed.evaluate_s(step_s, steps)

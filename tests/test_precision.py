@@ -1,5 +1,6 @@
 """Which number format and layout a sweep trains in: the fastest whose losses agree with plain fp32."""
 
+import importlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -317,6 +318,32 @@ def test_a_model_that_compiles_too_often_is_refused_instead_of_timed_as_eager():
     assert found.failures["fp32 compiled"].startswith("FailOnRecompileLimitHit")
 
 
+def test_cuda_graphs_that_inductor_does_not_capture_are_refused_instead_of_timed_as_compiled(now):
+    counters = importlib.import_module("torch._dynamo.utils").counters
+
+    def trial(name: str) -> Iterator[Progress]:
+        yield Progress(0, 10, dict)
+        for step in range(6):
+            now[0] += 1.0
+            counters["inductor"]["cudagraph_skips"] += step == 0 and name in ("bf16 cuda_graphs", "bf16 compiled")
+            yield Progress(step + 1, 10, dict, loss=torch.tensor(2.0))
+
+    found = time_candidates(trial, ["fp32", "bf16 compiled", "bf16 cuda_graphs", "fp32 cuda_graphs"], CPU, 6)
+    assert names(found.probes) == ["fp32", "bf16 compiled", "fp32 cuda_graphs"]
+    assert found.failures == {
+        "bf16 cuda_graphs": "RuntimeError: capture refused: 1 graphs would run as in `compiled` (TORCH_LOGS=cudagraphs shows why)"
+    }
+
+
+@pytest.mark.campaign
+def test_an_operation_that_inductor_cannot_capture_is_counted():
+    with InlineExecutor():
+        precision.prepare_process("fp32 cuda_graphs")
+        assert precision.skipped_captures() == 0
+        assert Precision.parse("fp32 cuda_graphs").apply(nn.Linear(2, 2))(torch.ones(1, 2)).shape == (1, 2)
+        assert precision.skipped_captures() > 0, "the CPU has no CUDA graphs"
+
+
 # Names
 
 
@@ -390,6 +417,17 @@ def test_bf16_rounds_the_work_and_not_the_weights():
     assert module.weight.dtype == torch.float32
     with Precision.parse("fp32").autocast(CPU):
         assert module(torch.ones(1, 4)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("fp32", []), ("bf16 compiled", [{}]), ("bf16 channels_last cuda_graphs", [{"mode": "reduce-overhead"}])],
+)
+def test_cuda_graphs_are_a_mode_of_the_compiler(name, asked, monkeypatch):
+    found: list[dict] = []
+    monkeypatch.setattr(torch, "compile", lambda module, **options: found.append(options) or module)
+    Precision.parse(name).apply(nn.Conv2d(3, 4, 3))
+    assert found == asked
 
 
 def test_channels_last_is_the_layout_of_weights_and_images():
