@@ -318,6 +318,27 @@ def test_a_model_that_compiles_too_often_is_refused_instead_of_timed_as_eager():
     assert found.failures["fp32 compiled"].startswith("FailOnRecompileLimitHit")
 
 
+def test_a_gpus_memory_is_that_of_the_process_with_its_evaluation_and_what_others_leave_free(monkeypatch):
+    peak = [0.0]
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6e9, 10e9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1e9)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: peak[0])
+
+    def use(n_bytes: float) -> None:
+        peak[0] = max(peak[0], n_bytes)
+
+    def trial(name: str) -> Iterator[Progress]:
+        yield Progress(0, 10, dict)
+        for step in range(10):
+            use(2e9)
+            yield Progress(step + 1, 10, dict, loss=torch.tensor(1.0), evaluate=lambda: use(3e9))
+
+    (found,) = time_candidates(trial, ["fp32"], Device(torch.device("cuda", 0)), 6).probes
+    assert found.memory_bytes == 3e9 + timing_probe.CONTEXT_BYTES
+    assert found.free_bytes == 6e9 + 1e9 + timing_probe.CONTEXT_BYTES, "not all 10 GB: another process uses 3"
+
+
 def test_cuda_graphs_that_inductor_does_not_capture_are_refused_instead_of_timed_as_compiled(now):
     counters = importlib.import_module("torch._dynamo.utils").counters
 

@@ -20,6 +20,7 @@ from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.worker import run_trial
 from ddl.tasks.function import function_task
 from ddl.tasks.task import STRICT, Count, Task
+from ddl.telemetry.describe import cpu_name, usable_cores
 from ddl.trial_report import TrialReport
 
 from ..ledgers import ReportingLedger
@@ -129,6 +130,28 @@ def test_a_function_of_another_length_says_so(tmp_path, measurements, reason):
     *_, last = run_trial(assignment(tmp_path, task=task), CPU)
     assert last.status == "finished"
     assert last.reason.partition(":")[0] == reason
+
+
+def test_a_trial_that_ran_eagerly_in_the_end_says_so(tmp_path):
+    counters = importlib.import_module("torch._dynamo.utils").counters
+
+    def train(lr, recompiled):
+        if recompiled:
+            counters["unimplemented"]["Dynamo recompile limit exceeded: 8"] += 1
+        yield {"val/loss": lr}
+
+    made = function_task(train, "__main__", 1)
+    reports = [[*run_trial(assignment(tmp_path / str(often), task=made(lr=0.1, recompiled=often, seed=0)), CPU)] for often in (True, False)]
+    assert [(last.status, last.reason) for *_, last in reports] == [
+        ("finished", "its model was compiled too often, so parts of it ran eagerly"),
+        ("finished", ""),
+    ]
+
+
+def test_a_trials_first_report_has_its_device(tmp_path):
+    first, *_ = run_trial(assignment(tmp_path), CPU)
+    assert first.kind == "started"
+    assert first.metadata["device"] == {"type": "cpu", "name": cpu_name(), "cores": usable_cores()}
 
 
 def test_a_function_without_states_fails_in_a_population(tmp_path):
