@@ -21,7 +21,7 @@ from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare
 from ddl.sweeps.allocation import allocate, reallocate
 from ddl.sweeps.assignment import Assignment
-from ddl.sweeps.choose_plan import choose_plan, make_plan, with_stacks
+from ddl.sweeps.choose_plan import choose_plan, make_plan, resumed_plan, with_stacks
 from ddl.sweeps.executors import Executor, InlineExecutor
 from ddl.sweeps.failures_alike import FailuresAlike
 from ddl.sweeps.missing_metric import MissingMetric
@@ -88,15 +88,17 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
             allocation = reallocate(run.allocation, run.launch, capacity, trials, inline, problems)
         else:
             allocation = allocate(run.launch, capacity, trials, inline, problems)
-        if not problems and allocation.gpus:
-            problems.extend(_refused_gpu(problem) for problem in executor.gpu_problems())
+        notes: list[str] = []
+        if not problems and allocation.gpus and (unusable := executor.gpu_problems()):
+            if run.launch.resources.gpus == "auto":  # Ray may place a trial on any GPU of the cluster
+                allocation = allocate(run.launch, capacity.without_gpus(), trials, inline, problems)
+                notes = [
+                    f"on CPUs only: {problem} To use the other GPUs, start Ray on that node with --num-gpus=0." for problem in unusable
+                ]
+            else:
+                problems.extend(_refused_gpu(problem) for problem in unusable)
         if problems:
             raise ConfigError(problems)
-        if run.allocation and run.allocation.size != allocation.size:
-            console.print(
-                f"this hardware cannot hold a trial as it was planned ({run.allocation.size}); now {allocation.size}. "
-                "The remaining trials may differ from the earlier ones in rounding."
-            )
         timed = run.timed
         task_class = type(timed[0].task)
         precision = run.precision if run.resumed else precisions.get(task_class)
@@ -105,20 +107,34 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
             if task_class.timed
             else contextlib.nullcontext()
         ):
-            if inline or run.resumed:  # a resumed run keeps its allocation
+            if inline:
                 plan = make_plan(timed, run.trials, run.to_add, allocation, executor, precision, out)
+            elif run.allocation and run.allocation.size == allocation.size:
+                plan = resumed_plan(timed, run.trials, run.to_add, allocation, executor, run.launch, precision, out)
             else:
                 plan = choose_plan(timed, run.trials, run.to_add, allocation, executor, run.launch, precision, out)
             if not run.resumed:
                 plan.check()
             plan = with_stacks(plan, run.trials, timed[len(run.trials) :], run.to_add, executor, run.launch, out)
+        if run.allocation and run.allocation.size != plan.allocation.size:
+            console.print(
+                f"this hardware cannot hold a trial as it was planned ({run.allocation.size}); now {plan.allocation.size}. "
+                "The remaining trials may differ from the earlier ones in rounding.",
+                soft_wrap=True,
+            )
+        if run.precision and run.precision != plan.precision:
+            console.print(
+                f"this hardware does not train in {run.precision}, as was planned; now {plan.precision or 'fp32'}. "
+                "The remaining trials may differ from the earlier ones in rounding.",
+                soft_wrap=True,
+            )
         precisions.setdefault(task_class, plan.precision)
         plans.append(plan)
         if len(runs) > 1:
             console.print(f"[bold]{run.name}[/bold]")
         added = [run.source.described] if run.source and run.to_add else []
         shown = run.trials or (timed if task_class.timed else [])
-        show_plan(console, plan, shown, [*added, *run.notes], run.may_end_early, task_class.timed)
+        show_plan(console, plan, shown, [*added, *run.notes, *notes], run.may_end_early, task_class.timed)
     return plans
 
 

@@ -95,6 +95,11 @@ def ran_eagerly() -> bool:
     return any(reason.startswith("Dynamo recompile limit exceeded") for reason in torch._dynamo.utils.counters["unimplemented"])
 
 
+def skipped_captures() -> int:
+    """Number of compiled graphs of this process's trial that Inductor does not replay as CUDA graphs, with a line in its log at most."""
+    return torch._dynamo.utils.counters["inductor"]["cudagraph_skips"] if "torch._dynamo" in sys.modules else 0
+
+
 def candidates(device: Device) -> list[str]:
     """The precisions worth timing on `device`, fp32 first.
 

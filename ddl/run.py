@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from ddl.ledger_reader import LedgerReader
 from ddl.prepared_runs import ALL, prepare_runs
 from ddl.run_results import Run
 from ddl.run_training import any_ended, train_and_report
+from ddl.scratch import scratch_folder
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
 from ddl.sweeps.new_run import begin_run, new_folder
@@ -137,10 +137,12 @@ def show_the_plan(
 
 def show_plans(console: Console, prepared: Sequence[PreparedRun]) -> None:
     """Print the plan of each run. Keeps nothing."""
-    with tempfile.TemporaryDirectory(prefix="ddl-plan-") as folder:
-        scratch = Path(folder)
-        with quiet(scratch / "launch.log"), driver.open_executor(prepared, scratch) as started:
-            driver.make_plans(console, prepared, started, scratch)
+    with (
+        scratch_folder("plan") as scratch,
+        quiet(scratch / "launch.log"),
+        driver.open_executor(prepared, scratch) as started,
+    ):
+        driver.make_plans(console, prepared, started, scratch)
 
 
 def resume(

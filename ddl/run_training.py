@@ -2,7 +2,6 @@
 
 import contextlib
 import shlex
-import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from ddl.ledger_tables import ENDED
 from ddl.program import program
 from ddl.run_report import write_results_and_report
 from ddl.run_results import Run
+from ddl.scratch import scratch_folder
 from ddl.storage.runs import RunStore
 from ddl.sweeps.new_run import resume_command
 from ddl.tracking.follower_process import publish_live
@@ -51,7 +51,7 @@ def train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url
     trained = False
     try:
         with contextlib.ExitStack() as contexts:
-            scratch = Path(contexts.enter_context(tempfile.TemporaryDirectory(prefix="ddl-")))
+            scratch = contexts.enter_context(scratch_folder("run"))
             contexts.enter_context(signals())
             contexts.enter_context(quiet(top / "launch.log"))
             unfinished = [run for run in opened if run.prepared.size]
@@ -95,7 +95,7 @@ def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, to
         plans = driver.make_plans(console, prepared, executor, top)
         for run, plan in zip(runs, plans, strict=True):
             earlier = run.prepared.allocation
-            if earlier is None or earlier.size != plan.allocation.size:
+            if earlier is None or earlier.size != plan.allocation.size or run.prepared.precision != plan.precision:
                 run.ledger.note(plan=plan.record(run.prepared.executor, run.prepared.size))
             if earlier and earlier.size != plan.allocation.size:
                 run.ledger.event("reallocated", f"{earlier.size} to {plan.allocation.size}")

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from ddl.devices import Device
-from ddl.precision import prepare_process
+from ddl.precision import prepare_process, skipped_captures
 from ddl.progress import Progress
 from ddl.timed_trial import WARM_UP, TimedTrial
-from ddl.trial_errors import TRIAL_ERRORS, error_line
+from ddl.trial_errors import TRIAL_ERRORS, error_line, out_of_memory
 
 AGREEMENT = 0.02
 """Largest relative deviation of a candidate's losses from fp32's. bf16 has a rounding error of 0.4% (2^-8) per operation."""
@@ -31,7 +31,7 @@ class TimingProbe:
 
     start_s, step_s, evaluate_s: seconds until the first step (loading data, building the model) in a process that has started such a
         trial before, per step (as `Progress.step` counts), and per evaluation.
-    deviation: largest relative difference of the losses from fp32's.
+    deviation: largest relative difference of the losses from fp32's, or from those of another reference (`time_candidates`).
     metadata: the trial's `Progress.metadata`.
     compile_s: seconds of compilation in every trial.
     first_start_s, first_compile_s: the further seconds of start and compilation in a process's first trial.
@@ -89,8 +89,9 @@ def time_candidates(
 ) -> Timings:
     """Time the first steps of one trial in each precision of `names`, one after another: at least `steps` steps and `window_s` seconds.
 
-    `start(name)` starts the trial in that precision. The first of `names` is the reference, whose errors are raised. A precision
-    that raises, or whose losses deviate from the reference's by more than `AGREEMENT`, is a failure and does not affect the others.
+    `start(name)` starts the trial in that precision. The first of `names` is the reference, whose errors are raised; if it runs out of
+    GPU memory, the next one that is not compiled is the reference. A precision that raises, or whose losses deviate from the
+    reference's by more than `AGREEMENT`, is a failure and does not affect the others.
     `ready` is called before the timed steps of each precision, and may wait for probes in other processes.
 
     The first start in a process also imports modules, starts the device and reads files that later trials find in memory. So with a
@@ -101,25 +102,29 @@ def time_candidates(
     probes: list[TimingProbe] = []
     failures: dict[str, str] = {}
     starts_s: list[float] = []
-    reference: Sequence[float] | None = None
-    for name in names:
+    reference: tuple[str, Sequence[float]] | None = None
+    for position, name in enumerate(names):
         try:
             probe, losses = _time_one(name, start, device, steps, window_s, ready)
         except TRIAL_ERRORS as error:
-            if reference is None:
-                raise
             failures[name] = error_line(error)
+            if reference is None:
+                others = [other for other in names[position + 1 :] if not _compiles(other)]
+                if not (others and out_of_memory(error)):
+                    raise
+                failures[name] += f" The others are compared with {others[0]}"
             continue
         starts_s.append(probe.start_s)
-        reference = losses if reference is None else reference
-        deviation = _deviation(losses, reference)
+        reference = reference or (name, losses)
+        deviation = _deviation(losses, reference[1])
         if deviation > AGREEMENT:
-            failures[name] = f"its losses deviate from fp32's by {100 * deviation:.3g}%"
+            failures[name] = f"its losses deviate from {reference[0]}'s by {100 * deviation:.3g}%"
         else:
             probes.append(replace(probe, deviation=deviation))
     if len(starts_s) == 1:
-        prepare_process(names[0])
-        with TimedTrial(start(names[0]), device) as again:
+        assert reference is not None
+        prepare_process(reference[0])
+        with TimedTrial(start(reference[0]), device) as again:
             starts_s.append(again.start_s)
     shortest_s = min(starts_s)
     probes = [replace(probe, start_s=shortest_s, first_start_s=starts_s[0] - shortest_s) for probe in probes]
@@ -131,11 +136,13 @@ def _time_one(
 ) -> tuple[TimingProbe, list[float]]:
     """The timing probe of one precision, without its deviation, and its first losses."""
     began = time.perf_counter()
-    compiles = not {"compiled", "cuda_graphs"}.isdisjoint(name.split())
+    compiles = _compiles(name)
     prepare_process(name)
     free_bytes = _free_bytes(device)
     with _refuse_eager_fallback(compiles), TimedTrial(start(name), device) as timed:
         timed.warm_up()
+        if "cuda_graphs" in name.split() and (skipped := skipped_captures()):
+            raise RuntimeError(f"capture refused: {skipped} graphs would run as in `compiled` (TORCH_LOGS=cudagraphs shows why)")
         ready()
         step_s = timed.step_s(steps, window_s)
         evaluate_s = timed.evaluate_s(step_s, steps)
@@ -166,6 +173,10 @@ def _time_one(
         probe_s=time.perf_counter() - began,
     )
     return probe, timed.losses(steps)
+
+
+def _compiles(name: str) -> bool:
+    return not {"compiled", "cuda_graphs"}.isdisjoint(name.split())
 
 
 @contextmanager

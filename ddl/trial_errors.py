@@ -1,5 +1,6 @@
 """Errors that end one trial, or one measurement of it, and nothing else; and their description."""
 
+import re
 import traceback
 from pathlib import Path
 from types import FrameType
@@ -13,6 +14,10 @@ TRIAL_ERRORS = (Exception, SystemExit)
 LONGEST_REASON = 1000
 """Characters of an error's message in a trial's record. `launch.log` has all of them."""
 
+OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|(CUDA|HIP)( driver)?( error:)? out of memory|_STATUS_ALLOC_FAILED")
+"""A GPU without free memory, in a description of an error: PyTorch's allocator has a class for it, libraries such as cuBLAS raise a
+RuntimeError."""
+
 
 class InterruptSignal(KeyboardInterrupt):
     """Ctrl-C or SIGTERM ends the sweep. A KeyboardInterrupt of another class was raised by the code of a trial."""
@@ -25,6 +30,11 @@ def raise_interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 class TrialTimeout(Exception):
     """A trial was ended by `trial_timeout_s` or `stall_timeout_s`. The message names the limit and the trial's last lines."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """True if a GPU has no free memory. The same code may then run with more of the GPU."""
+    return isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY.search(f"{type(error).__name__}: {message_of(error)}"))
 
 
 def error_line(error: BaseException) -> str:

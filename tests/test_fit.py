@@ -109,6 +109,20 @@ def test_facts_come_once_with_the_first():
     assert not any(one.metadata for one in steps[1:])
 
 
+def test_the_work_that_is_queued_on_the_device_counts_in_the_times(monkeypatch):
+    now = [0.0]
+
+    class Queued(Device):
+        def synchronise(self) -> None:
+            now[0] += 5.0
+
+    monkeypatch.setattr(fitting.time, "perf_counter", lambda: now[0])
+    steps = run(Notes(), epochs=1, device=Queued(torch.device("cpu")))
+    *_, last = steps
+    assert last.metrics["time/images_per_s"] == 10 / 5.0
+    assert last.metrics["time/evaluate_s"] == 5.0
+
+
 class Shows(Notes):
     """Has a figure and a text for every epoch, and a model that doubles."""
 

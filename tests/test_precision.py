@@ -1,5 +1,6 @@
 """Which number format and layout a sweep trains in: the fastest whose losses agree with plain fp32."""
 
+import importlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -265,6 +266,29 @@ def test_an_error_of_the_reference_is_the_trials_own(now):
         time_candidates(trial, ["fp32", "bf16"], CPU, 6)
 
 
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_a_reference_that_runs_out_of_memory_is_replaced_by_the_next_precision_that_is_not_compiled(now):
+    def trial(name: str) -> Iterator[Progress]:
+        yield Progress(0, 10, dict)
+        if name == "fp32":
+            raise FULL
+        for step in range(6):
+            now[0] += 1.0
+            yield Progress(step + 1, 10, dict, loss=torch.tensor(3.0 if name == "bf16 channels_last" else 2.0))
+
+    found = time_candidates(trial, ["fp32", "tf32 channels_last", "bf16 channels_last", "bf16"], CPU, 6)
+    assert names(found.probes) == ["tf32 channels_last", "bf16"]
+    assert found.failures == {
+        "fp32": "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. The others are compared with tf32 channels_last",
+        "bf16 channels_last": "its losses deviate from tf32 channels_last's by 50%",
+    }
+    assert names(time_candidates(trial, ["fp32", "tf32 channels_last"], CPU, 6).probes) == ["tf32 channels_last"]
+    with pytest.raises(torch.OutOfMemoryError):
+        time_candidates(trial, ["fp32", "bf16 compiled"], CPU, 6)
+
+
 def test_timed_steps_fill_the_window_and_begin_when_the_other_probes_are_ready(now):
     steps, ready_at = [], []
 
@@ -292,6 +316,53 @@ def test_a_model_that_compiles_too_often_is_refused_instead_of_timed_as_eager():
     found = time_candidates(trial, ["fp32", "fp32 compiled"], CPU, 18)
     assert names(found.probes) == ["fp32"]
     assert found.failures["fp32 compiled"].startswith("FailOnRecompileLimitHit")
+
+
+def test_a_gpus_memory_is_that_of_the_process_with_its_evaluation_and_what_others_leave_free(monkeypatch):
+    peak = [0.0]
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6e9, 10e9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1e9)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: peak[0])
+
+    def use(n_bytes: float) -> None:
+        peak[0] = max(peak[0], n_bytes)
+
+    def trial(name: str) -> Iterator[Progress]:
+        yield Progress(0, 10, dict)
+        for step in range(10):
+            use(2e9)
+            yield Progress(step + 1, 10, dict, loss=torch.tensor(1.0), evaluate=lambda: use(3e9))
+
+    (found,) = time_candidates(trial, ["fp32"], Device(torch.device("cuda", 0)), 6).probes
+    assert found.memory_bytes == 3e9 + timing_probe.CONTEXT_BYTES
+    assert found.free_bytes == 6e9 + 1e9 + timing_probe.CONTEXT_BYTES, "not all 10 GB: another process uses 3"
+
+
+def test_cuda_graphs_that_inductor_does_not_capture_are_refused_instead_of_timed_as_compiled(now):
+    counters = importlib.import_module("torch._dynamo.utils").counters
+
+    def trial(name: str) -> Iterator[Progress]:
+        yield Progress(0, 10, dict)
+        for step in range(6):
+            now[0] += 1.0
+            counters["inductor"]["cudagraph_skips"] += step == 0 and name in ("bf16 cuda_graphs", "bf16 compiled")
+            yield Progress(step + 1, 10, dict, loss=torch.tensor(2.0))
+
+    found = time_candidates(trial, ["fp32", "bf16 compiled", "bf16 cuda_graphs", "fp32 cuda_graphs"], CPU, 6)
+    assert names(found.probes) == ["fp32", "bf16 compiled", "fp32 cuda_graphs"]
+    assert found.failures == {
+        "bf16 cuda_graphs": "RuntimeError: capture refused: 1 graphs would run as in `compiled` (TORCH_LOGS=cudagraphs shows why)"
+    }
+
+
+@pytest.mark.campaign
+def test_an_operation_that_inductor_cannot_capture_is_counted():
+    with InlineExecutor():
+        precision.prepare_process("fp32 cuda_graphs")
+        assert precision.skipped_captures() == 0
+        assert Precision.parse("fp32 cuda_graphs").apply(nn.Linear(2, 2))(torch.ones(1, 2)).shape == (1, 2)
+        assert precision.skipped_captures() > 0, "the CPU has no CUDA graphs"
 
 
 # Names
@@ -367,6 +438,17 @@ def test_bf16_rounds_the_work_and_not_the_weights():
     assert module.weight.dtype == torch.float32
     with Precision.parse("fp32").autocast(CPU):
         assert module(torch.ones(1, 4)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("fp32", []), ("bf16 compiled", [{}]), ("bf16 channels_last cuda_graphs", [{"mode": "reduce-overhead"}])],
+)
+def test_cuda_graphs_are_a_mode_of_the_compiler(name, asked, monkeypatch):
+    found: list[dict] = []
+    monkeypatch.setattr(torch, "compile", lambda module, **options: found.append(options) or module)
+    Precision.parse(name).apply(nn.Conv2d(3, 4, 3))
+    assert found == asked
 
 
 def test_channels_last_is_the_layout_of_weights_and_images():

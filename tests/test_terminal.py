@@ -55,6 +55,19 @@ def test_the_plan_shows_its_notes():
     assert "seeds: 3 (default)" in screen.getvalue().splitlines()
 
 
+def test_the_plan_names_nodes_that_cannot_hold_a_trial():
+    def idle(allocation: Allocation) -> list[str]:
+        plan = Plan(allocation, mixed, "fp32", {}, {}, 1, 1, 0, 0, Stacking())
+        screen = io.StringIO()
+        show_plan(Console(file=screen, width=300), plan, [])
+        return [line for line in screen.getvalue().splitlines() if line.startswith("idle: ")]
+
+    mixed = Capacity((Node(64), Node(8, 1), Node(16, 2)))
+    assert idle(Allocation(1, 4, 1, 3, 1, "ddp")) == ["idle: 1 nodes that cannot hold a trial (64 CPU cores, 0 GPUs)"]
+    assert idle(Allocation(1, 9, 1, 1, 1, "ddp")) == ["idle: 2 nodes that cannot hold a trial (72 CPU cores, 1 GPUs)"]
+    assert idle(Allocation(1, 1, 0, 88, 1, "ddp")) == []
+
+
 def test_the_expected_time_includes_the_report():
     probe = TimingProbe("fp32", 1, 1, 1, 0, 1, 1, {})
     plan = Plan(Allocation(1, 1, 0, 1, 1, "ddp"), Capacity((Node(1),)), "fp32", {"a": probe}, {}, 1, 60.0, 0, 0, Stacking())

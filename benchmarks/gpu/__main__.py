@@ -3,9 +3,9 @@
     python -m benchmarks.gpu [--sections device tasks ...] [--seconds 480] [--out gpu-check] [--rehearse]
 
 Run it from the repository's root, or from the folder of an unpacked bundle (cluster/bundle.sh). Each section runs in a process of
-its own with its own limit of time, and starts only if time is left. Results are printed as a table and written to OUT/results.json
-after each section. Exits with 1 if a check fails or a section does not end in time. `--rehearse` runs every section on the CPU at
-the smallest size, without the checks of speed.
+its own. It may take the seconds that are reserved for it (`SECTIONS`), and those that earlier sections have left. Results are printed
+as a table and written to OUT/results.json after each section. Exits with 1 if a check fails, or if a section does not end in time or
+is not reached. `--rehearse` runs every section on the CPU at the smallest size, without the checks of speed.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,21 @@ from ddl.gpus import machine_gpus
 
 ROOT = Path(__file__).resolve().parents[2]
 
+SECONDS = 480
+"""Time for all sections."""
+
+SHORTEST_S = 10
+"""No section starts with less time."""
+
+REHEARSAL_S = 600
+"""Time for each section of a rehearsal."""
+
 
 def main() -> int:
     """Run the chosen sections and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--seconds", type=float, default=480, help="no section starts after this time, or runs past it")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="no section starts after this time, or runs past it")
     parser.add_argument("--out", type=Path, default=Path("gpu-check"))
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, at the smallest size")
     parser.add_argument("--run-section", choices=SECTIONS, help=argparse.SUPPRESS)
@@ -43,8 +53,9 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + given.seconds
     results = []
-    for name in given.sections:
-        results.append(_in_process(name, given.out, given.rehearse, ends - time.monotonic()))
+    for number, name in enumerate(given.sections):
+        limit_s = _limit_s(name, given.sections[number + 1 :], ends - time.monotonic())
+        results.append(_in_process(name, given.out, given.rehearse, REHEARSAL_S if given.rehearse else limit_s))
         (given.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
         _show(results[-1])
     failed = [f"{result['section']}: {name} ({detail})" for result in results for name, passed, detail in result["checks"] if not passed]
@@ -52,15 +63,19 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _in_process(name: str, out: Path, rehearse: bool, left_s: float) -> dict[str, Any]:
+def _limit_s(name: str, later: Sequence[str], left_s: float) -> float:
+    """Seconds that a section may take: what is left without the seconds of `later` sections, or its own seconds if that is more."""
+    return min(left_s, max(SECTIONS[name][1], left_s - sum(SECTIONS[other][1] for other in later)))
+
+
+def _in_process(name: str, out: Path, rehearse: bool, limit_s: float) -> dict[str, Any]:
     """Run a section in a process of its own, and end it and all its processes after its time."""
-    limit_s = min(SECTIONS[name][1], left_s) if not rehearse else 600
-    if limit_s < 10:
-        return _unfinished(name, "no time was left", 0.0)
-    began = time.monotonic()
-    command = [sys.executable, "-m", "benchmarks.gpu", "--run-section", name, "--out", str(out), *(["--rehearse"] if rehearse else [])]
     result = out / f"{name}.json"
     result.unlink(missing_ok=True)
+    if limit_s < SHORTEST_S:
+        return _unfinished(name, f"not reached: {max(limit_s, 0):.0f} s were left", 0.0)
+    began = time.monotonic()
+    command = [sys.executable, "-m", "benchmarks.gpu", "--run-section", name, "--out", str(out), *(["--rehearse"] if rehearse else [])]
     with (out / f"{name}.out").open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:

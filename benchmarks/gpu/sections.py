@@ -1,6 +1,7 @@
 """Sections of the check on a GPU. Each returns its measurements and what passed or failed."""
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -124,34 +125,39 @@ RANDOM = (
 """Tasks that draw random numbers on the device in a step (dropout, noise, augmentation, actions), which differ between devices."""
 
 
+LOSS_STEPS = 40
+"""Steps of each task whose losses are compared."""
+
+
 def tasks(section: Section) -> None:
     """Losses of the first steps of every task on the device, against the CPU's."""
+    without = []
     for name in sorted(STEPPED):
         with _failure(section, f"{name} trains on the device"):
             prepare_process("fp32")
             here, there = _losses(name, section.device), _losses(name, CPU)
+            if not there:
+                without.append(name)
+                continue
             first, mean = _difference(here[:1], there[:1]), _difference(here, there)
             random = name.startswith(RANDOM)
             section.row(name, f"first {first:.2e}, mean {mean:.2e}", "relative difference of the losses")
+            section.check(f"{name} has as many losses as on the CPU", len(here) == len(there), f"{len(here)} and {len(there)}")
             section.check(f"{name} agrees with the CPU", mean < (0.5 if random else 0.02), f"mean of {len(here)} losses: {mean:.3g}")
+    section.row("trained, but without losses to compare", ", ".join(without) or "none")
 
 
 def _difference(values: list[float], reference: list[float]) -> float:
-    """Relative difference of the means; 0 for a task without losses."""
-    if not reference:
-        return 0.0
+    """Relative difference of the means."""
     return abs(statistics.fmean(values) - statistics.fmean(reference)) / max(abs(statistics.fmean(reference)), 1e-12)
 
 
-def _losses(name: str, device: Device, steps: int = 40) -> list[float]:
-    losses: list[float] = []
+def _losses(name: str, device: Device) -> list[float]:
+    """The losses of the first `LOSS_STEPS` yields after the start; fewer if some have none."""
     with contextlib.closing(build_stepped(name).run(device)) as run:  # type: ignore[type-var]
-        for progress in run:
-            if progress.loss is not None:
-                losses.append(progress.loss.item())
-            if len(losses) == steps:
-                break
-    return losses
+        taken = list(itertools.islice(run, 1, 1 + LOSS_STEPS))
+    assert len(taken) == LOSS_STEPS, f"it ends after {len(taken)} steps"
+    return [progress.loss.item() for progress in taken if progress.loss is not None]
 
 
 def syncs(section: Section) -> None:
@@ -171,10 +177,10 @@ def syncs(section: Section) -> None:
 def precision(section: Section) -> None:
     """The timing probe of every precision on the study's classifier."""
     prepare_process("fp32")
-    task = replace(_classifier("none"), train_limit=512 if section.rehearsal else 0)
+    task = replace(_classifier("none"), train_limit=512) if section.rehearsal else _study_task(section, "none")
     timings = time_candidates(
         lambda name: with_precision(task, name).run(section.device),
-        candidates(section.device),
+        list(dict.fromkeys([*candidates(section.device), *([] if section.rehearsal else ["fp16 channels_last"])])),
         section.device,
         8,
         0.0 if section.rehearsal else 2.0,
@@ -191,19 +197,44 @@ def precision(section: Section) -> None:
 
 
 def baselines(section: Section) -> None:
-    """One trial's images/s in a naive and in a tuned training loop, with a DataLoader on all cores."""
+    """One trial's images/s in ddl, and in a naive and in a tuned training loop with a DataLoader on all cores."""
     workers = len(os.sched_getaffinity(0))
-    for augmentation in ("none", "aggressive"):
+    naive_s = 0.0
+    for augmentation, fraction in (("none", 1 / 3), ("aggressive", 2 / 3)):  # `light` costs what `aggressive` costs
         naive = _loop_speed(section, augmentation, workers, tuned=False)
         tuned = _loop_speed(section, augmentation, workers, tuned=True)
+        own, chosen = _own_speed(section, augmentation)
         section.row(f"naive loop, {augmentation} augmentation", naive, "images/s")
         section.row(f"tuned loop, {augmentation} augmentation", tuned, "images/s")
-        section.row(f"the sweep with it, {augmentation}, one trial after another", STUDY_SIZE / naive, "s naive")
-        section.row(f"the sweep with it, {augmentation}, one trial after another (tuned)", STUDY_SIZE / tuned, "s tuned")
+        section.row(f"ddl, {augmentation} augmentation, {chosen}", own, "images/s")
+        section.row(f"ddl / naive loop, {augmentation} augmentation", own / naive, "times as fast")
+        section.row(f"ddl / tuned loop, {augmentation} augmentation", own / tuned, "times as fast")
+        naive_s += fraction * STUDY_SIZE / naive
+    section.row("the sweep's trials in the naive loop, one after another", naive_s, "s, without evaluations")
+    makespan = _earlier_row(section, "sweep", "makespan")
+    gain = naive_s / makespan if isinstance(makespan, float) else math.nan
+    section.row("the sweep compared with them", gain, "times as fast")
+    section.reach("the sweep is at least 10 times as fast as naive trials", gain >= 10, f"{gain:.1f}; nan: the sweep has not ended")
+
+
+def _own_speed(section: Section, augmentation: str) -> tuple[float, str]:
+    """(images/s, precision) of one trial of ddl, compiled if the device has a compiler."""
+    task = _study_task(section, augmentation)
+    chosen = next((name for name in candidates(section.device) if name.endswith(" compiled")), "fp32")
+    start = lambda name: with_precision(task, name).run(section.device)  # noqa: E731
+    timings = time_candidates(start, [chosen], section.device, 8, 0.0 if section.rehearsal else 2.0)
+    return task.batch_size / timings.probes[0].step_s, chosen
+
+
+def _earlier_row(section: Section, name: str, row: str) -> Any:
+    """The value of a row of an earlier section; None if that has not ended."""
+    result = section.out / f"{name}.json"
+    rows = json.loads(result.read_text())["rows"] if result.exists() else []
+    return next((value for found, value, _ in rows if found == row), None)
 
 
 def _loop_speed(section: Section, augmentation: str, workers: int, tuned: bool) -> float:
-    task, device = _classifier(augmentation), section.device.torch
+    task, device = _study_task(section, augmentation), section.device.torch
     data = sources.load_data_set("cifar10", "sample")
     moves = [v2.RandomAffine(30, (0.2, 0.2), (0.8, 1.2)), v2.RandomHorizontalFlip()] if augmentation != "none" else []
     transform = v2.Compose([*moves, v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(data.mean, data.std)])
@@ -240,21 +271,29 @@ def _loop_speed(section: Section, augmentation: str, workers: int, tuned: bool) 
 
 def sweep(section: Section) -> None:
     """The augmentation sweep at the study's size: makespan, utilisation, memory, energy, and the plan next to reality."""
+    began = time.monotonic()
     folder = _launch(section, "sweep", "--sweep", _augmentation(), "--scale", "smoke" if section.rehearsal else "paper")
+    command_s = time.monotonic() - began
     reader = LedgerReader(folder)
     elapsed, expected = _durations(reader)
     section.row("makespan", elapsed, "s")
     section.row("expected by the plan", expected, "s")
+    section.row("the whole command, with start, plan and report", command_s, "s")
     _show_plan(section, reader)
     _show_device_metrics(section, reader)
     images = STUDY_SIZE if not section.rehearsal else 9 * 64
     section.row("training speed over the sweep", images / elapsed, "images/s")
     sm = _metric(reader, "device/gpu_sm_activity_percent")
-    fraction = json.loads(json.dumps(reader.run()["plan"]))["gpus_per_trial"] or 1.0
+    fraction = reader.run()["plan"]["gpus_per_trial"] or 1.0
+    active = statistics.fmean(sm) / fraction if sm else math.nan
+    section.row("SM active", active if sm else "not available", "percent" if sm else "")
     section.reach("makespan at most 3 minutes", elapsed <= 180, f"{elapsed:.0f} s")
-    if sm:
-        section.reach("SM active at least 0.8", statistics.fmean(sm) / fraction >= 80, f"{statistics.fmean(sm) / fraction:.0f}%")
+    section.reach("SM active at least 0.8", active >= 80, f"{active:.0f}%" if sm else "not available: NVML gave no SM activity")
     section.reach("the plan is right within a third", 0.67 <= elapsed / max(expected, 1e-9) <= 1.5, f"{elapsed / max(expected, 1e-9):.2f}")
+
+
+SLACK = 1.2
+"""Factor by which the plan's sharing may miss the best: the makespans of short sweeps vary by some percent."""
 
 
 def packing(section: Section) -> None:
@@ -270,7 +309,17 @@ def packing(section: Section) -> None:
         makespans[together], _ = _durations(reader)
         section.row(f"{together} on the GPU: makespan", makespans[together], "s")
         _show_device_metrics(section, reader, f"{together} on the GPU: ")
-    section.row("best", min(makespans, key=lambda together: makespans[together]), "trials on the GPU")
+    best = min(makespans, key=lambda together: makespans[together])
+    section.row("best", best, "trials on the GPU")
+    gpus = _earlier_row(section, "sweep", "plan: gpus_per_trial")
+    planned = round(1 / gpus) if gpus else 0
+    nearest = min(makespans, key=lambda together: abs(together - planned))
+    section.row("chosen by the plan of the section sweep", planned or "unknown", "trials on the GPU")
+    section.reach(
+        f"the plan's choice takes at most {SLACK:g} times as long as the best",
+        planned > 0 and makespans[nearest] <= SLACK * makespans[best],
+        f"{planned} planned (0: the sweep has not ended), {nearest} takes {makespans[nearest]:.1f} s, {best} {makespans[best]:.1f} s",
+    )
 
 
 def memory(section: Section) -> None:
@@ -338,11 +387,11 @@ def latency(section: Section) -> None:
 SECTIONS = {
     one.__name__: (one, seconds)
     for one, seconds in (
-        (device, 40), (tasks, 90), (syncs, 60), (precision, 120), (sweep, 270), (baselines, 70), (packing, 150), (memory, 60),
-        (resume, 90), (latency, 90),
+        (device, 15), (tasks, 40), (syncs, 20), (precision, 45), (sweep, 215), (baselines, 40), (packing, 45), (memory, 20),
+        (resume, 25), (latency, 15),
     )
 }  # fmt: skip
-"""Sections in order, with the seconds that each may take."""
+"""Sections in order, with the seconds that are reserved for each. A section may also use what earlier ones have left."""
 
 QUIET = ("wandb.mode=disabled",)
 
@@ -373,6 +422,11 @@ def _augmentation() -> str:
 
 def _classifier(augmentation: str) -> Classification:
     return _composed("augmentation", augmentation, "sample")
+
+
+def _study_task(section: Section, augmentation: str) -> Classification:
+    """The study's classifier on as many images as it has, so that its steps fill the window of a timing."""
+    return _composed(str(HERE / "augmentation.yaml"), augmentation, "smoke" if section.rehearsal else "sample")
 
 
 def _repeated(augmentation: str) -> Classification:

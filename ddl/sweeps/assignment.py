@@ -1,6 +1,7 @@
 """A trial as a worker receives it, and the worker's device."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,8 @@ def use_cores(cpus: int) -> None:
     """Limit torch's threads, and the processes that compile, to this number."""
     torch.set_num_threads(cpus)
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(cpus)  # read when the compiler is imported
+    if "torch._inductor.config" in sys.modules:  # a fork of `fork_server` has it already
+        torch._inductor.config.compile_threads = cpus
 
 
 def larger_fraction(gpus: float) -> float:

@@ -1,6 +1,6 @@
 """Capacity of a machine or cluster: the CPU cores and GPUs of each node."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ddl.gpus import machine_gpus
 from ddl.telemetry.describe import usable_cores
@@ -40,6 +40,10 @@ class Capacity:
     def slots(self, cpus: int, gpus: float) -> int:
         """Number of workers that fit if each needs `cpus` cores and `gpus` (0..1) of one GPU."""
         return sum(node.slots(cpus, gpus) for node in self.nodes)
+
+    def without_gpus(self) -> "Capacity":
+        """The same nodes with their CPU cores only."""
+        return replace(self, nodes=tuple(Node(node.cpus) for node in self.nodes))
 
     def idle(self, cpus: int, gpus: float) -> "Capacity":
         """The nodes that no such worker fits on."""

@@ -17,6 +17,7 @@ from ddl.sweeps.plan import Plan, mean_trial_s
 from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import MEMORY_SPARE, Stacking, choose_stacking, independent
 from ddl.timing_probe import TimingProbe
+from ddl.trial_errors import OUT_OF_MEMORY
 
 MAX_PROBED = 8
 """Largest number of configurations that are timed. The others are expected to take the mean of these."""
@@ -45,9 +46,10 @@ def make_plan(
 ) -> Plan:
     """Time the configurations of `timed` and estimate the duration of all trials: `trials` and `to_add` later ones.
 
-    `timed` has the trials, and examples of those that will be added. `precision` is None if this plan has to choose it.
+    `timed` has the trials, and examples of those that will be added. `precision` is None if this plan has to choose it; one that is
+    no candidate on this hardware is replaced too.
     All configurations of a sweep get the same precision, so that the comparison is fair: the fastest that agreed with fp32 in
-    every configuration.
+    every configuration that was timed. The first round times all candidates, later rounds fp32 and the fastest so far.
     """
     size = len(trials) + to_add
     probes, failures, errors, precision = _probe_configurations(timed, size, allocation, executor, precision, out)
@@ -84,31 +86,37 @@ def _probe_configurations(
     waiting = list(by_configuration.values())[:MAX_PROBED]
     trials_each = size / max(len(by_configuration), 1)
     window_s = 0.0 if not allocation.gpus else WINDOW_S if allocation.gpus == 1 else SHARING_WINDOW_S
+    found: dict[str, Sequence[TimingProbe]] = {}
     probes: dict[str, TimingProbe] = {}
     failures: dict[str, str] = {}
     errors: dict[str, tuple[str, str]] = {}
+    names = None if precision is None else [precision]
+    chosen = precision or ""
     while waiting:
         batch, waiting = waiting[: allocation.concurrent], waiting[allocation.concurrent :]
         # Repeat configurations to fill the machine: on a partly idle machine they would run faster than in the sweep.
         padded = [batch[index % len(batch)] for index in range(allocation.concurrent)][:MAX_PROBED]
         packs = [Pack((allocation.assignment(trial, out, checkpoint_every_s=math.inf),)) for trial in padded]
         began = time.monotonic()
-        results = executor.probe(packs, None if precision is None else [precision], window_s)
+        results = executor.probe(packs, names, window_s)
         tried = max(len(timings.probes) + len(timings.failures) for timings in results)
-        round_s = (time.monotonic() - began) / max(tried, 1)  # the next round times one precision
+        one_s = (time.monotonic() - began) / max(tried, 1)
         for trial, timings in zip(batch, results, strict=False):
             failures |= {name: f"{trial.configuration}: {reason}" for name, reason in timings.failures.items()}
-        precision = precision or _fastest_precision([timings.probes for timings in results], trials_each, allocation.concurrent)
-        for trial, timings in zip(batch, results, strict=False):
-            if not timings.probes:
-                errors[trial.configuration] = "; ".join(timings.failures.values()), timings.traceback
+            if timings.probes:
+                found[trial.configuration] = timings.probes
             else:
-                probes[trial.configuration] = next((p for p in timings.probes if p.precision == precision), timings.probes[0])
-        rounds = math.ceil(len(waiting) / allocation.concurrent)
+                errors[trial.configuration] = "; ".join(timings.failures.values()), timings.traceback
+        if precision is None or not all(any(probe.precision == chosen for probe in each) for each in found.values()):
+            chosen = _fastest_precision(list(found.values()), trials_each, allocation.concurrent)
+            # fp32 again: the candidate has to agree with it in every configuration.
+            names = list(dict.fromkeys(["fp32", chosen])) if chosen else None
+        probes = {name: next((probe for probe in each if probe.precision == chosen), each[0]) for name, each in found.items()}
+        rounds_s = math.ceil(len(waiting) / allocation.concurrent) * one_s * min(tried, len(names) if names else tried)
         expected_s = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1) * size / allocation.concurrent
-        if probes and rounds * round_s > PLANNING * expected_s:
+        if probes and rounds_s > PLANNING * expected_s:
             break
-    return probes, failures, errors, precision or ""
+    return probes, failures, errors, chosen
 
 
 def choose_plan(
@@ -137,6 +145,24 @@ def choose_plan(
         if time.monotonic() - began > PLANNING * best.eta_s:
             break
     return best
+
+
+def resumed_plan(
+    timed: Sequence[Trial],
+    trials: Sequence[Trial],
+    to_add: int,
+    allocation: Allocation,
+    executor: Executor,
+    launch: Launch,
+    precision: str | None,
+    out: Path,
+) -> Plan:
+    """The plan of a resumed run in its earlier `allocation`, or another one if its trials do not fit into their fraction of this GPU."""
+    plan = make_plan(timed, trials, to_add, allocation, executor, precision, out)
+    if launch.resources.gpus != "auto" or not 0 < allocation.gpus < 1 or _fits_fraction(plan):
+        return plan
+    whole = allocate(launch, plan.capacity, len(trials) + to_add, False, [])
+    return choose_plan(timed, trials, to_add, whole, executor, launch, precision, out)
 
 
 def with_stacks(
@@ -188,13 +214,19 @@ def _fits(together: Plan, alone: Plan) -> bool:
     return len(peaks) == len(alone.probes) and max(peaks) <= (1 - MEMORY_SPARE) * free * together.allocation.gpus
 
 
+def _fits_fraction(plan: Plan) -> bool:
+    """True if no configuration ran out of memory, and each fits into its fraction of what the first process on the GPU found free."""
+    free = max((probe.free_bytes for probe in plan.probes.values()), default=0.0)
+    fits = all(probe.memory_bytes <= (1 - MEMORY_SPARE) * free * plan.allocation.gpus for probe in plan.probes.values())
+    return fits and not any(OUT_OF_MEMORY.search(reason) for reason, _ in plan.errors.values())
+
+
 def _fastest_precision(results: Sequence[Sequence[TimingProbe]], trials_each: float, concurrent: int) -> str:
     """The precision with the shortest total training time among those that all configurations have; "" if there is none.
 
-    `trials_each` is the number of trials of a configuration. Each of the `concurrent` processes compiles for the first time once.
-    fp32 is always timed and always agrees with itself.
+    `results` has the timing probes of each configuration. `trials_each` is the number of trials of a configuration. Each of the
+    `concurrent` processes compiles for the first time once.
     """
-    results = [by_precision for by_precision in results if by_precision]
     total: dict[str, float] = {}
     for name in {probe.precision for by_precision in results for probe in by_precision}:
         probes = [probe for by_precision in results for probe in by_precision if probe.precision == name]

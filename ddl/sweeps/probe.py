@@ -37,15 +37,17 @@ def time_pack(
 ) -> Timings:
     """Timing probes of the pack's first steps in each precision (None: all candidates for the device), fastest first.
 
-    A step of a stack is a step of all its members. `window_s` and `ready` as in `time_candidates`. A task without a `precision` is
+    If none of `precisions` is a candidate for the device, because a run was planned on other hardware, the candidates are timed. A step of a stack is a step of all its members. `window_s` and `ready` as in `time_candidates`. A task without a `precision` is
     timed once, under the name "". A pack that raises has no probe, only failures: a failing probe must not fail the whole plan. Nor
     must one that shows no sign of life for `stall_s` seconds; `give_up` as in `TimeLimits`.
     """
     tasks = [member.task for member in pack.members]
     task = tasks[0]
-    names = [""]
+    names, refused = [""], dict[str, str]()
     if hasattr(task, "precision"):
-        names = [task.precision] if task.precision != "auto" else precisions or candidates(device)
+        names = [task.precision]
+        if task.precision == "auto":
+            names, refused = _possible(precisions, device)
 
     def start(name: str) -> Iterator[Progress]:
         with TimeLimits(stall_s=stall_s, give_up=give_up, log=sys.stderr if give_up else None, advice=ADVICE) as limits:
@@ -53,10 +55,22 @@ def time_pack(
 
     with Isolation():
         try:
-            return time_candidates(start, names, device, PROBE_STEPS, window_s, ready)
+            timings = time_candidates(start, names, device, PROBE_STEPS, window_s, ready)
+            return replace(timings, failures={**refused, **timings.failures})
         except TRIAL_ERRORS as error:  # the trials themselves will raise it again and end as failed
             traceback.print_exc()
             return Timings([], {names[0]: error_line(error)}, traceback.format_exc())
+
+
+def _possible(precisions: list[str] | None, device: Device) -> tuple[list[str], dict[str, str]]:
+    """(those of `precisions` that are candidates for the device, or else all candidates; the reason for each of the others).
+
+    "" (`fp32`, of a run whose plan could time nothing) is possible everywhere.
+    """
+    possible = candidates(device)
+    wanted = possible if precisions is None else precisions
+    refused = {name: "no candidate on this hardware" for name in wanted if name and name not in possible}
+    return [name for name in wanted if name not in refused] or possible, refused
 
 
 def _run(tasks: Sequence[Task], precision: str, device: Device, limits: TimeLimits) -> Iterator[Progress]:

@@ -84,6 +84,16 @@ def _set_default_device(device: torch.device) -> None:
     torch.set_default_device(None if device.type == "cpu" else device)  # the CPU as an explicit default slows every call
 
 
+def _compile_threads() -> int | None:
+    """Number of processes that compile. None while the compiler is not imported."""
+    return torch._inductor.config.compile_threads if "torch._inductor.config" in sys.modules else None
+
+
+def _set_compile_threads(value: int | None) -> None:
+    if value is not None:
+        torch._inductor.config.compile_threads = value
+
+
 def _set_environment(variables: Mapping[str, str]) -> None:
     for name in os.environ.keys() - variables.keys():
         del os.environ[name]
@@ -136,6 +146,7 @@ SETTINGS = (
     _Setting("gradients", torch.is_grad_enabled, torch.set_grad_enabled),
     _Setting("anomaly detection", torch.is_anomaly_enabled, torch.set_anomaly_enabled),
     _Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
+    _Setting("the compiler's processes", _compile_threads, _set_compile_threads),
     _Setting("numpy's error handling", np.geterr, lambda value: np.seterr(**value)),
     _Setting("environment variables", os.environ.copy, _set_environment),
     _Setting("signal handlers", _signal_handlers, _set_signal_handlers),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -21,7 +22,26 @@ MEETING_S = 300
 
 
 def probe_packs(packs: Sequence[Pack], precisions: list[str] | None, window_s: float, stall_s: float) -> list[Timings]:
-    """`time_pack` of all packs at once, each in a process of its own. One whose process dies has no timings, like one that raises."""
+    """`time_pack` of all packs at once, each in a process of its own.
+
+    A probe whose process dies loses the timings of all precisions, so it is repeated once with fp32 alone. One whose process dies again
+    has no timings, like one that raises.
+    """
+    results, died = _probe_in_processes(packs, precisions, window_s, stall_s)
+    several = precisions is None or len(precisions) > 1
+    again = [number for number in died if several and getattr(packs[number].first.task, "precision", "") == "auto"]
+    if again:
+        repeated, _ = _probe_in_processes([packs[number] for number in again], ["fp32"], window_s, stall_s)
+        for number, timings in zip(again, repeated, strict=True):
+            reason = f"{results[number].failures['']}; repeated with fp32 alone"
+            results[number] = replace(timings, failures={**timings.failures, "": reason})
+    return results
+
+
+def _probe_in_processes(
+    packs: Sequence[Pack], precisions: list[str] | None, window_s: float, stall_s: float
+) -> tuple[list[Timings], list[int]]:
+    """(the timings of each pack, the packs whose process died without a message that it hangs)."""
     # A process keeps the first GPU it used, its memory and its peak, so one with a GPU ends with its probe.
     gpus = packs[0].first.gpus
     remote = ray.remote(max_retries=0, max_calls=1 if gpus else 0)(_probe)
@@ -32,13 +52,16 @@ def probe_packs(packs: Sequence[Pack], precisions: list[str] | None, window_s: f
         for pack, key in zip(packs, keys, strict=True)
     ]
     results: list[Timings] = []
-    for reference, key in zip(pending, keys, strict=True):
+    died: list[int] = []
+    for number, (reference, key) in enumerate(zip(pending, keys, strict=True)):
         try:
             results.append(ray.get(reference))
         except ray.exceptions.WorkerCrashedError as error:
             hang = internal_kv._internal_kv_get(key)  # of a process that ended itself
             results.append(Timings([], {"": hang.decode() if hang else error_line(error)}))
-    return results
+            if not hang:
+                died.append(number)
+    return results, died
 
 
 @ray.remote(num_cpus=0)

@@ -5,8 +5,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-import torch
-
 from ddl.devices import Device, lost_another_rank
 from ddl.durable import CannotWrite
 from ddl.precision import prepare_process, ran_eagerly
@@ -20,7 +18,7 @@ from ddl.sweeps.trial_run import TrialRun, cannot_write_report, ended_report, li
 from ddl.tasks.function import FunctionTask
 from ddl.tasks.task import Task
 from ddl.telemetry.device_sampler import DeviceSampler
-from ddl.trial_errors import TRIAL_ERRORS, error_place
+from ddl.trial_errors import TRIAL_ERRORS, error_place, out_of_memory
 from ddl.trial_report import RESTARTED, TrialReport
 
 RECORD_NOW = None
@@ -131,7 +129,7 @@ def _reports(
                 raise
             output.run(traceback.print_exc)
             status, reason = "failed", error_place(error)
-            if isinstance(error, torch.OutOfMemoryError) and 0 < assignment.gpus < 1:
+            if out_of_memory(error) and 0 < assignment.gpus < 1:
                 larger = f"out of memory with gpus={assignment.gpus:g}, starts again with gpus={larger_fraction(assignment.gpus):g}"
                 yield replace(trial.report, kind="out_of_memory", reason=larger)
                 return

@@ -321,11 +321,26 @@ def test_a_long_step_of_a_short_trial_does_not_settle_the_precision(ask, make):
     assert make(rates(ask, 0.1, 0.2), executor, concurrent=2).precision == "bf16"
 
 
-def test_later_rounds_are_timed_in_the_precision_of_the_first(ask, make):
-    executor = Probing({rate: {"fp32": 3.0, "bf16": 1.0} for rate in (0.1, 0.2, 0.3)})
+def test_later_rounds_are_timed_in_fp32_and_in_the_precision_of_the_first(ask, make):
+    executor = Probing({rate: {"fp32": 3.0, "tf32": 2.0, "bf16": 1.0} for rate in (0.1, 0.2, 0.3)})
     made = make(rates(ask, 0.1, 0.2, 0.3), executor, concurrent=2)
-    assert executor.asked == [([0.1, 0.2], None), ([0.3, 0.3], ["bf16"])], "a half-empty machine would be faster than the sweep is"
+    later = ([0.3, 0.3], ["fp32", "bf16"])
+    assert executor.asked == [([0.1, 0.2], None), later], "a half-empty machine would be faster than the sweep is"
+    assert {one.precision for one in made.probes.values()} == {"bf16"}
     assert len(made.probes) == 3
+
+
+def test_a_precision_that_disagrees_with_fp32_in_a_later_round_is_given_up_for_all_configurations(ask, make):
+    class Disagreeing(Probing):
+        def probe(self, packs, precisions, window_s):
+            disagrees = {"bf16": "its losses deviate from fp32's by 50%"} if packs[0].first.task.lr == 0.2 else {}
+            return [dataclasses.replace(timings, failures=disagrees) for timings in super().probe(packs, precisions, window_s)]
+
+    executor = Disagreeing({0.1: {"fp32": 3.0, "bf16": 1.0}, 0.2: {"fp32": 3.0}, 0.3: {"fp32": 3.0, "bf16": 1.0}})
+    made = make(rates(ask, 0.1, 0.2, 0.3), executor, concurrent=1)
+    assert executor.asked == [([0.1], None), ([0.2], ["fp32", "bf16"]), ([0.3], ["fp32"])]
+    assert {one.precision for one in made.probes.values()} == {made.precision} == {"fp32"}
+    assert made.failures == {"bf16": "lr=0.2: its losses deviate from fp32's by 50%"}, "a line of the plan"
 
 
 def test_a_settled_precision_is_kept(ask, make):

@@ -44,6 +44,13 @@ def test_the_plan_says_how_many_seeds_and_why(prepared, more, override, note) ->
     assert prepared(more, *override)[0].notes == [note]
 
 
+def test_a_trial_of_one_process_on_several_gpus_is_refused_with_the_way_to_ask_for_it(prepared) -> None:
+    _, problems = prepared("", "resources.gpus=2")
+    assert problems == [
+        "resources.gpus: 2 per worker, but a worker trains on one GPU. For a trial on 2 GPUs, set resources.num_workers=2 and resources.gpus=1."
+    ]
+
+
 @pytest.mark.parametrize("values", ["0.1: 0.5, 1e-3: 0.6", "lr=0.1: 0.5, lr=0.001: 0.6"])
 def test_published_values_are_found_by_the_value_of_an_axis_or_by_the_configurations_name(prepared, values) -> None:
     run, problems = prepared("space: {task.lr: [0.1, 1e-3]}\n" + REFERENCE.format(metric="best val/accuracy", values=values))

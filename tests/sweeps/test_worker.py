@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
 from ddl.progress import Progress, State
-from ddl.sweeps.assignment import Assignment
+from ddl.sweeps.assignment import Assignment, device_of
+from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.worker import run_trial
 from ddl.tasks.function import function_task
 from ddl.tasks.task import STRICT, Count, Task
+from ddl.telemetry.describe import cpu_name, usable_cores
 from ddl.trial_report import TrialReport
 
 from ..ledgers import ReportingLedger
@@ -129,6 +132,28 @@ def test_a_function_of_another_length_says_so(tmp_path, measurements, reason):
     assert last.reason.partition(":")[0] == reason
 
 
+def test_a_trial_that_ran_eagerly_in_the_end_says_so(tmp_path):
+    counters = importlib.import_module("torch._dynamo.utils").counters
+
+    def train(lr, recompiled):
+        if recompiled:
+            counters["unimplemented"]["Dynamo recompile limit exceeded: 8"] += 1
+        yield {"val/loss": lr}
+
+    made = function_task(train, "__main__", 1)
+    reports = [[*run_trial(assignment(tmp_path / str(often), task=made(lr=0.1, recompiled=often, seed=0)), CPU)] for often in (True, False)]
+    assert [(last.status, last.reason) for *_, last in reports] == [
+        ("finished", "its model was compiled too often, so parts of it ran eagerly"),
+        ("finished", ""),
+    ]
+
+
+def test_a_trials_first_report_has_its_device(tmp_path):
+    first, *_ = run_trial(assignment(tmp_path), CPU)
+    assert first.kind == "started"
+    assert first.metadata["device"] == {"type": "cpu", "name": cpu_name(), "cores": usable_cores()}
+
+
 def test_a_function_without_states_fails_in_a_population(tmp_path):
     def train(lr, resume=None):
         yield {"val/loss": lr}
@@ -145,3 +170,40 @@ def test_a_checkpoint_that_cannot_be_written_ends_no_trial_as_failed(tmp_path):
     assert reports[-1].kind == "cannot_write"
     number, reason, path = reports[-1].error
     assert (number, reason, Path(path)) == (errno.EEXIST, "File exists", tmp_path / "checkpoints")
+
+
+def test_compilation_uses_the_trials_cores_only_also_if_the_compiler_was_imported_before(tmp_path):
+    compiler = importlib.import_module("torch._inductor.config")  # as by the fork server
+    with compiler.patch(compile_threads=32):
+        with InlineExecutor():
+            device_of(assignment(tmp_path, cpus=3))
+            assert compiler.compile_threads == 3
+        assert compiler.compile_threads == 32, "an inline run leaves no setting behind"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "out_of_memory"),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), "out_of_memory"),
+        (RuntimeError("CUDA driver error: out of memory"), "out_of_memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out_of_memory"),
+        (RuntimeError("backend='inductor' raised:\nOutOfMemoryError: CUDA out of memory."), "out_of_memory"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"), "ended"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "ended"),
+        (ValueError("the data set is out of memory"), "ended"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_gpu_without_free_memory_is_recognised_by_the_errors_of_pytorch_and_of_its_libraries(tmp_path, error, kind):
+    def train(lr):
+        yield {"val/loss": lr}
+        raise error
+
+    shared = assignment(tmp_path, task=function_task(train, "__main__", 2)(lr=0.1, seed=0), gpus=0.5)
+    *_, last = run_trial(shared, CPU)
+    assert last.kind == kind
+    if kind == "out_of_memory":
+        assert last.reason == "out of memory with gpus=0.5, starts again with gpus=1"
+        *_, last = run_trial(dataclasses.replace(shared, gpus=1.0, folder=tmp_path / "whole"), CPU)
+    assert (last.kind, last.status) == ("ended", "failed"), "there is no larger fraction"
