@@ -11,7 +11,6 @@ from typing import Any
 
 from rich.console import Console
 
-from ddl.config import ConfigError
 from ddl.durable import CannotWrite
 from ddl.fork_server import fork_server
 from ddl.ledger import Ledger
@@ -19,9 +18,7 @@ from ddl.ledger_tables import COUNTED
 from ddl.redaction import Redactor
 from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare
-from ddl.sweeps.allocation import allocate, reallocate
 from ddl.sweeps.assignment import Assignment
-from ddl.sweeps.choose_plan import choose_plan, make_plan, resumed_plan, with_stacks
 from ddl.sweeps.executors import Executor, InlineExecutor
 from ddl.sweeps.failures_alike import FailuresAlike
 from ddl.sweeps.missing_metric import MissingMetric
@@ -30,7 +27,7 @@ from ddl.sweeps.plan import Plan, PlannedPack, makespan
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.probe import PROBE_STALL_S, with_precision
 from ddl.sweeps.space import Trial
-from ddl.terminal import DisplayedTrial, ProgressDisplay, show_activity, show_plan
+from ddl.terminal import DisplayedTrial, ProgressDisplay
 from ddl.trial_report import TrialReport
 from ddl.units import duration
 
@@ -73,75 +70,6 @@ def open_executor(runs: Sequence[PreparedRun], scratch: Path) -> Iterator[Execut
             yield executor
 
 
-def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor, out: Path) -> list[Plan]:
-    """Make and print a plan for each run. Raises ConfigError if the executor's capacity is too small, or if no trial can start.
-
-    Sweeps of the same task get the same precision, so that a trial that is in two sweeps is trained once.
-    """
-    problems: list[str] = []
-    plans: list[Plan] = []
-    precisions: dict[type, str] = {}
-    trials, capacity = sum(run.size for run in runs), executor.capacity()
-    for run in runs:
-        inline = run.executor == "inline"
-        if run.allocation:
-            allocation = reallocate(run.allocation, run.launch, capacity, trials, inline, problems)
-        else:
-            allocation = allocate(run.launch, capacity, trials, inline, problems)
-        notes: list[str] = []
-        if not problems and allocation.gpus and (unusable := executor.gpu_problems()):
-            if run.launch.resources.gpus == "auto":  # Ray may place a trial on any GPU of the cluster
-                allocation = allocate(run.launch, capacity.without_gpus(), trials, inline, problems)
-                notes = [
-                    f"on CPUs only: {problem} To use the other GPUs, start Ray on that node with --num-gpus=0." for problem in unusable
-                ]
-            else:
-                problems.extend(_refused_gpu(problem) for problem in unusable)
-        if problems:
-            raise ConfigError(problems)
-        timed = run.timed
-        task_class = type(timed[0].task)
-        precision = run.precision if run.resumed else precisions.get(task_class)
-        with (
-            show_activity(console, f"{run.name}: timing the first steps of each configuration")
-            if task_class.timed
-            else contextlib.nullcontext()
-        ):
-            if inline:
-                plan = make_plan(timed, run.trials, run.to_add, allocation, executor, precision, out)
-            elif run.allocation and run.allocation.size == allocation.size:
-                plan = resumed_plan(timed, run.trials, run.to_add, allocation, executor, run.launch, precision, out)
-            else:
-                plan = choose_plan(timed, run.trials, run.to_add, allocation, executor, run.launch, precision, out)
-            if not run.resumed:
-                plan.check()
-            plan = with_stacks(plan, run.trials, timed[len(run.trials) :], run.to_add, executor, run.launch, out)
-        if run.allocation and run.allocation.size != plan.allocation.size:
-            console.print(
-                f"this hardware cannot hold a trial as it was planned ({run.allocation.size}); now {plan.allocation.size}. "
-                "The remaining trials may differ from the earlier ones in rounding.",
-                soft_wrap=True,
-            )
-        if run.precision and run.precision != plan.precision:
-            console.print(
-                f"this hardware does not train in {run.precision}, as was planned; now {plan.precision or 'fp32'}. "
-                "The remaining trials may differ from the earlier ones in rounding.",
-                soft_wrap=True,
-            )
-        precisions.setdefault(task_class, plan.precision)
-        plans.append(plan)
-        if len(runs) > 1:
-            console.print(f"[bold]{run.name}[/bold]")
-        added = [run.source.described] if run.source and run.to_add else []
-        shown = run.trials or (timed if task_class.timed else [])
-        show_plan(console, plan, shown, [*added, *run.notes, *notes], run.may_end_early, task_class.timed)
-    return plans
-
-
-def _refused_gpu(problem: str) -> str:
-    return f"{problem} Start Ray on that node with --num-gpus=0, or set resources.gpus=0 to train on CPUs."
-
-
 def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], executor: Executor, top: Path) -> None:
     """Train all runs to their ends, and keep the report in the folder `top` up to date.
 
@@ -172,8 +100,7 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
     with ProgressDisplay(console, displayed, to_add, earlier, concurrent) as progress:
         # Add trials as late as possible: their source then knows the results of more trials.
         limited = any(plan.allocation.num_workers > 1 or run.prepared.source for run, plan in planned)
-        missing = [(run, MissingMetric(run.prepared)) for run, _ in planned]
-        failures = [(run, FailuresAlike(run.prepared)) for run, _ in planned]
+        watched = [(run, MissingMetric(run.prepared), FailuresAlike(run.prepared)) for run, _ in planned]
         batches = executor.run(_packs(queue, planned, runs_of_trial, progress), concurrent if limited else None)
         redactor = Redactor()
         with contextlib.closing(batches):  # type: ignore[type-var]
@@ -190,12 +117,10 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
                 for run, own in reports_of.items():
                     _update_source(console, run, own)
                 progress.will_add(sum(run.prepared.to_add for run, _ in planned))
-                for run, metrics in missing:
+                for run, metrics, alike in watched:
                     for report in reports_of[run]:
                         if warning := metrics.take(report):
                             console.print(warning, markup=False, soft_wrap=True)
-                for run, alike in failures:
-                    for report in reports_of[run]:
                         alike.take(report)
                 if any(report.kind in ("measured", "ended") for report in reports):
                     live.refresh()

@@ -17,6 +17,7 @@ from ddl.function_sweep import FunctionSweep, locate_module
 from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
 from ddl.prepared_runs import ALL, prepare_runs
+from ddl.run_plans import make_plans
 from ddl.run_results import Run
 from ddl.run_training import any_ended, train_and_report
 from ddl.scratch import scratch_folder
@@ -142,7 +143,7 @@ def show_plans(console: Console, prepared: Sequence[PreparedRun]) -> None:
         quiet(scratch / "launch.log"),
         driver.open_executor(prepared, scratch) as started,
     ):
-        driver.make_plans(console, prepared, started, scratch)
+        make_plans(console, prepared, started, scratch)
 
 
 def resume(

@@ -15,6 +15,7 @@ from ddl.driver import OpenRun
 from ddl.durable import CannotWrite
 from ddl.ledger_tables import ENDED
 from ddl.program import program
+from ddl.run_plans import make_plans
 from ddl.run_report import write_results_and_report
 from ddl.run_results import Run
 from ddl.scratch import scratch_folder
@@ -92,7 +93,7 @@ def any_ended(top: Path) -> bool:
 def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, top: Path) -> None:
     prepared = [run.prepared for run in runs]
     with driver.open_executor(prepared, scratch) as executor:
-        plans = driver.make_plans(console, prepared, executor, top)
+        plans = make_plans(console, prepared, executor, top)
         for run, plan in zip(runs, plans, strict=True):
             earlier = run.prepared.allocation
             if earlier is None or earlier.size != plan.allocation.size or run.prepared.precision != plan.precision:

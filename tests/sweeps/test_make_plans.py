@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ddl.config import ConfigError
 from ddl.devices import Device
-from ddl.driver import make_plans
+from ddl.run_plans import make_plans
 from ddl.sweeps import prepare, probe
 from ddl.sweeps.allocation import Allocation
 from ddl.sweeps.capacity import Capacity, Node
