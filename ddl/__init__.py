@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "Interrupted": "ddl.run_training",
     "Progress": "ddl.progress",
     "Run": "ddl.run_results",
     "SupervisedTask": "ddl.tasks.supervised_task",

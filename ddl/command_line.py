@@ -21,6 +21,7 @@ USED_WITH = {
     "--out": ("--sweep", "--confirm", "--report"),
     "--format": ("--report",),
     "--check": ("--sweep", "--resume", "--report"),
+    "--again": ("--resume",),
     "--allow-changed-code": ("--resume", "--confirm"),
     "--trust": ("--resume", "--confirm", "--reproduce", "--publish", "--report", "--export"),
     "KEY=VALUE": ("--sweep", "--confirm"),
@@ -94,6 +95,9 @@ def _add_options(parse: argparse.ArgumentParser) -> None:
     )
     parse.add_argument(
         "--format", choices=("html", "markdown"), default="html", help="with --report: html, or the tables of results as Markdown (printed)"
+    )
+    parse.add_argument(
+        "--again", metavar="TRIAL_ID", nargs="+", default=[], help="with --resume: train these trials again from their beginning"
     )
     parse.add_argument(
         "--trust",

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from ddl.devices import Device
 from ddl.hints import suggest_name
 from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
+from ddl.program import program
 from ddl.progress import Predictor
 from ddl.redaction import Redactor
 from ddl.sweeps.probe import with_precision
@@ -81,7 +83,10 @@ def _trained_model(tasks: RecordedTasks, about: Mapping[str, Any], row: TrialRow
     if checkpoint is None and "measurements" in about:
         raise ValueError(f"{folder}: the function {about['sweep']['name']} yielded no state, so there is no trained model.")
     if checkpoint is None:
-        raise ValueError(f"{folder / 'checkpoints'}: holds no good checkpoint. Copy the run's whole folder, or train the trial again.")
+        raise ValueError(
+            f"{folder / 'checkpoints'}: holds no good checkpoint. Copy the run's whole folder, or "
+            f"train the trial again: {program()} --resume {shlex.quote(str(folder.parent.parent))} --again {row.trial_id}"
+        )
     try:
         progress = next(task.run(Device(torch.device("cpu")), checkpoint[1]["task"]), None)
     except TRIAL_ERRORS as error:

@@ -88,7 +88,7 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         print(*rewrite_report(folders, path, with_results=len(runs) == 1), sep="\n")
         return _end(path, folders if given.check else [], failed=False)
     if given.resume:
-        done = run.resume(given.resume, given.executor, given.address, given.trust, given.allow_changed_code)
+        done = run.resume(given.resume, given.executor, given.address, given.trust, given.allow_changed_code, again=given.again)
     elif given.confirm:
         from ddl import confirmation
 

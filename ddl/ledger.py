@@ -175,6 +175,15 @@ class Ledger(LedgerReader):
             [(report.trial_id, report.step, report.epoch, report.elapsed_s, *item) for item in report.metrics.items()],
         )
 
+    def forget(self, trial_ids: Iterable[str]) -> None:
+        """Make trials planned again, as if they had never been trained. Others than those of the run are ignored."""
+        planned = "status = 'planned', reason = '', place = '', metadata = '{}', started_at = NULL, ended_at = NULL"
+        with self._transaction():
+            for trial_id in trial_ids:
+                if self._db.execute(f"UPDATE trials SET {planned} WHERE trial_id = ?", (trial_id,)).rowcount:
+                    self._db.execute("DELETE FROM metrics WHERE trial_id = ?", (trial_id,))
+                    self._event("forgotten", "to be trained again", trial_id)
+
     def interrupted(self) -> None:
         """Mark running trials as planned again, so that a resume continues them. The event is recorded once for each interruption."""
         with self._transaction():

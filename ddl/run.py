@@ -9,6 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from ddl import driver, ownership, provenance
+from ddl.again import lost_trials, plan_again
 from ddl.config import ConfigError
 from ddl.console import quiet, terminal
 from ddl.driver import OpenRun
@@ -23,7 +24,7 @@ from ddl.run_training import any_ended, train_and_report
 from ddl.scratch import scratch_folder
 from ddl.storage import urls
 from ddl.storage.runs import RunStore
-from ddl.sweeps.new_run import begin_run, new_folder
+from ddl.sweeps.new_run import begin_run, new_folder, resume_command
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.rest_of_run import prepare_resume
 
@@ -153,13 +154,14 @@ def resume(
     trust: bool = False,
     allow_changed_code: bool = False,
     function: Callable[..., Any] | None = None,
+    again: Sequence[str] = (),
 ) -> Run:
     """Finish an interrupted run: unfinished trials continue from their newest checkpoints, failed ones are tried again.
 
     `folder` may be the URL that the run was uploaded to. `trust`: treat it as a run of one's own even if someone else began it; it may
     then import its plugin, read the files that its hyperparameters name, and upload to the URL in its record. `allow_changed_code`:
     continue although the source of its task is another one than when it began. `function`: what the run trains, if it was defined in a
-    notebook.
+    notebook. `again`: ids of trials that are trained again from their beginning.
     """
     url = str(folder).rstrip("/") if urls.is_url(str(folder)) else ""
     if url and (problem := urls.url_problem(url)):
@@ -179,9 +181,14 @@ def resume(
         store = contexts.enter_context(_claimed(run.folder, url)) if url else None
         if store:
             store.download_ledgers()
+        ledgers = [contexts.enter_context(Ledger(path)) for path in run.folders or [run.folder]]
+        if again:
+            for ledger in ledgers:  # which may refuse to resume, before anything is removed
+                prepare_resume(ledger, executor, address, trust, allow_changed_code, function)
+            plan_again(ledgers, again, store)
         opened = []
-        for path in run.folders or [run.folder]:
-            ledger = contexts.enter_context(Ledger(path))
+        for ledger in ledgers:
+            path = ledger.folder
             ledger.interrupted()
             run_url = url and "/".join([url, *path.relative_to(run.folder).parts])
             prepared = prepare_resume(ledger, executor, address, trust, allow_changed_code, function)
@@ -189,15 +196,23 @@ def resume(
         left, earlier = sum(each.prepared.size for each in opened), sum(each.prepared.earlier for each in opened)
         console.print(f"resuming {run.folder}: {left} of {left + earlier} trials left", soft_wrap=True)
         for each in opened:
-            each.ledger.event("resumed", f"commit {provenance.code()['commit']}")
-            if each.prepared.changed_code:
-                each.ledger.event("changed code", ", ".join(each.prepared.changed_code))
-                earlier = each.ledger.run().get("changed_code", [])
-                each.ledger.note(changed_code=sorted({*earlier, *each.prepared.changed_code}))
-                console.print(f"the code has changed since the run began: {', '.join(each.prepared.changed_code)}", soft_wrap=True)
+            _record_resume(console, each.ledger, each.prepared.changed_code)
+        if not url and (lost := lost_trials(ledgers)):
+            command = f"{resume_command(run.folder)} --again {' '.join(lost)}"
+            console.print(
+                f"the files of {len(lost)} finished trials are gone; to train them again: {command}", markup=False, soft_wrap=True
+            )
         headlines = train_and_report(console, opened, run.folder, url, store)
         contexts.close()
         return _finished_run(console, run.folder, store, headlines)
+
+
+def _record_resume(console: Console, ledger: Ledger, changed_code: Sequence[str]) -> None:
+    ledger.event("resumed", f"commit {provenance.code()['commit']}")
+    if changed_code:
+        ledger.event("changed code", ", ".join(changed_code))
+        ledger.note(changed_code=sorted({*ledger.run().get("changed_code", []), *changed_code}))
+        console.print(f"the code has changed since the run began: {', '.join(changed_code)}", soft_wrap=True)
 
 
 @contextlib.contextmanager

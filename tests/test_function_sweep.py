@@ -20,7 +20,6 @@ from ddl.export import export
 from ddl.function_sweep import FunctionSweep, compose_function_sweep, find_function, locate_module
 from ddl.ledger_reader import LedgerReader
 from ddl.reproduce import reproduce
-from ddl.run import Interrupted
 from ddl.run_results import Run
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.pack import Pack
@@ -170,7 +169,7 @@ def test_an_interrupted_sweep_from_python_is_resumed(folder):
             if x == 2 and step == 1 and resume is None:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted, match="interrupted; resume with: ") as stopped:
+    with pytest.raises(ddl.Interrupted, match="interrupted; resume with: ") as stopped:
         ddl.sweep(train, {"x": [1, 2]}, metric="score", seeds=1, executor="inline", overrides=["checkpoint_every_s=0.000001"])
     assert [trial.status for trial in Run(stopped.value.folder).trials] == ["finished", "planned"]
     assert Run(stopped.value.folder).report.exists()

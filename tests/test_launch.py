@@ -91,6 +91,7 @@ VALUES = {
     "--steps": ["3"],
     "--executor": ["inline"],
     "--address": ["auto"],
+    "--again": ["id"],
     "--out": ["folder"],
     "--format": ["html"],
 }

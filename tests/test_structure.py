@@ -48,7 +48,7 @@ LAYERS = [
     {"sweeps"},
     {"plan_lines"},
     {"terminal", "console", "command_line", "reproduce", "export"},
-    {"driver", "fetched_runs", "run_plans", "run_results", "prepared_runs"},
+    {"again", "driver", "fetched_runs", "run_plans", "run_results", "prepared_runs"},
     {"run_report"},
     {"run_training"},
     {"run"},

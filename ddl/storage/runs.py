@@ -1,6 +1,7 @@
 """A run's ledger and report, in its local folder and at a URL, and the lease that allows one driver to write them."""
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -95,6 +97,14 @@ class RunStore:
                     os.replace(draft, local)
         except Unreachable as error:
             raise ValueError(f"{error}. The run cannot be downloaded now.") from error
+
+    def remove_trials(self, trial_ids: Iterable[str]) -> None:
+        """Remove the files of trials from the object store."""
+        folders = [(TRIALS, trial_id) for trial_id in trial_ids]
+        for name in self._remote.names() if folders else ():
+            parts = Path(name).parts
+            if not set(folders).isdisjoint(itertools.pairwise(parts)):
+                self._remote.remove(name)
 
     def download_figures(self) -> None:
         """Download the trials' figures and samples that are not local yet, for the report. An error sets `not_uploaded`."""
