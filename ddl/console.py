@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ddl.durable import writing
+from ddl.standard_streams import UntilItBreaks, flush_or_discard
 from ddl.trial_errors import raise_interrupt
 
 _ONE_THREAD = threading.RLock()
@@ -44,15 +45,19 @@ def _console() -> Iterator[Console]:
     except (OSError, ValueError):  # standard output is no file if a test captures it
         yield Console(file=sys.stdout, highlight=False)
         return
-    with os.fdopen(copy, "w", buffering=1, encoding="utf-8") as stream:
-        yield Console(file=stream, highlight=False)
+    with os.fdopen(copy, "w", encoding="utf-8") as stream:
+        output = UntilItBreaks(stream)
+        try:
+            yield Console(file=output, highlight=False)  # type: ignore[arg-type]  # it needs these methods only
+        finally:
+            output.flush()
 
 
 @contextlib.contextmanager
 def quiet(log: Path) -> Iterator[None]:
     """Redirect the output of this process and its children, including Ray's processes, to the file `log`."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        flush_or_discard(stream)
     saved = [os.dup(descriptor) for descriptor in (1, 2)]
     with writing(log), log.open("ab") as file:
         for descriptor in (1, 2):

@@ -14,22 +14,34 @@ from ddl.learners.learner import Batch
 class EpochOrders:
     """The orders of an epoch: [k, n] on the device for k members, and each batch's on the host."""
 
-    def __init__(self, train: Examples, batch_size: int, device: Device):
+    def __init__(self, train: Examples, epochs: int, batch_size: int, device: Device):
+        self._epochs = epochs
         self._train, self._batch_size, self._device = train, batch_size, device
         self._orders, self._on_host = torch.empty(0), list[np.ndarray]()
+        self._prepared: Tensor | None = None
+
+    def prepare(self, seeds: Sequence[int], epoch: int) -> None:
+        """Compute the orders of an epoch from the members' seeds, on the host, while a GPU still has steps to compute; none after the last."""
+        if epoch == self._epochs:
+            return
+        generators = [torch.Generator().manual_seed(derive_seed(seed, "order", epoch)) for seed in seeds]
+        self._prepared = torch.stack([self._train.order(generator, self._batch_size) for generator in generators])
 
     def start(self, seeds: Sequence[int], epoch: int) -> None:
-        """Compute the orders of an epoch from the members' seeds."""
-        generators = [torch.Generator().manual_seed(derive_seed(seed, "order", epoch)) for seed in seeds]
-        orders = torch.stack([self._train.order(generator, self._batch_size) for generator in generators])
-        self._on_host = [self._device.equal_shard(part.T).T.numpy() for part in orders.split(self._batch_size, dim=1)]
-        self._orders = self._device.upload(orders)
+        """Start an epoch, with the orders that `prepare` has computed if it was called."""
+        if self._prepared is None:
+            self.prepare(seeds, epoch)
+        assert self._prepared is not None
+        self._on_host = [self._device.equal_shard(part.T).T.numpy() for part in self._prepared.split(self._batch_size, dim=1)]
+        self._orders, self._prepared = self._device.upload(self._prepared), None
 
     def keep(self, rows: list[int]) -> None:
         """Keep the orders of the members at `rows` only."""
         if len(self._orders):
             self._orders = self._orders.index_select(0, torch.tensor(rows, device=self._device.torch))
             self._on_host = [part[rows] for part in self._on_host]
+        if self._prepared is not None:
+            self._prepared = self._prepared[rows]
 
     def batch_length(self, position: int) -> int:
         """Number of examples of a member's global batch."""

@@ -47,8 +47,8 @@ class FitSettings:
     """The data and the settings of `fit`, which all members share. The examples are already on the device.
 
     `batch_size` is the global one: with several processes each takes an equal shard of every batch. If an epoch's last batch cannot be
-    split equally, some of its examples are taken twice, so that a step is the same for any number of processes and a trial may resume with
-    another number of them. `unit` names the examples in the metric of speed.
+    split equally, some examples are taken twice, so that a trial may resume with another number of processes. `unit` names the examples in
+    the metric of speed.
 
     If `test` is given, each member is evaluated on it once, after the last epoch, with the weights of its best epoch by `selected_by`
     (`model_selection.parse_selection`). The member keeps these weights.
@@ -76,8 +76,7 @@ def fit_together(members: Sequence[Member], settings: FitSettings) -> StackSteps
     whose indices are sent to the generator. They start at one step: all without a state, or with states of the same step.
 
     Each epoch's order, and all randomness within a step, follow from a member's seed and the step's number, so a run that resumes at any
-    step, alone or with other members, is the same run. The last batch of an epoch may be smaller; it is not dropped. Several processes
-    train one member only.
+    step, alone or with others, is the same run. An epoch's last batch may be smaller; it is not dropped. Several processes train one member.
 
     Metrics: `train/...`, the means of the learner's steps over the epoch's examples, with augmentation and dropout on; `val/...`;
     `time/{unit}_per_s`, the member's training speed without evaluation; and once `test/...`.
@@ -100,7 +99,7 @@ def fit_together(members: Sequence[Member], settings: FitSettings) -> StackSteps
             return
         epoch, position = divmod(step, loop.steps_per_epoch)
         if position == 0 or step == loop.first_step:
-            loop.start_epoch(epoch)
+            loop.orders.start(loop.seeds, epoch)
         parts = loop.step(step)
         examples += loop.orders.batch_length(position)
         ends_epoch = position == loop.steps_per_epoch - 1
@@ -110,6 +109,7 @@ def fit_together(members: Sequence[Member], settings: FitSettings) -> StackSteps
         losses = dict(zip(loop.indices, parts["loss"].unbind(), strict=True))
         trained = [index for index in loop.indices if index not in results]
         if ends_epoch:
+            loop.orders.prepare(loop.seeds, epoch + 1)
             device.synchronise()
             speed = {f"time/{settings.unit}_per_s": examples / (time.perf_counter() - began)}
             means = loop.epoch_means()
@@ -133,7 +133,7 @@ class _Loop:
         self.total_steps = settings.epochs * self.steps_per_epoch
         self.indices = list(range(len(members)))
         """Members that are left; the values of a step are in this order."""
-        self.orders = EpochOrders(settings.train, settings.batch_size, settings.device)
+        self.orders = EpochOrders(settings.train, settings.epochs, settings.batch_size, settings.device)
         self._members, self._settings, self._device = members, settings, settings.device
         selected_by, self._test = settings.selected_by, settings.test
         self._best = [BestEpoch(selected_by, each.resume and each.resume["best"]) for each in members] if self._test is not None else []
@@ -171,9 +171,9 @@ class _Loop:
         self._epoch_sums = {name: value.index_select(0, rows) for name, value in self._epoch_sums.items()}
         self.orders.keep(stay)
 
-    def start_epoch(self, epoch: int) -> None:
-        """Compute the orders of an epoch."""
-        self.orders.start([self._members[index].seed for index in self.indices], epoch)
+    @property
+    def seeds(self) -> list[int]:
+        return [self._members[index].seed for index in self.indices]
 
     def step(self, step: int) -> dict[str, Tensor]:
         """Train on each member's batch, of which this process takes its shard. Returns the losses and their parts, each [k]."""

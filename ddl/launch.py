@@ -9,13 +9,24 @@ from pathlib import Path
 from ddl.command_line import parse_command
 from ddl.program import program
 from ddl.redaction import Redactor, printable
+from ddl.standard_streams import CannotPrint, flush_or_discard, open_closed_streams, say
 
 FAILED, BAD_INPUT, NOT_REPRODUCED, INTERRUPTED = 1, 2, 4, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: this process's arguments) and return its exit code."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
+    open_closed_streams()
+    try:
+        return _run(sys.argv[1:] if argv is None else list(argv))
+    except CannotPrint as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    finally:
+        flush_or_discard(sys.stderr)  # an error when Python ends would change the exit code
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         given = parse_command(arguments)
         if given.list:
@@ -77,7 +88,7 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         from ddl.export import export
 
         place, trial_id = given.export
-        print(export(fetch_trial(place, trial_id, given.trust), trial_id, given.trust))
+        say(export(fetch_trial(place, trial_id, given.trust), trial_id, given.trust))
         return 0
     if given.report:
         runs = [fetch_run(place, given.trust) for place in given.report]
@@ -85,7 +96,7 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         if given.format == "markdown":
             return _markdown(folders, given.out, given.check)
         path = (runs[0] if len(runs) == 1 else Path(out)) / "report.html"
-        print(*rewrite_report(folders, path, with_results=len(runs) == 1), sep="\n")
+        say(*rewrite_report(folders, path, with_results=len(runs) == 1))
         return _end(path, folders if given.check else [], failed=False)
     if given.resume:
         done = run.resume(given.resume, given.executor, given.address, given.trust, given.allow_changed_code, again=given.again)
@@ -113,9 +124,9 @@ def _end(report: Path, checked: Sequence[Path], failed: bool) -> int:
     try:
         missed = not_reproduced(checked) if checked else []
         for line in missed:
-            print(line)
+            say(line)
     finally:
-        print(f"report: {report}")
+        say(f"report: {report}")
     return NOT_REPRODUCED if missed else FAILED if failed else 0
 
 
@@ -125,7 +136,7 @@ def _markdown(folders: Sequence[Path], out: str | None, check: bool) -> int:
 
     text = markdown_report(folders)
     if out is None:
-        print(text, end="")
+        say(text, end="")
     else:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         Path(out).write_text(text, encoding="utf-8")
@@ -139,20 +150,20 @@ def _publish(folder: Path, with_report: bool) -> None:
     from ddl.tracking.publish import publish
 
     if not with_report:
-        print(publish(folder))
+        say(publish(folder))
         return
     from ddl.reports import model, wandb_report
     from ddl.tracking.connection import WandbClient
 
     report = model.build_report([folder])
     published = publish(folder, "online")  # fails before anything is sent if there is no key
-    print(published)
+    say(published)
     if not published.entity:
         raise ValueError(f"{folder}: no trial has started, so there is nothing to report. Publish it later.")
     group = wandb_report.WandbGroup(published.entity, published.project, published.group)
     with WandbClient():
         wandb = wandb_report.build_wandb_report(report, group, Redactor(folder).text)
-        print(f"report: {wandb_report.save_wandb_report(wandb, folder / 'wandb' / 'report.json')}")
+        say(f"report: {wandb_report.save_wandb_report(wandb, folder / 'wandb' / 'report.json')}")
 
 
 def _list_sweeps() -> int:
@@ -161,7 +172,7 @@ def _list_sweeps() -> int:
     for name in yamlfile.config_names("sweep"):
         problems: list[str] = []
         values = yamlfile.read_yaml(yamlfile.FOLDER / "sweep" / f"{name}.yaml", problems).values
-        print(f"{name:24} {values.get('title', problems)}")
+        say(f"{name:24} {values.get('title', problems)}")
     return 0
 
 
@@ -173,7 +184,7 @@ def _prepare_data(names: Sequence[str]) -> int:
             _prepare_folder(name.removeprefix("folder:"))
             continue
         origin = sources.prepare_data(name, "full")
-        print(f"{name}: {origin.source}{'' if origin.complete else ', not the whole data set'}")
+        say(f"{name}: {origin.source}{'' if origin.complete else ', not the whole data set'}")
     return 0
 
 
@@ -182,7 +193,7 @@ def _prepare_folder(path: str) -> None:
     from ddl.data.image_folders import describe_image_folder
 
     for line in describe_image_folder(path):
-        print(line)
+        say(line)
 
 
 if __name__ == "__main__":

@@ -117,16 +117,17 @@ def our_settings() -> Iterator[None]:
     Config.initialize("")
     ray_logging.RAY_DEDUP_LOGS = False
     # A batch scheduler that ends a job signals all its processes at once. Ray's processes must outlive the driver's orderly
-    # stop, which ends them with SIGKILL, so they inherit a mask for SIGTERM. They mask SIGINT themselves.
+    # stop, which ends them with SIGKILL, so they inherit a mask for SIGTERM, and for the SIGHUP of a terminal that closes. They mask SIGINT
+    # themselves.
     handler = signal.getsignal(signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
         # Ray has replaced our handler by its own: one prints a trace and aborts, the other exits at once.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
 
 
 def keep_token(path: Path) -> None:

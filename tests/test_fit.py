@@ -14,6 +14,7 @@ from ddl import fit as fitting
 from ddl.data.augment import STRENGTHS
 from ddl.data.splits import Split
 from ddl.devices import Device
+from ddl.epoch_orders import EpochOrders
 from ddl.fit import FitSettings, Member, fit
 from ddl.learners.learner import Batch, Learner, Pipeline
 from ddl.learners.optimised_module import OptimisedModule
@@ -247,6 +248,28 @@ def test_each_epoch_and_each_seed_has_its_own_order():
     assert batches[:3] != batches[3:6] != batches[6:]
     orders = [str(order(seed)[:3]) for seed in range(20)]
     assert len(set(orders)) == 20
+
+
+def test_an_epochs_order_is_computed_while_the_device_may_still_compute_the_epoch_before(monkeypatch):
+    events = []
+    prepare = EpochOrders.prepare
+    monkeypatch.setattr(EpochOrders, "prepare", lambda self, seeds, epoch: events.append(f"order {epoch}") or prepare(self, seeds, epoch))
+    monkeypatch.setattr(Device, "synchronise", lambda self: events.append("wait"))
+    for _ in run(Notes()):
+        pass
+    waits = ["wait", "wait"]  # for the last step, and for the evaluation
+    assert events == ["order 0", "order 1", *waits, "order 2", *waits, "order 3", *waits], "there is no epoch 3, so it has no order"
+
+
+def test_an_order_that_was_computed_ahead_stays_with_its_member():
+    orders, alone = (EpochOrders(split(10), 2, 4, CPU) for _ in range(2))
+    orders.start([1, 2, 3], 0)
+    orders.prepare([1, 2, 3], 1)
+    orders.keep([2])
+    orders.start([3], 1)
+    alone.start([3], 1)
+    for position in range(3):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(orders.batch(position), alone.batch(position), strict=True))
 
 
 @pytest.mark.parametrize("shift", [32, 33, 48, 53])

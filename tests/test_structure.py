@@ -28,6 +28,7 @@ LAYERS = [
         "program",
         "power",
         "metric_direction",
+        "standard_streams",
     },
     {"ledger_reader"},
     {"fork_server", "progress", "devices", "yamlfile", "hints", "ledger", "figures", "ownership", "ray_private"},
