@@ -20,11 +20,18 @@ SMALLER = {"[0.1, 0.01, 0.001]": "[0.1, 0.01]", "range(5)": "range(1)", "seeds=5
 @pytest.mark.parametrize(
     "program",
     [
-        "function_ddl.py",
         "lightning_ddl.py",
         *(
             pytest.param(f"{program}.py", marks=pytest.mark.campaign)
-            for program in ("function_optuna", "function_ray", "lightning_optuna", "lightning_ray", "sine_optuna", "sine_ray")
+            for program in (
+                "function_ddl",
+                "function_optuna",
+                "function_ray",
+                "lightning_optuna",
+                "lightning_ray",
+                "sine_optuna",
+                "sine_ray",
+            )
         ),
     ],
 )

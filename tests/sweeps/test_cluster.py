@@ -45,6 +45,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             made.shutdown()
 
 
+@pytest.mark.campaign
 def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Cluster, tmp_path: Path) -> None:
     arguments = ("task.pause_s=0.2", "checkpoint_every_s=0.1", "--address", cluster.address, "--out", str(tmp_path / "out"))
     process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, how=ANYWHERE, DDL_CACHE="/nodes/cache")
@@ -108,7 +109,6 @@ def test_a_node_that_is_drained_loses_no_step_and_no_retry(cluster: Cluster, tmp
         assert come.step.tolist() == list(range(1, 61)), trial_id
 
 
-@pytest.mark.campaign
 def test_workers_get_a_function_and_what_it_imports(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "user").mkdir()
     (tmp_path / "user/settings.py").write_text("SCALE = 3\n")

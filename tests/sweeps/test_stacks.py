@@ -194,6 +194,7 @@ def test_a_sweep_says_what_it_stacks_and_has_the_results_of_one_that_does_not(co
     assert settled(folder).equals(settled(run_folder(alone.stdout, tmp_path)))
 
 
+@pytest.mark.campaign
 def test_when_a_process_dies_its_trials_continue_but_not_those_that_had_ended(tmp_path: Path, marks: Path) -> None:
     deeds = ("task.deed=give nan,die once,none", "task.rate=1.0", "seeds=1", "stack=3", "resources.cpus=2", "task.steps=20")
     done = launch("--sweep", TOGETHER, "--scale", "smoke", f"task.marks={marks}", *deeds, cwd=tmp_path)

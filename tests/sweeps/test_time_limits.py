@@ -185,6 +185,7 @@ def test_a_probe_that_hangs_says_how_to_give_it_more_time(tmp_path: Path) -> Non
     assert timings.failures[""].endswith(". If it needs this time, set stall_timeout_s to more seconds")
 
 
+@pytest.mark.campaign
 def test_what_hangs_in_a_ray_sweep_fails_once_and_disturbs_no_other(tmp_path: Path) -> None:
     arguments = (
         "task.deed=spin,'wait in C','late spin','late wait in C','late keep the lock',none",
