@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import runpy
+from pathlib import Path
 
 import pytest
 
@@ -39,12 +40,22 @@ def test_commands_exist(page, words):
         case ["ddl", *arguments] | ["python", "launch.py" | "cluster/sweep.py", *arguments]:
             problems = launch_problems(arguments)
             assert [problem for problem in problems if problem not in page.read_text(encoding="utf-8")] == []
-        case ["python", "-m", module, *_]:
+        case ["python", "-m", module, *arguments]:
             assert importlib.util.find_spec(module)
+            place = ROOT / module.replace(".", "/")
+            program = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
+            if program.is_file():
+                assert unknown_options(program, arguments) == []
         case ["python", "-c", *_]:
             pass
-        case ["python", script, *_]:
-            assert (ROOT / script).is_file() or script.startswith("/opt/")  # a path inside the cluster's image
+        case ["python", script, *arguments] if not script.startswith("/opt/"):  # a path inside the cluster's image
+            assert unknown_options(ROOT / script, arguments) == []
+
+
+def unknown_options(program: Path, arguments: list[str]) -> list[str]:
+    """Options of the command line of a program that its source does not name."""
+    source = program.read_text(encoding="utf-8")
+    return [word for word in arguments if word.startswith("--") and f'"{word.partition("=")[0]}"' not in source]
 
 
 def launch_problems(arguments: list[str]) -> list[str]:
