@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def make_plan(
         failures=failures,
         mean_s=mean_trial_s(probes),
         eta_s=math.nan,
-        disk_bytes=sum(_bytes(probes.get(t.configuration)) for t in trials) + to_add * max(map(_bytes, probes.values()), default=0),
+        disk_bytes=_disk_bytes(probes, trials, to_add, allocation.concurrent),
         free_bytes=shutil.disk_usage(out).free,
         stacking=Stacking(precision),
         errors=errors,
@@ -236,5 +236,12 @@ def _fastest_precision(results: Sequence[Sequence[TimingProbe]], trials_each: fl
     return min(total, key=lambda name: total[name], default="")
 
 
-def _bytes(probe: TimingProbe | None) -> int:
-    return 0 if probe is None else probe.metadata.get("parameters", 0) * BYTES_PER_PARAMETER * checkpoints.KEEP
+def _disk_bytes(probes: Mapping[str, TimingProbe], trials: Sequence[Trial], to_add: int, concurrent: int) -> int:
+    """Bytes of all checkpoints: those that each trial keeps, and one that each of the `concurrent` ones writes at the same time.
+
+    A configuration that was not timed counts as the largest one, and so do trials that are added later.
+    """
+    one = {name: probe.metadata.get("parameters", 0) * BYTES_PER_PARAMETER for name, probe in probes.items()}
+    largest = max(one.values(), default=0)
+    kept = sum(one.get(trial.configuration, largest) for trial in trials) + to_add * largest
+    return checkpoints.KEEP * kept + concurrent * largest

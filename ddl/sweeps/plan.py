@@ -29,6 +29,7 @@ from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import Stacking
 from ddl.tasks.user_code import PACKAGE
 from ddl.timing_probe import TimingProbe
+from ddl.units import size
 
 BUNDLE_S, BUNDLES = 2.0, 4
 """Short trials share a pack that is expected to take this many seconds; each place gets at least this many packs. Starting a pack costs
@@ -78,7 +79,15 @@ class Plan:
     errors: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raise ConfigError if the first steps of all configurations fail with the same error: then so would the trials."""
+        """Raise ConfigError if the trials cannot succeed: the disk is too small for their checkpoints, or the first steps of all
+        configurations fail with the same error."""
+        if self.disk_bytes > self.free_bytes:
+            raise ConfigError(
+                [
+                    f"the checkpoints of the trials need about {size(self.disk_bytes)}, but the disk of the runs has {size(self.free_bytes)} free. "
+                    "Free some space, or name a folder on another disk with --out."
+                ]
+            )
         reasons = {reason for reason, _ in self.errors.values()}
         traced = next((traced for _, traced in self.errors.values()), "")
         if self.probes or len(reasons) != 1 or not traced:  # no traceback: the process died, perhaps of another one's memory

@@ -6,9 +6,11 @@ import math
 import random
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ddl.config import ConfigError
 from ddl.sweeps import choose_plan, plan
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus, reallocate, recorded_allocation
 from ddl.sweeps.capacity import Capacity, Node
@@ -303,7 +305,7 @@ def test_every_configuration_is_timed_and_each_of_its_seeds_takes_as_long(ask, m
     made = make(rates(ask, 0.1, 0.2), executor, concurrent=2)
     assert {name: one.step_s for name, one in made.probes.items()} == {"lr=0.1": 1.0, "lr=0.2": 3.0}
     assert made.eta_s == makespan([112.0, 312.0, 112.0, 312.0], 2)
-    assert made.disk_bytes == 4 * 1000 * choose_plan.BYTES_PER_PARAMETER * 2
+    assert made.disk_bytes == (4 * 2 + 2) * 1000 * choose_plan.BYTES_PER_PARAMETER, "two of each, and one more of the two that train"
     assert executor.asked == [([0.1, 0.2], None)]
 
 
@@ -382,6 +384,16 @@ def test_further_rounds_of_a_short_sweep_are_not_timed(ask, make, monkeypatch):
     assert list(long.probes) == ["lr=0.1", "lr=0.2"]
 
 
+def test_checkpoints_that_the_disk_cannot_hold_are_refused(ask, make, monkeypatch):
+    trials, executor = rates(ask, 0.1, 0.2), Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 1.0}})
+    needed = make(trials, executor, concurrent=1).disk_bytes
+    monkeypatch.setattr(choose_plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=needed))
+    make(trials, executor, concurrent=1).check()
+    monkeypatch.setattr(choose_plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
+    with pytest.raises(ConfigError, match=r"the checkpoints of the trials need about 108\.0 kB, but the disk of the runs has 108\.0 kB free"):
+        make(trials, executor, concurrent=1).check()
+
+
 def test_the_duration_is_unknown_if_nothing_could_be_timed(ask, make):
     made = make(rates(ask, 0.1), Probing({0.1: {}}), concurrent=1)
     assert math.isnan(made.eta_s)
@@ -393,12 +405,13 @@ def test_a_configuration_that_could_not_be_timed_gets_the_mean_of_the_others(ask
     made = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 1.0}, 0.2: {}}), concurrent=1)
     assert made.eta_s == 2 * 112.0
     assert made.precision == "fp32"
+    assert made.disk_bytes == (2 * 2 + 1) * 1000 * choose_plan.BYTES_PER_PARAMETER
 
 
 def test_trials_that_a_search_will_sample_get_the_mean(ask, make):
     made = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 3.0}}), concurrent=2, to_sample=4)
     assert made.eta_s == makespan([112.0, 312.0, *[212.0] * 4], 2)
-    assert made.disk_bytes == 6 * 1000 * choose_plan.BYTES_PER_PARAMETER * 2
+    assert made.disk_bytes == (6 * 2 + 2) * 1000 * choose_plan.BYTES_PER_PARAMETER
     assert [made.seconds(trial) for trial in rates(ask, 0.1, 0.3, seeds=1)] == [112.0, 212.0]
 
 
