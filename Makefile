@@ -20,9 +20,9 @@ check: .venv/installed
 quick: .venv/installed
 	$(BIN)/python -m pytest --numprocesses 2 -m 'not slow and not network and not campaign'
 
-# Everything but the tests marked network and campaign. Three processes keep two cores busy: many tests wait.
+# Everything but the tests marked network and campaign.
 test: check
-	$(BIN)/python -m pytest --numprocesses 3
+	$(BIN)/python -m pytest --numprocesses 2
 
 # The tests marked campaign, which take minutes each.
 campaign: .venv/installed

@@ -1,6 +1,7 @@
 """The command as a library: runs, resumes and reports sweeps."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def train_prepared(console: Console, prepared: Sequence[PreparedRun], name: str,
     several = len(prepared) > 1
     store_url = out.rstrip("/") if urls.is_url(out) else ""
     place = urls.local_folder(store_url) if store_url else Path(out)
-    created = [folder for folder in (place / name, *(place / name).parents) if not folder.exists()]
+    created = [folder for folder in (place / name, *(place / name).parents) if not os.path.exists(folder)]
     top = new_folder(place, name)
     url = store_url and f"{store_url}/{top.parent.name}/{top.name}"
     try:

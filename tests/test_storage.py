@@ -245,6 +245,7 @@ def test_there_is_no_run_to_resume(url, tmp_path):
         (f"s3://bucket/runs?key={SECRET}", "must not contain a user, a password or options"),
         (f"simplecache::s3://{SECRET}", "must not contain a user, a password or options"),
         ("nonsense://bucket/runs", "not a usable store"),
+        ("ftp://nosuch.invalid/runs", "not a usable store"),  # whose client would connect
     ],
 )
 def test_a_url_with_a_secret_or_without_a_store_is_refused(url, said):

@@ -10,6 +10,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from ddl.data import store
 
+STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file", "local")
+"""Schemes of the stores that can hold runs. The clients of others, such as FTP's, connect as soon as they are made."""
+
 
 def is_url(text: str) -> bool:
     """True for a URL, false for a path."""
@@ -22,6 +25,8 @@ def url_problem(url: str) -> str:
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment or "::" in url:
         return f"{shown}: must not contain a user, a password or options. Set credentials in the environment (AWS_ACCESS_KEY_ID, ...)."
+    if parts.scheme not in STORES:
+        return f"{shown}: not a usable store. Use s3, gs, az, or file for a folder."
     try:
         filesystem(url)
     except (ImportError, ValueError) as error:

@@ -1,11 +1,14 @@
 """The beginning of a new run: its folder, its ledger, and the command that resumes it."""
 
+import contextlib
+import itertools
 import os
 import shlex
 import time
 from pathlib import Path
 
 from ddl import ownership, provenance
+from ddl.config import ConfigError
 from ddl.ledger import Ledger
 from ddl.program import program
 from ddl.redaction import Redactor
@@ -35,16 +38,21 @@ def begin_run(run: PreparedRun, folder: Path, command: str, place: str, url: str
 
 
 def new_folder(out: Path, name: str) -> Path:
-    """Create an empty folder for a run: `out`/`name`/date and time."""
+    """Create an empty folder for a run: `out`/`name`/date and time. Raises ConfigError if it cannot be created."""
     stamp = time.strftime("%Y-%m-%d-%H%M%S")
-    for attempt in range(1, 1000):
-        folder = out / name / (stamp if attempt == 1 else f"{stamp}-{attempt}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("a thousand runs in one second")
+    try:
+        (out / name).mkdir(parents=True, exist_ok=True)
+        for attempt in itertools.count(1):
+            folder = out / name / (stamp if attempt == 1 else f"{stamp}-{attempt}")
+            with contextlib.suppress(FileExistsError):  # of another run that began in this second
+                folder.mkdir()
+                break
+    except OSError as error:
+        shown = f"{os.fspath(out):.100}"
+        raise ConfigError(
+            [f"--out {shown}: no folder can be created there ({error.strerror}). Name a folder that you can write, as in --out ~/runs."]
+        ) from error
+    return folder
 
 
 def resume_command(folder: Path | str) -> str:

@@ -390,7 +390,9 @@ def test_checkpoints_that_the_disk_cannot_hold_are_refused(ask, make, monkeypatc
     monkeypatch.setattr(choose_plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=needed))
     make(trials, executor, concurrent=1).check()
     monkeypatch.setattr(choose_plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
-    with pytest.raises(ConfigError, match=r"the checkpoints of the trials need about 108\.0 kB, but the disk of the runs has 108\.0 kB free"):
+    with pytest.raises(
+        ConfigError, match=r"the checkpoints of the trials need about 108\.0 kB, but the disk of the runs has 108\.0 kB free"
+    ):
         make(trials, executor, concurrent=1).check()
 
 
