@@ -122,6 +122,15 @@ def one_thread() -> Iterator[None]:
     torch.set_rng_state(random)
 
 
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """What a test changes in the environment, as a worker does in its process, ends with it."""
+    before = os.environ.copy()
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @dataclass(frozen=True)
 class Asked:
     """What came of a sweep's YAML. In `problems` the folder is left out, so they begin with `small.yaml:6:`."""
