@@ -61,6 +61,10 @@ def test_damaged_prepared_data_is_set_aside_and_prepared_again(mirror, caplog, t
     assert f"It is set aside as {aside} and prepared again." in caplog.text
 
 
+def test_tests_leave_the_users_cache_alone():
+    assert not store.cache_folder("cifar10").is_relative_to(Path.home() / ".cache")
+
+
 def test_damaged_prepared_data_is_never_used_even_where_nothing_else_is_there(mirror, tmp_path):
     sources.prepare_data("tiny", "full")
     flip_a_pixel(tmp_path / "cache" / "tiny" / PREPARED)
