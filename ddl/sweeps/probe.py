@@ -37,9 +37,10 @@ def time_pack(
 ) -> Timings:
     """Timing probes of the pack's first steps in each precision (None: all candidates for the device), fastest first.
 
-    If none of `precisions` is a candidate for the device, because a run was planned on other hardware, the candidates are timed. A step of a stack is a step of all its members. `window_s` and `ready` as in `time_candidates`. A task without a `precision` is
-    timed once, under the name "". A pack that raises has no probe, only failures: a failing probe must not fail the whole plan. Nor
-    must one that shows no sign of life for `stall_s` seconds; `give_up` as in `TimeLimits`.
+    If none of `precisions` is a candidate for the device, because a run was planned on other hardware, the candidates are timed. A step of
+    a stack is a step of all its members. `window_s` and `ready` as in `time_candidates`. A task without a `precision` is timed once, under
+    the name "". A pack that raises has no probe, only failures: a failing probe must not fail the whole plan. Nor must one that shows no
+    sign of life for `stall_s` seconds; `give_up` as in `TimeLimits`.
     """
     tasks = [member.task for member in pack.members]
     task = tasks[0]
