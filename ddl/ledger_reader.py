@@ -74,7 +74,8 @@ class LedgerReader:
         columns = list(TrialRow.__dataclass_fields__)
         with self._connection() as connection:
             decoded = []
-            for row in connection.execute(f"SELECT {', '.join(columns)} FROM trials ORDER BY position"):
+            # `+`: sorted without the index, which has no checksums.
+            for row in connection.execute(f"SELECT {', '.join(columns)} FROM trials ORDER BY +position"):
                 values = dict(zip(columns, row, strict=True))
                 check_trial_id(values["trial_id"])
                 for key in ("swept", "task", "metadata"):

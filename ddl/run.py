@@ -67,6 +67,7 @@ def train_prepared(console: Console, prepared: Sequence[PreparedRun], name: str,
     several = len(prepared) > 1
     store_url = out.rstrip("/") if urls.is_url(out) else ""
     place = urls.local_folder(store_url) if store_url else Path(out)
+    # Not `Path.exists`, which raises for a name that is too long.
     created = [folder for folder in (place / name, *(place / name).parents) if not os.path.exists(folder)]
     top = new_folder(place, name)
     url = store_url and f"{store_url}/{top.parent.name}/{top.name}"

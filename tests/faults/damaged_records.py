@@ -1,7 +1,7 @@
 """Campaign: damaged checkpoints and ledgers are refused or read as they were written, and never end in a traceback.
 
-A checkpoint has a checksum, so a damaged one must never be used. A ledger has none: SQLite finds damaged pages, and ddl wrong types,
-but not another digit in a value. Such reads are counted.
+A checkpoint has a checksum, so a damaged one must never be used. So has each row of a ledger. Ledgers that are read with other values
+nevertheless are counted.
 """
 
 import random

@@ -10,7 +10,9 @@ def test_damaged_checkpoints_are_never_used(tmp_path):
 
 
 def test_damaged_ledgers_are_read_or_refused(tmp_path):
-    assert damaged_records.damaged_ledgers(60, 1, tmp_path)["refused"] > 10
+    outcomes = damaged_records.damaged_ledgers(60, 1, tmp_path)
+    assert outcomes["refused"] > 10
+    assert outcomes["read with other values"] == 0
 
 
 def test_bad_input_of_the_table_is_refused(tmp_path, monkeypatch):
