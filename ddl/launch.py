@@ -38,6 +38,7 @@ def _run(arguments: Sequence[str]) -> int:
     from ddl.config import ConfigError
     from ddl.durable import CannotWrite
     from ddl.run_training import Interrupted, SweepStopped
+    from ddl.sweeps.executors import ExecutorDied
 
     try:
         return _run_action(given, f"{program()} {shlex.join(arguments)}")
@@ -52,6 +53,9 @@ def _run(arguments: Sequence[str]) -> int:
         return FAILED
     except CannotWrite as error:
         print(f"{error}. {error.needed}, then run the command again.", file=sys.stderr)
+        return FAILED
+    except ExecutorDied as error:  # during a plan
+        print(f"{error}. Run the command again.", file=sys.stderr)
         return FAILED
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray._private import ray_constants, ray_logging
 from ray._private.node import Node
@@ -21,6 +22,9 @@ from ddl.scratch import scratch_folder
 
 LONGEST_BASE = 18
 """Characters of a path in which Ray's folder can lie: those of its sockets have about 86 more, and 107 at most."""
+
+NEEDED = (ray_constants.PROCESS_TYPE_RAYLET, ray_constants.PROCESS_TYPE_GCS_SERVER)
+"""Ray's processes without which no trial runs. Others, as that which copies logs, may die."""
 
 
 @contextlib.contextmanager
@@ -72,10 +76,31 @@ def stop() -> None:
     They mask SIGTERM (`our_settings`), so Ray would wait a second for each before it kills it.
     """
     node = ray._private.worker._global_node
+    agents: list[psutil.Process] = []
     if node is not None:
         kill = node.kill_all_processes
         node.kill_all_processes = lambda **options: kill(**options | {"allow_graceful": False})
+        for raylet in node.all_processes.get(ray_constants.PROCESS_TYPE_RAYLET, ()):
+            with contextlib.suppress(psutil.Error):  # it has died
+                agents += psutil.Process(raylet.process.pid).children(recursive=True)
     ray.shutdown()
+    for agent in agents:  # which wait for a GCS that has died for a minute
+        with contextlib.suppress(psutil.Error):
+            agent.kill()
+
+
+def dead_process() -> str:
+    """A process that the cluster needs and that has died, and how it ended, as a clause; empty if there is none, and for a cluster that
+    `start` did not start.
+
+    Ray ends the driver without a message then: after 12 s if the raylet has died, after a minute if the GCS has.
+    """
+    node = ray._private.worker._global_node
+    for name, process in node.dead_processes() if node else ():
+        if name in NEEDED:
+            code = process.returncode
+            return f"Ray's {name} died ({signal.Signals(-code).name if code < 0 else f'exit status {code}'})"
+    return ""
 
 
 @contextlib.contextmanager

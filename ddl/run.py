@@ -49,7 +49,7 @@ def run_sweep(
     command: the command shown in the report for running it again.
 
     Raises ConfigError, with every mistake, before anything is started or written, Interrupted after Ctrl-C, and
-    SweepStopped if the disk is full.
+    SweepStopped if the disk is full or Ray died.
     """
     with terminal() as console:
         prepared = prepare_runs(console, sweep, overrides, scale, executor, address, str(out))
@@ -119,7 +119,7 @@ def sweep(
     overrides, executor, address, out: as for `run_sweep`; overrides set keys of `launch.yaml`, such as `["resources.cpus=2"]`.
 
     Raises ConfigError, with every mistake, before anything is started or written, Interrupted after Ctrl-C, and
-    SweepStopped if the disk is full.
+    SweepStopped if the disk is full or Ray died.
     """
     module, code_folder = locate_module(function)
     described = FunctionSweep(function, module, code_folder, space or {}, configurations or {}, metric, mode, samples, title, measurements)

@@ -20,6 +20,7 @@ from ddl.run_report import write_results_and_report
 from ddl.run_results import Run
 from ddl.scratch import scratch_folder
 from ddl.storage.runs import RunStore
+from ddl.sweeps.executors import ExecutorDied
 from ddl.sweeps.new_run import resume_command
 from ddl.tracking.follower_process import publish_live
 
@@ -33,17 +34,16 @@ class Interrupted(Exception):
 
 
 class SweepStopped(Exception):
-    """The sweep was stopped because a file of its run cannot be written. The message has the path, what is needed, and the next command."""
-
-    def __init__(self, error: CannotWrite, next_command: str):
-        super().__init__(f"{error}. {error.needed}, then: {next_command}")
+    """The sweep was stopped because a file of its run cannot be written, or because Ray died. The message says so, with what is needed and
+    the next command."""
 
 
 def train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url: str, store: RunStore | None) -> list[str]:
     """Plan, train and report. Returns the main findings.
 
     On Ctrl-C, stop the trials, write the report of what there is, and raise Interrupted. A second Ctrl-C leaves the report out. Raises
-    SweepStopped if a file cannot be written: the ledger is then whole, and trials that were running continue when the run is resumed.
+    SweepStopped if a file cannot be written or Ray died: the ledger is then whole, and trials that were running continue when the run is
+    resumed.
     """
     console.print(f"run: {top}", soft_wrap=True)
     console.print(f"live report: {top / 'report.html'}", soft_wrap=True)
@@ -61,7 +61,7 @@ def train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url
             try:
                 if unfinished:
                     _plan_and_train(console, unfinished, scratch, top)
-            except (KeyboardInterrupt, ConfigError):
+            except (KeyboardInterrupt, ConfigError, ExecutorDied):
                 for run in opened:
                     run.ledger.interrupted()
                 raise
@@ -80,9 +80,13 @@ def train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url
             with contextlib.suppress(KeyboardInterrupt, CannotWrite), signals():
                 write_results_and_report(console, folders, top, store)
         raise Interrupted(top, url) from None
+    except ExecutorDied as error:
+        with contextlib.suppress(KeyboardInterrupt, CannotWrite), signals():
+            write_results_and_report(console, folders, top, store)
+        raise SweepStopped(f"{error}, and with it the trials that were running. To continue: {resume_command(url or top)}") from error
     except CannotWrite as error:
-        resume = resume_command(url or top)
-        raise SweepStopped(error, f"{program()} --report {shlex.quote(url or str(top))}" if trained else resume) from error
+        next_command = f"{program()} --report {shlex.quote(url or str(top))}" if trained else resume_command(url or top)
+        raise SweepStopped(f"{error}. {error.needed}, then: {next_command}") from error
 
 
 def any_ended(top: Path) -> bool:

@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
+from ddl import ray_private
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import GAVE_UP
@@ -207,6 +208,8 @@ class HandoverCallback(_TuneHook, tune.Callback):
                 self._fail([member.trial_id], reason)
 
     def _fail(self, trial_ids: Sequence[str], reason: str) -> None:
+        if ray_private.dead_process():  # all trials end with Ray, and none of them has failed
+            return
         self._give_ends(ended_report(last, "failed", reason) for last in self._not_ended(trial_ids))
 
     def _not_ended(self, trial_ids: Sequence[str]) -> list[TrialReport]:

@@ -10,7 +10,9 @@ from typing import Any
 import ray
 from ray.experimental import internal_kv
 
+from ddl import ray_private
 from ddl.sweeps.assignment import device_of
+from ddl.sweeps.executors import ExecutorDied
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe import time_pack
 from ddl.sweeps.ray_trainable import end_process
@@ -55,13 +57,21 @@ def _probe_in_processes(
     died: list[int] = []
     for number, (reference, key) in enumerate(zip(pending, keys, strict=True)):
         try:
-            results.append(ray.get(reference))
+            results.append(get(reference))
         except ray.exceptions.WorkerCrashedError as error:
             hang = internal_kv._internal_kv_get(key)  # of a process that ended itself
             results.append(Timings([], {"": hang.decode() if hang else error_line(error)}))
             if not hang:
                 died.append(number)
     return results, died
+
+
+def get(reference: Any) -> Any:
+    """`ray.get`, during which the whole process would end without a message if Ray dies. Raises ExecutorDied instead."""
+    while not ray.wait([reference], timeout=1)[0]:
+        if ray_private.dead_process():
+            raise ExecutorDied
+    return ray.get(reference)
 
 
 @ray.remote(num_cpus=0)

@@ -24,6 +24,7 @@ from ddl.config import ConfigError
 from ddl.gpus import machine_gpus, use_only
 from ddl.sweeps import RAY_SETTINGS
 from ddl.sweeps.capacity import Capacity, Node, local_capacity
+from ddl.sweeps.executors import ExecutorDied
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_handover import Handover, HandoverCallback, HandoverSearcher, HandoverStopper, trial_name
 from ddl.sweeps.ray_probe import probe_packs
@@ -49,6 +50,9 @@ logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERRO
 
 LARGEST_TASK = 100_000_000
 """Most bytes of a serialised task. The driver holds several copies of each waiting one, and Ray refuses functions above 100 MB too."""
+
+WATCH_S = 1
+"""Time between two looks at Ray's processes."""
 
 STOP_S = 10
 """Time for Tune to end its trials when a sweep is stopped. After that their processes are killed."""
@@ -90,9 +94,12 @@ class RayExecutor:
         ray_private.start(folder, machine.cpus, machine.gpus, {LEADER: machine.cpus}, setup_worker=self._setup_worker)
         return self
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        died = ray_private.dead_process()
         ray_private.stop()
         self._contexts.close()
+        if died and isinstance(error, Exception):  # of whatever class: Ray has many
+            raise ExecutorDied(died) from error
 
     def capacity(self) -> Capacity:
         """The resources of all nodes that are alive."""
@@ -128,11 +135,20 @@ class RayExecutor:
             except BaseException as error:  # noqa: BLE001  raised in the driver's thread by the handover
                 handover.finish(error)
 
+        def watch() -> None:
+            while not ended.wait(WATCH_S):
+                if ray_private.dead_process():
+                    handover.finish(ExecutorDied())
+                    return
+
+        ended = threading.Event()
         thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
         thread.start()
+        threading.Thread(target=watch, name="watch-ray", daemon=True).start()
         try:
             yield from handover
         finally:
+            ended.set()
             handover.stop()
             thread.join(timeout=STOP_S)
 
