@@ -9,7 +9,7 @@ from pathlib import Path
 from ddl.command_line import parse_command
 from ddl.program import program
 from ddl.redaction import Redactor, printable
-from ddl.standard_streams import CannotPrint, flush_or_discard, open_closed_streams, say
+from ddl.standard_streams import CannotPrint, complain, flush_or_discard, open_closed_streams, say
 
 FAILED, BAD_INPUT, NOT_REPRODUCED, INTERRUPTED = 1, 2, 4, 130
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except CannotPrint as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return FAILED
     finally:
         flush_or_discard(sys.stderr)  # an error when Python ends would change the exit code
@@ -49,23 +49,23 @@ def _run(arguments: Sequence[str]) -> int:
         _print_problem(error)
         return BAD_INPUT
     except SweepStopped as stopped:
-        print(stopped, file=sys.stderr)
+        complain(stopped)
         return FAILED
     except CannotWrite as error:
-        print(f"{error}. {error.needed}, then run the command again.", file=sys.stderr)
+        complain(f"{error}. {error.needed}, then run the command again.")
         return FAILED
     except ExecutorDied as error:  # during a plan
-        print(f"{error}. Run the command again.", file=sys.stderr)
+        complain(f"{error}. Run the command again.")
         return FAILED
     except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
+        complain(interrupted)
         return INTERRUPTED
 
 
 def _print_problem(*texts: object) -> None:
     """Print to standard error, without the secrets and the control characters of what the user gave."""
     for line in "\n".join(map(str, texts)).split("\n"):
-        print(printable(Redactor().text(line)), file=sys.stderr)
+        complain(printable(Redactor().text(line)))
 
 
 def _run_action(given: argparse.Namespace, command: str) -> int:
@@ -146,7 +146,7 @@ def _markdown(folders: Sequence[Path], out: str | None, check: bool) -> int:
         Path(out).write_text(text, encoding="utf-8")
     missed = not_reproduced(folders) if check else []
     for line in missed:
-        print(line, file=sys.stderr)
+        complain(line)
     return NOT_REPRODUCED if missed else 0
 
 

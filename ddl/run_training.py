@@ -38,6 +38,7 @@ class SweepStopped(Exception):
     the next command."""
 
 
+@signals()
 def train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url: str, store: RunStore | None) -> list[str]:
     """Plan, train and report. Returns the main findings.
 
@@ -53,7 +54,6 @@ def train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url
     try:
         with contextlib.ExitStack() as contexts:
             scratch = contexts.enter_context(scratch_folder("run"))
-            contexts.enter_context(signals())
             contexts.enter_context(quiet(top / "launch.log"))
             unfinished = [run for run in opened if run.prepared.size]
             for run in unfinished:
@@ -77,11 +77,11 @@ def train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url
         raise
     except KeyboardInterrupt:
         if not trained:
-            with contextlib.suppress(KeyboardInterrupt, CannotWrite), signals():
+            with contextlib.suppress(KeyboardInterrupt, CannotWrite):
                 write_results_and_report(console, folders, top, store)
         raise Interrupted(top, url) from None
     except ExecutorDied as error:
-        with contextlib.suppress(KeyboardInterrupt, CannotWrite), signals():
+        with contextlib.suppress(KeyboardInterrupt, CannotWrite):
             write_results_and_report(console, folders, top, store)
         raise SweepStopped(f"{error}, and with it the trials that were running. To continue: {resume_command(url or top)}") from error
     except CannotWrite as error:

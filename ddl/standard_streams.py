@@ -1,6 +1,8 @@
 """Standard output and error of a command that outlives their reader: a closed terminal or pipe, a full disk."""
 
+import errno
 import os
+import stat
 import sys
 from typing import TextIO
 
@@ -25,13 +27,26 @@ class CannotPrint(Exception):
 
 
 def say(*texts: object, end: str = "\n") -> None:
-    """Print texts to standard output, a line each, at once. A reader that has ended, as `head` does, is no error. Raises CannotPrint."""
+    """Print texts to standard output, a line each, at once. A reader that has ended, as `head` does, and a closed terminal are no errors.
+
+    Raises CannotPrint.
+    """
     try:
         print(*texts, sep="\n", end=end, flush=True)
     except OSError as error:
+        closed_terminal = error.errno == errno.EIO and stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
         _discard(sys.stdout)
-        if not isinstance(error, BrokenPipeError):
+        if not (isinstance(error, BrokenPipeError) or closed_terminal):
             raise CannotPrint(f"standard output cannot be written: {error.strerror}") from error
+
+
+def complain(*texts: object) -> None:
+    """Print texts to standard error, a line each, at once. If it cannot be written, as after its terminal closed, they are lost: the exit
+    status of the command says the same."""
+    try:
+        print(*texts, sep="\n", file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
 
 
 def flush_or_discard(stream: TextIO) -> str:
@@ -74,7 +89,7 @@ class UntilItBreaks:
             self._say_so(reason)
 
     def _say_so(self, reason: str) -> None:
-        print(f"standard output cannot be written any more ({reason}). The sweep continues.", file=sys.stderr, flush=True)
+        complain(f"standard output cannot be written any more ({reason}). The sweep continues.")
 
     def isatty(self) -> bool:
         """True for a terminal."""

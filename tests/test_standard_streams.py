@@ -54,6 +54,24 @@ with open("opened", "w") as file:
     assert (tmp_path / "opened").read_text() == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--lst"], 2),
+        (["--sweep"], 2),
+        (["--sweep", "augmentation", "task.lrr=1"], 2),
+        (["--resume", "nowhere"], 2),
+        (["--prepare-data", "nothing"], 2),
+    ],
+)
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-"])
+def test_a_message_that_cannot_be_printed_does_not_change_the_exit_status(
+    tmp_path: Path, arguments: list[str], code: int, stderr: str
+) -> None:
+    done = subprocess.run(["sh", "-c", f'"$@" {stderr}', "sh", *LAUNCH, *arguments], cwd=tmp_path, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (code, b"")
+
+
 def test_text_after_a_broken_pipe_is_discarded(capsys: pytest.CaptureFixture[str]) -> None:
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:

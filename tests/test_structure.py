@@ -61,7 +61,18 @@ LAYERS = [
 READERS = {"reports", "tracking"}
 """Rooms that read the ledger and nothing else of a run. Only the driver, the command and its library import them."""
 
-READ = {"ledger_reader", "ledger_tables", "durable", "run_folder", "units", "program", "power", "redaction", "metric_direction"}
+READ = {
+    "ledger_reader",
+    "ledger_tables",
+    "durable",
+    "run_folder",
+    "units",
+    "program",
+    "power",
+    "redaction",
+    "metric_direction",
+    "standard_streams",
+}
 """What those rooms may import besides themselves."""
 
 OWNERS = {

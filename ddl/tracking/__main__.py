@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddl.run_folder import check_links
-from ddl.tracking.connection import MODES, print_error
+from ddl.standard_streams import complain
+from ddl.tracking.connection import MODES
 from ddl.tracking.follow import follow
 from ddl.tracking.publish import publish, publish_later
 
@@ -27,14 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_links(given.run)
         print(publish(given.run, given.mode))
     except ValueError as error:
-        print_error(str(error))
+        complain(str(error))
         return 2
     return 0
 
 
 def _exit_now(folder: Path) -> None:
     """End this process without W&B's exit handlers, which would wait for the server."""
-    print_error(f"W&B: stopped before everything was published. {publish_later(folder)}")
+    complain(f"W&B: stopped before everything was published. {publish_later(folder)}")
     os._exit(1)
 
 

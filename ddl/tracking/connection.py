@@ -2,7 +2,6 @@
 
 import html
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from wandb.sdk import wandb_setup
 from wandb.sdk.lib import wbauth
 from wandb.sdk.mailbox import HandleAbandonedError
 
+from ddl.standard_streams import complain
 from ddl.tracking.records import WandbRecord
 
 MODES = ("auto", "online", "offline", "disabled")
@@ -81,7 +81,7 @@ class WandbClient:
             except (SystemExit, *WANDB_ERRORS) as error:
                 # If the background process has crashed, the client raises SystemExit. Data that was not sent has been
                 # reported by then, by the run that could not finish.
-                print_error(f"W&B: its background process crashed ({error!r})")
+                complain(f"W&B: its background process crashed ({error!r})")
 
 
 def begin_wandb_run(record: WandbRecord, project: str, mode: Literal["online", "offline"], root: Path) -> Any:
@@ -143,11 +143,6 @@ def finish_wandb_run(run: Any, record: WandbRecord, **summary: Any) -> None:
     run.finish(exit_code=record.exit_code)
 
 
-def print_error(line: str) -> None:
-    """Print a line on standard error."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def _load_figure(path: Path) -> Any:
     """W&B's object for an image file. For any other file it warns and returns None: the trial's other data must be published."""
     if path.suffix.lower() == ".svg":
@@ -155,7 +150,7 @@ def _load_figure(path: Path) -> Any:
     try:
         return wandb.Image(str(path))
     except UnidentifiedImageError:
-        print_error(f"W&B: {path}: not an image, skipped")
+        complain(f"W&B: {path}: not an image, skipped")
         return None
 
 

@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from ddl.standard_streams import complain
 from ddl.tracking import connection
-from ddl.tracking.connection import WANDB_ERRORS, WandbClient, print_error
+from ddl.tracking.connection import WANDB_ERRORS, WandbClient
 from ddl.tracking.follower_process import FollowerStatus
 from ddl.tracking.offline import OfflineRuns
 from ddl.tracking.online import OnlineRuns
@@ -35,9 +36,9 @@ def follow(folder: Path, mode: str | None = None, status_stream: TextIO | None =
             with publishing_lock(replay.folder):
                 return _publish_until_end(replay, mode, client, FollowerStatus(status_stream))
     except ValueError as error:
-        print_error(str(error))
+        complain(str(error))
     except WANDB_ERRORS as error:
-        print_error(f"{describe_error(error, mode)}. {publish_later(folder)}")
+        complain(f"{describe_error(error, mode)}. {publish_later(folder)}")
     return False
 
 
@@ -62,11 +63,11 @@ def _publish_until_end(replay: LedgerReplay, mode: str, client: WandbClient, sta
                 target.reset()
                 client.restart()
                 if ended or failures >= FAILURES:
-                    print_error(f"{describe_error(error, mode)}. {publish_later(replay.folder)}")
+                    complain(f"{describe_error(error, mode)}. {publish_later(replay.folder)}")
                     return False
                 pause = FIRST_PAUSE_S * 2 ** (failures - 1)
                 retry_at = time.monotonic() + pause
-                print_error(f"{describe_error(error, mode)}. Trying again in {pause:.0f} s; the sweep continues.")
+                complain(f"{describe_error(error, mode)}. Trying again in {pause:.0f} s; the sweep continues.")
         if ended:
             return True
         if (replay.read, len(published)) != progress:

@@ -1,12 +1,21 @@
 """Sweeps in processes of their own, of which some are killed, or which get signals."""
 
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from contextlib import suppress
+from fcntl import ioctl
 from pathlib import Path
 
 import psutil
 import pytest
 
 from ddl.ledger_reader import LedgerReader
-from tests.sweeps.command import Command, communicate, nothing_left, start  # noqa: F401  the fixture `nothing_left`
+from tests.codebase import ROOT
+from tests.sweeps.command import INTERRUPTED, Command, communicate, nothing_left, start  # noqa: F401  the fixture `nothing_left`
 from tests.sweeps.command import command as command  # a fixture
 from tests.waiting import wait_until
 
@@ -35,10 +44,14 @@ def statuses(folder: Path) -> list[tuple[str, int]]:
     return [(trial.status, trial.attempts) for trial in LedgerReader(folder).trials()]
 
 
-def run_in(folder: Path) -> Path:
-    """The only run in `folder`, once one of its trials has finished and the other one runs."""
+def run_in(folder: Path, terminal: int | None = None) -> Path:
+    """The only run in `folder`, once one of its trials has finished and the other one runs. Reads what is printed to a terminal."""
 
     def waits() -> bool:
+        if terminal is not None:
+            with suppress(BlockingIOError):
+                while os.read(terminal, 100_000):
+                    pass
         ledgers = list(folder.glob("runs/train/*/ledger.sqlite"))
         return bool(ledgers) and [status for status, _ in statuses(ledgers[0].parent)] == ["finished", "running"]
 
@@ -65,3 +78,85 @@ def test_a_sweep_whose_ray_dies_says_so_and_is_resumed(name: str, go: Path, comm
     go.touch()
     command("--resume", str(run), "--executor", "inline")
     assert statuses(run) == [("finished", 1), ("finished", 2)]
+
+
+def start_in_terminal(*arguments: str, cwd: Path, ignoring: bool = False) -> tuple[subprocess.Popen, int]:
+    """The command in a session whose controlling terminal is a new one, and the other end of the terminal. `ignoring`: as by `nohup`."""
+    ours, terminal = pty.openpty()
+
+    def lead() -> None:
+        os.setsid()
+        ioctl(0, termios.TIOCSCTTY, 0)
+        if ignoring:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    command = [sys.executable, str(ROOT / "launch.py"), *arguments]
+    process = subprocess.Popen(command, cwd=cwd, stdin=terminal, stdout=terminal, stderr=terminal, preexec_fn=lead)
+    os.close(terminal)
+    os.set_blocking(ours, False)
+    return process, ours
+
+
+def test_a_sweep_whose_terminal_closes_stops_in_order_and_is_resumed(go: Path, command: Command, tmp_path: Path) -> None:
+    sweep, ours = start_in_terminal(*SWEEP, cwd=tmp_path)
+    run = run_in(tmp_path, ours)
+    started = psutil.Process(sweep.pid).children(recursive=True)
+    os.close(ours)
+    assert sweep.wait() == INTERRUPTED
+    assert statuses(run) == [("finished", 1), ("planned", 1)]
+    assert (run / "report.html").is_file()
+    wait_until(lambda: not any(process.is_running() for process in started), "all processes of the sweep have ended")
+
+    go.touch()
+    command("--resume", str(run), "--executor", "inline")
+    assert statuses(run) == [("finished", 1), ("finished", 2)]
+
+
+def test_a_sweep_under_nohup_outlives_its_terminal(go: Path, tmp_path: Path) -> None:
+    sweep, ours = start_in_terminal(*SWEEP, "--executor", "inline", cwd=tmp_path, ignoring=True)
+    run = run_in(tmp_path, ours)
+    os.close(ours)
+    go.touch()
+    assert sweep.wait() == 0
+    assert statuses(run) == [("finished", 1)] * 2
+
+
+SLOW_REPORT = """
+import time
+from ddl.reports import results
+written = results.write_results
+def write_results(folder):
+    if Path("slow").exists():
+        Path("reporting").touch()
+        time.sleep(3600)
+    written(folder)
+results.write_results = write_results
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_leaves_out_the_last_report(number: signal.Signals, go: Path, tmp_path: Path) -> None:
+    train = tmp_path / "train.py"
+    train.write_text(train.read_text() + SLOW_REPORT)
+    sweep = start(*SWEEP, "--executor", "inline", cwd=tmp_path)
+    run = run_in(tmp_path)
+    (tmp_path / "slow").touch()
+    sweep.send_signal(number)
+    wait_until((tmp_path / "reporting").exists, "the report is being written")
+    sweep.send_signal(signal.SIGINT)
+    _, errors = communicate(sweep, exits=INTERRUPTED)
+    assert errors.startswith("interrupted; resume with: ")
+    assert errors.endswith(f" --resume {run.relative_to(tmp_path)}\n")
+    assert statuses(run) == [("finished", 1), ("planned", 1)]
+
+
+def test_a_signal_during_the_report_of_a_whole_run_leaves_it_out(go: Path, tmp_path: Path) -> None:
+    train = tmp_path / "train.py"
+    train.write_text(train.read_text() + SLOW_REPORT)
+    go.touch()
+    (tmp_path / "slow").touch()
+    sweep = start(*SWEEP, "--executor", "inline", cwd=tmp_path)
+    wait_until((tmp_path / "reporting").exists, "the report is being written")
+    sweep.send_signal(signal.SIGINT)
+    _, errors = communicate(sweep, exits=INTERRUPTED)
+    assert errors.startswith("interrupted; resume with: ")
