@@ -146,7 +146,7 @@ def show_plans(console: Console, prepared: Sequence[PreparedRun]) -> None:
         quiet(scratch / "launch.log"),
         driver.open_executor(prepared, scratch) as started,
     ):
-        make_plans(console, prepared, started, scratch)
+        make_plans(console, prepared, started, scratch, scratch)
 
 
 def resume(

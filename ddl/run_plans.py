@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ddl.config import ConfigError
+from ddl.machine_use import other_runs
 from ddl.sweeps.allocation import Allocation, allocate, reallocate
 from ddl.sweeps.choose_plan import choose_plan, make_plan, resumed_plan, with_stacks
 from ddl.sweeps.executors import Executor
@@ -15,12 +16,15 @@ from ddl.sweeps.prepare import PreparedRun
 from ddl.terminal import show_activity, show_plan
 
 
-def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor, out: Path) -> list[Plan]:
+def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor, out: Path, scratch: Path) -> list[Plan]:
     """Make and print a plan for each run. Raises ConfigError if the executor's capacity is too small, or if no trial can start.
 
-    Sweeps of the same task get the same precision, so that a trial that is in two sweeps is trained once.
+    `scratch` is the temporary folder of this process. Sweeps of the same task get the same precision, so that a trial that is in two sweeps is trained once.
     """
     plans: list[Plan] = []
+    if runs[0].address is None:
+        for line in other_runs(scratch):
+            console.print(line, markup=False, soft_wrap=True)
     precisions: dict[type, str] = {}
     trials = sum(run.size for run in runs)
     for run in runs:

@@ -14,6 +14,7 @@ from ddl.console import quiet, signals
 from ddl.driver import OpenRun
 from ddl.durable import CannotWrite
 from ddl.ledger_tables import ENDED
+from ddl.machine_use import announce
 from ddl.program import program
 from ddl.run_plans import make_plans
 from ddl.run_report import write_results_and_report
@@ -96,8 +97,13 @@ def any_ended(top: Path) -> bool:
 
 def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, top: Path) -> None:
     prepared = [run.prepared for run in runs]
+    local = prepared[0].address is None
+    if local:
+        announce(scratch, top)
     with driver.open_executor(prepared, scratch) as executor:
-        plans = make_plans(console, prepared, executor, top)
+        plans = make_plans(console, prepared, executor, top, scratch)
+        if local:
+            announce(scratch, top, *max(plan.allocation.in_use for plan in plans))
         for run, plan in zip(runs, plans, strict=True):
             earlier = run.prepared.allocation
             if earlier is None or earlier.size != plan.allocation.size or run.prepared.precision != plan.precision:

@@ -34,6 +34,18 @@ def scratch_folder(purpose: str, base: Path | None = None) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_held(folder: Path) -> bool:
+    """True if `folder` is a temporary folder of this user whose process lives."""
+    # Another one's folder, or one that another process has just removed, cannot be opened.
+    with contextlib.suppress(OSError), (folder / LOCK).open("r+") as lock:
+        if not folder.is_symlink() and folder.stat().st_uid == os.getuid():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
+
+
 @cache
 def _remove_abandoned(base: Path) -> None:
     for folder in base.glob(f"{PREFIX}*"):

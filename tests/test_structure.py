@@ -30,7 +30,7 @@ LAYERS = [
         "metric_direction",
         "standard_streams",
     },
-    {"ledger_reader"},
+    {"ledger_reader", "machine_use"},
     {"fork_server", "progress", "devices", "yamlfile", "hints", "ledger", "figures", "ownership", "ray_private"},
     {"checkpoints", "precision", "data", "models", "metrics", "telemetry", "latency"},
     {"timed_trial"},

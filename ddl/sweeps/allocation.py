@@ -35,6 +35,12 @@ class Allocation:
         """Resources of one worker as text."""
         return _size(self.cpus, self.gpus)
 
+    @property
+    def in_use(self) -> tuple[int, float]:
+        """CPU cores and GPUs of all trials that run at once, at most."""
+        workers = self.concurrent * self.num_workers
+        return workers * self.cpus, workers * self.gpus
+
     def assignment(self, trial: Trial, folder: Path, checkpoint_every_s: float, **optional: Any) -> Assignment:
         """The trial with this allocation and its files in `folder`. `optional` are further fields of `Assignment`."""
         return Assignment(

@@ -74,7 +74,7 @@ def planned(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         assert isinstance(run, PreparedRun)
         assert problems == []
         screen = io.StringIO()
-        (plan,) = make_plans(Console(file=screen, width=400), [dataclasses.replace(run, **recorded)], machine, tmp_path)
+        (plan,) = make_plans(Console(file=screen, width=400), [dataclasses.replace(run, **recorded)], machine, tmp_path, tmp_path)
         return plan, screen.getvalue()
 
     return planned
