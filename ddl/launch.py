@@ -1,6 +1,7 @@
 """The command line: `python launch.py --sweep augmentation`, or `ddl --sweep augmentation` if the package is installed."""
 
 import argparse
+import errno
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from ddl.redaction import Redactor, printable
 from ddl.standard_streams import CannotPrint, complain, flush_or_discard, open_closed_streams, say
 
 FAILED, BAD_INPUT, NOT_REPRODUCED, INTERRUPTED = 1, 2, 4, 130
+
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of the system about a file that this user may not read or write. They are mistakes in the command, not in ddl."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +61,11 @@ def _run(arguments: Sequence[str]) -> int:
     except ExecutorDied as error:  # during a plan
         complain(f"{error}. Run the command again.")
         return FAILED
+    except OSError as error:
+        if error.errno not in FORBIDDEN or error.filename is None:
+            raise
+        _print_problem(f"{error.filename}: {error.strerror}. Change its permissions, or work with a copy.")
+        return BAD_INPUT
     except Interrupted as interrupted:
         complain(interrupted)
         return INTERRUPTED

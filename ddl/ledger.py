@@ -8,6 +8,7 @@ It uses a rollback journal rather than a write-ahead log, which needs shared mem
 
 import errno
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,8 +40,11 @@ class Ledger(LedgerReader):
     """
 
     def __init__(self, folder: Path):
-        """Open the existing run in `folder` for writing. Raises ValueError if another process has it open."""
+        """Open the existing run in `folder` for writing. Raises ValueError if another process has it open, and PermissionError."""
         super().__init__(folder)
+        for path in (self.folder, self.path):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         self._lock = _lock(self.folder)
         self._db = _connect(self.path)
         (result,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()  # with the index, which readers do not use

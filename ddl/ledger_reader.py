@@ -50,9 +50,12 @@ class LedgerReader:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         end = time.monotonic() + READ_S
         try:
+            self.path.open("rb").close()  # SQLite does not say why it cannot open a file
             with open_read_only(self.path) as connection:
                 connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
                 yield connection
+        except PermissionError:
+            raise
         except (sqlite3.DatabaseError, OSError, ValueError) as error:  # pandas raises OSError
             interrupted = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
             reason = f"it took longer than {READ_S:g} s" if interrupted else " ".join(str(error).split())

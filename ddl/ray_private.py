@@ -48,7 +48,10 @@ def start(
     # Workers import from the same paths as this process: ddl if it is not installed, and a notebook's modules.
     os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     if not os.environ.get("RAY_AUTH_TOKEN") and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        keep_token(Path.home() / ".ray" / "auth_token")
+        try:
+            keep_token(Path.home() / ".ray" / "auth_token")
+        except OSError:  # a home that cannot be written, or there is none
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     # Ray replaces a loopback address and binds to all interfaces, except on platforms without multi-node clusters.
     multi_node, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:

@@ -77,6 +77,8 @@ SLOW = (
     "test_checkpoints.py",
     "test_export.py",
     "test_latency.py",
+    "test_machine_use.py",
+    "test_permissions.py",
     "test_reproduce.py",
     "test_sharding.py",
     "tracking/test_follower_process.py",
