@@ -149,10 +149,17 @@ class Slow(Device):
         time.sleep(0.005)
 
 
-def test_the_device_is_waited_for_within_every_call():
-    found = latency.measure_latency(predictor(), Slow(CPU.torch), latency.BUDGETS["quick"])
-    assert found.metrics["latency/p50_ms_batch1"] >= 5
-    assert found.metrics["latency/examples_per_s_batch1"] <= 1 / 0.005
+def test_the_device_is_waited_for_within_every_call_and_at_the_end_of_a_block_of_calls():
+    model, slow = predictor(), Slow(CPU.torch)
+    assert latency.measure_latency(model, slow, latency.BUDGETS["quick"]).metrics["latency/p50_ms_batch1"] >= 5
+    assert latency.call_in_a_block(model.module, model.example, slow, seconds=0.04, call_s=0.01) >= 0.005 / 4
+
+
+def test_examples_per_second_are_those_of_the_blocks_of_both_rounds(monkeypatch):
+    blocks = iter([0.01, 0.01, 0.03, 0.01] * 2)  # fp32 and bf16, two rounds, two batch sizes
+    monkeypatch.setattr(latency, "call_in_a_block", lambda *arguments: next(blocks))
+    metrics = latency.measure_latency(predictor(), CPU, latency.BUDGETS["quick"], "bf16").metrics
+    assert metrics["latency/examples_per_s_batch4"] == pytest.approx(4 / 0.02)
 
 
 def test_percentiles_need_enough_calls_and_noise_is_how_far_two_rounds_lie_apart(monkeypatch):

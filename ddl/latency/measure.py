@@ -1,5 +1,6 @@
 """Times a trained model's variants on a device and compares their outputs with eager fp32."""
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -87,8 +88,8 @@ def expected_duration(call_s: float, depth: str, precision: str) -> float:
     expected_s = 0.0
     for batch in budget.batches:
         each_s = call_s * batch / EXAMPLES
-        # A round has at least one call before the single ones, and three in blocks; two calls come before the rounds.
-        round_s = max(budget.calls_s, (MIN_CALLS + 1) * each_s) + max(budget.blocks_s, 3 * each_s)
+        # A round has a call, at least MIN_CALLS single ones and as many in a block. Two calls come before the rounds.
+        round_s = max(budget.calls_s, (MIN_CALLS + 1) * each_s) + max(budget.blocks_s, MIN_CALLS * each_s)
         expected_s += len(variants) * (2 * each_s + ROUNDS * round_s)
     return expected_s
 
@@ -167,8 +168,6 @@ def _time(
     predictor: Predictor, device: Device, names: Sequence[str], batch: int, budget: LatencyBudget, left_out: dict[str, str]
 ) -> list[_Timed]:
     """Time the variants that agree with the first, eager fp32; none if that is too slow. Adds reasons to `left_out`."""
-    from torch.utils.benchmark import Timer  # importing it searches for CUDA's compiler and prints the result
-
     inputs = repeated_example(predictor, batch).to(device.torch)
     timed: list[_Timed] = []
     expected = torch.empty(0)
@@ -199,9 +198,7 @@ def _time(
     for _ in range(ROUNDS):
         for variant in timed:
             variant.calls.append(single_calls(variant.run, inputs, device, budget.calls_s))
-            scope = {"run": variant.run, "inputs": inputs, "synchronise": device.synchronise}
-            timer = Timer("run(inputs)\nsynchronise()", globals=scope, num_threads=torch.get_num_threads())
-            variant.blocks.append(timer.blocked_autorange(min_run_time=budget.blocks_s).mean)
+            variant.blocks.append(call_in_a_block(variant.run, inputs, device, budget.blocks_s, min(variant.calls[-1])))
     if any("compiled" in name for name in names):
         torch._dynamo.reset()  # Dynamo recompiles a function only a few times, and each batch size needs a compilation
     return timed
@@ -219,3 +216,13 @@ def single_calls(run: Callable[[Tensor], Tensor], inputs: Tensor, device: Device
         device.synchronise()
         calls.append(time.perf_counter() - began)
     return calls
+
+
+def call_in_a_block(run: Callable[[Tensor], Tensor], inputs: Tensor, device: Device, seconds: float, call_s: float) -> float:
+    """Seconds per call of a block of calls, which waits for the device only at its end. It takes about `seconds` if a call takes `call_s`."""
+    calls = min(max(math.ceil(seconds / call_s), MIN_CALLS), MAX_CALLS)
+    began = time.perf_counter()
+    for _ in range(calls):
+        run(inputs)
+    device.synchronise()
+    return (time.perf_counter() - began) / calls
