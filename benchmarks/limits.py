@@ -33,6 +33,7 @@ from ddl.sweeps import space
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.capacity import local_capacity
 from ddl.sweeps.pack import Pack
+from ddl.sweeps.probe import PROBE_STALL_S
 from ddl.sweeps.ray_schedulers import InOrder
 from ddl.sweeps.ray_tune import RayExecutor
 from ddl.tasks.task import STRICT, Count, Task
@@ -121,7 +122,7 @@ def handover(folder: Path, trials: int) -> None:
     cores = local_capacity().cpus
     measurements = 200
     constants: list[tuple[str, float, str]] = []
-    with quiet(folder / "log"), RayExecutor(None, 0, folder, InOrder(), {"ddl"}, None) as executor:
+    with quiet(folder / "log"), RayExecutor(None, 0, folder, InOrder(), {"ddl"}, None, PROBE_STALL_S) as executor:
 
         def rate(name: str, count: int, each: int, kind: str) -> float:
             """Reports of kind `kind` per second, from the first one on: before it, processes start."""

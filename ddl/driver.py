@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ddl.sweeps.missing_metric import MissingMetric
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.plan import Plan, PlannedPack, makespan
 from ddl.sweeps.prepare import PreparedRun
+from ddl.sweeps.private_executor import PrivateExecutor
 from ddl.sweeps.probe import PROBE_STALL_S, with_precision
 from ddl.sweeps.space import Trial
 from ddl.terminal import DisplayedTrial, ProgressDisplay
@@ -53,21 +55,31 @@ def open_executor(runs: Sequence[PreparedRun], scratch: Path) -> Iterator[Execut
         return
     modules = {run.about["task_class"].rpartition(".")[0] for run in runs}
     ours = sorted(name for name in modules if name.startswith("ddl."))  # others may not be made for forks
-    with fork_server(ours) if first.address is None else contextlib.nullcontext() as setup_worker:
-        from ddl.sweeps import ray_schedulers  # importing Ray takes seconds
-        from ddl.sweeps.ray_tune import RayExecutor
+    if first.address is not None:
+        with _ray_executor(runs, scratch, None, probe_stall_s) as cluster:
+            yield cluster
+        return
+    with fork_server(ours) as setup_worker:
+        make = partial(_ray_executor, runs, scratch, setup_worker, probe_stall_s)
+        with PrivateExecutor(make, probe_stall_s) as private:
+            yield private
 
-        # Several sweeps in one queue have no scheduler; `ddl.run` refuses one.
-        scheduler = (
-            ray_schedulers.InOrder()
-            if len(runs) > 1
-            else ray_schedulers.make_scheduler(first.launch, first.metric, first.population, first.history)
-        )
-        # A script or a notebook is no module that workers could import: what it defines is sent with the trials.
-        packages = {"ddl"} | {name for run in runs for name in run.packages if name in sys.modules and name != "__main__"}
-        retries = max(run.launch.retries for run in runs)
-        with RayExecutor(first.address, retries, scratch, scheduler, packages, setup_worker, probe_stall_s) as executor:
-            yield executor
+
+def _ray_executor(runs: Sequence[PreparedRun], scratch: Path, setup_worker: Path | None, probe_stall_s: float) -> Executor:
+    from ddl.sweeps import ray_schedulers  # importing Ray takes seconds
+    from ddl.sweeps.ray_tune import RayExecutor
+
+    first = runs[0]
+    # Several sweeps in one queue have no scheduler; `ddl.run` refuses one.
+    scheduler = (
+        ray_schedulers.InOrder()
+        if len(runs) > 1
+        else ray_schedulers.make_scheduler(first.launch, first.metric, first.population, first.history)
+    )
+    # A script or a notebook is no module that workers could import: what it defines is sent with the trials.
+    packages = {"ddl"} | {name for run in runs for name in run.packages if name in sys.modules and name != "__main__"}
+    retries = max(run.launch.retries for run in runs)
+    return RayExecutor(first.address, retries, scratch, scheduler, packages, setup_worker, probe_stall_s)
 
 
 def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], executor: Executor, top: Path) -> None:

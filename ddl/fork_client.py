@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,9 @@ SOCKET = "DDL_FORK_SERVER"
 
 LONGEST = 2**20
 """Bytes of the longest request."""
+
+MOST_FILES = 8
+"""Most descriptors of a request: those of standard input, output and error, and some more."""
 
 
 def main() -> None:
@@ -28,7 +32,7 @@ def main() -> None:
     options, command = parser.parse_known_args()
     variables = options.context.pop("env_vars", {})
     only_variables = options.context.pop("py_executable", sys.executable) == sys.executable and not any(options.context.values())
-    if only_variables and command[0].endswith(".py") and _fork(command, variables):
+    if only_variables and command[0].endswith(".py") and fork(command, variables):
         return
     ray = find_spec("ray")
     assert ray is not None
@@ -37,11 +41,14 @@ def main() -> None:
     os.execv(sys.executable, [sys.executable, str(setup), *sys.argv[1:]])
 
 
-def _fork(command: list[str], variables: dict[str, str]) -> bool:
+def fork(command: list[str], variables: Mapping[str, str], files: Sequence[int] = ()) -> int:
     """Have the fork server run `command` in a fork, with this process's environment, folder, files, signal mask and priorities.
 
-    `variables` are added to the environment. Returns whether there is a fork.
+    The first word of the command is a script. `variables` are added to the environment. `files` are descriptors that are passed on; what
+    they are in the fork is added to the end of the command. Returns the fork's process id, 0 if there is none.
     """
+    if SOCKET not in os.environ:
+        return 0
     request = {
         "arguments": command,
         "environment": os.environ | {name: os.path.expandvars(value) for name, value in variables.items()},
@@ -53,10 +60,10 @@ def _fork(command: list[str], variables: dict[str, str]) -> bool:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
             server.connect(os.environ[SOCKET])
-            socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2])
-            return bool(server.recv(LONGEST))
+            socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2, *files])
+            return int(server.recv(LONGEST) or 0)
     except OSError:
-        return False
+        return 0
 
 
 if __name__ == "__main__":

@@ -84,18 +84,20 @@ def _wait_for_fork(listener: socket.socket) -> dict[str, Any] | None:
     while not any(key.fileobj is sys.stdin for key, _ in selector.select()):
         connection, _ = listener.accept()
         with connection:
-            message, files, _, _ = socket.recv_fds(connection, fork_client.LONGEST, 3)
+            message, files, _, _ = socket.recv_fds(connection, fork_client.LONGEST, fork_client.MOST_FILES)
             if message and not (child := os.fork()):
                 selector.close()
                 listener.close()
-                for number, file in enumerate(files):
+                for number, file in enumerate(files[:3]):
                     os.dup2(file, number)
+                    os.close(file)
+                request = json.loads(message)
+                request["arguments"] += map(str, files[3:])
+                return request
             for file in files:
                 os.close(file)
             if not message:  # the client has died
                 continue
-            if not child:
-                return json.loads(message)
             with contextlib.suppress(BrokenPipeError):
                 connection.send(str(child).encode())
     return None

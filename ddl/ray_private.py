@@ -1,6 +1,7 @@
 """A private Ray cluster on this machine. It listens on the loopback interface only, and requires a token."""
 
 import contextlib
+import ctypes
 import logging
 import os
 import secrets
@@ -147,15 +148,23 @@ def our_settings() -> Iterator[None]:
     # A batch scheduler that ends a job signals all its processes at once. Ray's processes must outlive the driver's orderly
     # stop, which ends them with SIGKILL, so they inherit a mask for SIGTERM, and for the SIGHUP of a terminal that closes. They mask SIGINT
     # themselves.
-    handler = signal.getsignal(signal.SIGTERM)
+    handler, installed = signal.getsignal(signal.SIGTERM), _installed_handler(signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
-        # Ray has replaced our handler by its own: one prints a trace and aborts, the other exits at once.
+        # Ray has replaced our handler by its own: one prints a trace and aborts; the other, of the main thread only, exits at once.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+        _install_handler(signal.SIGTERM, installed)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
+
+
+# `signal.signal` can only be called in the main thread. These are C functions of Python's, so they need the types of their arguments.
+_installed_handler = ctypes.pythonapi.PyOS_getsig
+_installed_handler.argtypes, _installed_handler.restype = [ctypes.c_int], ctypes.c_void_p
+_install_handler = ctypes.pythonapi.PyOS_setsig
+_install_handler.argtypes, _install_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
 
 
 def keep_token(path: Path) -> None:

@@ -101,6 +101,7 @@ def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, to
     if local:
         announce(scratch, top)
     with driver.open_executor(prepared, scratch) as executor:
+        executor.get_ready()
         plans = make_plans(console, prepared, executor, top, scratch)
         if local:
             announce(scratch, top, *max(plan.allocation.in_use for plan in plans))

@@ -1,6 +1,7 @@
-"""Executors run packs of trials. This module has their protocol and the inline executor; the other one is in ray_tune.py.
+"""Executors run packs of trials. This module has their protocol and the inline executor; those that use Ray are in ray_tune.py and
+private_executor.py.
 
-Both run `pack.run_pack`, so both give the same numbers.
+All run `pack.run_pack`, so all give the same numbers.
 """
 
 import os
@@ -33,6 +34,9 @@ class Executor(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: Any) -> None: ...
+
+    def get_ready(self) -> None:
+        """Begin to start what `run` needs, and return at once. Not needed by `probe`."""
 
     def capacity(self) -> Capacity:
         """The resources that trials can use."""
@@ -75,6 +79,9 @@ class InlineExecutor:
 
     def __exit__(self, *exception: Any) -> None:
         self._kept.__exit__()
+
+    def get_ready(self) -> None:
+        """See `Executor.get_ready`. Nothing has to start."""
 
     def capacity(self) -> Capacity:
         """All cores of this machine, and one usable GPU if it has any."""

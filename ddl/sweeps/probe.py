@@ -22,6 +22,9 @@ PROBE_STEPS = 8
 PROBE_STALL_S = 600.0
 """Seconds that a probe may take for a step, loading data and compilation included, if `stall_timeout_s` is not set."""
 
+MEETING_S = 300
+"""Time for probes that begin their timed steps together to wait for each other."""
+
 ADVICE = ". If it needs this time, set stall_timeout_s to more seconds"
 """End of the message about a probe that shows no sign of life."""
 
@@ -61,6 +64,27 @@ def time_pack(
         except TRIAL_ERRORS as error:  # the trials themselves will raise it again and end as failed
             traceback.print_exc()
             return Timings([], {names[0]: error_line(error)}, traceback.format_exc())
+
+
+TimeTogether = Callable[[Sequence[Pack], list[str] | None], tuple[list[Timings], list[int]]]
+"""Times packs at once, in these precisions: (the timings of each pack, the packs whose process died)."""
+
+
+def repeat_if_died(packs: Sequence[Pack], precisions: list[str] | None, time_together: TimeTogether) -> list[Timings]:
+    """The timings of all packs.
+
+    A probe whose process dies loses the timings of all precisions, so it is repeated once with fp32 alone. One whose process dies again
+    has no timings, like one that raises.
+    """
+    results, died = time_together(packs, precisions)
+    several = precisions is None or len(precisions) > 1
+    again = [number for number in died if several and getattr(packs[number].first.task, "precision", "") == "auto"]
+    if again:
+        repeated, _ = time_together([packs[number] for number in again], ["fp32"])
+        for number, timings in zip(again, repeated, strict=True):
+            reason = f"{results[number].failures['']}; repeated with fp32 alone"
+            results[number] = replace(timings, failures={**timings.failures, "": reason})
+    return results
 
 
 def _possible(precisions: list[str] | None, device: Device) -> tuple[list[str], dict[str, str]]:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import ray
@@ -13,37 +12,20 @@ from ray.experimental import internal_kv
 from ddl import ray_private
 from ddl.sweeps.assignment import device_of
 from ddl.sweeps.executors import ExecutorDied
+from ddl.sweeps.isolation import end_process
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.probe import time_pack
-from ddl.sweeps.ray_trainable import end_process
+from ddl.sweeps.probe import MEETING_S, time_pack
 from ddl.timing_probe import Timings
 from ddl.trial_errors import error_line
 
-MEETING_S = 300
-"""Time for the probes of trials that share a GPU to wait for each other."""
 
-
-def probe_packs(packs: Sequence[Pack], precisions: list[str] | None, window_s: float, stall_s: float) -> list[Timings]:
-    """`time_pack` of all packs at once, each in a process of its own.
-
-    A probe whose process dies loses the timings of all precisions, so it is repeated once with fp32 alone. One whose process dies again
-    has no timings, like one that raises.
-    """
-    results, died = _probe_in_processes(packs, precisions, window_s, stall_s)
-    several = precisions is None or len(precisions) > 1
-    again = [number for number in died if several and getattr(packs[number].first.task, "precision", "") == "auto"]
-    if again:
-        repeated, _ = _probe_in_processes([packs[number] for number in again], ["fp32"], window_s, stall_s)
-        for number, timings in zip(again, repeated, strict=True):
-            reason = f"{results[number].failures['']}; repeated with fp32 alone"
-            results[number] = replace(timings, failures={**timings.failures, "": reason})
-    return results
-
-
-def _probe_in_processes(
+def probe_on_cluster(
     packs: Sequence[Pack], precisions: list[str] | None, window_s: float, stall_s: float
 ) -> tuple[list[Timings], list[int]]:
-    """(the timings of each pack, the packs whose process died without a message that it hangs)."""
+    """`time_pack` of all packs at once, each in a process of its own: (the timings of each pack, the packs whose process died).
+
+    A process that hangs has timings that say so.
+    """
     # A process keeps the first GPU it used, its memory and its peak, so one with a GPU ends with its probe.
     gpus = packs[0].first.gpus
     remote = ray.remote(max_retries=0, max_calls=1 if gpus else 0)(_probe)

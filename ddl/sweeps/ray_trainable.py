@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +14,7 @@ from ray import tune
 from ddl import checkpoints
 from ddl.sweeps import ray_preemption, ray_stops
 from ddl.sweeps.assignment import Assignment, device_of
-from ddl.sweeps.isolation import end_children
+from ddl.sweeps.isolation import end_process
 from ddl.sweeps.pack import Pack, run_pack
 from ddl.sweeps.ray_schedulers import CHANGED, PERCENT
 from ddl.sweeps.ray_train import run_together
@@ -76,12 +74,6 @@ def _give_up(reports: Sequence[TrialReport]) -> None:
             tune.report({PERCENT: 0.0, "reports": list(reports), GAVE_UP: True})
     finally:
         end_process()
-
-
-def end_process() -> None:
-    """End this process and all its children at once. Python's own ways would wait for the thread that hangs."""
-    end_children(set())
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _apply_changes(assignment: Assignment, changed: Mapping[str, Any]) -> Assignment:

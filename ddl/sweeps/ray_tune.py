@@ -21,16 +21,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ddl import ray_private
 from ddl.config import ConfigError
-from ddl.gpus import machine_gpus, use_only
+from ddl.gpus import machine_gpus
 from ddl.sweeps import RAY_SETTINGS
 from ddl.sweeps.capacity import Capacity, Node, local_capacity
 from ddl.sweeps.executors import ExecutorDied
 from ddl.sweeps.pack import Pack
+from ddl.sweeps.probe import repeat_if_died
 from ddl.sweeps.ray_handover import Handover, HandoverCallback, HandoverSearcher, HandoverStopper, trial_name
-from ddl.sweeps.ray_probe import probe_packs
+from ddl.sweeps.ray_probe import probe_on_cluster
 from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import find_pack, train
-from ddl.telemetry.nvml import MIG_NAME
 from ddl.timing_probe import Timings
 from ddl.trial_errors import error_line
 from ddl.trial_report import TrialReport
@@ -59,7 +59,8 @@ STOP_S = 10
 
 
 class RayExecutor:
-    """Runs packs of trials on a private cluster on this machine, or on a running cluster at `address`. A pack is one of Tune's trials.
+    """Runs packs of trials on a running cluster at `address`, or on a private one on this machine, for `PrivateExecutor`. A pack is one
+    of Tune's trials.
 
     A worker process runs one pack after another, so imports and data stay in memory. If its process dies, a pack's trials restart
     from their newest checkpoints, up to `retries` times, on another node if theirs is gone.
@@ -87,9 +88,7 @@ class RayExecutor:
         if self._address is not None:
             _connect(self._address, self._packages)
             return self
-        machine, gpus = local_capacity(), machine_gpus()
-        if gpus.usable and (gpus.problems or any(MIG_NAME in gpu.name for gpu in gpus.usable)):
-            use_only(gpus.usable)
+        machine = local_capacity()
         folder = self._contexts.enter_context(ray_private.session_folder())
         ray_private.start(folder, machine.cpus, machine.gpus, {LEADER: machine.cpus}, setup_worker=self._setup_worker)
         return self
@@ -100,6 +99,9 @@ class RayExecutor:
         self._contexts.close()
         if died and isinstance(error, Exception):  # of whatever class: Ray has many
             raise ExecutorDied(died) from error
+
+    def get_ready(self) -> None:
+        """See `Executor.get_ready`. The cluster runs already."""
 
     def capacity(self) -> Capacity:
         """The resources of all nodes that are alive."""
@@ -119,7 +121,7 @@ class RayExecutor:
 
     def probe(self, packs: Sequence[Pack], precisions: list[str] | None, window_s: float) -> list[Timings]:
         """See `Executor.probe`. All run at once. A probe whose process dies has no timings, like one that raises."""
-        return probe_packs(packs, precisions, window_s, self._probe_stall_s)
+        return repeat_if_died(packs, precisions, functools.partial(probe_on_cluster, window_s=window_s, stall_s=self._probe_stall_s))
 
     def run(self, packs: Iterable[Pack], concurrent: int | None) -> Iterator[Sequence[TrialReport]]:
         """See `Executor.run`."""

@@ -209,5 +209,8 @@ class CartPole(CartPoleTask):
     def metadata(self) -> dict[str, Any]:
         return super().metadata() | {"untimed_steps": self.learning_starts}
 
+    def uses_ray(self) -> bool:
+        return self.num_env_runners > 0
+
     def can_stack(self) -> bool:
-        return self.num_env_runners == 0
+        return not self.uses_ray()

@@ -24,8 +24,8 @@ class CartPoleRLlib(CartPole):
     ppo_env_steps: Count
     """Length of training in env steps with `rllib_ppo`."""
 
-    def can_stack(self) -> bool:
-        return self.algorithm == "own" and super().can_stack()
+    def uses_ray(self) -> bool:
+        return self.algorithm != "own" or super().uses_ray()
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         if self.algorithm == "own":

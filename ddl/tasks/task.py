@@ -90,6 +90,10 @@ class Task(ABC):
         """Files of the user that the task reads, as its hyperparameters name them. A run from elsewhere may name none."""
         return ()
 
+    def uses_ray(self) -> bool:
+        """True if a trial starts processes on the Ray cluster that it runs on."""
+        return False
+
     def can_stack(self) -> bool:
         """True if trials with these hyperparameters can be trained as one model, by `run_stacked`."""
         return False

@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import ray
 from ddl.sweeps import ray_probe
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.ray_probe import probe_packs
+from ddl.sweeps.probe import repeat_if_died
+from ddl.sweeps.ray_probe import probe_on_cluster
 from ddl.timing_probe import TimingProbe, Timings
 
 CRASH = (
@@ -44,7 +46,7 @@ def died(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[str] | None]]:
 def probed(ask, folder: Path, precisions: list[str] | None, *overrides: str) -> Sequence[Timings]:
     trials = ask(overrides=["seeds=3", *overrides]).trials
     packs = [Pack((Assignment(trial.trial_id, trial.task, 1, 1, 1.0, folder, 1000.0),)) for trial in trials]
-    return probe_packs(packs, precisions, 0.0, 60.0)
+    return repeat_if_died(packs, precisions, partial(probe_on_cluster, window_s=0.0, stall_s=60.0))
 
 
 def test_a_probe_whose_process_dies_is_repeated_with_fp32_alone(ask, tmp_path, died):
