@@ -1,8 +1,8 @@
-"""The campaigns on damaged records and bad input: a small part of each here, all of it by `make faults`."""
+"""The campaigns on damaged records, bad input and hostile files: a small part of each here, all of it by `make faults`."""
 
 import pytest
 
-from tests.faults import bad_input, damaged_records
+from tests.faults import bad_input, damaged_records, hostile_files
 
 
 def test_damaged_checkpoints_are_never_used(tmp_path):
@@ -25,7 +25,15 @@ def test_any_input_is_taken_or_refused(tmp_path, monkeypatch):
     assert sum(bad_input.fuzz(40, 1, tmp_path).values()) == 40
 
 
+def test_hostile_files_run_no_code_and_show_nothing(tmp_path):
+    names = [*list(hostile_files.CASES)[::12], "ledger: HTML in host"]
+    outcomes = hostile_files.campaign(names, tmp_path)
+    assert outcomes["commands that refused it"] > 5
+    assert outcomes["commands that read the run without its hostile part"] > 5
+
+
 @pytest.mark.campaign
-@pytest.mark.parametrize("campaign", [damaged_records, bad_input], ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("campaign", [damaged_records, bad_input, hostile_files], ids=lambda module: module.__name__.rpartition(".")[2])
 def test_campaign(campaign):
     campaign.main()
