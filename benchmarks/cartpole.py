@@ -41,7 +41,8 @@ from ddl.rl.env_runners import make_env_runners, make_network
 from ddl.rl.environments import EnvState, VectorisedCartPole, find_environment
 from ddl.rl.evaluation import greedy_returns
 from ddl.rl.rllib import RLlibAgent
-from ddl.rl.vectorised_agents import AgentSettings, TrainingSettings, VectorisedAgents
+from ddl.rl.settings import AgentSettings, TrainingSettings
+from ddl.rl.vectorised_agents import VectorisedAgents
 from ddl.rl.vectorised_training import VectorisedTraining
 from ddl.sweeps import space
 from ddl.tasks.cartpole import CartPole

@@ -30,7 +30,7 @@ from ddl.data import sources
 from ddl.data.augment import STRENGTHS
 from ddl.devices import Device
 from ddl.models.cnn import ConvNet
-from ddl.precision import candidates
+from ddl.precision_setup import candidates
 from ddl.sweeps import space
 from ddl.sweeps.probe import PROBE_STEPS, with_precision
 from ddl.tasks.classification import Classification

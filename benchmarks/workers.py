@@ -23,7 +23,8 @@ from pathlib import Path
 import torch
 
 from ddl import config
-from ddl.devices import Device, Strategy
+from ddl.devices import Device
+from ddl.strategy import Strategy
 from ddl.sweeps import space
 from ddl.tasks.task import Task
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ddl import sharding
 from ddl.sharding import Module
-
-Strategy = Literal["ddp", "fsdp"]
-"""The way several processes hold one model: `ddp` replicates it, `fsdp` shards every parameter."""
+from ddl.strategy import Strategy
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ A new process imports torch and pandas for seconds. A fork has them at once and 
 script; `fork_client.py` is that script. It asks the fork server for a process, or starts the worker as Ray would if there is none.
 """
 
+import ast
 import contextlib
 import gc
 import importlib
+import inspect
 import json
 import os
 import random
@@ -61,10 +63,11 @@ def fork_server(modules: Sequence[str]) -> Iterator[Path | None]:
 
 
 def main() -> None:
-    """Import the modules named on the command line, and fork whenever a client asks. Standard input ends with the driver."""
+    """Import the modules named on the command line, with those that tasks import late, and fork whenever a client asks. Standard input ends with the driver."""
     listener = socket.socket(fileno=int(sys.argv[1]))
     for name in sys.argv[2:]:
         importlib.import_module(name)
+    _import_for_training()
     # Ray reads from the environment which worker it is when it is imported, so only a fork may import it.
     if "ray" in sys.modules:
         return
@@ -74,6 +77,17 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended forks leave no zombies
     if (request := _wait_for_fork(listener)) is not None:
         _run_worker(request)
+
+
+def _import_for_training() -> None:
+    """Import the modules of ddl that the methods of the imported tasks import when they train."""
+    tasks = [module for name, module in sys.modules.items() if name.startswith("ddl.tasks.")]
+    for node in [node for task in tasks for node in ast.walk(ast.parse(inspect.getsource(task)))]:
+        if not (isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ddl.")):
+            continue
+        if hasattr(importlib.import_module(node.module), "__path__"):
+            for submodule in node.names:
+                importlib.import_module(f"{node.module}.{submodule.name}")
 
 
 def _wait_for_fork(listener: socket.socket) -> dict[str, Any] | None:

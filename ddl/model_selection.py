@@ -1,15 +1,17 @@
 """Selection of a trial's best epoch on its validation data, for the one evaluation on its test data."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from ddl.devices import Device
-from ddl.learners.learner import Learner
 from ddl.progress import State
+
+if TYPE_CHECKING:
+    from ddl.devices import Device
+    from ddl.learners.learner import Learner
 
 _SELECTED_BY = re.compile(r"(max|min) (val/\S+)")
 
@@ -60,6 +62,8 @@ class BestEpoch:
 
 def _copied(state: Any) -> Any:
     """A nested state with copies of its tensors."""
+    from torch import Tensor
+
     match state:
         case Tensor():
             return state.detach().clone()

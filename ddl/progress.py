@@ -1,10 +1,13 @@
 """`Progress`, which a running trial yields after every step, and the types it carries."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 State = dict[str, Any]
 """Nested dictionaries (keys are strings, or all whole numbers) and lists of tensors, numbers, strings, booleans and None, as a checkpoint can hold them."""

@@ -14,7 +14,7 @@ from ddl.gpus import machine_gpus
 from ddl.hints import suggest_name
 from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
-from ddl.precision import prepare_process
+from ddl.precision_setup import prepare_process
 from ddl.progress import Diverged
 from ddl.run_folder import LEDGER
 from ddl.sweeps.assignment import Assignment

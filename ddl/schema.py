@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import AfterValidator, ConfigDict, Discriminator, Tag
 from pydantic.dataclasses import dataclass
 
-from ddl.devices import Strategy
+from ddl.strategy import Strategy
 from ddl.tasks.task import Count, CountOrZero, Number, Positive, Seed
 
 MAX_WORKERS = 1024

@@ -13,11 +13,12 @@ from ddl.data.augment import Augmentation
 from ddl.data.splits import DataSet, fingerprint
 from ddl.devices import Device, derive_seed
 from ddl.fit import FitSettings, Member, fit
-from ddl.learners.optimised_module import FP32, OptimisedModule
+from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.supervised import Classifier
 from ddl.metrics.generated_images import ScoringClassifier
 from ddl.models.cnn import ConvNet
 from ddl.models.preprocess import Normalise
+from ddl.precision import FP32
 
 VERSION = 2
 """Part of the cache file name. Increase it when the network or its training below changes."""

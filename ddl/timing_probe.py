@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ddl.devices import Device
-from ddl.precision import prepare_process, skipped_captures
+from ddl.precision_setup import prepare_process, skipped_captures
 from ddl.progress import Progress
 from ddl.timed_trial import WARM_UP, TimedTrial
 from ddl.trial_errors import TRIAL_ERRORS, error_line, out_of_memory

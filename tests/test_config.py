@@ -677,10 +677,10 @@ def test_a_class_from_anywhere_else(ask, own, cls):
     ("cls", "said"),
     [
         ("ddl.tasks.task.Task", "ddl.tasks.task.Task is neither a Task that can be run nor a function of yours."),
-        ("ddl.tasks.classification.ConvNet", "ddl.tasks.classification.ConvNet is neither a Task that can be run nor a function of yours."),
+        ("ddl.tasks.fit_task.Fitting", "ddl.tasks.fit_task.Fitting is neither a Task that can be run nor a function of yours."),
         (
-            "ddl.tasks.classification.STRENGTHS",
-            "ddl.tasks.classification.STRENGTHS is neither a Task that can be run nor a function of yours.",
+            "ddl.tasks.generation.SIZE",
+            "ddl.tasks.generation.SIZE is neither a Task that can be run nor a function of yours.",
         ),
         (
             "ddl.tasks.nothing.X",

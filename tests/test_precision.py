@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from ddl import precision, timing_probe
+from ddl import precision_setup, timing_probe
 from ddl.devices import Device
 from ddl.latency.measure import EXAMPLES
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.optimisers import make_optimiser
-from ddl.precision import Precision, candidates
+from ddl.precision import Precision
+from ddl.precision_setup import candidates
 from ddl.progress import Diverged, Predictor, Progress
 from ddl.sweeps.executors import InlineExecutor
 from ddl.timing_probe import TimingProbe, time_candidates
@@ -359,10 +360,10 @@ def test_cuda_graphs_that_inductor_does_not_capture_are_refused_instead_of_timed
 @pytest.mark.campaign
 def test_an_operation_that_inductor_cannot_capture_is_counted():
     with InlineExecutor():
-        precision.prepare_process("fp32 cuda_graphs")
-        assert precision.skipped_captures() == 0
+        precision_setup.prepare_process("fp32 cuda_graphs")
+        assert precision_setup.skipped_captures() == 0
         assert Precision.parse("fp32 cuda_graphs").apply(nn.Linear(2, 2))(torch.ones(1, 2)).shape == (1, 2)
-        assert precision.skipped_captures() > 0, "the CPU has no CUDA graphs"
+        assert precision_setup.skipped_captures() > 0, "the CPU has no CUDA graphs"
 
 
 # Names
@@ -406,7 +407,7 @@ def test_unknown_words_are_refused(text):
 @pytest.mark.parametrize("computes_in_bf16", [True, False])
 @pytest.mark.parametrize("capability", [None, (6, 0), (7, 5), (8, 0), (9, 0)])
 def test_candidates_begin_with_the_reference_and_are_formats_that_the_device_computes_in(capability, computes_in_bf16, monkeypatch):
-    monkeypatch.setattr(precision.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(precision_setup.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: computes_in_bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
@@ -463,14 +464,14 @@ def test_channels_last_is_the_layout_of_weights_and_images():
 @pytest.mark.parametrize(("name", "tf32"), [("fp32", False), ("tf32 channels_last", True), ("bf16", False), ("", False)])
 def test_only_the_format_tf32_uses_it(name, tf32):
     with InlineExecutor():  # restores the settings
-        precision.prepare_process(name)
+        precision_setup.prepare_process(name)
         assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
 
 
 def test_an_inline_run_leaves_no_setting_behind():
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     with InlineExecutor():
-        precision.prepare_process("tf32" if not before[0] else "fp32")
+        precision_setup.prepare_process("tf32" if not before[0] else "fp32")
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
 
 

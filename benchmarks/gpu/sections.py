@@ -27,7 +27,7 @@ from ddl.devices import Device
 from ddl.latency.measure import measure_or_explain
 from ddl.ledger_reader import LedgerReader
 from ddl.models.cnn import ConvNet
-from ddl.precision import candidates, prepare_process
+from ddl.precision_setup import candidates, prepare_process
 from ddl.sweeps import space
 from ddl.sweeps.probe import with_precision
 from ddl.tasks.classification import Classification

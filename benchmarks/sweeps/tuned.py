@@ -22,7 +22,7 @@ from benchmarks.sweeps.workloads import Metrics, Trial
 from ddl.data.augment import STRENGTHS
 from ddl.data.splits import Examples, Split
 from ddl.devices import Device
-from ddl.precision import candidates
+from ddl.precision_setup import candidates
 
 CHUNK = 1024
 """Examples per evaluation batch."""

@@ -26,10 +26,9 @@ from ddl import units
 from ddl.data import store
 from ddl.data.image_listing import ImageFile, ImageFolder, list_images, some
 from ddl.data.integrity import Damaged
+from ddl.data.shapes import DEFAULT_SIZE
 from ddl.data.splits import DataSet, Origin, Split, fingerprint, from_tensors, to_tensors
 
-DEFAULT_SIZE = 64
-"""Side of the decoded images in pixels, unless a task chooses another."""
 FORMATS = ("PNG", "JPEG", "WEBP")
 """Formats that Pillow may decode, whatever a file's ending."""
 VERSION = 1

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddl.data.file_endings import IMAGE_ENDINGS
 from ddl.data.splits import held_out
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-"""Endings of the files that are read, in any case."""
 SPLITS = ("train", "val")
 CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")
 """Names of files and folders that operating systems add, in lower case. Names that begin with a dot are hidden too."""
@@ -58,7 +57,7 @@ def list_images(path: str) -> ImageFolder:
     parts = {part: _classes(root, f"{part}/", ignored, problems) for part in splits} or {"": _classes(root, "", ignored, problems)}
     classes = sorted({name for part in parts.values() for name in part})
     if not classes:
-        count = sum(name.lower().endswith(ENDINGS) for name in files)
+        count = sum(name.lower().endswith(IMAGE_ENDINGS) for name in files)
         but = f", but {count} images" if count else ""
         raise ValueError(f"{path}: has no class folders{but}. Put the images of each class into a folder of its own: {path}/CLASS/1.jpg.")
     if len(classes) == 1:
@@ -105,9 +104,9 @@ def _classes(root: Path, part: str, ignored: list[str], problems: list[str]) -> 
         ignored += [f"{part}{name}" for name in files]
     for name in folders:
         inner, files = _entries(root / part / name)
-        found[name] = [f"{part}{name}/{file}" for file in files if file.lower().endswith(ENDINGS)]
+        found[name] = [f"{part}{name}/{file}" for file in files if file.lower().endswith(IMAGE_ENDINGS)]
         others = [
-            *(f"{part}{name}/{file}" for file in files if not file.lower().endswith(ENDINGS)),
+            *(f"{part}{name}/{file}" for file in files if not file.lower().endswith(IMAGE_ENDINGS)),
             *(f"{part}{name}/{each}/" for each in inner),
         ]
         ignored += others

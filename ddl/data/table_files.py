@@ -17,7 +17,6 @@ from ddl.data.integrity import Damaged
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ENDINGS = (".npz", ".parquet")
 LARGEST = 1e100
 """Numbers have to be smaller, so that their squares are finite."""
 SHOWN = 10

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from ddl.data.integrity import Damaged
 
-ENDINGS = (".safetensors", ".pth", ".pt")
-
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The named tensors in a file, on the CPU.

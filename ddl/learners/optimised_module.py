@@ -11,8 +11,6 @@ from ddl.learners.optimisers import MakeOptimiser, load_optimiser, optimiser_sta
 from ddl.precision import Precision
 from ddl.progress import State
 
-FP32 = Precision.parse("fp32")
-
 
 class OptimisedModule:
     """A module and its optimiser, with gradients averaged over all processes that train the trial.

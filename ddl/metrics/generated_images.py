@@ -9,9 +9,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 
 from ddl.devices import Device
-
-SPLITS = 10
-"""Number of splits of the images that the Inception Score averages over (Salimans et al. 2016)."""
+from ddl.metrics.limits import INCEPTION_SPLITS
 
 
 class ScoringClassifier(nn.Module):
@@ -46,7 +44,7 @@ class GeneratedImageScores:
             # The warning about memory for all logits does not apply: ten numbers per image.
             warnings.filterwarnings("ignore", message="Metric `InceptionScore` will save")
             self._inception_scores = {
-                kind: InceptionScore(_PassThrough(1), splits=SPLITS).to(device.torch) for kind in ("real", "generated")
+                kind: InceptionScore(_PassThrough(1), splits=INCEPTION_SPLITS).to(device.torch) for kind in ("real", "generated")
             }
         self._fid = FrechetInceptionDistance(_PassThrough(classifier.width)).to(device.torch)
         self._correct_and_count = torch.zeros(2, dtype=torch.float64, device=device.torch)

@@ -36,14 +36,6 @@ def ssim(predicted: Tensor, target: Tensor, window: int = SSIM_WINDOW) -> Tensor
     return structural_similarity_index_measure(predicted, target, sigma=sigma, data_range=1.0, reduction="none")
 
 
-def check_window(window: int, size: int) -> None:
-    """Raise ValueError unless `window` is odd, at least 3 and at most `size`, the side of the images."""
-    if window % 2 == 0 or window < 3:
-        raise ValueError(f"an SSIM window of {window} has no centre pixel. Use an odd number of at least 3.")
-    if window > size:
-        raise ValueError(f"an SSIM window of {window} x {window} is larger than the images, {size} x {size}. Use at most {size}.")
-
-
 def make_loss(name: str, window: int) -> Measure:
     """Loss per image: `mae`, `ssim` (1 - SSIM) or `psnr` (1 / PSNR in dB). Raises ValueError for another name."""
     match name:

@@ -11,9 +11,6 @@ from torchvision.models.vgg import cfgs, make_layers
 from ddl.models import lite0
 from ddl.models.preprocess import Normalise
 
-SMALLEST = 32
-"""Smallest image side in pixels: each body halves it five times."""
-
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 LITE = ((127 / 255,) * 3, (128 / 255,) * 3)
 MAX_PROBLEMS = 3

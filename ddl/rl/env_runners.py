@@ -15,7 +15,8 @@ from torch import Tensor
 from ddl.rl.environments import EnvState, VectorisedCartPole
 from ddl.rl.networks import VectorisedQNetwork
 from ddl.rl.rollouts import Rollout, RolloutSampler, join_rollouts
-from ddl.rl.vectorised_agents import AgentSettings, TrainingSettings, VectorisedAgents
+from ddl.rl.settings import AgentSettings, TrainingSettings
+from ddl.rl.vectorised_agents import VectorisedAgents
 
 TIMEOUT_S = 60.0
 """Default time after which a runner that has not answered is replaced."""

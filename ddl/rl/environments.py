@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ddl.rl.draws import UniformDraws
+from ddl.rl.environment_names import ENVIRONMENTS, known_environment
 
 GRAVITY, CART_MASS, POLE_MASS, HALF_POLE, FORCE, TAU = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
 """m/s^2, kg, kg, m, N, s."""
@@ -101,23 +102,6 @@ def _order_one(device: torch.device) -> Tensor:
     return torch.tensor(ORDER_ONE, dtype=torch.float64, device=device).view(4, 1, 1)
 
 
-ENVIRONMENTS = {item.name: item for item in (VectorisedCartPole("CartPole-v0", 200, 195.0), VectorisedCartPole("CartPole-v1", 500, 475.0))}
-"""Step limits and thresholds as registered by gymnasium."""
-
-
 def find_environment(name: str) -> VectorisedCartPole:
     """The batched environment with gymnasium's `name`. Raises ValueError with the reason if there is none."""
-    if name in ENVIRONMENTS:
-        return ENVIRONMENTS[name]
-    import gymnasium
-
-    supported = " or ".join(ENVIRONMENTS)
-    try:
-        environment = gymnasium.make(name)
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise ValueError(f"gymnasium cannot make {name!r} ({error}). Use {supported}.") from error
-    space = environment.action_space
-    environment.close()
-    if not isinstance(space, gymnasium.spaces.Discrete):
-        raise ValueError(f"{name} has continuous actions ({space}), but these agents need discrete ones. Use {supported}.")
-    raise ValueError(f"{name} has no batched implementation. Use {supported}.")
+    return VectorisedCartPole(name, *ENVIRONMENTS[known_environment(name)])

@@ -9,7 +9,8 @@ from ddl.progress import State
 from ddl.rl import update_rules
 from ddl.rl.networks import VectorisedQNetwork
 from ddl.rl.replay import TransitionBatch
-from ddl.rl.vectorised_agents import TrainingSettings, VectorisedAgents
+from ddl.rl.settings import TrainingSettings
+from ddl.rl.vectorised_agents import VectorisedAgents
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 """Constants of Adam (Kingma and Ba 2015)."""

@@ -16,9 +16,9 @@ from ddl.rl.draws import UniformDraws
 from ddl.rl.environments import EnvState
 from ddl.rl.policies import choose
 from ddl.rl.scores import AgentScore
+from ddl.rl.settings import AgentSettings, TableSettings
 from ddl.rl.training import Training
 from ddl.rl.update_rules import td_target
-from ddl.rl.vectorised_agents import AgentSettings, TableSettings
 
 EDGES = (
     (-0.8, 0.8),

@@ -13,7 +13,8 @@ from ddl.progress import State
 from ddl.rl.environments import EnvState, find_environment
 from ddl.rl.evaluation import greedy_returns
 from ddl.rl.scores import AgentScore
-from ddl.rl.vectorised_agents import AgentSettings, SharedSettings, VectorisedAgents
+from ddl.rl.settings import AgentSettings, SharedSettings
+from ddl.rl.vectorised_agents import VectorisedAgents
 
 CHECK_EVERY = 100
 """Updates between checks for agents with NaN or infinite parameters, and the most rollouts between two counts of the episodes that

@@ -13,8 +13,8 @@ from ddl.rl.environments import EnvState
 from ddl.rl.learner import QLearner
 from ddl.rl.replay import ReplayBuffer
 from ddl.rl.scores import AgentScore
+from ddl.rl.settings import AgentSettings, TrainingSettings
 from ddl.rl.training import CHECK_EVERY, Training, TrainingStep
-from ddl.rl.vectorised_agents import AgentSettings, TrainingSettings
 
 
 class VectorisedTraining(Training):

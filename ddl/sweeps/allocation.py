@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ddl.devices import Strategy
 from ddl.schema import Launch
+from ddl.strategy import Strategy
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.capacity import Capacity
 from ddl.sweeps.space import Trial

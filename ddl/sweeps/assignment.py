@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from ddl.devices import Device, Strategy
+from ddl.devices import Device
+from ddl.strategy import Strategy
 from ddl.tasks.task import Task
 
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from ddl.devices import Device
 from ddl.durable import CannotWrite
-from ddl.precision import prepare_process
+from ddl.precision_setup import prepare_process
 from ddl.progress import Diverged, StackStep, StackSteps, State
 from ddl.storage.trials import TrialStore
 from ddl.sweeps.assignment import Assignment

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from ddl.devices import Device
-from ddl.precision import candidates
+from ddl.precision_setup import candidates
 from ddl.progress import Diverged, Progress, StackStep
 from ddl.sweeps.isolation import Isolation
 from ddl.sweeps.pack import Pack

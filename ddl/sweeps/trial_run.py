@@ -11,7 +11,7 @@ from typing import Any
 from ddl.devices import Device
 from ddl.durable import CannotWrite, writing
 from ddl.latency.measure import measure_or_explain
-from ddl.precision import prepare_process
+from ddl.precision_setup import prepare_process
 from ddl.progress import Progress, State
 from ddl.redaction import Redactor
 from ddl.storage.trials import TrialStore

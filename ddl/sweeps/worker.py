@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ddl.devices import Device, lost_another_rank
 from ddl.durable import CannotWrite
-from ddl.precision import prepare_process, ran_eagerly
+from ddl.precision_setup import prepare_process, ran_eagerly
 from ddl.progress import Diverged
 from ddl.sweeps.assignment import Assignment, larger_fraction
 from ddl.sweeps.isolation import Isolation

@@ -1,33 +1,30 @@
 """CartPole with Q-learning and SARSA on a network, epsilon-greedy and softmax (Karshenas, section 6 and 7.6)."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-import torch
 from annotated_types import Ge, Gt, Le, Len
 from pydantic import AfterValidator, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
-from ddl.devices import Device
 from ddl.progress import Diverged, Progress, StackStep, StackSteps, State, alone
-from ddl.rl.environments import find_environment
-from ddl.rl.evaluation import greedy_returns
-from ddl.rl.film_strip import film_strips
-from ddl.rl.rllib import RLlibAgent
-from ddl.rl.training import Training
-from ddl.rl.vectorised_agents import CHECKED, AgentSettings, TrainingSettings, check_setting
-from ddl.rl.vectorised_training import VectorisedTraining
+from ddl.rl.environment_names import ENVIRONMENTS, known_environment
+from ddl.rl.settings import CHECKED, AgentSettings, TrainingSettings, check_setting
 from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Number, Positive, Task, Width
+
+if TYPE_CHECKING:
+    import torch
+
+    from ddl.devices import Device
+    from ddl.rl.rllib import RLlibAgent
+    from ddl.rl.training import Training
 
 Probability = Annotated[Number, Ge(0), Le(1)]
 UpToOne = Annotated[Number, Gt(0), Le(1)]
-
-
-def known_environment(name: str) -> str:
-    """The same `name`. Raises ValueError if there is no batched environment with this name."""
-    return find_environment(name).name
 
 
 Environment = Annotated[str, AfterValidator(known_environment)]
@@ -120,7 +117,8 @@ class CartPoleTask(Task):
         The time of the first evaluation is not typical: a trained agent's episodes last up to the step limit. All episodes
         are stepped at once, and a step without learning takes about a third of the time.
         """
-        return find_environment(self.environment).step_limit * self.envs / 3
+        step_limit, _ = ENVIRONMENTS[self.environment]
+        return step_limit * self.envs / 3
 
 
 def progress_of(
@@ -131,6 +129,9 @@ def progress_of(
     The last step has each agent's test return and film strip. Both are from the weights that were best in validation. The
     episodes of the test have no part in choosing them.
     """
+    from ddl.rl.evaluation import greedy_returns
+    from ddl.rl.film_strip import film_strips
+
     task = next(iter(members.values()))
     for step in training.run():
         known: dict[str, Any] = {}
@@ -204,6 +205,8 @@ class CartPole(CartPoleTask):
 
     @classmethod
     def make_training(cls, members: Sequence[Self], device: torch.device) -> Training:
+        from ddl.rl.vectorised_training import VectorisedTraining
+
         return VectorisedTraining([AgentSettings.of(member) for member in members], TrainingSettings.of(members[0]), device)
 
     def metadata(self) -> dict[str, Any]:

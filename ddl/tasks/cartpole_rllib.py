@@ -1,16 +1,18 @@
 """CartPole with RLlib's DQN and PPO next to ddl's own agents, in one sweep."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic.dataclasses import dataclass
 
-from ddl.devices import Device
 from ddl.progress import Progress, State, alone
-from ddl.rl.environments import find_environment
-from ddl.rl.rllib import RLlibAgent
 from ddl.tasks.cartpole import CartPole, progress_of
 from ddl.tasks.task import STRICT, Count
+
+if TYPE_CHECKING:
+    from ddl.devices import Device
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -31,6 +33,9 @@ class CartPoleRLlib(CartPole):
         if self.algorithm == "own":
             yield from super().run(device, resume)
             return
+        from ddl.rl.environments import find_environment
+        from ddl.rl.rllib import RLlibAgent
+
         name = self.algorithm.removeprefix("rllib_")
         env_steps = self.dqn_env_steps if name == "dqn" else self.ppo_env_steps
         environment = find_environment(self.environment)

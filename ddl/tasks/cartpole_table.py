@@ -1,16 +1,20 @@
 """CartPole with Q-learning and SARSA on a table: the textbook form of the rules that the study applies to a network."""
 
-from collections.abc import Sequence
-from typing import Self
+from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
 from pydantic.dataclasses import dataclass
 
-from ddl.rl.tables import TableTraining
-from ddl.rl.training import Training
-from ddl.rl.vectorised_agents import AgentSettings, TableSettings
+from ddl.rl.settings import AgentSettings, TableSettings
 from ddl.tasks.cartpole import CartPoleTask, Probability
 from ddl.tasks.task import STRICT
+
+if TYPE_CHECKING:
+    import torch
+
+    from ddl.rl.training import Training
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -22,5 +26,7 @@ class CartPoleTable(CartPoleTask):
 
     @classmethod
     def make_training(cls, members: Sequence[Self], device: torch.device) -> Training:
+        from ddl.rl.tables import TableTraining
+
         agents = [AgentSettings.of(member, lr=1.0) for member in members]  # a table has no optimiser
         return TableTraining(agents, TableSettings.of(members[0]), device)

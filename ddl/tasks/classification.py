@@ -1,23 +1,22 @@
 """Image classification with a small convolutional network (Karshenas, section 1)."""
 
+from __future__ import annotations
+
 from dataclasses import field
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Len
 from pydantic import AfterValidator, ValidationInfo
 from pydantic.dataclasses import dataclass
 
-from ddl.data.augment import STRENGTHS
-from ddl.data.image_folders import DEFAULT_SIZE
-from ddl.data.splits import DataSet
-from ddl.devices import Device
-from ddl.learners.optimisers import make_optimiser
-from ddl.learners.supervised import Classifier
-from ddl.models.cnn import ConvNet
-from ddl.models.preprocess import Normalise
+from ddl.data.shapes import DEFAULT_SIZE
 from ddl.tasks.fit_task import Fitting
 from ddl.tasks.image_task import FolderPath, ImageTask
 from ddl.tasks.task import STRICT, Count, CountOrZero, Depth, Fraction, Width
+
+if TYPE_CHECKING:
+    from ddl.data.splits import DataSet
+    from ddl.devices import Device
 
 
 def _can_be_halved(size: int, info: ValidationInfo) -> int:
@@ -78,6 +77,12 @@ class Classification(ImageTask):
         return self.load(self.data_set, device)
 
     def build(self, data: DataSet, device: Device) -> Fitting:
+        from ddl.data.augment import STRENGTHS
+        from ddl.learners.optimisers import make_optimiser
+        from ddl.learners.supervised import Classifier
+        from ddl.models.cnn import ConvNet
+        from ddl.models.preprocess import Normalise
+
         channels, size = data.train.inputs.shape[1], data.train.inputs.shape[-1]
         shape = (channels, size, len(data.classes), self.widths, self.convolutions, self.dense)
         model = ConvNet(*shape, self.dropout, self.batch_norm_layers, self.initialisation)

@@ -1,28 +1,26 @@
 """Colouring of grey images with a U-Net or a conditional GAN (Karshenas, section 5 and figure 10)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 from pydantic.dataclasses import dataclass
-from torch import nn
 
-from ddl.data.sets.cifar10 import CIFAR10
-from ddl.data.splits import Split
-from ddl.devices import Device
-from ddl.learners.adversarial import GanPair
-from ddl.learners.learner import Learner
-from ddl.learners.optimisers import make_optimiser
-from ddl.learners.translation import AdversarialTranslationLearner, TranslationEvaluation, TranslationLearner
-from ddl.metrics.images import absolute_error, colourfulness, grey
-from ddl.models.initialisation import initialise_dcgan
-from ddl.models.preprocess import ScaleToUnit
-from ddl.models.unet import PatchDiscriminator, UNet
+from ddl.data.shapes import CIFAR10_SHAPE
 from ddl.progress import Progress, State
 from ddl.tasks.image_task import ImageTask, UNetWidths
 from ddl.tasks.task import STRICT, Fraction, Number, Width
 
-CHANNELS, SIZE, _ = CIFAR10.shape
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ddl.data.splits import Split
+    from ddl.devices import Device
+    from ddl.learners.learner import Learner
+
+CHANNELS, SIZE, _ = CIFAR10_SHAPE
 SHOWN = 8
 """Number of images in the figure, the first of the validation split."""
 
@@ -48,6 +46,14 @@ class Colouring(ImageTask):
     """Adam's decay rate of the first moment, 0 to below 1."""
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        from ddl.learners.adversarial import GanPair
+        from ddl.learners.optimisers import make_optimiser
+        from ddl.learners.translation import AdversarialTranslationLearner, TranslationEvaluation, TranslationLearner
+        from ddl.metrics.images import absolute_error, colourfulness
+        from ddl.models.initialisation import initialise_dcgan
+        from ddl.models.preprocess import ScaleToUnit
+        from ddl.models.unet import PatchDiscriminator, UNet
+
         data = self.load(self.data_set, device)
         train, val = _grey_and_colour(data.train), _grey_and_colour(data.val)
         test = None if data.test is None else _grey_and_colour(data.test)
@@ -73,4 +79,7 @@ class Colouring(ImageTask):
 
 
 def _grey_and_colour(split: Split) -> Split:
+    from ddl.data.splits import Split
+    from ddl.metrics.images import grey
+
     return Split(grey(split.inputs), split.inputs)

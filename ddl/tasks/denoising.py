@@ -1,25 +1,24 @@
 """Denoising of images with a U-Net and three losses (Karshenas, section 4, table 5 and figure 5)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import field_validator
 from pydantic.dataclasses import dataclass
 
-from ddl.data.noise import noisy, noisy_copy
-from ddl.data.sets.cifar10 import CIFAR10
-from ddl.data.splits import Split
-from ddl.devices import Device, derive_seed
-from ddl.learners.optimisers import make_optimiser
-from ddl.learners.translation import TranslationEvaluation, TranslationLearner
-from ddl.metrics.images import check_window, make_loss, psnr_db, squared_error, ssim
-from ddl.models.preprocess import ScaleToUnit
-from ddl.models.unet import UNet
+from ddl.data.shapes import CIFAR10_SHAPE
+from ddl.metrics.limits import check_window
 from ddl.progress import Progress, State
 from ddl.tasks.image_task import ImageTask, UNetWidths
 from ddl.tasks.task import STRICT, Count, Positive
 
-CHANNELS, SIZE, _ = CIFAR10.shape
+if TYPE_CHECKING:
+    from ddl.data.splits import Split
+    from ddl.devices import Device
+
+CHANNELS, SIZE, _ = CIFAR10_SHAPE
 STUDY_DATA_SET = "Tiny ImageNet"
 """The study's data set; this task uses CIFAR-10 as a fallback and records that in its metadata."""
 SHOWN = 8
@@ -51,6 +50,14 @@ class Denoising(ImageTask):
         return window
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        from ddl.data.noise import noisy
+        from ddl.data.splits import Split
+        from ddl.learners.optimisers import make_optimiser
+        from ddl.learners.translation import TranslationEvaluation, TranslationLearner
+        from ddl.metrics.images import make_loss, psnr_db, squared_error, ssim
+        from ddl.models.preprocess import ScaleToUnit
+        from ddl.models.unet import UNet
+
         data = self.load(self.data_set, device)
         # The noise is fixed, so that all epochs, and all trials with one seed, are evaluated on the same images.
         val = self._noisy(data.val, 0)
@@ -75,4 +82,8 @@ class Denoising(ImageTask):
 
     def _noisy(self, split: Split, number: int) -> Split:
         """Noisy images and the clean ones. The noise depends on the seed and on the split's `number`."""
+        from ddl.data.noise import noisy_copy
+        from ddl.data.splits import Split
+        from ddl.devices import derive_seed
+
         return Split(noisy_copy(split.inputs, self.noise, derive_seed(self.seed, "noise", number)), split.inputs)

@@ -1,23 +1,27 @@
 """Base class of the tasks that `fit` trains."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-import torch
 from pydantic import AfterValidator, field_validator
 from pydantic.dataclasses import dataclass
-from torch import nn
 
-from ddl.data.splits import Examples
-from ddl.devices import Device, derive_seed
-from ddl.fit import FitSettings, Member, fit, fit_together
-from ddl.learners.learner import Learner
 from ddl.model_selection import parse_selection
 from ddl.progress import Progress, StackSteps, State
 from ddl.tasks.task import STRICT, Count, Fraction, Positive, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ddl.data.splits import Examples
+    from ddl.devices import Device
+    from ddl.fit import FitSettings
+    from ddl.learners.learner import Learner
 
 
 def _names_a_metric(text: str) -> str:
@@ -92,6 +96,8 @@ class FitTask(Task):
 
     @classmethod
     def run_stacked(cls, members: Sequence[Self], device: Device, resume: Sequence[State | None]) -> StackSteps:
+        from ddl.fit import Member, fit_together
+
         assert len({member.stack_key() for member in members}) == 1, "trials that cannot be trained as one model"
         first = members[0]
         data = first.load_data(device)
@@ -104,6 +110,10 @@ class FitTask(Task):
 
     def seed_weights(self) -> None:
         """Seed torch's generator for the initial weights."""
+        import torch
+
+        from ddl.devices import derive_seed
+
         torch.manual_seed(derive_seed(self.seed, "weights", 0))
 
     def steps(self, train: Examples) -> int:
@@ -121,11 +131,15 @@ class FitTask(Task):
         test: Examples | None = None,
     ) -> Iterator[Progress]:
         """Run `fit` with the task's hyperparameters. `test` is given exactly if the task holds data out."""
+        from ddl.fit import Member, fit
+
         if (test is not None) != (self.holdout > 0):
             raise ValueError(f"{type(self).__name__}: holds_out is True, so it needs test examples if and only if task.holdout is above 0.")
         yield from fit(Member(learner, self.seed, metadata, resume), self._fit_settings(train, val, device, test))
 
     def _fit_settings(self, train: Examples, val: Examples, device: Device, test: Examples | None) -> FitSettings:
+        from ddl.fit import FitSettings
+
         return FitSettings(train, val, self.trained_epochs(), self.batch_size, device, self.unit, test, self.selected_by)
 
 

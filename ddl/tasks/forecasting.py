@@ -1,24 +1,25 @@
 """Forecasts of airline passengers, one month ahead (Karshenas, section 3, figure 3; assumptions: docs/sequences.md)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass as plain_dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
-from torch import Tensor
-from torch.optim import AdamW
 
-from ddl.data import series, sources
-from ddl.data.series import Scaler, Windows
-from ddl.data.splits import Origin
-from ddl.devices import Device
-from ddl.learners.forecasting import ForecastFigure, ForecastLearner, draw_forecasts
-from ddl.learners.optimised_module import FP32, OptimisedModule
-from ddl.metrics import forecasts
-from ddl.models.forecaster import Forecaster
+from ddl.precision import FP32
 from ddl.progress import Progress, State
 from ddl.tasks.fit_task import FitTask, Fitting, count_parameters, split_lengths
 from ddl.tasks.task import STRICT, Count, Fraction, Number, Width
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddl.data.series import Scaler, Windows
+    from ddl.data.splits import Origin
+    from ddl.devices import Device
+    from ddl.learners.forecasting import ForecastFigure
 
 
 @plain_dataclass(frozen=True, eq=False)
@@ -69,6 +70,8 @@ class Forecasting(FitTask):
             yield from self._naive()
 
     def load_data(self, device: Device) -> _WindowedSeries:
+        from ddl.data import series, sources
+
         item = sources.load_file("airline")
         _, values = series.read_series(item.path)
         months = self._validation_months(values)
@@ -83,6 +86,13 @@ class Forecasting(FitTask):
         return max(1, round(self.holdout * (len(values) - self.held_out))) if self.holdout else self.held_out
 
     def build(self, data: _WindowedSeries, device: Device) -> Fitting:
+        from torch.optim import AdamW
+
+        from ddl.data import series
+        from ddl.learners.forecasting import ForecastLearner
+        from ddl.learners.optimised_module import OptimisedModule
+        from ddl.models.forecaster import Forecaster
+
         model = Forecaster(self.hidden, self.dropout)
         network = OptimisedModule(
             model, lambda parameters: AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True), FP32, device
@@ -95,6 +105,10 @@ class Forecasting(FitTask):
         return Fitting(learner, data.train, data.val, metadata, data.test)
 
     def _figure(self) -> ForecastFigure:
+        from ddl.data import series, sources
+        from ddl.learners.forecasting import ForecastFigure
+        from ddl.metrics import forecasts
+
         months, values = series.read_series(sources.load_file("airline").path)
         held_out = self._validation_months(values)
         if self.holdout:  # the test months are not shown
@@ -105,6 +119,10 @@ class Forecasting(FitTask):
 
     def _naive(self) -> Iterator[Progress]:
         """One step without training, and one evaluation."""
+        from ddl.data import series, sources
+        from ddl.learners.forecasting import draw_forecasts
+        from ddl.metrics import forecasts
+
         item = sources.load_file("airline")
         _, values = series.read_series(item.path)
         months = self._validation_months(values)

@@ -1,5 +1,7 @@
 """Tasks that are made of a user's function: its keyword arguments are the hyperparameters, what it yields are the measurements."""
 
+from __future__ import annotations
+
 import copy
 import functools
 import inspect
@@ -7,15 +9,16 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field, fields, replace
-from typing import Annotated, Any, ClassVar, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_origin, get_type_hints
 
-import torch
 from pydantic import Strict
 from pydantic.dataclasses import dataclass
 
-from ddl.devices import Device
 from ddl.progress import Progress, State
 from ddl.tasks.task import STRICT, Number, Task
+
+if TYPE_CHECKING:
+    from ddl.devices import Device
 
 OFFERED = ("seed", "device", "resume")
 """Arguments that a function gets if it has them: the trial's seed, its `torch.device`, and the state to continue from or None."""
@@ -70,6 +73,8 @@ class FunctionTask(Task):
         step = given.step or number
         loss = given.loss
         if loss is None and metrics:  # what `--reproduce` compares
+            import torch
+
             loss = torch.tensor(next(iter(metrics.values())), dtype=torch.float64)
         take_state = given.state
         state = take_state and (lambda: {"step": number, "state": take_state()})

@@ -1,35 +1,31 @@
 """Generation of digits with a variational autoencoder or a GAN (Karshenas, section 5 and table 6)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import cache, partial
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le, Len
 from pydantic import field_validator
 from pydantic.dataclasses import dataclass
-from torch import nn
 
-from ddl.data import sources
-from ddl.data.sets.mnist import MNIST
-from ddl.data.splits import DataSet
-from ddl.devices import Device, derive_seed
-from ddl.learners.adversarial import GanLearner, GanPair
-from ddl.learners.learner import Learner
-from ddl.learners.optimisers import make_optimiser
-from ddl.learners.sample_gallery import SampleGallery
-from ddl.learners.variational import VariationalLearner
-from ddl.metrics.generated_images import SPLITS
-from ddl.models.autoencoders import VariationalAutoencoder
+from ddl.data.shapes import MNIST_SHAPE
+from ddl.metrics.limits import INCEPTION_SPLITS
 from ddl.models.downsampling import halved_side
-from ddl.models.initialisation import initialise_dcgan
-from ddl.models.preprocess import ScaleToUnit
-from ddl.models.strided import StridedDecoder, StridedEncoder
 from ddl.progress import Progress, State
-from ddl.scoring_classifier import load_scoring_classifier
 from ddl.tasks.image_task import ImageTask
 from ddl.tasks.task import STRICT, WIDEST, Count, CountOrZero, Fraction, Number, Width
 
-SIZE = MNIST.shape[1]
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ddl.data.splits import DataSet
+    from ddl.devices import Device
+    from ddl.learners.learner import Learner
+    from ddl.learners.sample_gallery import SampleGallery
+
+SIZE = MNIST_SHAPE[1]
 SHOWN = 10
 """Number of reconstructions in the figure, of the first validation images."""
 
@@ -56,7 +52,7 @@ class Generation(ImageTask):
     """Units of the dense layer before the logit of `gan`'s discriminator; 0 for no such layer; ignored by `vae`."""
     kl_weight: Annotated[Number, Ge(0)]
     """Weight of the Kullback-Leibler term of `vae` (`ddl.learners.variational`), at least 0; ignored by `gan`."""
-    generated: Annotated[Count, Ge(SPLITS)]
+    generated: Annotated[Count, Ge(INCEPTION_SPLITS)]
     """Number of images generated for each evaluation, at least 10."""
     judge_epochs: Count
     """Number of training epochs of the scoring classifier."""
@@ -76,6 +72,11 @@ class Generation(ImageTask):
         return widths
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        from ddl.data import sources
+        from ddl.devices import derive_seed
+        from ddl.learners.sample_gallery import SampleGallery
+        from ddl.scoring_classifier import load_scoring_classifier
+
         data = self.load(self.data_set, device)
         # The scoring classifier is trained on all images, so that trials with different limits are scored alike.
         unlimited = sources.load_data_set(self.data_set, self.content)
@@ -88,6 +89,14 @@ class Generation(ImageTask):
 
     def _learner(self, data: DataSet, gallery: SampleGallery, device: Device) -> tuple[list[nn.Module], Learner]:
         """The trained networks, and their learner."""
+        from ddl.learners.adversarial import GanLearner, GanPair
+        from ddl.learners.optimisers import make_optimiser
+        from ddl.learners.variational import VariationalLearner
+        from ddl.models.autoencoders import VariationalAutoencoder
+        from ddl.models.initialisation import initialise_dcgan
+        from ddl.models.preprocess import ScaleToUnit
+        from ddl.models.strided import StridedDecoder, StridedEncoder
+
         prepare, channels = ScaleToUnit(SIZE), data.train.inputs.shape[1]
         adam = make_optimiser("adam", self.lr, beta1=self.beta1)
         decoder = StridedDecoder(self.latent, self.dense, channels, SIZE, self.widths, self.convolutions)

@@ -1,28 +1,32 @@
 """Base class of the tasks on images that `fit` trains."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Len
 from pydantic import AfterValidator, Field, ValidationInfo
 from pydantic.dataclasses import dataclass
-from torch import nn
 
-from ddl.data import image_folders, sources
-from ddl.data.sets.cifar10 import CIFAR10
-from ddl.data.splits import DataSet, Examples
-from ddl.devices import Device
-from ddl.learners.optimised_module import FP32, OptimisedModule
-from ddl.learners.optimisers import MakeOptimiser
+from ddl.data.shapes import CIFAR10_SHAPE
 from ddl.models.downsampling import halved_side
-from ddl.precision import Precision
+from ddl.precision import FP32, Precision
 from ddl.tasks.fit_task import FitTask, count_parameters, split_lengths
 from ddl.tasks.task import STRICT, CountOrZero, PrecisionName, Width
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ddl.data.splits import DataSet, Examples
+    from ddl.devices import Device
+    from ddl.learners.optimised_module import OptimisedModule
+    from ddl.learners.optimisers import MakeOptimiser
+
 
 def _can_be_pooled(widths: list[int]) -> list[int]:
-    halved_side(CIFAR10.shape[1], len(widths) - 1)
+    halved_side(CIFAR10_SHAPE[1], len(widths) - 1)
     return widths
 
 
@@ -62,10 +66,14 @@ class ImageTask(FitTask):
 
     def load(self, name: str, device: Device) -> DataSet:
         """Load the data set `name`, limited and on the device, and seed torch's generator for the initial weights."""
+        from ddl.data import sources
+
         return self._limited(sources.load_data_set(name, self.content), device)
 
     def load_folder(self, path: str, size: int, device: Device) -> DataSet:
         """Like `load`, for the user's own images in the folder `path`, as `size` x `size` pixels. `content` has no effect."""
+        from ddl.data import image_folders
+
         return self._limited(image_folders.load_image_folder(path, size), device)
 
     def _limited(self, data: DataSet, device: Device) -> DataSet:
@@ -88,6 +96,8 @@ class ImageTask(FitTask):
 
     def optimised(self, module: nn.Module, optimiser: MakeOptimiser, train: Examples, device: Device) -> OptimisedModule:
         """The module with its optimiser, in the task's precision and with its schedule over the steps on `train`."""
+        from ddl.learners.optimised_module import OptimisedModule
+
         decay_steps = self.steps(train) if self.schedule == "linear" else 0
         return OptimisedModule(module, optimiser, self.resolved_precision(), device, decay_steps)
 

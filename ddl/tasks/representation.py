@@ -1,30 +1,27 @@
 """Dimension reduction of digits with PCA and autoencoders (Karshenas, section 4 and table 4)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Len
 from pydantic import ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
-from ddl.data.splits import DataSet
-from ddl.devices import Device
-from ddl.learners.autoencoder import AutoencoderLearner, reconstruction_strip
-from ddl.learners.learner import Pipeline
-from ddl.learners.optimisers import make_optimiser
-from ddl.metrics.images import squared_error
-from ddl.metrics.linear_classifier import fit_linear_classifier
-from ddl.models import autoencoders
-from ddl.models.autoencoders import Autoencoder
 from ddl.models.downsampling import halved_side
-from ddl.models.pca import fit_pca, pca_autoencoder
-from ddl.models.preprocess import ScaleToUnit
 from ddl.progress import Predictor, Progress, State
 from ddl.tasks.fit_task import Fitting
 from ddl.tasks.image_task import ImageTask
 from ddl.tasks.task import STRICT, Count, Width
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddl.data.splits import DataSet
+    from ddl.devices import Device
+    from ddl.models.autoencoders import Autoencoder
 
 SHOWN = 10
 """Number of images in the figure, the first of the validation split."""
@@ -89,10 +86,16 @@ class Representation(ImageTask):
 
     def load_data(self, device: Device) -> tuple[DataSet, Tensor]:
         """The data, and the mean training image that the decoder returns initially."""
+        from ddl.models.preprocess import ScaleToUnit
+
         data = self.load(self.data_set, device)
         return data, ScaleToUnit(self.size)(data.train.limit(MEAN_IMAGES).inputs).mean(0).cpu()
 
     def build(self, data: tuple[DataSet, Tensor], device: Device) -> Fitting:
+        from ddl.learners.autoencoder import AutoencoderLearner
+        from ddl.learners.optimisers import make_optimiser
+        from ddl.models.preprocess import ScaleToUnit
+
         images, mean = data
         model = self._model(mean)
         network = self.optimised(model, make_optimiser("adam", self.lr), images.train, device)
@@ -107,6 +110,8 @@ class Representation(ImageTask):
         return self.convolutional_epochs if self.method == "convolutional" else self.epochs
 
     def _model(self, mean: Tensor) -> Autoencoder:
+        from ddl.models import autoencoders
+
         if self.method == "dense":
             return autoencoders.dense_autoencoder(mean, self.dense_down, self.latent, self.dense_up, self.relu_latent, self.output)
         widths, up = self.convolutional_widths, self.convolutional_up
@@ -114,6 +119,13 @@ class Representation(ImageTask):
 
     def _pca(self, data: DataSet, device: Device, resume: State | None) -> Iterator[Progress]:
         """One step in closed form. Each of several processes computes all of it, which is faster than communicating."""
+        from ddl.learners.autoencoder import reconstruction_strip
+        from ddl.learners.learner import Pipeline
+        from ddl.metrics.images import squared_error
+        from ddl.metrics.linear_classifier import fit_linear_classifier
+        from ddl.models.pca import fit_pca, pca_autoencoder
+        from ddl.models.preprocess import ScaleToUnit
+
         prepare, train, val = ScaleToUnit(self.size), data.train, data.val
         model: Autoencoder | None = None
         if resume is not None and resume["step"] == 1:

@@ -1,26 +1,27 @@
 """Sentiment classification of film reviews (Karshenas, section 3, tables 3 and 8; assumptions: docs/sequences.md)."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass as plain_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
-from ddl.data import reviews, sources
-from ddl.data.reviews import Reviews
-from ddl.data.sources import FileItem
-from ddl.data.splits import Origin, holdout_mask
-from ddl.data.tokenised_texts import TokenisedTexts, WordVocabulary, read_vectors
-from ddl.devices import Device
-from ddl.learners.optimised_module import FP32, OptimisedModule
-from ddl.learners.optimisers import make_optimiser
-from ddl.learners.sentiment import Questions, SentimentLearner
-from ddl.models.text_classifiers import AveragedEmbeddings, LstmClassifier
+from ddl.precision import FP32
 from ddl.tasks.fit_task import FitTask, Fitting, count_parameters, split_lengths
 from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Width
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddl.data.reviews import Reviews
+    from ddl.data.sources import FileItem
+    from ddl.data.splits import Origin
+    from ddl.data.tokenised_texts import TokenisedTexts, WordVocabulary
+    from ddl.devices import Device
+    from ddl.models.text_classifiers import AveragedEmbeddings, LstmClassifier
 
 
 @plain_dataclass(frozen=True, eq=False)
@@ -83,6 +84,8 @@ class Sentiment(FitTask):
         return self.model == "average" or not self.bidirectional
 
     def load_data(self, device: Device) -> _LabelledTexts:
+        from ddl.data import sources
+
         item = sources.load_file("imdb", self.content)
         limits = (self.train_limit, self.val_limit)
         words, splits = _encoded(item, limits, self.holdout, self.words, self.min_count, self.longest)
@@ -90,6 +93,11 @@ class Sentiment(FitTask):
         return _LabelledTexts(item.origin, words, train, val, test[0] if test else None)
 
     def build(self, data: _LabelledTexts, device: Device) -> Fitting:
+        from ddl.learners.optimised_module import OptimisedModule
+        from ddl.learners.optimisers import make_optimiser
+        from ddl.learners.sentiment import Questions, SentimentLearner
+        from ddl.models.text_classifiers import AveragedEmbeddings, LstmClassifier
+
         metadata: dict[str, Any] = {
             "data": data.origin.metadata() | split_lengths(data.train, data.val, data.test),
             "vocabulary": len(data.words),
@@ -111,6 +119,11 @@ class Sentiment(FitTask):
 
         Words without a vector, and the unknown word, get the mean of all vectors; the padding (row 0) gets zeros.
         """
+        import torch
+
+        from ddl.data import sources
+        from ddl.data.tokenised_texts import read_vectors
+
         if self.vectors:
             path, origin = Path(self.vectors).expanduser().absolute(), {"source": f"file {self.vectors}"}
             vectors, has_vector = read_vectors(path, words.words, self.width)
@@ -129,6 +142,8 @@ class Sentiment(FitTask):
 
 def _limited(part: Reviews, n: int) -> Reviews:
     """Take `n` evenly spaced texts, because texts may be sorted by label; all if `n` is 0 or at least their number."""
+    from ddl.data.reviews import Reviews
+
     if not 0 < n < len(part.texts):
         return part
     chosen = [index * len(part.texts) // n for index in range(n)]
@@ -137,6 +152,9 @@ def _limited(part: Reviews, n: int) -> Reviews:
 
 def _held_out(train: Reviews, fraction: float) -> tuple[Reviews, Reviews]:
     """(the texts to train on, the others): `fraction` of each label."""
+    from ddl.data.reviews import Reviews
+    from ddl.data.splits import holdout_mask
+
     held = holdout_mask(train.labels, fraction)
     parts = [[index for index, chosen in enumerate(held) if chosen == part] for part in (False, True)]
     first, second = (Reviews([train.texts[index] for index in part], [train.labels[index] for index in part]) for part in parts)
@@ -148,7 +166,10 @@ def _encoded(
     item: FileItem, limits: tuple[int, int], holdout: float, size: int, min_count: int, longest: int
 ) -> tuple[WordVocabulary, list[TokenisedTexts]]:
     """Vocabulary, training and validation texts, and with `holdout` test texts; cached for the next trials in this process."""
-    train, *others = (_limited(part, n) for part, n in zip(reviews.read_reviews(item), limits, strict=True))
+    from ddl.data.reviews import read_reviews
+    from ddl.data.tokenised_texts import TokenisedTexts, WordVocabulary
+
+    train, *others = (_limited(part, n) for part, n in zip(read_reviews(item), limits, strict=True))
     if holdout:
         train, val = _held_out(train, holdout)
         others = [val, *others]
@@ -159,4 +180,6 @@ def _encoded(
 
 @cache
 def _glove(path: Path, words: tuple[str, ...], width: int) -> tuple[Tensor, Tensor]:
+    from ddl.data.tokenised_texts import read_vectors
+
     return read_vectors(path, words, width)

@@ -1,28 +1,28 @@
 """Regression or classification of the user's own table with a multilayer perceptron."""
 
+from __future__ import annotations
+
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 from pydantic import AfterValidator, ValidationInfo
 from pydantic.dataclasses import dataclass
-from torch import nn
-from torch.optim import AdamW
 
-from ddl.data.table_files import ENDINGS
-from ddl.data.tables import Table, load_table
-from ddl.devices import Device
-from ddl.learners.learner import StackableLearner
-from ddl.learners.optimised_module import FP32, OptimisedModule
-from ddl.learners.supervised import Classifier, Regressor
-from ddl.models.mlp import MLP, RestoreUnit, Standardise
+from ddl.data.file_endings import TABLE_ENDINGS
+from ddl.precision import FP32
 from ddl.tasks.fit_task import FitTask, Fitting, count_parameters, split_lengths
 from ddl.tasks.task import STRICT, Fraction, Number, Width
 
+if TYPE_CHECKING:
+    from ddl.data.tables import Table
+    from ddl.devices import Device
+    from ddl.learners.learner import StackableLearner
+
 
 def _is_table(path: str) -> str:
-    if not path.endswith(ENDINGS):
-        raise ValueError(f"{path!r} is not the name of a table. Name a file that ends in {' or '.join(ENDINGS)}.")
+    if not path.endswith(TABLE_ENDINGS):
+        raise ValueError(f"{path!r} is not the name of a table. Name a file that ends in {' or '.join(TABLE_ENDINGS)}.")
     return path
 
 
@@ -70,11 +70,20 @@ class Tabular(FitTask):
         return self.dropout > 0  # without dropout, the network has no layers for it
 
     def load_data(self, device: Device) -> Table:
+        from ddl.data.tables import load_table
+
         table = load_table(self.path, self.kind, self.target, self.holdout)
         test = table.test and table.test.to(device.torch)
         return replace(table, train=table.train.to(device.torch), val=table.val.to(device.torch), test=test)
 
     def build(self, data: Table, device: Device) -> Fitting:
+        from torch import nn
+        from torch.optim import AdamW
+
+        from ddl.learners.optimised_module import OptimisedModule
+        from ddl.learners.supervised import Classifier, Regressor
+        from ddl.models.mlp import MLP, RestoreUnit, Standardise
+
         model = MLP(Standardise(data.features.mean, data.features.std), self.hidden, self.dropout, len(data.classes))
         network = OptimisedModule(
             model, lambda parameters: AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True), FP32, device

@@ -1,17 +1,22 @@
 """The base class of tasks, and the types of their hyperparameters."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Annotated, ClassVar, Self, TypeVar, dataclass_transform, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self, TypeVar, dataclass_transform, final
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ConfigDict, Strict
 from pydantic.dataclasses import dataclass
 
-from ddl.devices import Device, Strategy
 from ddl.precision import Precision
 from ddl.progress import Progress, StackSteps, State
+from ddl.strategy import Strategy
+
+if TYPE_CHECKING:
+    from ddl.devices import Device
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """Rejects strings as numbers, booleans as integers, unknown names, and infinite or NaN values."""

@@ -1,29 +1,26 @@
 """Text generation in the style of a script (Karshenas, section 3, figure 4, appendix 7.3.3; assumptions: docs/sequences.md)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import torch
 from annotated_types import Len
 from pydantic.dataclasses import dataclass
 
-from ddl.data import sources, text_windows
-from ddl.data.integrity import file_fingerprint
-from ddl.data.splits import Origin
-from ddl.data.text_windows import TextWindows
-from ddl.data.vocabulary import Vocabulary
-from ddl.devices import Device
-from ddl.learners.language import LanguageLearner, TextSamples
-from ddl.learners.optimised_module import FP32, OptimisedModule
-from ddl.learners.optimisers import make_optimiser
-from ddl.metrics.bleu import passages
-from ddl.models.language import LanguageModel
+from ddl.precision import FP32
 from ddl.progress import Progress, State
 from ddl.tasks.fit_task import FitTask, count_parameters, split_lengths
 from ddl.tasks.task import STRICT, Count, CountOrZero, Depth, Fraction, Positive, Width
+
+if TYPE_CHECKING:
+    from ddl.data.splits import Origin
+    from ddl.data.text_windows import TextWindows
+    from ddl.data.vocabulary import Vocabulary
+    from ddl.devices import Device
 
 CHARACTERS_PER_WORD = 4.5
 """Mean for English, punctuation marks counted as words. It makes reference passages as long as the sampled texts."""
@@ -81,10 +78,19 @@ class TextGeneration(FitTask):
         return (self.script,) if self.script else ()
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        import torch
+
+        from ddl.data.text_windows import TextWindows, split_text
+        from ddl.learners.language import LanguageLearner, TextSamples
+        from ddl.learners.optimised_module import OptimisedModule
+        from ddl.learners.optimisers import make_optimiser
+        from ddl.metrics.bleu import passages
+        from ddl.models.language import LanguageModel
+
         origin, script = self._script()
-        trained, *others = text_windows.split_text(script[: self.limit or None], self.held_out)
+        trained, *others = split_text(script[: self.limit or None], self.held_out)
         if self.holdout:
-            trained, held_out = text_windows.split_text(trained, self.holdout)
+            trained, held_out = split_text(trained, self.holdout)
             others = [held_out, *others]
         vocabulary = _vocabulary(trained, self.level, self.subwords if self.level == "subword" else self.words)
         before = vocabulary.encode(trained)
@@ -117,14 +123,21 @@ class TextGeneration(FitTask):
         yield from self.train(learner, train, val, device, metadata, resume, test[0] if test else None)
 
     def _script(self) -> tuple[Origin, str]:
+        from ddl.data import sources
+        from ddl.data.integrity import file_fingerprint
+        from ddl.data.splits import Origin
+        from ddl.data.text_windows import read_text
+
         if not self.script:
             item = sources.load_file("plays", self.content)
-            return replace(item.origin, fallback_for=STUDY_SCRIPT), text_windows.read_text(item.path)
+            return replace(item.origin, fallback_for=STUDY_SCRIPT), read_text(item.path)
         path = Path(self.script).expanduser().absolute()
-        content = text_windows.read_text(path)
+        content = read_text(path)
         return Origin(path.name, f"file {path}", complete=True, fallback_for="", sha256=file_fingerprint(path)), content
 
 
 @cache
 def _vocabulary(trained: str, level: str, size: int) -> Vocabulary:
+    from ddl.data.vocabulary import Vocabulary
+
     return Vocabulary.learn(trained, level, size)

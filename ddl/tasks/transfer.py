@@ -1,33 +1,33 @@
 """Image classification with a published network, pretrained or not (Karshenas, section 2)."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterator
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import torch
 from annotated_types import Ge
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
-from torch import nn
 
-from ddl.data import sources, weights
-from ddl.data.augment import STRENGTHS
-from ddl.data.integrity import Unavailable, file_digest
-from ddl.data.splits import Split
-from ddl.devices import Device
-from ddl.learners.learner import Pipeline
-from ddl.learners.optimisers import make_optimiser
-from ddl.learners.supervised import Classifier
-from ddl.models.preprocess import Resize
-from ddl.models.transfer import SMALLEST, Body, TransferNetwork, load_published_weights, make_body, make_head
-from ddl.precision import Precision
+from ddl.data.file_endings import WEIGHTS_ENDINGS
 from ddl.progress import Predictor, Progress, State
 from ddl.tasks.fit_task import count_parameters
 from ddl.tasks.image_task import FolderPath, ImageTask
 from ddl.tasks.task import STRICT, Count, Fraction, Width
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ddl.data.splits import Split
+    from ddl.devices import Device
+    from ddl.models.transfer import Body
+    from ddl.precision import Precision
+
+SMALLEST = 32
+"""Smallest image side in pixels: each network halves it five times."""
 ITEMS = {"vgg16": "vgg16", "efficientnet_b0": "efficientnet_b0", "efficientnet_lite0": "lite0"}
 """Item of `ddl.data.sources.load_file` with the ImageNet weights of each network."""
 
@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 
 
 def _check_weights(text: str) -> str:
-    if text not in ("none", "imagenet") and not text.endswith(weights.ENDINGS):
-        raise ValueError(f"{text!r} is unknown. Use none, imagenet, or the path of a file ({', '.join(weights.ENDINGS)}).")
+    if text not in ("none", "imagenet") and not text.endswith(WEIGHTS_ENDINGS):
+        raise ValueError(f"{text!r} is unknown. Use none, imagenet, or the path of a file ({', '.join(WEIGHTS_ENDINGS)}).")
     return text
 
 
@@ -83,6 +83,15 @@ class Transfer(ImageTask):
         return (*named, self.path) if self.path else named
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        from torch import nn
+
+        from ddl.data.augment import STRENGTHS
+        from ddl.learners.learner import Pipeline
+        from ddl.learners.optimisers import make_optimiser
+        from ddl.learners.supervised import Classifier
+        from ddl.models.preprocess import Resize
+        from ddl.models.transfer import TransferNetwork, make_body, make_head
+
         folder = self.data_set == "folder"
         data = self.load_folder(self.path, self.size, device) if folder else self.load(self.data_set, device)
         body = make_body(self.network, self.size)
@@ -125,6 +134,11 @@ class Transfer(ImageTask):
 
     def _pretrain(self, body: Body) -> dict[str, Any]:
         """Load the initial weights, and return their metadata."""
+        from ddl.data import sources
+        from ddl.data.integrity import Unavailable, file_digest
+        from ddl.data.weights import read_weights
+        from ddl.models.transfer import load_published_weights
+
         if self.weights == "none":
             return {"source": "random"}
         path = Path(self.weights).expanduser()
@@ -138,15 +152,18 @@ class Transfer(ImageTask):
                 log.warning("%s: USING RANDOM WEIGHTS. %s", self.network, error)
                 return {"source": MISSING}
             path, source = file.path, file.origin.source
-        load_published_weights(body.module, weights.read_weights(path), str(path))
+        load_published_weights(body.module, read_weights(path), str(path))
         return {"source": source, "sha256": file_digest(path, "sha256")}
 
 
-@torch.no_grad()
 def _features(split: Split, prepare: nn.Module, module: nn.Module, precision: Precision, device: Device) -> Split:
     """Replace the inputs of a split by the body's features, fp32 [n, width]."""
+    import torch
+
+    from ddl.data.splits import Split
+
     module.eval()
     run = precision.apply(module)
-    with precision.autocast(device):
+    with torch.no_grad(), precision.autocast(device):
         features = [run(precision.layout(prepare(images))).float() for images in split.inputs.split(FEATURE_BATCH)]
     return Split(torch.cat(features), split.targets)

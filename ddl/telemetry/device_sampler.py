@@ -27,7 +27,7 @@ class DeviceSampler:
 
     GPU memory has two figures: `gpu_process_memory_peak_mb` with CUDA's context and memory that PyTorch's allocator keeps without use,
     and `gpu_allocated_peak_mb`, the memory of tensors at its peak. If the process has run other trials before, both are this trial's
-    because `ddl.precision.prepare_process` empties the allocator and resets its peak.
+    because `ddl.precision_setup.prepare_process` empties the allocator and resets its peak.
     """
 
     def __init__(

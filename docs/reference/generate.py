@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from annotated_types import Ge, Gt, Le, Len, Lt
@@ -90,13 +90,13 @@ def nested_class(kind: Any) -> type | None:
 
 def table(cls: type, defaults: Mapping[str, Any], skip: tuple[str, ...] = (), prefix: str = "") -> str:
     """Rows of key, type, default and meaning for each field of a dataclass. A nested dataclass gives dotted keys."""
-    text, meaning = "", field_docstrings(cls)
+    text, meaning, kinds = "", field_docstrings(cls), get_type_hints(cls, include_extras=True)
     for item in fields(cls):
         if item.name in skip:
             continue
-        nested = nested_class(item.type)
+        nested = nested_class(kind := kinds[item.name])
         given = defaults.get(item.name, MISSING)
-        if nested and nested is item.type and isinstance(given, Mapping):
+        if nested and nested is kind and isinstance(given, Mapping):
             text += table(nested, given, prefix=f"{prefix}{item.name}.")
             continue
         if given is MISSING:
@@ -104,7 +104,7 @@ def table(cls: type, defaults: Mapping[str, Any], skip: tuple[str, ...] = (), pr
                 item.default if item.default is not MISSING else item.default_factory() if item.default_factory is not MISSING else MISSING
             )
         default = "required" if given is MISSING else "none" if given is None and nested else flow(given)
-        text += row(f"`{prefix}{item.name}`", type_words(item.type), default, meaning.get(item.name, ""))
+        text += row(f"`{prefix}{item.name}`", type_words(kind), default, meaning.get(item.name, ""))
         if nested:
             text += table(nested, {}, prefix=f"{prefix}{item.name}.")
     return text

@@ -22,7 +22,7 @@ with fork_server(["ddl.tasks.classification"]) as script, ray_private.session_fo
     import ray
 
     def look():
-        had = "torch._dynamo" in sys.modules, "ddl.tasks.classification" in sys.modules
+        had = "torch._dynamo" in sys.modules, "ddl.tasks.classification" in sys.modules, "ddl.models.cnn" in sys.modules
         import random, signal, numpy, torch
         me = psutil.Process()
         return {
@@ -69,11 +69,11 @@ def test_a_worker_is_a_fork_that_differs_from_a_process_of_its_own_only_in_what_
     (server,) = found["servers"]
     fork, other, variables, alone = *found["workers"], *found["with"], *found["alone"]
     assert {fork["parent"], other["parent"], variables["parent"]} == {server}
-    assert fork["had"] == [True, True]
+    assert fork["had"] == [True, True, True]
     assert variables["variable"] == f"yes {tmp_path}"
     assert all(a != b for a, b in zip(fork["numbers"], other["numbers"], strict=True)), "each draws its own random numbers"
     assert alone["parent"] != server, "a cluster outlives its fork server"
-    assert alone["had"] == [False, False]
+    assert alone["had"] == [False, False, False]
     differ = ("parent", "had", "numbers", "threads")  # ddl sets the number of torch's threads in each worker
     assert {k: v for k, v in fork.items() if k not in differ} == {k: v for k, v in alone.items() if k not in differ}
     assert not [name for name in found["folders"] if name.startswith("ddl-")], "nothing is left in the folder for temporary files"
@@ -82,7 +82,7 @@ def test_a_worker_is_a_fork_that_differs_from_a_process_of_its_own_only_in_what_
 def test_workers_start_by_themselves_where_a_socket_has_no_place(tmp_path: Path) -> None:
     found = look(tmp_path, tmp_path / ("long" * 25))
     assert found["servers"] == []
-    assert found["workers"][0]["had"] == [False, False]
+    assert found["workers"][0]["had"] == [False, False, False]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux only")

@@ -14,6 +14,7 @@ from ddl.data import image_folders
 from ddl.data.image_folders import load_image_folder
 from ddl.data.image_listing import list_images
 from ddl.data.integrity import Damaged
+from ddl.data.shapes import DEFAULT_SIZE
 from ddl.data.splits import held_out
 
 SIZE = 8
@@ -311,7 +312,7 @@ def test_prepare_data_prints_the_data_set_and_fills_the_cache(decoded, capsys):
     image_folders._load.cache_clear()
     assert launch.main(["--prepare-data", "folder:photos"]) == 0
     assert capsys.readouterr().out.splitlines() == lines
-    load_image_folder("photos", image_folders.DEFAULT_SIZE)
+    load_image_folder("photos", DEFAULT_SIZE)
     assert len(decoded) == 21
 
 

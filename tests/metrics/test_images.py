@@ -8,6 +8,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from ddl.metrics import images
 from ddl.metrics.images import colourfulness, grey, make_loss, psnr_db, ssim
+from ddl.metrics.limits import check_window
 
 BLACK, WHITE = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
 
@@ -52,13 +53,13 @@ def test_the_window_is_as_large_as_it_says(window):
 @pytest.mark.parametrize("window", [0, 1, 2, 10])
 def test_a_window_without_a_centre(window):
     with pytest.raises(ValueError, match=rf"SSIM window of {window} has no centre pixel.*odd number of at least 3"):
-        images.check_window(window, 32)
+        check_window(window, 32)
 
 
 def test_a_window_larger_than_the_images():
-    images.check_window(31, 32)
+    check_window(31, 32)
     with pytest.raises(ValueError, match=r"33 x 33 is larger than the images, 32 x 32\. Use at most 32"):
-        images.check_window(33, 32)
+        check_window(33, 32)
 
 
 @pytest.mark.parametrize("name", ["mae", "ssim", "psnr"])

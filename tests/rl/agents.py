@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from ddl.rl.vectorised_agents import AgentSettings, TrainingSettings
+from ddl.rl.settings import AgentSettings, TrainingSettings
 
 AGENT = AgentSettings(
     seed=0,

@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from ddl.rl.env_runners import RayRunners, make_sampler, private_ray
-from ddl.rl.environments import ENVIRONMENTS, EnvState
+from ddl.rl.environments import EnvState, find_environment
 from ddl.rl.rollouts import Rollout
-from ddl.rl.vectorised_agents import TrainingSettings, VectorisedAgents
+from ddl.rl.settings import TrainingSettings
+from ddl.rl.vectorised_agents import VectorisedAgents
 from ddl.rl.vectorised_training import VectorisedTraining
 from tests.tasks.steps import without_times
 
 from .agents import agents, settings
 
 CPU = torch.device("cpu")
-CARTPOLE = ENVIRONMENTS["CartPole-v1"]
+CARTPOLE = find_environment("CartPole-v1")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of Ray's own
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from ddl.rl import environments
-from ddl.rl.environments import ENVIRONMENTS, ORDER_ONE, EnvState
+from ddl.rl.environment_names import ENVIRONMENTS
+from ddl.rl.environments import ORDER_ONE, EnvState, find_environment
 
-CARTPOLE = ENVIRONMENTS["CartPole-v1"]
+CARTPOLE = find_environment("CartPole-v1")
 
 
 def test_every_step_equals_gymnasiums():
@@ -79,8 +79,8 @@ def test_restart_changes_ended_episodes_only():
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_limits_and_thresholds_are_gymnasiums(name):
-    spec = gymnasium.spec(name)
-    assert (ENVIRONMENTS[name].step_limit, ENVIRONMENTS[name].solved_return) == (spec.max_episode_steps, spec.reward_threshold)
+    spec, environment = gymnasium.spec(name), find_environment(name)
+    assert (environment.step_limit, environment.solved_return) == (spec.max_episode_steps, spec.reward_threshold)
 
 
 @pytest.mark.parametrize(
@@ -95,4 +95,4 @@ def test_limits_and_thresholds_are_gymnasiums(name):
 )
 def test_an_unsupported_environment_is_rejected_by_name(name, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
-        environments.find_environment(name)
+        find_environment(name)

@@ -9,8 +9,8 @@ import torch
 
 from ddl.rl import training as training_module
 from ddl.rl.environments import EnvState
+from ddl.rl.settings import TableSettings
 from ddl.rl.tables import BOXES, TableTraining, boxes
-from ddl.rl.vectorised_agents import TableSettings
 from tests.tasks.steps import without_times
 
 from .agents import AGENT

@@ -9,7 +9,7 @@ import torch
 from ddl.rl import training as training_module
 from ddl.rl import vectorised_training
 from ddl.rl.env_runners import make_sampler
-from ddl.rl.environments import ENVIRONMENTS, EnvState
+from ddl.rl.environments import EnvState, find_environment
 from ddl.rl.learner import QLearner
 from ddl.rl.replay import TransitionBatch
 from ddl.rl.vectorised_agents import VectorisedAgents
@@ -145,7 +145,7 @@ def test_the_purpose_determines_the_episodes():
 
 
 def test_a_truncated_step_is_stored_as_not_terminated_with_the_last_state_of_its_episode():
-    sampler = make_sampler(VectorisedAgents([AGENT], CPU), settings(), ENVIRONMENTS["CartPole-v1"])
+    sampler = make_sampler(VectorisedAgents([AGENT], CPU), settings(), find_environment("CartPole-v1"))
     upright = torch.zeros(4, 1, 16, dtype=torch.float64)
     upright[2, 0, 8:] = 0.3  # already fallen
     late = EnvState(upright, torch.full((1, 16), 499))

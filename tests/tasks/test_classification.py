@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from ddl.data import sources
+from ddl.models import cnn
 from ddl.models.cnn import ConvNet
-from ddl.tasks import classification
 from ddl.tasks.classification import Classification
 
 from .steps import CPU, make_task, without_times
@@ -143,7 +143,7 @@ def seen(monkeypatch) -> dict[bool, list[torch.Tensor]]:
             given[self.training].append(images.clone())
             return super().forward(images)
 
-    monkeypatch.setattr(classification, "ConvNet", Seeing)
+    monkeypatch.setattr(cnn, "ConvNet", Seeing)
     return given
 
 

@@ -11,13 +11,13 @@ from torch import nn
 
 from ddl import checkpoints
 from ddl.data import official, sources
+from ddl.data.augment import STRENGTHS
 from ddl.data.files import FILE_ITEMS
 from ddl.data.files.imagenet_weights import LITE0
 from ddl.data.integrity import Damaged, Unavailable, file_digest
 from ddl.models import transfer as models
-from ddl.precision import candidates
+from ddl.precision_setup import candidates
 from ddl.progress import Progress
-from ddl.tasks import transfer
 from ddl.tasks.transfer import Transfer
 
 from .steps import CPU, make_task
@@ -124,7 +124,7 @@ def test_features_that_are_computed_once_train_the_head_as_those_of_every_step_d
     cached = figures(run(trained="head", epochs=2, dropout=0.0))
     assert next(task(trained="head").run(CPU)).metadata["features"] == "computed once"
     # A strength that moves nothing, under another name, so that features are computed in every step.
-    monkeypatch.setitem(transfer.STRENGTHS, "light", transfer.STRENGTHS["none"])
+    monkeypatch.setitem(STRENGTHS, "light", STRENGTHS["none"])
     fresh = run(trained="head", epochs=2, dropout=0.0, augmentation="light")
     assert fresh[0].metadata["features"] == "computed in every step"
     assert figures(fresh) == pytest.approx(cached, rel=1e-4)

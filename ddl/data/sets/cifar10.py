@@ -12,9 +12,9 @@ from ddl.data.archives import extract
 from ddl.data.integrity import Damaged
 from ddl.data.packages import Package
 from ddl.data.recipe import Archive, DataSetRecipe
+from ddl.data.shapes import CIFAR10_SHAPE
 from ddl.data.splits import Split
 
-SHAPE = (3, 32, 32)
 PIXELS = 32 * 32
 RECORD = 1 + 3 * PIXELS
 """Bytes of an example in the official files: its label, then its red, green and blue pixels, row by row."""
@@ -61,13 +61,13 @@ def _read(files: Sequence[Path]) -> Split:
         if file.stat().st_size % RECORD:
             raise Damaged(f"{file}: {file.stat().st_size:,} bytes are not a whole number of records of {RECORD:,} bytes.")
     records = torch.from_numpy(np.concatenate([np.fromfile(file, dtype=np.uint8) for file in files])).view(-1, RECORD)
-    return Split(records[:, 1:].reshape(-1, *SHAPE), records[:, 0].long())
+    return Split(records[:, 1:].reshape(-1, *CIFAR10_SHAPE), records[:, 0].long())
 
 
 CIFAR10 = DataSetRecipe(
     name="cifar10",
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-    shape=SHAPE,
+    shape=CIFAR10_SHAPE,
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
     content=CONTENT,

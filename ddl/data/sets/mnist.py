@@ -12,6 +12,7 @@ from ddl.data.archives import gunzip
 from ddl.data.integrity import Damaged
 from ddl.data.packages import Package
 from ddl.data.recipe import Archive, DataSetRecipe
+from ddl.data.shapes import MNIST_SHAPE
 from ddl.data.splits import Split
 
 CONTENT = {
@@ -69,7 +70,7 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
 MNIST = DataSetRecipe(
     name="mnist",
     classes=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
-    shape=(1, 28, 28),
+    shape=MNIST_SHAPE,
     mean=(0.1307,),
     std=(0.3081,),
     content=CONTENT,
