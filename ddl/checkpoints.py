@@ -3,6 +3,8 @@
 Nothing is unpickled, so a checkpoint from an untrusted source can be wrong but cannot run code.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json
@@ -11,14 +13,15 @@ import re
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
-from safetensors.torch import load, save
-from torch import Tensor
 
 from ddl import durable
 from ddl.progress import State
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEMA_VERSION = 1
 KEEP = 2
@@ -31,6 +34,8 @@ def store(folder: Path, identity: str, step: int, state: State, keep_from: int |
     `identity` is the trial's id. After a crash, or if the disk is full, the folder holds what it held before. Raises OSError if
     the checkpoint cannot be written.
     """
+    from safetensors.torch import save
+
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     tree = _split(state, "", tensors)
@@ -93,6 +98,8 @@ def newest(folder: Path, identity: str, up_to: int | None = None) -> tuple[int, 
 
 
 def _load(path: Path, identity: str) -> tuple[int, State]:
+    from safetensors.torch import load
+
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     if manifest["schema"] != SCHEMA_VERSION:
         raise ValueError(f"schema {manifest['schema']}, this version of ddl reads {SCHEMA_VERSION}")
@@ -124,6 +131,8 @@ def _step(checkpoint: Path) -> int:
 
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON, with its tensors moved into `tensors` under their path."""
+    from torch import Tensor
+
     match value:
         case Tensor():
             name = name if name not in tensors else f"{name} {len(tensors)}"

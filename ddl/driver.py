@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from rich.console import Console
 
 from ddl.durable import CannotWrite
 from ddl.fork_server import fork_server
-from ddl.ledger import Ledger
 from ddl.ledger_tables import COUNTED
+from ddl.open_run import OpenRun
 from ddl.redaction import Redactor
 from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare
@@ -32,16 +32,6 @@ from ddl.sweeps.space import Trial
 from ddl.terminal import DisplayedTrial, ProgressDisplay
 from ddl.trial_report import TrialReport
 from ddl.units import duration
-
-
-@dataclass(frozen=True, eq=False)
-class OpenRun:
-    """A run with its folder and its open ledger. `url` is its copy in an object store, or empty."""
-
-    prepared: PreparedRun
-    folder: Path
-    ledger: Ledger
-    url: str
 
 
 @contextlib.contextmanager

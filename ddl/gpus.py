@@ -1,14 +1,17 @@
 """The GPUs of this machine: those that PyTorch can use, and the reasons why it cannot use the others."""
 
+import ctypes
 import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import torch
+from pathlib import Path
 
 from ddl.telemetry.nvml import MIG_NAME, gpu_uuid, nvml_devices
+
+NVIDIA_LIBRARY, AMD_DEVICE = "libcuda.so.1", Path("/dev/kfd")
+"""The part of each driver through which PyTorch uses GPUs."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,13 @@ class MachineGpus:
 def machine_gpus() -> MachineGpus:
     """The GPUs that this process sees, and all MIG slices of GPUs in MIG mode. Does not create a CUDA context.
 
-    A GPU is usable if CUDA initialises and the installed PyTorch has kernels for the GPU's compute capability.
+    A GPU is usable if CUDA initialises and the installed PyTorch has kernels for the GPU's compute capability. Without a driver, torch,
+    whose import takes seconds, is not asked.
     """
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not (_has_driver() or nvml_devices()):
         return MachineGpus(())
+    import torch
+
     with warnings.catch_warnings(record=True) as caught:  # PyTorch warns of a driver that fails, and of GPUs without kernels
         warnings.simplefilter("always")
         if not torch.cuda.is_available():
@@ -86,7 +92,18 @@ def has_kernels(capability: tuple[int, int], kernels: Iterable[str]) -> bool:
     return False
 
 
+def _has_driver() -> bool:
+    """True if this machine has a driver that PyTorch can use GPUs with."""
+    try:
+        ctypes.CDLL(NVIDIA_LIBRARY)  # initialises nothing
+    except OSError:
+        return AMD_DEVICE.exists()
+    return True
+
+
 def _cuda_device(index: int) -> CudaGpu:
+    import torch
+
     device = torch.device("cuda", index)
     return CudaGpu(index, gpu_uuid(device), torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
 
@@ -97,6 +114,8 @@ def _version(text: str | None) -> tuple[int, int]:
 
 
 def _no_kernels(gpu: CudaGpu, kernels: Sequence[str]) -> str:
+    import torch
+
     return (
         f"{gpu.name}: its compute capability is {'.'.join(map(str, gpu.capability))}, but PyTorch {torch.__version__} has kernels for "
         f"{', '.join(kernels)} only. Install a PyTorch that supports this GPU (docs/how-to/gpus.md)."
@@ -109,6 +128,8 @@ def _nvml_names() -> str:
 
 def _cuda_failure(caught: Sequence[warnings.WarningMessage]) -> str:
     """The reason why CUDA is not available. `caught` are the warnings of the attempt."""
+    import torch
+
     if torch.version.cuda is None and torch.version.hip is None:
         return f"PyTorch {torch.__version__} is built without CUDA; pytorch.org has builds with CUDA"
     if caught:

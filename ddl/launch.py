@@ -42,7 +42,7 @@ def _run(arguments: Sequence[str]) -> int:
     from ddl.config import ConfigError
     from ddl.durable import CannotWrite
     from ddl.run_training import Interrupted, SweepStopped
-    from ddl.sweeps.executors import ExecutorDied
+    from ddl.sweeps.executor_died import ExecutorDied
 
     try:
         return _run_action(given, f"{program()} {shlex.join(arguments)}")

@@ -23,6 +23,14 @@ READ_S = 120.0
 """Seconds after which a read is ended. A ledger of any real size is read in a fraction of it."""
 
 
+def ledger_path(folder: Path) -> Path:
+    """The ledger in a run's folder. Raises ValueError if there is none."""
+    path = folder / LEDGER
+    if not path.is_file():
+        raise ValueError(f"{folder}: not a run folder, it has no {LEDGER}. Name a folder below runs/.")
+    return path
+
+
 class LedgerReader:
     """Reads a run's ledger, also while it is written. Each call opens the file, so it never blocks the writer for long."""
 
@@ -32,9 +40,7 @@ class LedgerReader:
         The check reads the whole file, so keep the reader.
         """
         self.folder = Path(folder)
-        self.path = self.folder / LEDGER
-        if not self.path.is_file():
-            raise ValueError(f"{self.folder}: not a run folder, it has no {LEDGER}. Name a folder below runs/.")
+        self.path = ledger_path(self.folder)
         with self._connection() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == SCHEMA_VERSION:

@@ -9,17 +9,16 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from ddl import driver, ownership, provenance
+from ddl import ownership, provenance
 from ddl.again import lost_trials, plan_again
 from ddl.config import ConfigError
 from ddl.console import quiet, terminal
-from ddl.driver import OpenRun
 from ddl.fetched_runs import check_place
 from ddl.function_sweep import FunctionSweep, locate_module
 from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
+from ddl.open_run import OpenRun
 from ddl.prepared_runs import ALL, prepare_runs
-from ddl.run_plans import make_plans
 from ddl.run_results import Run
 from ddl.run_training import any_ended, train_and_report
 from ddl.scratch import scratch_folder
@@ -141,6 +140,9 @@ def show_the_plan(
 
 def show_plans(console: Console, prepared: Sequence[PreparedRun]) -> None:
     """Print the plan of each run. Keeps nothing."""
+    from ddl import driver  # imports torch
+    from ddl.run_plans import make_plans
+
     with (
         scratch_folder("plan") as scratch,
         quiet(scratch / "launch.log"),

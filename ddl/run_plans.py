@@ -43,7 +43,7 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
             console.print(f"[bold]{run.name}[/bold]")
         added = [run.source.described] if run.source and run.to_add else []
         shown = run.trials or (timed if task_class.timed else [])
-        show_plan(console, plan, shown, [*added, *run.notes, *notes], run.may_end_early, task_class.timed)
+        show_plan(console, plan, shown, [*added, *run.notes(), *notes], run.may_end_early, task_class.timed)
     return plans
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ddl.hints import suggest_name
+from ddl.ledger_reader import ledger_path
 from ddl.run_folder import LEDGER
 from ddl.run_results import Run
 from ddl.storage.runs import RunStore
@@ -31,9 +32,9 @@ def rewrite_report(folders: Sequence[Path], path: Path, with_results: bool = Fal
 
     `with_results`: also write the results of each run, which a full disk may have prevented. Returns the main finding of each run.
     """
-    from ddl.reports import results
-
     with _named_if_damaged(folders):
+        from ddl.reports import results  # imports pandas
+
         for folder in folders if with_results else ():
             results.write_results(folder)
         return write_report(folders, path).headlines()
@@ -41,15 +42,20 @@ def rewrite_report(folders: Sequence[Path], path: Path, with_results: bool = Fal
 
 def markdown_report(folders: Sequence[Path]) -> str:
     """The results of the runs in `folders` as Markdown. Raises ValueError as `rewrite_report`."""
-    from ddl.reports import markdown, model
-
     with _named_if_damaged(folders):
+        from ddl.reports import markdown, model
+
         return markdown.render_markdown(model.build_report(folders))
 
 
 @contextlib.contextmanager
 def _named_if_damaged(folders: Sequence[Path]) -> Iterator[None]:
-    """Turns an error of a record that has another form than ddl's into a ValueError that names the ledgers."""
+    """Turns an error of a record that has another form than ddl's into a ValueError that names the ledgers.
+
+    Raises ValueError at once if a folder has no ledger.
+    """
+    for folder in folders:
+        ledger_path(folder)
     try:
         yield
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:

@@ -8,20 +8,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ddl import driver
 from ddl.config import ConfigError
 from ddl.console import quiet, signals
-from ddl.driver import OpenRun
 from ddl.durable import CannotWrite
 from ddl.ledger_tables import ENDED
 from ddl.machine_use import announce
+from ddl.open_run import OpenRun
 from ddl.program import program
-from ddl.run_plans import make_plans
 from ddl.run_report import write_results_and_report
 from ddl.run_results import Run
 from ddl.scratch import scratch_folder
 from ddl.storage.runs import RunStore
-from ddl.sweeps.executors import ExecutorDied
+from ddl.sweeps.executor_died import ExecutorDied
 from ddl.sweeps.new_run import resume_command
 from ddl.tracking.follower_process import publish_live
 
@@ -96,6 +94,9 @@ def any_ended(top: Path) -> bool:
 
 
 def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, top: Path) -> None:
+    from ddl import driver  # imports torch
+    from ddl.run_plans import make_plans
+
     prepared = [run.prepared for run in runs]
     local = prepared[0].address is None
     if local:

@@ -10,6 +10,7 @@ from torch.optim import Adam
 
 from ddl.data import store
 from ddl.data.augment import Augmentation
+from ddl.data.cache import cache_folder
 from ddl.data.splits import DataSet, fingerprint
 from ddl.devices import Device, derive_seed
 from ddl.fit import FitSettings, Member, fit
@@ -80,7 +81,7 @@ def _train_classifier(data: DataSet, epochs: int, device: torch.device) -> dict[
 
 def _read(file: str) -> dict[str, Tensor] | None:
     """Read cached weights; None if the file is missing, unreadable or damaged."""
-    path = store.cache_folder(FOLDER) / file
+    path = cache_folder(FOLDER) / file
     try:
         weights, metadata = store.read_tensors(path)
     except FileNotFoundError:

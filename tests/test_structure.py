@@ -48,7 +48,7 @@ LAYERS = [
     {"config"},
     {"function_sweep"},
     {"sweeps"},
-    {"plan_lines"},
+    {"open_run", "plan_lines"},
     {"terminal", "console", "command_line", "reproduce", "export"},
     {"again", "driver", "fetched_runs", "run_plans", "run_results", "prepared_runs"},
     {"run_report"},

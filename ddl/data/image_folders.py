@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ddl import units
 from ddl.data import store
+from ddl.data.cache import cache_folder
 from ddl.data.image_listing import ImageFile, ImageFolder, list_images, some
 from ddl.data.integrity import Damaged
 from ddl.data.shapes import DEFAULT_SIZE
@@ -82,7 +83,7 @@ def describe_image_folder(path: str) -> Iterator[str]:
     (narrowest, widest), (lowest, highest) = statistics.widths, statistics.heights
     kind = "grey" if len(statistics.mean) == 1 else "colour"
     yield f"  {kind} images, {narrowest:,} to {widest:,} pixels wide and {lowest:,} to {highest:,} high"
-    yield f"  decoded to {DEFAULT_SIZE} x {DEFAULT_SIZE} pixels in {store.cache_folder(_name(folder, DEFAULT_SIZE))}"
+    yield f"  decoded to {DEFAULT_SIZE} x {DEFAULT_SIZE} pixels in {cache_folder(_name(folder, DEFAULT_SIZE))}"
     yield "  a sweep with images of another size decodes them again, once, when its first trial starts"
 
 
@@ -112,7 +113,7 @@ def _name(folder: ImageFolder, size: int) -> str:
 
 
 def _read(name: str) -> tuple[PixelStatistics, dict[str, Tensor], str]:
-    path = store.cache_folder(name) / FILE
+    path = cache_folder(name) / FILE
     try:
         tensors, about = store.read_tensors(path)
         statistics = PixelStatistics(**{key: tuple(value) for key, value in json.loads(about["statistics"]).items()})

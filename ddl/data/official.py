@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ddl.data import store
+from ddl.data.cache import cache_folder
 from ddl.data.integrity import Damaged, Unavailable, verify
 from ddl.data.recipe import Archive, Recipe
 
@@ -124,4 +124,4 @@ def _refuse(recipe: Recipe, error: Unavailable | Damaged, reasons: list[str]) ->
 
 def _downloads(recipe: Recipe) -> Path:
     """The folder of downloads, kept between runs so that an interrupted download can be continued."""
-    return store.cache_folder(recipe.name) / "downloads"
+    return cache_folder(recipe.name) / "downloads"

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ddl import durable
+from ddl.data.cache import cache_folder
 from ddl.data.integrity import Damaged, file_fingerprint, set_aside
 from ddl.data.splits import Origin, Split, fingerprint, from_tensors, to_tensors
 
@@ -33,15 +34,6 @@ VERDICT = "unavailable.json"
 
 log = logging.getLogger(__name__)
 Prepared = TypeVar("Prepared")
-
-
-def cache_folder(name: str) -> Path:
-    """The cache folder of the data set or item `name`, in DDL_CACHE, else $XDG_CACHE_HOME/ddl, else ~/.cache/ddl."""
-    if chosen := os.environ.get("DDL_CACHE"):
-        return Path(chosen).expanduser().absolute() / name
-    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG specification says to ignore a relative path.
-    return (shared if shared.is_absolute() else Path.home() / ".cache") / "ddl" / name
 
 
 def read_data_set(name: str, sha256: str = "") -> tuple[Origin, Split, Split]:

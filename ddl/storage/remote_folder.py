@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsspec.implementations.local import LocalFileSystem
-
 from ddl.storage import urls
 
 
@@ -25,6 +23,8 @@ class RemoteFolder:
 
     def upload(self, source: Path, name: str) -> None:
         """Upload a local file; the remote file never has partial content."""
+        from fsspec.implementations.local import LocalFileSystem
+
         with self._filesystem() as (filesystem, root):
             target = f"{root}/{name}"
             if isinstance(filesystem, LocalFileSystem):

@@ -5,10 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
-from ddl.data import store
+from ddl.data.cache import cache_folder
 
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file", "local")
 """Schemes of the stores that can hold runs. The clients of others, such as FTP's, connect as soon as they are made."""
@@ -36,7 +33,7 @@ def url_problem(url: str) -> str:
 
 def local_folder(url: str) -> Path:
     """Local folder of the runs that are uploaded to `url`."""
-    return store.cache_folder("runs") / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:12]
+    return cache_folder("runs") / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:12]
 
 
 def local_run(url: str) -> Path:
@@ -49,12 +46,16 @@ def folder_of(url: str) -> Path | None:
     """The folder of a URL of this machine's files (`file:///mnt/runs`), None for other URLs and for those that cannot be used."""
     if url_problem(url):
         return None
+    from fsspec.implementations.local import LocalFileSystem
+
     opened, root = filesystem(url)
     return Path(root) if isinstance(opened, LocalFileSystem) else None
 
 
 def filesystem(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the URL's path in it. Raises ImportError or ValueError for an unsupported scheme."""
+    import fsspec  # takes a third of a second, which a run in a folder should not cost
+
     options: dict[str, Any] = {"use_listings_cache": False}
     if url.startswith(("s3://", "s3a://")):
         options["config_kwargs"] = {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 2}}

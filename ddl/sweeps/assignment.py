@@ -1,17 +1,19 @@
 """A trial as a worker receives it, and the worker's device."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ddl.devices import Device
 from ddl.strategy import Strategy
 from ddl.tasks.task import Task
+
+if TYPE_CHECKING:
+    from ddl.devices import Device
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ def device_of(assignment: Assignment, gpu: int = 0) -> Device:
 
     Also limits torch to the trial's cores.
     """
+    import torch
+
+    from ddl.devices import Device
+
     use_cores(assignment.cpus)
     if not assignment.gpus:
         # With num_gpus=0 Ray leaves all GPUs visible (ray#62492).
@@ -58,6 +64,8 @@ def device_of(assignment: Assignment, gpu: int = 0) -> Device:
 
 def use_cores(cpus: int) -> None:
     """Limit torch's threads, and the processes that compile, to this number."""
+    import torch
+
     torch.set_num_threads(cpus)
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(cpus)  # read when the compiler is imported
     if "torch._inductor.config" in sys.modules:  # a fork of `fork_server` has it already

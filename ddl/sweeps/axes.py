@@ -1,13 +1,16 @@
 """Axes of a sweep: lists of values, and distributions with their samples."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ddl.composed_sweep import Sweep
 from ddl.schema import DISTRIBUTIONS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_BOUND = 2**53
 """Largest absolute value of a distribution's bounds: integers up to it are exact in every number format."""
@@ -37,21 +40,26 @@ def axis_values(sweep: Sweep, key: str, values: Any, problems: list[str]) -> Seq
     if kind not in DISTRIBUTIONS or not isinstance(bounds, list) or not bounds:
         problems.append(f"{where}: must be a list of values, or one of {', '.join(f'{{{name}: [...]}}' for name in DISTRIBUTIONS)}.")
         return []
-    # Each axis has its own generator, so that adding an axis does not change the samples of the others.
-    generator = np.random.default_rng(list(f"{sweep.name}/{key}".encode()))
     if kind == "choice":
-        return [bounds[index] for index in generator.integers(len(bounds), size=sweep.file.samples)]
+        return [bounds[index] for index in _generator(sweep, key).integers(len(bounds), size=sweep.file.samples)]
     kinds = int if kind == "randint" else int | float
     numeric = all(isinstance(bound, kinds) and not isinstance(bound, bool) and abs(bound) <= MAX_BOUND for bound in bounds)
     if len(bounds) != 2 or not numeric or not bounds[0] < bounds[1] or (kind == "loguniform" and bounds[0] <= 0):
         problems.append(f"{where}: {kind} takes [low, high], {_BOUNDS[kind]}, low < high.")
         return []
-    low, high = bounds
+    (low, high), generator = bounds, _generator(sweep, key)
     if kind == "randint":
         return [int(value) for value in generator.integers(low, high, size=sweep.file.samples)]
     if kind == "uniform":
         return [float(value) for value in generator.uniform(low, high, size=sweep.file.samples)]
     return [float(math.exp(value)) for value in generator.uniform(math.log(low), math.log(high), size=sweep.file.samples)]
+
+
+def _generator(sweep: Sweep, key: str) -> np.random.Generator:
+    """The generator of an axis's samples: its own, so that adding an axis does not change the samples of the others."""
+    import numpy as np
+
+    return np.random.default_rng(list(f"{sweep.name}/{key}".encode()))
 
 
 def axis_ends(axis: Any) -> Sequence[Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from ddl.config import COMMAND_LINE, ConfigError, construct
@@ -110,7 +111,7 @@ def prepare_confirmation(
         source=None,
         population={},
         about=record,
-        notes=_notes(rows, found, confirms, seeds, tasks.task_class),
+        notes=partial(_notes, rows, found, confirms, seeds, tasks.task_class),
     )
 
 

@@ -24,10 +24,6 @@ from ddl.trial_errors import raise_interrupt
 from ddl.trial_report import TrialReport
 
 
-class ExecutorDied(Exception):
-    """A process died without which no trial can run. The message names it."""
-
-
 class Executor(Protocol):
     """Runs packs of trials. A context manager: trials run only inside the `with` block. `probe` and `run` may raise ExecutorDied."""
 

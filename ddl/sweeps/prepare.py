@@ -1,7 +1,8 @@
 """Prepares a run: composed from a sweep's name, or read from the ledger of an interrupted run."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,6 @@ from ddl.schema import Launch, Metric, Reference
 from ddl.sweeps import space
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus
 from ddl.sweeps.capacity import local_capacity
-from ddl.sweeps.race import Race
-from ddl.sweeps.seeds_note import seeds_note
 from ddl.sweeps.space import Trial
 from ddl.sweeps.trial_source import TrialSource
 from ddl.tasks.loading import code_entries, task_class_path
@@ -39,7 +38,7 @@ class PreparedRun:
     during the run. `history` has the earlier measurements for the scheduler, as (trial id, percent of its steps, metric).
     `measured` has the last value of the metric of every trial that was started. `population` are the axes that population
     based training changes. `changed_code` are the user's source files that have changed since the run began. `about` are the run's
-    entries in its ledger. `notes` are lines that the plan shows.
+    entries in its ledger. `notes` returns lines that the plan shows.
     """
 
     name: str
@@ -57,7 +56,7 @@ class PreparedRun:
     history: Sequence[tuple[str, float, float]] = ()
     measured: Mapping[str, float] = field(default_factory=dict)
     changed_code: Sequence[str] = ()
-    notes: Sequence[str] = ()
+    notes: Callable[[], Sequence[str]] = tuple
 
     @property
     def resumed(self) -> bool:
@@ -122,8 +121,8 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
         ]
     file = composed.file
     names = {trial.configuration for trial in trials}
-    notes = [seeds_note(composed, len(names) or file.samples, options.out)]
-    reference = _reference(composed, names, notes, problems)
+    published_notes: list[str] = []
+    reference = _reference(composed, names, published_notes, problems)
     about = {
         "sweep": {
             "name": composed.name,
@@ -155,8 +154,14 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
         source=source,
         population=population,
         about=about,
-        notes=notes,
+        notes=partial(_notes, composed, len(names) or file.samples, options.out, published_notes),
     )
+
+
+def _notes(sweep: Sweep, configurations: int, out: Path | None, published: Sequence[str]) -> list[str]:
+    from ddl.sweeps.seeds_note import seeds_note  # imports SciPy
+
+    return [seeds_note(sweep, configurations, out), *published]
 
 
 def _trials(sweep: Sweep, problems: list[str]) -> tuple[TrialSource | None, Sequence[Trial]]:
@@ -168,6 +173,8 @@ def _trials(sweep: Sweep, problems: list[str]) -> tuple[TrialSource | None, Sequ
     trials = space.expand_trials(sweep, problems)
     if sweep.launch.race is None or not trials:
         return None, trials
+    from ddl.sweeps.race import Race
+
     race = Race.of(sweep, trials, problems)
     return (race, race.first_trials) if race else (None, trials)
 

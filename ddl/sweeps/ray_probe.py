@@ -11,7 +11,7 @@ from ray.experimental import internal_kv
 
 from ddl import ray_private
 from ddl.sweeps.assignment import device_of
-from ddl.sweeps.executors import ExecutorDied
+from ddl.sweeps.executor_died import ExecutorDied
 from ddl.sweeps.isolation import end_process
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe import MEETING_S, time_pack

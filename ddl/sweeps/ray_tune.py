@@ -24,7 +24,7 @@ from ddl.config import ConfigError
 from ddl.gpus import machine_gpus
 from ddl.sweeps import RAY_SETTINGS
 from ddl.sweeps.capacity import Capacity, Node, local_capacity
-from ddl.sweeps.executors import ExecutorDied
+from ddl.sweeps.executor_died import ExecutorDied
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe import repeat_if_died
 from ddl.sweeps.ray_handover import Handover, HandoverCallback, HandoverSearcher, HandoverStopper, trial_name

@@ -12,7 +12,6 @@ from ddl.schema import ADDED_LATER, Launch, Metric
 from ddl.sweeps.allocation import check_inline, recorded_allocation
 from ddl.sweeps.executor_choice import check_address
 from ddl.sweeps.prepare import PreparedRun
-from ddl.sweeps.race import Race
 from ddl.sweeps.space import Trial
 from ddl.sweeps.trial_source import TrialSource
 from ddl.tasks.loading import RecordedTasks
@@ -67,6 +66,8 @@ def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks,
     if about.get("search") or about.get("race"):
         best = {row.trial_id: ledger.best_value(row.trial_id, metric.name, metric.mode) for row in rows if row.status in COUNTED}
         if about.get("race"):
+            from ddl.sweeps.race import Race
+
             source = Race.resumed(about["race"], tasks, rows, best, launch.first_seed)
             for line in source.news():  # the driver ended before it could decide
                 ledger.event(source.entry, line)

@@ -1,15 +1,19 @@
 """A description of the device that a trial runs on, for the trial's record."""
 
+from __future__ import annotations
+
 import math
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-import torch
 
 from ddl.telemetry.nvml import MIG_NAME, driver_version, gpu_uuid
+
+if TYPE_CHECKING:
+    import torch
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:
@@ -22,6 +26,8 @@ def describe_device(device: torch.device) -> dict[str, Any]:
     """
     if device.type != "cuda":
         return {"type": device.type, "name": cpu_name(), "cores": usable_cores()}
+    import torch
+
     try:
         properties = torch.cuda.get_device_properties(device)
     except (RuntimeError, AssertionError):  # torch asserts that it was built with CUDA

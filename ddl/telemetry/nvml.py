@@ -1,14 +1,18 @@
 """GPUs and MIG slices as NVML shows them. Figures that NVML does not support are left out: no NVML error leaves this module."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pynvml
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 ANSWER_S = 2.0
 """Seconds that the start of a trial waits for NVML. The driver of a lost GPU may never answer."""
@@ -64,6 +68,8 @@ def gpu_uuid(device: torch.device) -> str | None:
     """
     if device.type != "cuda":
         return None
+    import torch
+
     try:
         properties = torch.cuda.get_device_properties(device)
     except (RuntimeError, AssertionError):  # torch asserts that it was built with CUDA

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ddl.data import sources, store
+from ddl.data.cache import cache_folder
 from ddl.data.integrity import Damaged
 from ddl.data.splits import fingerprint
 from tests.waiting import HANG_S
@@ -62,7 +63,7 @@ def test_damaged_prepared_data_is_set_aside_and_prepared_again(mirror, caplog, t
 
 
 def test_tests_leave_the_users_cache_alone():
-    assert not store.cache_folder("cifar10").is_relative_to(Path.home() / ".cache")
+    assert not cache_folder("cifar10").is_relative_to(Path.home() / ".cache")
 
 
 def test_damaged_prepared_data_is_never_used_even_where_nothing_else_is_there(mirror, tmp_path):
@@ -143,7 +144,7 @@ def test_where_the_cache_is(monkeypatch, variables, expected):
         monkeypatch.delenv(variable, raising=False)
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
-    assert store.cache_folder("tiny") == Path(expected)
+    assert cache_folder("tiny") == Path(expected)
 
 
 def test_others_may_read_the_cache(mirror, tmp_path):

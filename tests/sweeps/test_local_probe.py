@@ -14,7 +14,8 @@ import pytest
 from ddl.fork_client import SOCKET
 from ddl.fork_server import fork_server
 from ddl.sweeps.assignment import Assignment
-from ddl.sweeps.executors import ExecutorDied, InlineExecutor
+from ddl.sweeps.executor_died import ExecutorDied
+from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.local_probe import DIED, probe_on_this_machine, process_variables
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.private_executor import PrivateExecutor

@@ -41,7 +41,7 @@ def prepared(ask, tmp_path: Path) -> Callable[..., tuple[PreparedRun, list[str]]
     ],
 )
 def test_the_plan_says_how_many_seeds_and_why(prepared, more, override, note) -> None:
-    assert prepared(more, *override)[0].notes == [note]
+    assert prepared(more, *override)[0].notes() == [note]
 
 
 def test_a_trial_of_one_process_on_several_gpus_is_refused_with_the_way_to_ask_for_it(prepared) -> None:
@@ -72,7 +72,7 @@ def test_published_values_of_another_metric_are_not_compared(prepared) -> None:
     run, problems = prepared(more, "metric=val/loss", "metric.mode=min")
     assert problems == []
     assert run.about["sweep"]["reference"] is None
-    assert "published values: not compared, because they are of val/accuracy and the metric is val/loss" in run.notes
+    assert "published values: not compared, because they are of val/accuracy and the metric is val/loss" in run.notes()
     assert prepared(more, "metric.mode=min")[0].about["sweep"]["reference"] is not None
 
 

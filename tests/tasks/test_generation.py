@@ -7,7 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from ddl import scoring_classifier
-from ddl.data import sources, store
+from ddl.data import sources
+from ddl.data.cache import cache_folder
 from ddl.devices import Device
 from ddl.learners import adversarial
 from ddl.learners.optimised_module import OptimisedModule
@@ -64,7 +65,7 @@ def test_concurrent_loads_train_one_scoring_classifier(trainings):
 
 def test_a_damaged_scoring_classifier_is_trained_again(trainings, caplog):
     load_scoring_classifier(sample(), 1, CPU.torch)
-    (path,) = store.cache_folder(scoring_classifier.FOLDER).glob("*.safetensors")
+    (path,) = cache_folder(scoring_classifier.FOLDER).glob("*.safetensors")
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
     load_scoring_classifier(sample(), 1, CPU.torch)

@@ -12,6 +12,7 @@ from torch import nn
 from ddl import checkpoints
 from ddl.data import official, sources
 from ddl.data.augment import STRENGTHS
+from ddl.data.cache import cache_folder
 from ddl.data.files import FILE_ITEMS
 from ddl.data.files.imagenet_weights import LITE0
 from ddl.data.integrity import Damaged, Unavailable, file_digest
@@ -288,7 +289,7 @@ def test_published_weights_come_from_the_users_mirror_by_their_checksum(weights_
     with pytest.raises(ValueError, match="cut off or altered"):
         run(weights="imagenet")
     monkeypatch.setitem(FILE_ITEMS, "lite0", dataclasses.replace(LITE0, checksum=f"sha256:{file_digest(path, 'sha256')}"))
-    sources.store.cache_folder("lite0").joinpath("unavailable.json").unlink()
+    cache_folder("lite0").joinpath("unavailable.json").unlink()
     first = next(task(weights="imagenet").run(CPU))
     assert first.metadata["weights"] == {"source": f"mirror {tmp_path}", "sha256": file_digest(path, "sha256")}
     assert torch.equal(state_of(first)["body.conv_stem.weight"], given["conv_stem.weight"])
