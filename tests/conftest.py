@@ -81,6 +81,7 @@ SLOW = (
     "test_permissions.py",
     "test_reproduce.py",
     "test_sharding.py",
+    "test_start.py",
     "tracking/test_follower_process.py",
     "tracking/test_online.py",
 )

@@ -1,13 +1,15 @@
-"""A mistake is named, and a sweep is prepared, before modules that take seconds are imported."""
+"""A mistake is named, a sweep is prepared and a finished run is reported before modules that take seconds are imported."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
+import ddl
 from ddl import gpus
 from ddl.launch import BAD_INPUT
 from tests.sweeps.command import ROOT
@@ -91,17 +93,21 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, l
     (folder / "table.yaml").write_text("task: tabular\ntitle: Table\nmetric: {name: val/rmse, mode: min}\nset: {task.path: none.npz}\n")
     (folder / "train.py").write_text(FUNCTION)
     commands = MISTAKES | {PREPARED: ["prepare", "all"]}
+    return dict(zip(commands, run_commands(folder, commands.values()), strict=True))
+
+
+def run_commands(folder: Path, commands: Iterable[Sequence[str]]) -> list[tuple[int, list[str]]]:
+    """Run commands one after another, in one new process in `folder`."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *HEAVY],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
-        input="\n".join(map(json.dumps, commands.values())),
+        input="\n".join(map(json.dumps, commands)),
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-    return dict(zip(commands, results, strict=True))
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -113,6 +119,18 @@ def test_every_sweep_is_prepared_without_heavy_imports(imported: dict[str, tuple
     prepared, heavy = imported[PREPARED]
     assert prepared >= 10
     assert heavy == []
+
+
+REPORTING = {"numpy", "scipy", "pandas", "pyarrow", "PIL", "plotly"}
+
+
+def test_a_finished_run_is_reported_and_resumed_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("start_train.py").write_text(FUNCTION)
+    run = ddl.run_sweep("start_train.py:train", ["lr=0.5,0.25", "seeds=1", "metric=val/loss", "wandb.mode=disabled"], executor="inline")
+    for code, heavy in run_commands(tmp_path, [["--report", str(run.folder), "--check"], ["--resume", str(run.folder)]]):
+        assert code == 0
+        assert set(heavy) <= REPORTING
 
 
 def test_a_machine_without_a_driver_is_not_asked_by_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
