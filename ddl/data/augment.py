@@ -1,7 +1,8 @@
-"""Random affine augmentation of whole batches on their own device."""
+"""Random augmentation of whole batches of images on their own device."""
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,3 +53,42 @@ STRENGTHS = {
     "aggressive": Augmentation(zoom=0.5, rotation=math.pi, translation=0.3, flip=0.5),
 }
 """The three augmentation strengths of the study (Karshenas, section 1)."""
+
+
+@dataclass(frozen=True, eq=False)
+class FlipAndShift:
+    """Mirrors images from left to right, and shifts them by whole pixels: the augmentation of Jordan 2024, arXiv:2404.00498.
+
+    `flips`: `alternating` mirrors each image in every other epoch, beginning with the first one for those of `first`, bool [n], one
+    for each training image; `random` mirrors with probability 1/2; `none` never. `pixels`: largest shift in each direction.
+    Pixels from outside the image are reflections of those next to its border.
+    """
+
+    flips: Literal["alternating", "random", "none"]
+    pixels: int
+    first: Tensor
+
+    def __call__(self, images: Tensor, positions: Tensor, epoch: int) -> Tensor:
+        """Transforms floating-point images [n, c, h, w] at these positions of the training split, int64 [n], in an epoch, from 0.
+
+        Draws from torch's global generator of their device.
+        """
+        if self.flips == "alternating":
+            images = _mirrored(images, self.first[positions] == (epoch % 2 == 0))
+        elif self.flips == "random":
+            images = _mirrored(images, torch.rand(len(images), device=images.device) < 0.5)
+        return _shifted(images, self.pixels) if self.pixels else images
+
+
+def _mirrored(images: Tensor, chosen: Tensor) -> Tensor:
+    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
+
+
+def _shifted(images: Tensor, pixels: int) -> Tensor:
+    n, channels, height, width = images.shape
+    padded = F.pad(images, (pixels,) * 4, mode="reflect")
+    down, right = torch.randint(0, 2 * pixels + 1, (2, n, 1), device=images.device)
+    rows = (down + torch.arange(height, device=images.device)).view(n, 1, height, 1)
+    columns = (right + torch.arange(width, device=images.device)).view(n, 1, 1, width)
+    tall = padded.gather(2, rows.expand(n, channels, height, padded.shape[3]))
+    return tall.gather(3, columns.expand(n, channels, height, width))

@@ -75,6 +75,14 @@ class Split(Examples):
         return self.map_tensors(lambda tensor: tensor[~held]), self.map_tensors(lambda tensor: tensor[held])
 
 
+@dataclass(frozen=True, eq=False)
+class NumberedSplit(Split):
+    """A split whose batches also have the positions of their examples in it, int64 [k]."""
+
+    def batch(self, indices: Tensor, on_host: np.ndarray | None = None) -> tuple[Any, ...]:
+        return *super().batch(indices, on_host), indices
+
+
 @dataclass(frozen=True)
 class Origin:
     """The source of data. It is recorded with every result made from the data.

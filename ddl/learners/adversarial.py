@@ -1,18 +1,17 @@
 """Generative adversarial networks: a generator and a discriminator, trained against each other."""
 
-import copy
 from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ddl.devices import Device
 from ddl.learners.learner import Batch, SeveralNetworksLearner
 from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.running_mean import RunningMean
 from ddl.learners.sample_gallery import SampleGallery
-from ddl.progress import Diverged, State
+from ddl.progress import Diverged
 
 REAL_LABEL = 0.9
 """Discriminator target for real images: one-sided label smoothing (Salimans et al. 2016, section 3.4)."""
@@ -70,48 +69,19 @@ class GanPair:
         return {"generator": self.generator, "discriminator": self.discriminator}
 
 
-class MeanGenerator:
-    """The running mean of a generator's weights (Yazici et al. 2019, arXiv:1806.04498).
-
-    Each step keeps `averaging` of the mean, less in the first steps. 0 uses the current weights.
-    """
-
-    def __init__(self, generator: OptimisedModule, averaging: float):
-        self.module = copy.deepcopy(generator.module)
-        self._generator, self._averaging = generator, averaging
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Move the mean towards the current weights, which it equals after the first step. It keeps less in the first steps."""
-        current, steps = self._generator.module, self._generator.steps
-        keep = min(self._averaging, steps / (9 + steps)) if steps > 1 else 0.0
-        get_ema_multi_avg_fn(keep)(list(self.module.parameters()), list(current.parameters()), steps)
-        for mean, value in zip(self.module.buffers(), current.buffers(), strict=True):
-            mean.copy_(value)
-
-    def state_dict(self) -> State:
-        """The mean, with names as in stored checkpoints and hashes of first steps."""
-        mean = {f"module.{name}": value for name, value in self.module.state_dict().items()}
-        return {"n_averaged": torch.tensor(self._generator.steps), **mean}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore a state from `state_dict`."""
-        self.module.load_state_dict({name.removeprefix("module."): value for name, value in state.items() if name != "n_averaged"})
-
-
 class GanLearner(SeveralNetworksLearner):
     """A GAN that maps latent vectors from N(0, 1) to images. Batches are (images as stored, labels int64 [n]).
 
     Parts of a step: `generator_loss`, `discriminator_loss` (nats) and `loss`, their sum, which neither network minimises. Metrics:
     those of `GeneratedImageScores`. After `grace_steps` steps, raises Diverged if nearly all generated images are classified alike.
 
-    Evaluation and figures use a generator with the running mean of the weights (`MeanGenerator`).
+    Evaluation and figures use a generator with the running mean of its weights (`RunningMean`; Yazici et al. 2019, arXiv:1806.04498).
     """
 
     def __init__(
         self, gan: GanPair, prepare: nn.Module, latent: int, gallery: SampleGallery, grace_steps: int, averaging: float, device: Device
     ):
-        self._mean = MeanGenerator(gan.generator, averaging)
+        self._mean = RunningMean(gan.generator, averaging)
         super().__init__({**gan.networks(), "mean": self._mean})
         self._gan, self._prepare, self._latent = gan, prepare, latent
         self._gallery, self._grace_steps, self._device = gallery, grace_steps, device

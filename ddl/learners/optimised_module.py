@@ -26,17 +26,19 @@ class OptimisedModule:
         device: Device,
         decay_steps: int = 0,
         clip: float = math.inf,
+        warmup_steps: int = 0,
     ):
-        """The learning rate decays linearly to 0 over `decay_steps` steps (Defazio et al. 2023, arXiv:2310.07831); 0 keeps it constant.
+        """The learning rate decays linearly to 0 at step `decay_steps` (Defazio et al. 2023, arXiv:2310.07831); 0 keeps it constant.
 
-        Gradients are clipped to the norm `clip`.
+        Before it decays, it rises linearly over `warmup_steps` steps, fewer than `decay_steps`: one cycle (Smith & Topin 2018,
+        arXiv:1708.07120). Gradients are clipped to the norm `clip`.
         """
         self.module = module.to(device.torch)
         self._replicated = device.replicate(precision.apply(self.module))
         self.optimiser = optimiser(self.module.parameters())  # after `replicate`: sharding replaces the parameters
         self._precision, self._device = precision, device
         self._scaler = precision.scaler(device)
-        self._decay_steps, self.clip = decay_steps, clip
+        self._decay_steps, self._warmup_steps, self.clip = decay_steps, warmup_steps, clip
         self.initial_lrs = [group["lr"] for group in self.optimiser.param_groups]
         self.steps = 0
 
@@ -72,8 +74,12 @@ class OptimisedModule:
         return self._device.unsharded(self.module).eval()
 
     def schedule(self) -> float:
-        """The next step's learning rate as a fraction of the first one's."""
-        return max(1 - self.steps / self._decay_steps, 0.0) if self._decay_steps else 1.0
+        """The next step's learning rate as a fraction of the highest one."""
+        if not self._decay_steps:
+            return 1.0
+        if self.steps < self._warmup_steps:
+            return (self.steps + 1) / (self._warmup_steps + 1)
+        return max(1 - (self.steps - self._warmup_steps) / (self._decay_steps - self._warmup_steps), 0.0)
 
     def minimise(self, loss: Tensor) -> None:
         """Take one optimiser step on the gradient of `loss`."""

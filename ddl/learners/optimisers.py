@@ -24,6 +24,16 @@ def make_optimiser(name: Literal["adam", "sgd"], lr: float, momentum: float = 0.
     return make
 
 
+def make_nesterov(lr: float, momentum: float, weight_decay: float) -> MakeOptimiser:
+    """Return a constructor of SGD with Nesterov's momentum (Sutskever et al. 2013) for the trainable parameters; plain SGD if it is 0."""
+
+    def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        trainable = [parameter for parameter in parameters if parameter.requires_grad]
+        return SGD(trainable, lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay)
+
+    return make
+
+
 def optimiser_state(optimiser: Optimizer) -> State:
     """The optimiser's per-parameter state, with string keys. Hyperparameters are omitted, so a scheduler may change them."""
     return {"state": {str(key): value for key, value in optimiser.state_dict()["state"].items()}}

@@ -14,6 +14,19 @@ from ddl.learners.optimised_module import OptimisedModule
 from ddl.models.mlp import RestoreUnit
 
 
+def evaluate_logits(predict: Callable[..., Tensor], batches: Iterable[Batch], device: Device) -> Iterator[tuple[str, float]]:
+    """`loss` (nats) and `accuracy` (0..1) over all batches of (inputs, labels, further arguments); `predict` returns logits."""
+    totals = torch.zeros(3, dtype=torch.float64, device=device.torch)
+    for inputs, labels, *more in batches:
+        logits = predict(inputs, *more)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        correct = (logits.argmax(1) == labels).sum()
+        totals += torch.stack([loss.double(), correct.double(), torch.tensor(float(len(labels))).to(correct).double()])
+    loss, correct, count = device.sum(totals).tolist()
+    yield "loss", loss / count
+    yield "accuracy", correct / count
+
+
 class Classifier(StackableLearner):
     """A network that maps inputs to logits [n, classes], trained on the cross-entropy.
 
@@ -42,15 +55,7 @@ class Classifier(StackableLearner):
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, float]]:
         self._network.eval()
-        totals = torch.zeros(3, dtype=torch.float64, device=self._device.torch)
-        for inputs, labels, *more in batches:
-            logits = self._network(self._evaluation(inputs), *more)
-            loss = F.cross_entropy(logits, labels, reduction="sum")
-            correct = (logits.argmax(1) == labels).sum()
-            totals += torch.stack([loss.double(), correct.double(), torch.tensor(float(len(labels))).to(correct).double()])
-        loss, correct, count = self._device.sum(totals).tolist()
-        yield "loss", loss / count
-        yield "accuracy", correct / count
+        yield from evaluate_logits(lambda inputs, *more: self._network(self._evaluation(inputs), *more), batches, self._device)
 
     def predictor(self) -> nn.Module:
         return Pipeline(self._evaluation, self._network.trained()).eval()

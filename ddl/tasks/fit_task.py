@@ -57,7 +57,7 @@ class FitTask(Task):
     """True if the task supports `holdout`."""
 
     lr: Positive
-    """Learning rate at the first step."""
+    """Learning rate at the first step; the highest one of a one-cycle schedule."""
     batch_size: Count
     """Number of examples per training batch, over all processes."""
     epochs: Count

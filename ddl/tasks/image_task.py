@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ddl.learners.optimised_module import OptimisedModule
     from ddl.learners.optimisers import MakeOptimiser
 
+PEAK = 0.23
+"""Fraction of the steps after which a one-cycle schedule has its highest learning rate (as in airbench94 of Jordan 2024, arXiv:2404.00498)."""
+
 
 def _can_be_pooled(widths: list[int]) -> list[int]:
     halved_side(CIFAR10_SHAPE[1], len(widths) - 1)
@@ -59,8 +62,8 @@ class ImageTask(FitTask):
     """Number of training images to use, from the first; 0 for all."""
     val_limit: CountOrZero
     """Number of validation images to use, from the first; 0 for all."""
-    schedule: Literal["constant", "linear"]
-    """Learning rate schedule: `constant`, or `linear` decay to 0 at the last step."""
+    schedule: Literal["constant", "linear", "one_cycle"]
+    """Learning rate schedule: `constant`; `linear` decay to 0 at the last step; `one_cycle`, which rises to `lr` before it decays to 0."""
     precision: PrecisionName
     """Number format and memory layout, such as `fp32` or `bf16 channels_last`; `auto` for the fastest that agrees with fp32."""
 
@@ -98,8 +101,10 @@ class ImageTask(FitTask):
         """The module with its optimiser, in the task's precision and with its schedule over the steps on `train`."""
         from ddl.learners.optimised_module import OptimisedModule
 
-        decay_steps = self.steps(train) if self.schedule == "linear" else 0
-        return OptimisedModule(module, optimiser, self.resolved_precision(), device, decay_steps)
+        steps = self.steps(train)
+        decay_steps = 0 if self.schedule == "constant" else steps
+        warmup_steps = int(PEAK * steps) if self.schedule == "one_cycle" else 0
+        return OptimisedModule(module, optimiser, self.resolved_precision(), device, decay_steps, warmup_steps=warmup_steps)
 
     def metadata(self, data: DataSet, modules: Sequence[nn.Module]) -> dict[str, Any]:
         """Metadata of a trial that trains `modules`: data, number of parameters, precision."""

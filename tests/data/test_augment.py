@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddl.data.augment import STRENGTHS, Augmentation
+from ddl.data.augment import STRENGTHS, Augmentation, FlipAndShift
 
 NOTHING = {"zoom": 0.0, "rotation": 0.0, "translation": 0.0, "flip": 0.0}
 
@@ -199,3 +199,46 @@ def test_no_value_is_made_up(strength, shape):
     assert moved.min() >= images.min() - 1e-3, "no black corners"
     assert moved.max() <= images.max() + 1e-3
     torch.testing.assert_close(STRENGTHS[strength](torch.full(shape, 7.0)), torch.full(shape, 7.0))
+
+
+# Alternating flips and shifts by whole pixels
+
+
+def flip_and_shift(flips="none", pixels=0, first=()) -> FlipAndShift:
+    return FlipAndShift(flips, pixels, torch.tensor(first, dtype=torch.bool))
+
+
+def test_alternating_flips_mirror_each_image_in_every_other_epoch():
+    images = torch.rand(4, 3, 6, 6)
+    augment = flip_and_shift("alternating", first=[True, False, True, False])
+    order = torch.tensor([3, 0, 2, 1])
+    for epoch in range(4):
+        seen = augment(images[order], order, epoch)
+        for position, image in zip(order.tolist(), seen, strict=True):
+            mirrored = (position + epoch) % 2 == 0
+            assert torch.equal(image, images[position].flip(2) if mirrored else images[position])
+
+
+def test_random_flips_mirror_about_half_of_the_images_whatever_the_epoch():
+    images, positions = torch.rand(1000, 1, 2, 4), torch.arange(1000)
+    for epoch in (0, 1):
+        seen = flip_and_shift("random")(images, positions, epoch)
+        mirrored = (seen == images.flip(3)).flatten(1).all(1)
+        assert (mirrored ^ (seen == images).flatten(1).all(1)).all()
+        assert 0.4 < mirrored.float().mean() < 0.6
+
+
+def test_shifts_are_whole_pixels_up_to_the_largest_in_each_direction_with_a_reflected_border():
+    images = coordinates(500, 7, 9)
+    seen = flip_and_shift(pixels=2)(images, torch.arange(500), 0)
+    padded = torch.nn.functional.pad(images[:1], (2, 2, 2, 2), mode="reflect")
+    crops = {(down, right): padded[0, :, down : down + 7, right : right + 9] for down in range(5) for right in range(5)}
+    found = [next(shift for shift, crop in crops.items() if torch.equal(image, crop)) for image in seen]
+    assert set(found) == set(crops)
+    assert torch.equal(padded[0, 0, 2, :3], torch.tensor([-2.0, -3.0, -4.0])), "reflected without the border's pixel"
+
+
+def test_nothing_to_flip_or_shift_changes_nothing_and_draws_nothing():
+    images, random = torch.rand(4, 3, 9, 7), torch.get_rng_state()
+    assert torch.equal(flip_and_shift()(images, torch.arange(4), 0), images)
+    assert torch.equal(torch.get_rng_state(), random)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ddl import checkpoints, learners
+from ddl.data.augment import FlipAndShift
 from ddl.data.series import FORMS, Scaler, Windows
 from ddl.data.splits import Split
 from ddl.data.text_windows import TextWindows
@@ -19,6 +20,7 @@ from ddl.data.vocabulary import Vocabulary
 from ddl.devices import Device
 from ddl.learners.adversarial import GanLearner, GanPair
 from ddl.learners.autoencoder import AutoencoderLearner
+from ddl.learners.averaged_classifier import AveragedClassifier
 from ddl.learners.forecasting import ForecastFigure, ForecastLearner
 from ddl.learners.language import LanguageLearner, TextSamples
 from ddl.learners.learner import Batch, Learner
@@ -62,6 +64,17 @@ def classifier(optimiser: Callable) -> Callable[[], Learner]:
 
 def images_and_classes(n: int) -> Batch:
     return torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8), torch.randint(0, 3, (n,))
+
+
+def averaged() -> Learner:
+    model = ConvNet(1, 8, 3, widths=[4], convolutions=2, dense=16, dropout=0.0, batch_norm_layers=1, initialisation="glorot")
+    recipe = {"steps_per_epoch": 5, "label_smoothing": 0.1, "averaging": 0.9, "mirror": True}
+    augment = FlipAndShift("alternating", 0, torch.arange(100) % 2 == 0)
+    return AveragedClassifier(network(model), augment, ScaleToUnit(8), **recipe, device=CPU)
+
+
+def numbered_images(n: int) -> Batch:
+    return *images_and_classes(n), torch.arange(n)
 
 
 def compressor() -> Learner:
@@ -194,6 +207,7 @@ def of_a_table(n: int) -> Batch:
 LEARNERS: dict[str, tuple[Callable[[], Learner], Callable[[int], Batch]]] = {
     "Classifier with Adam": (classifier(lambda parameters: torch.optim.Adam(parameters, lr=0.01)), images_and_classes),
     "Classifier with SGD": (classifier(lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)), images_and_classes),
+    "AveragedClassifier": (averaged, numbered_images),
     "Forecasts": (forecaster, series_windows),
     "Module": (line, of_a_line),
     "Regressor": (regressor, of_a_table),

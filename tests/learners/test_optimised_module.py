@@ -54,3 +54,15 @@ def test_a_gradient_is_clipped_to_the_norm():
     assert made.module.weight.item() == pytest.approx(2.0)
     made.minimise(slope(made, gradient=1.5))
     assert made.module.weight.item() == pytest.approx(3.5)
+
+
+def test_one_cycle_rises_linearly_to_the_learning_rate_and_decays_linearly_to_zero():
+    assert moves(network(decay_steps=8, warmup_steps=3), 9) == pytest.approx([0.25, 0.5, 0.75, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0])
+
+
+def test_one_cycle_continues_after_a_restore():
+    made = network(decay_steps=8, warmup_steps=3)
+    moves(made, 2)
+    other = network(decay_steps=8, warmup_steps=3)
+    other.load_state_dict(made.state_dict())
+    assert moves(other, 3) == pytest.approx([0.75, 1.0, 0.8])

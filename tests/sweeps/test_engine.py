@@ -21,7 +21,7 @@ MISCHIEF = str(PLUGIN / "mischief.yaml")
 SMALL = ("task.widths=[8]", "task.convolutions=1", "task.dense=16", "task.train_limit=256", "wandb.mode=disabled")
 QUICK = ("--scale", "smoke", "seeds=2", "stack=off", *SMALL)
 CLASSIFICATION = ("augmentation", "learning_rate", "regularisation")
-FP32 = ("classification", "colouring", "denoising", "generation", "representation", "transfer")
+FP32 = ("classification", "colouring", "denoising", "generation", "representation", "strong_baseline", "transfer")
 """Tasks with a hyperparameter `precision`."""
 
 SMALLER = dict.fromkeys(CLASSIFICATION, ("task.widths=[8,16,32]", "task.dense=32")) | {

@@ -57,6 +57,7 @@ TINY = {
         "batch_size": 16,
         "epochs": 2,
     },
+    "strong_baseline": IMAGES | {"widths": [4]},
     "forecasting": {"window": 4, "hidden": 4, "passes": 5, "dropout": 0.1, "epochs": 2},
     "sentiment": {
         "content": "sample",
