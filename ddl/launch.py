@@ -80,6 +80,7 @@ def _print_problem(*texts: object) -> None:
 def _run_action(given: argparse.Namespace, command: str) -> int:
     from ddl import run
     from ddl.fetched_runs import fetch_run, fetch_trial
+    from ddl.ledger_reader import ledger_path
     from ddl.run_report import rewrite_report
     from ddl.run_results import Run
 
@@ -89,19 +90,24 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
     if given.publish:
         published = fetch_run(given.publish, given.trust)
         for folder in Run(published).folders or [published]:
+            ledger_path(folder)
             _publish(folder, given.report is not None)
         return 0
     if given.reproduce:
-        from ddl.reproduce import reproduce
-
         place, _, trial_id = given.reproduce.rstrip("/").rpartition("/trials/")
         path = fetch_run(place, given.trust) / "trials" / trial_id if place else Path(given.reproduce)
+        if place:
+            ledger_path(path.parent.parent)
+        from ddl.reproduce import reproduce  # imports torch
+
         return 0 if reproduce(path, given.steps, given.trust) else FAILED
     if given.export:
-        from ddl.export import export
-
         place, trial_id = given.export
-        say(export(fetch_trial(place, trial_id, given.trust), trial_id, given.trust))
+        folder = fetch_trial(place, trial_id, given.trust)
+        ledger_path(folder)
+        from ddl.export import export  # imports torch
+
+        say(export(folder, trial_id, given.trust))
         return 0
     if given.report:
         runs = [fetch_run(place, given.trust) for place in given.report]

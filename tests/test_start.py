@@ -80,6 +80,9 @@ MISTAKES = {
     "a file in place of the folder": [*SWEEP, "--scale", "smoke", "--out", "wrong.yaml"],
     "a run to resume that does not exist": ["--resume", "runs/none"],
     "a run to report that does not exist": ["--report", "runs/none", "--check"],
+    "a run to export that does not exist": ["--export", "runs/none", "abc"],
+    "a run to reproduce that does not exist": ["--reproduce", "runs/none/trials/abc"],
+    "a run to publish that does not exist": ["--publish", "runs/none"],
     "a run to confirm that does not exist": ["--confirm", "runs/none"],
 }
 PREPARED = "every sweep, prepared"
