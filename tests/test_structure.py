@@ -12,7 +12,7 @@ from .codebase import duplicate_names
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
-    {"redaction", "scratch"},
+    {"allocator", "redaction", "scratch"},
     {
         "sharding",
         "trial_report",

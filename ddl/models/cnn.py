@@ -11,7 +11,7 @@ from ddl.models.initialisation import initialise_glorot, initialise_zeros
 class ConvNet(nn.Module):
     """Blocks of 3x3 convolutions, each ending in 2x2 max pooling, then one dense layer and the logits.
 
-    Maps images [n, channels, size, size] to logits [n, classes]. ReLU follows every layer but the last, and dropout every ReLU.
+    Maps images [n, channels, size, size] to logits [n, classes]. ReLU and dropout follow every layer but the last.
     The first `batch_norm_layers` convolutions have batch normalisation before their ReLU. `initialisation` is `glorot`
     (uniform, zero biases: the Keras default; Glorot & Bengio 2010) or `zeros`.
 
@@ -34,17 +34,18 @@ class ConvNet(nn.Module):
         layers: list[nn.Module] = []
         count = 0
         for width in widths:
-            for _ in range(convolutions):
+            for number in range(convolutions):
                 # Batch normalisation subtracts the mean, and with it any bias.
                 normalised = count < batch_norm_layers
                 layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=not normalised))
                 if normalised:
                     layers.append(nn.BatchNorm2d(width))
-                layers.append(nn.ReLU())
-                if dropout:
-                    layers.append(Dropout(dropout))
+                dropped = [Dropout(dropout)] if dropout else []
+                if number < convolutions - 1:
+                    layers += [nn.ReLU(), *dropped]
+                else:  # ReLU after pooling has the same result as before it, from a quarter of the numbers
+                    layers += [*dropped, nn.MaxPool2d(2), nn.ReLU()]
                 channels, count = width, count + 1
-            layers.append(nn.MaxPool2d(2))
             size //= 2
         self.features = nn.Sequential(*layers)
         head: list[nn.Module] = [nn.Flatten(), nn.Linear(channels * size * size, dense), nn.ReLU()]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddl.allocator import keep_freed_memory
 from ddl.strategy import Strategy
 from ddl.tasks.task import Task
 
@@ -48,13 +49,13 @@ class Assignment:
 def device_of(assignment: Assignment, gpu: int = 0) -> Device:
     """The device of a trial that this process trains alone: the CPU, or the GPU with this index among those that it sees.
 
-    Also limits torch to the trial's cores.
+    Also prepares the process for training on the trial's cores.
     """
     import torch
 
     from ddl.devices import Device
 
-    use_cores(assignment.cpus)
+    prepare_for_training(assignment.cpus)
     if not assignment.gpus:
         # With num_gpus=0 Ray leaves all GPUs visible (ray#62492).
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -62,10 +63,11 @@ def device_of(assignment: Assignment, gpu: int = 0) -> Device:
     return Device(torch.device("cuda", gpu))
 
 
-def use_cores(cpus: int) -> None:
-    """Limit torch's threads, and the processes that compile, to this number."""
+def prepare_for_training(cpus: int) -> None:
+    """Limit torch's threads, and the processes that compile, to this number, and keep freed memory for the next step."""
     import torch
 
+    keep_freed_memory()
     torch.set_num_threads(cpus)
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(cpus)  # read when the compiler is imported
     if "torch._inductor.config" in sys.modules:  # a fork of `fork_server` has it already

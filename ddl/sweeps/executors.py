@@ -56,7 +56,8 @@ class Executor(Protocol):
 
 
 class InlineExecutor:
-    """Runs one pack after another in this process, on one GPU at most. Restores the process's settings and random states on exit.
+    """Runs one pack after another in this process, on one GPU at most. Restores the process's settings and random states on exit; freed memory
+    stays with the process (`ddl.allocator`).
 
     The process cannot be ended, so a trial that exceeds a time limit outside Python, such as in a kernel, is not stopped.
     """

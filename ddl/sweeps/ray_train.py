@@ -12,7 +12,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from ddl.devices import Device
 from ddl.sweeps import ray_preemption
-from ddl.sweeps.assignment import Assignment, use_cores
+from ddl.sweeps.assignment import Assignment, prepare_for_training
 from ddl.sweeps.worker import run_trial
 from ddl.trial_report import TrialReport
 
@@ -81,7 +81,7 @@ def run_together(assignment: Assignment) -> Iterator[TrialReport]:
 def _run_worker(config: dict[str, Any]) -> None:
     """Run the trial in one of its workers."""
     assignment: Assignment = config["assignment"]
-    use_cores(assignment.cpus)
+    prepare_for_training(assignment.cpus)
     context = ray.train.get_context()
     device = Device(get_device(), context.get_world_rank(), context.get_world_size(), assignment.strategy)
     with ray_preemption.preemption_notice() as preemption_requested:

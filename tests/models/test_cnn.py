@@ -48,7 +48,7 @@ def test_the_default_has_as_many_weights_as_a_reckoning_by_hand():
 
 
 def test_the_default_is_what_its_description_says():
-    block = ["Conv2d", "ReLU", "Conv2d", "ReLU", "MaxPool2d"]
+    block = ["Conv2d", "ReLU", "Conv2d", "MaxPool2d", "ReLU"]
     assert layers(net()) == block * 3 + ["Flatten", "Linear", "ReLU", "Linear"]
 
 
@@ -68,10 +68,29 @@ def test_no_image_of_a_batch_touches_another():
 
 def test_dropout_follows_every_activation_with_its_probability():
     model = net(dropout=0.3)
-    block = ["Conv2d", "ReLU", "Dropout", "Conv2d", "ReLU", "Dropout", "MaxPool2d"]
+    block = ["Conv2d", "ReLU", "Dropout", "Conv2d", "Dropout", "MaxPool2d", "ReLU"]
     assert layers(model) == block * 3 + ["Flatten", "Linear", "ReLU", "Dropout", "Linear"]
     assert {layer.p for layer in model.modules() if isinstance(layer, Dropout)} == {0.3}
     assert size(model) == size(net())
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_relu_after_pooling_gives_the_same_result_and_gradients_as_before_it(dropout):
+    """The study's order is ReLU, dropout, pooling."""
+    torch.manual_seed(0)
+    model, images, targets = small(dropout=dropout), torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
+    DropoutKeys([model], seeds=[3], process=0).advance(0)
+    scores = model(images)
+    gradients = torch.autograd.grad(F.cross_entropy(scores, targets), list(model.parameters()))
+    features = list(model.features)
+    for index, layer in enumerate(model.features):
+        if isinstance(layer, nn.MaxPool2d):
+            first = index - bool(dropout)
+            features[first : index + 2] = [features[index + 1], *features[first : index + 1]]
+    expected = model.head(nn.Sequential(*features)(images))
+    assert torch.equal(scores, expected)
+    for found, wanted in zip(gradients, torch.autograd.grad(F.cross_entropy(expected, targets), list(model.parameters())), strict=True):
+        assert torch.equal(found, wanted)
 
 
 def test_dropout_is_for_training_only():
@@ -93,7 +112,7 @@ def test_batch_normalisation_stands_before_the_activation_of_the_first_layers(co
     kinds = layers(model)
     assert kinds.count("BatchNorm2d") == count
     after_convolutions = [kinds[index + 1] for index, kind in enumerate(kinds) if kind == "Conv2d"]
-    assert after_convolutions == ["BatchNorm2d"] * count + ["ReLU"] * (6 - count)
+    assert after_convolutions == ["BatchNorm2d"] * count + (["ReLU", "MaxPool2d"] * 3)[count:]
     biases = [layer.bias is not None for layer in model.features if isinstance(layer, nn.Conv2d)]
     assert biases == [False] * count + [True] * (6 - count), "a bias would be subtracted again"
     widths = [32, 32, 64, 64, 128, 128][:count]
