@@ -27,7 +27,9 @@ def test_every_step_equals_gymnasiums():
             action = int(single.unwrapped.state[2] + 0.3 * single.unwrapped.state[3] + 0.02 * generator.normal() > 0)
             _, reward, terminated, truncated, _ = single.step(action)
             ours, failed, late = CARTPOLE.step(ours, torch.tensor([[action]]))
-            np.testing.assert_allclose(ours.physics.flatten().numpy(), single.unwrapped.state, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(ours.physics.flatten().numpy(), single.unwrapped.state, rtol=0, atol=1e-13)
+            # Each step begins at Gymnasium's state: a falling pole doubles a rounding error every few steps.
+            ours = EnvState(torch.tensor(single.unwrapped.state, dtype=torch.float64).view(4, 1, 1), ours.steps)
             assert (failed.item(), late.item(), 1.0) == (terminated, truncated, reward)
             over, steps = terminated or truncated, steps + 1
     single.close()
