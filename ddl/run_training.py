@@ -82,7 +82,7 @@ def train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url
     except ExecutorDied as error:
         with contextlib.suppress(KeyboardInterrupt, CannotWrite):
             write_results_and_report(console, folders, top, store)
-        raise SweepStopped(f"{error}, and with it the trials that were running. To continue: {resume_command(url or top)}") from error
+        raise SweepStopped(f"{error}. To continue: {resume_command(url or top)}") from error
     except CannotWrite as error:
         next_command = f"{program()} --report {shlex.quote(url or str(top))}" if trained else resume_command(url or top)
         raise SweepStopped(f"{error}. {error.needed}, then: {next_command}") from error

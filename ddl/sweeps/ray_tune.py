@@ -90,7 +90,12 @@ class RayExecutor:
             return self
         machine = local_capacity()
         folder = self._contexts.enter_context(ray_private.session_folder())
-        ray_private.start(folder, machine.cpus, machine.gpus, {LEADER: machine.cpus}, setup_worker=self._setup_worker)
+        try:
+            ray_private.start(folder, machine.cpus, machine.gpus, {LEADER: machine.cpus}, setup_worker=self._setup_worker)
+        except BaseException as error:
+            if type(error) is not Exception:  # the class of what Ray raises after 30 s
+                raise
+            raise ExecutorDied("Ray did not start within 30 s, perhaps because this machine is too busy") from error
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -98,7 +103,7 @@ class RayExecutor:
         ray_private.stop()
         self._contexts.close()
         if died and isinstance(error, Exception):  # of whatever class: Ray has many
-            raise ExecutorDied(died) from error
+            raise ExecutorDied(f"{died}, and with it the trials that were running") from error
 
     def get_ready(self) -> None:
         """See `Executor.get_ready`. The cluster runs already."""

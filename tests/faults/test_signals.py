@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ddl import ray_private
 from ddl.ledger_reader import LedgerReader
 from tests.codebase import ROOT
 from tests.sweeps.command import INTERRUPTED, Command, communicate, nothing_left, start  # noqa: F401  the fixture `nothing_left`
@@ -78,6 +79,20 @@ def test_a_sweep_whose_ray_dies_says_so_and_is_resumed(name: str, go: Path, comm
     go.touch()
     command("--resume", str(run), "--executor", "inline")
     assert statuses(run) == [("finished", 1), ("finished", 2)]
+
+
+def test_a_ray_that_does_not_start_is_named(go: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*arguments: object, **options: object) -> None:
+        raise Exception("The current node timed out during startup.")  # of this class
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ray_private, "start", start)
+        errors = command(*SWEEP, exits=1).stderr
+    assert errors.startswith("Ray did not start within 30 s, perhaps because this machine is too busy. To continue: ")
+    (run,) = tmp_path.glob("runs/train/*")
+    go.touch()
+    command("--resume", str(run), "--executor", "inline")
+    assert statuses(run) == [("finished", 1), ("finished", 1)]
 
 
 def start_in_terminal(*arguments: str, cwd: Path, ignoring: bool = False) -> tuple[subprocess.Popen, int]:
