@@ -53,6 +53,7 @@ SLOW = (
     "data/test_packages.py",
     "data/test_store.py",
     "docs/test_examples.py",
+    "faults/test_kills.py",
     "faults/test_signals.py",
     "reports/test_live.py",
     "reports/test_page.py",

@@ -1,0 +1,229 @@
+"""Campaign: sweeps whose driver, trial processes or Ray processes are killed at random moments end like undisturbed ones.
+
+Each disturbed run is resumed until it has ended. No trial that had finished may be lost or trained again, no step may be measured twice, and
+in all sweeps but population based training (whose decisions depend on which trial is faster) the statuses, all measurements and the final
+weights must be those of the undisturbed run, bit for bit.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+import torch
+
+from ddl import checkpoints
+from ddl.ledger_reader import LedgerReader
+from tests.codebase import ROOT
+from tests.waiting import wait_until
+
+from .figures import write_figures
+
+SEED = 22
+WALK = """
+import time
+import torch
+from ddl import Progress
+
+def walk(lr: float, *, seed: int, resume=None):
+    first, weights = (resume["step"], resume["weights"]) if resume else (0, torch.zeros(16))
+    for step in range(first + 1, 21):
+        noise = torch.randn(16, generator=torch.Generator().manual_seed(1000 * seed + step))
+        weights = 0.9 * weights + lr * noise
+        time.sleep(0.1)
+        state = {"step": step, "weights": weights}
+        yield Progress(step=step, total_steps=20, metrics={"val/loss": float(weights.square().mean())}, state=lambda: state)
+"""
+FUNCTION = ("--sweep", "walk.py:walk", "metric=val/loss", "wandb.mode=disabled", "checkpoint_every_s=0.2", "retries=50")
+ONE_AT_A_TIME = f"resources.cpus={len(os.sched_getaffinity(0))}"
+SWEEPS: Mapping[str, Sequence[str]] = {
+    "grid": (*FUNCTION, "lr=0.1,0.2,0.3", "seeds=2", "resources.cpus=1"),
+    "asha": (*FUNCTION, "lr=0.2,0.1,0.3,0.4", "seeds=1", ONE_AT_A_TIME, "measurements=20", "early_stopping.scheduler=asha"),
+    "tpe": (*FUNCTION, "lr={uniform: [0.1, 1.0]}", "samples=5", "seeds=1", ONE_AT_A_TIME, "search.algorithm=tpe"),
+    "pbt": (*FUNCTION, "lr={uniform: [0.1, 1.0]}", "samples=4", "seeds=1", "resources.cpus=1", "measurements=20", "search.algorithm=pbt"),
+    "object store": (*FUNCTION, "lr=0.1,0.2,0.3", "seeds=1", "resources.cpus=1", "--out", "file://{folder}/store"),
+    "stack": (
+        "--sweep", "augmentation", "--scale", "smoke", "task.augmentation=none", "seeds=4", "stack=2", "task.precision=fp32", "resources.cpus=1", "latency=none",
+        "wandb.mode=disabled", "task.widths=[8]", "task.convolutions=1", "task.dense=8", "task.train_limit=128", "task.val_limit=64", "task.epochs=20",
+        "checkpoint_every_s=0.2", "retries=50",
+    ),
+}  # fmt: skip
+VICTIMS = ("driver", "trial", "raylet", "gcs_server")
+
+
+def start(arguments: Sequence[str], folder: Path) -> subprocess.Popen:
+    """Start the command in `folder`, which marks all its processes."""
+    (folder / "walk.py").write_text(WALK)
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "DDL_FAULTS": str(folder),
+        "OMP_NUM_THREADS": "1",
+        "DDL_CACHE": str(folder.parent / "cache"),
+    }
+    command = [sys.executable, str(ROOT / "launch.py"), *(text.replace("{folder}", str(folder)) for text in arguments)]
+    with (folder / "output.txt").open("w") as output:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True)
+
+
+def living(folder: Path) -> list[psutil.Process]:
+    """The processes of the commands in `folder`, those that Ray has started included."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("DDL_FAULTS") == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def finish(arguments: Sequence[str], folder: Path) -> None:
+    """Run the command to its end."""
+    code = start(arguments, folder).wait()
+    assert code == 0, (arguments, code, (folder / "output.txt").read_text())
+
+
+def run_of(folder: Path) -> Path | None:
+    """The run in `folder`, if it has begun."""
+    ledgers = [*folder.glob("runs/*/*/ledger.sqlite"), *folder.parent.glob("cache/runs/*/*/*/ledger.sqlite")]
+    return ledgers[0].parent if ledgers else None
+
+
+def place_of(name: str, folder: Path) -> str:
+    """What to resume: the URL of a run in an object store, else its folder."""
+    if "--out" in SWEEPS[name]:
+        return "file://" + str(next(folder.glob("store/*/*")))
+    return str(run_of(folder))
+
+
+def outcome(run: Path) -> dict[str, tuple[object, ...]]:
+    """Of each trial: status, measurements but for times, and the checksum of its weights."""
+    reader = LedgerReader(run)
+    frame = reader.metrics()
+    frame = frame[~frame["name"].str.startswith(("time/", "device/", "latency/"))]
+    found = {}
+    for trial in reader.trials():
+        rows = frame[frame["trial_id"] == trial.trial_id][["step", "name", "value"]].values.tolist()
+        assert len({(step, metric) for step, metric, _ in rows}) == len(rows), (run, trial.trial_id, "a step was measured twice")
+        newest = checkpoints.newest(run / "trials" / trial.trial_id / "checkpoints", trial.trial_id)
+        found[trial.trial_id] = trial.status, json.dumps(sorted(rows)), _checksum(newest[1]["task"]) if newest else ""
+    return found
+
+
+def _checksum(state: object) -> str:
+    """The sha256 of the tensors and numbers of a state."""
+
+    def parts(value: object) -> Iterator[bytes]:
+        if isinstance(value, torch.Tensor):
+            yield value.numpy().tobytes()
+        elif isinstance(value, dict):
+            for key in sorted(value, key=str):
+                yield str(key).encode()
+                yield from parts(value[key])
+        elif isinstance(value, list):
+            for item in value:
+                yield from parts(item)
+        else:
+            yield repr(value).encode()
+
+    return hashlib.sha256(b"\0".join(parts(state))).hexdigest()
+
+
+def kill(victim: str, process: subprocess.Popen, folder: Path) -> bool:
+    """Kill the driver, or one process of the kind. Returns False if there is none."""
+    if victim == "driver":
+        process.kill()
+        return True
+    for other in living(folder):
+        with contextlib.suppress(psutil.Error):
+            if other.name() == victim or (victim == "trial" and "ImplicitFunc" in " ".join(other.cmdline())):
+                other.kill()
+                return True
+    return False
+
+
+def disturb(name: str, folder: Path, chance: random.Random, kills: int) -> Counter[str]:
+    """Run a sweep, kill `kills` times at most, and resume it to its end. Returns what was killed. Raises AssertionError if a trial is lost."""
+    killed = Counter[str]()
+    folder.mkdir(parents=True)
+    for _ in range(kills):
+        run = run_of(folder)
+        measured = len(LedgerReader(run).metrics()) if run else 0
+        process = start(["--resume", place_of(name, folder)] if run else SWEEPS[name], folder)
+
+        def trains(process: subprocess.Popen = process, measured: int = measured) -> bool:
+            run = run_of(folder)
+            return process.poll() is not None or (run is not None and len(LedgerReader(run).metrics()) > measured)
+
+        wait_until(trains, f"{name} trains")
+        time.sleep(chance.uniform(0, 3))
+        victim = chance.choice(VICTIMS)
+        if process.poll() is None and kill(victim, process, folder):
+            killed[f"killed: {victim}"] += 1
+        code = process.wait()
+        said = (folder / "output.txt").read_text()
+        assert code == {"driver": -signal.SIGKILL, "trial": 0}.get(victim, 1) or code == 0, (name, victim, code, said)
+        assert code != 1 or "died (SIGKILL), and with it the trials that were running. To continue: " in said, (name, victim, said)
+        wait_until(lambda: not living(folder), f"all processes of {name} have ended after the end of its {victim}")
+        run = run_of(folder)
+        assert run is not None
+        ended = {trial.trial_id: trial.attempts for trial in LedgerReader(run).trials() if trial.status in ("finished", "stopped")}
+        before = {trial: outcome(run)[trial] for trial in ended}
+    finish(["--resume", place_of(name, folder)], folder)
+    run = run_of(folder)
+    assert run is not None
+    after = outcome(run)
+    assert {trial: after[trial] for trial in before} == before, (name, "a finished trial has changed")
+    attempts = {trial.trial_id: trial.attempts for trial in LedgerReader(run).trials()}
+    assert {trial: attempts[trial] for trial in ended} == ended, (name, "a finished trial was trained again")
+    return killed
+
+
+def campaign(kills: int, seed: int, folder: Path, names: Sequence[str] = tuple(SWEEPS)) -> Counter[str]:
+    """Kill `kills` times in all, in turn in each sweep. Returns how often each kind of process was killed, and the number of runs."""
+    chance, done = random.Random(seed), Counter[str]()
+    undisturbed = {}
+    for number, name in enumerate(itertools.cycle(names)):
+        if sum(count for what, count in done.items() if what.startswith("killed")) >= kills:
+            return done
+        if name not in undisturbed:
+            place = folder / f"undisturbed-{name.replace(' ', '-')}" / "work"
+            place.mkdir(parents=True)
+            finish(SWEEPS[name], place)
+            undisturbed[name] = outcome(run_of(place))
+        place = folder / f"{number}" / "work"
+        done += disturb(name, place, chance, chance.randint(1, 3))
+        found = outcome(run_of(place))
+        if name == "pbt":
+            assert {status for status, _, _ in found.values()} == {"finished"}, found
+            assert {len(json.loads(rows)) for _, rows, _ in found.values()} == {20}, found
+        else:
+            assert found == undisturbed[name], (name, found, undisturbed[name])
+        done[f"runs of {name}"] += 1
+        print(dict(done), flush=True)
+    raise AssertionError("no sweeps")
+
+
+def main(kills: int = 250) -> None:
+    with tempfile.TemporaryDirectory(prefix="ddl-faults-") as scratch:
+        done = campaign(kills, SEED, Path(scratch))
+    rows = [
+        ("seed", SEED),
+        *sorted(done.items()),
+        ("finished trials lost or trained again", 0),
+        ("runs that differ from the undisturbed one", 0),
+    ]
+    write_figures("kills", "Killed processes", rows)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
