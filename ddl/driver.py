@@ -2,74 +2,31 @@
 
 import contextlib
 import math
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from ddl.durable import CannotWrite
-from ddl.fork_server import fork_server
 from ddl.ledger_tables import COUNTED
 from ddl.open_run import OpenRun
 from ddl.redaction import Redactor
 from ddl.reports.live import LiveReport
 from ddl.sweeps import prepare
 from ddl.sweeps.assignment import Assignment
-from ddl.sweeps.executors import Executor, InlineExecutor
+from ddl.sweeps.executors import Executor
 from ddl.sweeps.failures_alike import FailuresAlike
 from ddl.sweeps.missing_metric import MissingMetric
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.plan import Plan, PlannedPack, makespan
-from ddl.sweeps.prepare import PreparedRun
-from ddl.sweeps.private_executor import PrivateExecutor
-from ddl.sweeps.probe import PROBE_STALL_S, with_precision
+from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
 from ddl.terminal import DisplayedTrial, ProgressDisplay
 from ddl.trial_report import TrialReport
 from ddl.units import duration
-
-
-@contextlib.contextmanager
-def open_executor(runs: Sequence[PreparedRun], scratch: Path) -> Iterator[Executor]:
-    """The executor that all `runs` asked for. `scratch` is an existing folder for its temporary files."""
-    first = runs[0]
-    probe_stall_s = max(PROBE_STALL_S if run.launch.stall_timeout_s == "none" else run.launch.stall_timeout_s for run in runs)
-    if first.executor == "inline":
-        with InlineExecutor(probe_stall_s) as inline:
-            yield inline
-        return
-    modules = {run.about["task_class"].rpartition(".")[0] for run in runs}
-    ours = sorted(name for name in modules if name.startswith("ddl."))  # others may not be made for forks
-    if first.address is not None:
-        with _ray_executor(runs, scratch, None, probe_stall_s) as cluster:
-            yield cluster
-        return
-    with fork_server(ours) as setup_worker:
-        make = partial(_ray_executor, runs, scratch, setup_worker, probe_stall_s)
-        with PrivateExecutor(make, probe_stall_s) as private:
-            yield private
-
-
-def _ray_executor(runs: Sequence[PreparedRun], scratch: Path, setup_worker: Path | None, probe_stall_s: float) -> Executor:
-    from ddl.sweeps import ray_schedulers  # importing Ray takes seconds
-    from ddl.sweeps.ray_tune import RayExecutor
-
-    first = runs[0]
-    # Several sweeps in one queue have no scheduler; `ddl.run` refuses one.
-    scheduler = (
-        ray_schedulers.InOrder()
-        if len(runs) > 1
-        else ray_schedulers.make_scheduler(first.launch, first.metric, first.population, first.history)
-    )
-    # A script or a notebook is no module that workers could import: what it defines is sent with the trials.
-    packages = {"ddl"} | {name for run in runs for name in run.packages if name in sys.modules and name != "__main__"}
-    retries = max(run.launch.retries for run in runs)
-    return RayExecutor(first.address, retries, scratch, scheduler, packages, setup_worker, probe_stall_s)
 
 
 def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], executor: Executor, top: Path) -> None:

@@ -23,18 +23,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ddl import fork_client
 from ddl.scratch import scratch_folder
-
-PRELOADED = ("torch._dynamo", "pandas", "pyarrow.fs", "requests")
-"""Modules that every worker needs: constructing an optimiser imports torch._dynamo, Ray imports the others."""
 
 
 @contextlib.contextmanager
 def fork_server(modules: Sequence[str]) -> Iterator[Path | None]:
-    """Run a fork server that has imported `PRELOADED` and `modules`; yields the script for `ray_private.start`.
+    """Run a fork server that has imported `modules`; yields the script for `ray_private.start`.
 
     The server is the process of this module's `main`. It ends with this context, or with this process. Yields None on a platform where
     forks of a process with torch are not safe, and if the path of temporary folders is too long for a socket.
@@ -51,7 +46,7 @@ def fork_server(modules: Sequence[str]) -> Iterator[Path | None]:
                 yield None
                 return
             listener.listen(socket.SOMAXCONN)  # from now on clients wait until the server has imported everything
-            command = [sys.executable, "-P", "-m", "ddl.fork_server", str(listener.fileno()), *PRELOADED, *modules]
+            command = [sys.executable, "-P", "-m", "ddl.fork_server", str(listener.fileno()), *modules]
             server = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()], start_new_session=True)
         os.environ[fork_client.SOCKET] = path
         try:
@@ -119,6 +114,8 @@ def _wait_for_fork(listener: socket.socket) -> dict[str, Any] | None:
 
 def _run_worker(request: dict[str, Any]) -> None:
     """Run the client's command with its environment, as if this process had been started by it."""
+    import numpy  # late: the command imports this module before it has checked its arguments
+
     os.setpgid(0, 0)  # Ray ends a worker's whole process group
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, request["mask"])
@@ -131,7 +128,7 @@ def _run_worker(request: dict[str, Any]) -> None:
     sys.path[:] = [*paths, *(path for path in sys.path if path not in paths)]
     os.chdir(request["folder"])
     random.seed()
-    np.random.seed()
+    numpy.random.seed()
     sys.argv = request["arguments"]
     runpy.run_path(sys.argv[0], run_name="__main__")
 

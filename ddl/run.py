@@ -17,6 +17,7 @@ from ddl.fetched_runs import check_place
 from ddl.function_sweep import FunctionSweep, locate_module
 from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
+from ddl.open_executor import open_executor
 from ddl.open_run import OpenRun
 from ddl.prepared_runs import ALL, prepare_runs
 from ddl.run_results import Run
@@ -140,14 +141,13 @@ def show_the_plan(
 
 def show_plans(console: Console, prepared: Sequence[PreparedRun]) -> None:
     """Print the plan of each run. Keeps nothing."""
-    from ddl import driver  # imports torch
-    from ddl.run_plans import make_plans
-
     with (
         scratch_folder("plan") as scratch,
         quiet(scratch / "launch.log"),
-        driver.open_executor(prepared, scratch) as started,
+        open_executor(prepared, scratch, trains=False) as started,
     ):
+        from ddl.run_plans import make_plans  # imports torch
+
         make_plans(console, prepared, started, scratch, scratch)
 
 

@@ -13,6 +13,7 @@ from ddl.console import quiet, signals
 from ddl.durable import CannotWrite
 from ddl.ledger_tables import ENDED
 from ddl.machine_use import announce
+from ddl.open_executor import open_executor
 from ddl.open_run import OpenRun
 from ddl.program import program
 from ddl.run_report import write_results_and_report
@@ -94,14 +95,14 @@ def any_ended(top: Path) -> bool:
 
 
 def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, top: Path) -> None:
-    from ddl import driver  # imports torch
-    from ddl.run_plans import make_plans
-
     prepared = [run.prepared for run in runs]
     local = prepared[0].address is None
     if local:
         announce(scratch, top)
-    with driver.open_executor(prepared, scratch) as executor:
+    with open_executor(prepared, scratch) as executor:
+        from ddl import driver  # imports torch
+        from ddl.run_plans import make_plans
+
         executor.get_ready()
         plans = make_plans(console, prepared, executor, top, scratch)
         if local:

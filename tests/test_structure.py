@@ -50,7 +50,7 @@ LAYERS = [
     {"sweeps"},
     {"open_run", "plan_lines"},
     {"terminal", "console", "command_line", "reproduce", "export"},
-    {"again", "driver", "fetched_runs", "run_plans", "run_results", "prepared_runs"},
+    {"again", "driver", "fetched_runs", "open_executor", "run_plans", "run_results", "prepared_runs"},
     {"run_report"},
     {"run_training"},
     {"run"},

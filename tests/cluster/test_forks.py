@@ -18,7 +18,7 @@ LOOK = """
 import json, os, sys, psutil
 from ddl.fork_server import fork_server
 from ddl import ray_private
-with fork_server(["ddl.tasks.classification"]) as script, ray_private.session_folder() as folder:
+with fork_server(["torch._dynamo", "ddl.tasks.classification"]) as script, ray_private.session_folder() as folder:
     import ray
 
     def look():

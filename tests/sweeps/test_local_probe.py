@@ -33,7 +33,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def forks() -> Iterator[None]:
     """One fork server for all tests."""
-    with fork_server([]):
+    with fork_server(["torch"]):
         yield
 
 
