@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ CACHE = pytest.StashKey[str]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the whole session, its worker processes and every command it starts a cache of its own instead of the user's."""
+    for number in (signal.SIGHUP, signal.SIGINT):  # ignored under nohup and in the background, also by the commands that tests interrupt
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGHUP else signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         config.stash[CACHE] = tempfile.mkdtemp(prefix="ddl-test-cache-")
         os.environ["DDL_CACHE"] = config.stash[CACHE]
