@@ -38,7 +38,13 @@ def died(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[str] | None]]:
             raise ray.exceptions.WorkerCrashedError
         return Timings([TimingProbe(name, 1.0, 1.0, 1.0, 0.0, 10, 0, {}) for name in reference[1] or ["fp32", "bf16"]])
 
-    monkeypatch.setattr(ray_probe, "ray", types.SimpleNamespace(remote=lambda **_: lambda _: Remote(), get=get, exceptions=ray.exceptions))
+    monkeypatch.setattr(
+        ray_probe,
+        "ray",
+        types.SimpleNamespace(
+            remote=lambda **_: lambda _: Remote(), wait=lambda pending, timeout: (pending, []), get=get, exceptions=ray.exceptions
+        ),
+    )
     monkeypatch.setattr(ray_probe.internal_kv, "_internal_kv_get", lambda key: None)
     return started
 

@@ -13,6 +13,7 @@ import torch
 from marks import read_marks
 from pydantic.dataclasses import dataclass
 
+from ddl import gpus
 from ddl.devices import Device
 from ddl.progress import Progress, State
 from ddl.tasks.task import STRICT, Count, Number, Task
@@ -32,6 +33,7 @@ _answers = {
 }
 for _name, _answer in _answers.items():
     setattr(torch.cuda, _name, _answer)
+gpus.AMD_DEVICE = Path("/dev/null")  # a driver's device, without which PyTorch is not asked
 
 
 @dataclass(frozen=True, config=STRICT)
