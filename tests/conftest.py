@@ -52,6 +52,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 SLOW = (
+    "docs/test_notebook.py",
+    "sweeps/test_stacks.py",
+    "sweeps/test_local_probe.py",
+    "reports/test_embedding.py",
+    "test_function_sweep.py",
+    "test_standard_streams.py",
     "benchmarks/",
     "cluster/",
     "data/test_packages.py",
