@@ -60,6 +60,17 @@ def run_in(folder: Path, terminal: int | None = None) -> Path:
     return next(folder.glob("runs/train/*"))
 
 
+def check_stopped_and_resume(run: Path, started: list[psutil.Process], go: Path, command: Command) -> None:
+    """The sweep has stopped in order, has left a report and no process, and is finished by a resume."""
+    assert statuses(run) == [("finished", 1), ("planned", 1)]
+    assert (run / "report.html").is_file()
+    wait_until(lambda: not any(process.is_running() for process in started), "all processes of the sweep have ended")
+
+    go.touch()
+    command("--resume", str(run), "--executor", "inline")
+    assert statuses(run) == [("finished", 1), ("finished", 2)]
+
+
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
 def test_a_sweep_whose_ray_dies_says_so_and_is_resumed(name: str, go: Path, command: Command, tmp_path: Path) -> None:
     sweep = start(*SWEEP, cwd=tmp_path)
@@ -72,13 +83,7 @@ def test_a_sweep_whose_ray_dies_says_so_and_is_resumed(name: str, go: Path, comm
     assert errors.startswith(line)
     assert errors.count("\n") == 1
     assert errors.endswith(f" --resume {run.relative_to(tmp_path)}\n")
-    assert statuses(run) == [("finished", 1), ("planned", 1)]
-    assert (run / "report.html").is_file()
-    wait_until(lambda: not any(process.is_running() for process in started), "all processes of the sweep have ended")
-
-    go.touch()
-    command("--resume", str(run), "--executor", "inline")
-    assert statuses(run) == [("finished", 1), ("finished", 2)]
+    check_stopped_and_resume(run, started, go, command)
 
 
 def test_a_ray_that_does_not_start_is_named(go: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,13 +123,7 @@ def test_a_sweep_whose_terminal_closes_stops_in_order_and_is_resumed(go: Path, c
     started = psutil.Process(sweep.pid).children(recursive=True)
     os.close(ours)
     assert sweep.wait() == INTERRUPTED
-    assert statuses(run) == [("finished", 1), ("planned", 1)]
-    assert (run / "report.html").is_file()
-    wait_until(lambda: not any(process.is_running() for process in started), "all processes of the sweep have ended")
-
-    go.touch()
-    command("--resume", str(run), "--executor", "inline")
-    assert statuses(run) == [("finished", 1), ("finished", 2)]
+    check_stopped_and_resume(run, started, go, command)
 
 
 def test_a_sweep_under_nohup_outlives_its_terminal(go: Path, tmp_path: Path) -> None:
