@@ -78,6 +78,7 @@ def compose_sweep(sweep: str, overrides: Sequence[str], scale: str, problems: li
             return COMMAND_LINE
         return source.where(key) if key in source.lines else launch_source.where(key)
 
+    _check_replaced_settings(source, launch_source, overridden, problems)
     launch = construct(Launch, draft.launch, where_launch, "", problems) or construct(Launch, launch_source.values, where_launch, "", [])
     if launch is None:
         return None
@@ -184,6 +185,14 @@ def _launch_values(source: YamlFile, launch_source: YamlFile) -> dict[str, Any]:
             default, value = values.get(key), source.values[key]
             values[key] = default | value if isinstance(default, dict) and isinstance(value, dict) else value
     return values
+
+
+def _check_replaced_settings(source: YamlFile, launch_source: YamlFile, overridden: Set[str], problems: list[str]) -> None:
+    """Check those of the sweep's file that the command line replaces: the others are checked with the launch settings."""
+    found: list[str] = []
+    construct(Launch, _launch_values(source, launch_source), source.where, "", found)
+    places = tuple(f"{source.where(key)}: {key}{end}" for key in overridden if key in source.lines for end in ":.")
+    problems += [line for line in found if line.startswith(places)]
 
 
 _ALTERNATIVES = ("int", "float", "constrained-int", "constrained-float", "number", "range")

@@ -52,7 +52,7 @@ def selection(names: Iterable[str]) -> str:
 
 
 def _selection(names: Iterable[str]) -> str:
-    quoted = [name if re.fullmatch(r"[\w ]+", name) else repr(name) for name in names]
+    quoted = [name if re.fullmatch(r"[\w ]+", name, re.ASCII) else repr(name) for name in names]
     return f"configurations={','.join(quoted)}"
 
 

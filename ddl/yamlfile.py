@@ -147,12 +147,12 @@ def _not_yaml(error: yaml.YAMLError, text: str) -> str:
     mark, problem = error.problem_mark, str(error.problem)
     begins = error.context_mark.line + 1 if error.context_mark else 1
     line = mark.line + 1 if mark else begins
-    meaning = next((meaning for part, meaning in _SYNTAX if part in problem), f"{problem}.")
+    meaning = next((meaning.format(begins) for part, meaning in _SYNTAX if part in problem), f"{problem}.")
     if problem.startswith("mapping values") and mark and ": " in text.splitlines()[mark.line][: mark.column]:
         meaning = "a second colon in one line. Put text with a colon in quotes."
     elif problem.startswith("could not find"):  # the mark is in the next line
         line = begins
-    return f"{line}: not YAML: {meaning.format(begins)}"
+    return f"{line}: not YAML: {meaning}"
 
 
 def _check_node(path: Path, loader: _Loader, node: yaml.Node, key: str, depth: int, lines: dict[str, int], problems: list[str]) -> None:

@@ -377,6 +377,14 @@ def test_the_last_override_has_the_last_word(ask):
     assert [trial.task.lr for trial in asked.trials] == [0.2, 0.3]
 
 
+def test_a_setting_that_an_override_replaces_is_checked_too(ask):
+    asked = ask("retries: -1\nwandb: {mode: x}\n", overrides=["retries=2", "wandb.mode=disabled"])
+    assert sorted(asked.problems) == [
+        "small.yaml:6: retries: should be greater than or equal to 0, not -1.",
+        "small.yaml:7: wandb.mode: should be 'auto', 'online', 'offline' or 'disabled', not 'x'.",
+    ]
+
+
 def test_overrides_of_settings(ask):
     launch = ask("seeds: 2\n", ["seeds=5", "first_seed=7", "resources.cpus=2", "resources.gpus=0.5", "wandb.mode=disabled"]).sweep.launch
     assert (launch.seeds, launch.first_seed, launch.resources.cpus, launch.resources.gpus) == (5, 7, 2, 0.5)
@@ -444,6 +452,7 @@ def test_some_of_the_configurations_by_name_in_the_sweeps_order(ask, chosen, lef
         (NAMED, "configurations=plian", "configurations: 'plian' is unknown. Did you mean plain?"),
         (NAMED, "configurations=plain,xyz", "configurations: 'xyz' is unknown. Known configurations: plain, with dropout, 1 / 2, 0.1."),
         ("", "configurations=plain", "configurations: 'plain' is unknown. This sweep has none."),
+        ("", "configurations=日本", "configurations: '日本' is unknown. This sweep has none."),
         (
             "space: {task.lr: [0.1, 0.01]}\n",
             "configurations=0.1",

@@ -167,6 +167,7 @@ def test_what_is_no_yaml_is_named_with_a_line_and_on_one_line(tmp_path, content)
         ),
         ("a:\n\tb: 1\n", "2: not YAML: a tab. Use spaces."),
         ("a: 1\nb\nc: 2\n", "2: not YAML: a key without a colon. Write `key: value`."),
+        ("%a{", "1: not YAML: expected alphabetic or numeric character, but found '{'."),
         ("a: [1, 2\nb: 3\n", "2: not YAML: no comma or closing bracket after a value. The bracket is opened in line 1."),
         ("b: 1\na: 'open\n", "3: not YAML: the end of the file in a quote. The quote is opened in line 2."),
         ("a: 1\n- 2\n", "2: not YAML: a list item and a `key: value` in the section of line 1. Use one of them."),
