@@ -58,8 +58,8 @@ def quiet(log: Path) -> Iterator[None]:
     """Redirect the output of this process and its children, including Ray's processes, to the file `log`."""
     for stream in (sys.stdout, sys.stderr):
         flush_or_discard(stream)
-    saved = [os.dup(descriptor) for descriptor in (1, 2)]
     with writing(log), log.open("ab") as file:
+        saved = [os.dup(descriptor) for descriptor in (1, 2)]
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     try:

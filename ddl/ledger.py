@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -46,11 +46,13 @@ class Ledger(LedgerReader):
             if not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         self._lock = _lock(self.folder)
-        self._db = _connect(self.path)
-        (result,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()  # with the index, which readers do not use
-        if result != "ok":
-            self.__exit__()
-            raise ValueError(f"{self.path}: damaged ({' '.join(result.split())}). Restore it from a copy.")
+        with ExitStack() as opened:
+            opened.callback(self._lock.release)
+            self._db = opened.enter_context(closing(_connect(self.path)))
+            (result,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()  # with the index, which readers do not use
+            if result != "ok":
+                raise ValueError(f"{self.path}: damaged ({' '.join(result.split())}). Restore it from a copy.")
+            self._opened = opened.pop_all()
 
     @classmethod
     def create(cls, folder: Path, run: Mapping[str, Any], trials: Iterable[TrialRow]) -> Self:
@@ -73,8 +75,7 @@ class Ledger(LedgerReader):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._db.close()
-        self._lock.release()
+        self._opened.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

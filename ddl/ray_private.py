@@ -1,21 +1,19 @@
 """A private Ray cluster on this machine. It listens on the loopback interface only, and requires a token."""
 
 import contextlib
-import ctypes
 import logging
 import os
 import secrets
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
-from ray._private import ray_constants, ray_logging
+from ray._private import ray_constants, ray_logging, utils, worker
 from ray._private.node import Node
 from ray._raylet import Config  # type: ignore[attr-defined]  # its stub leaves it out
 
@@ -42,6 +40,8 @@ def start(
 ) -> None:
     """Start the cluster and connect this process to it. `resources` are custom resources. `quiet`: hide its processes' output.
 
+    If it does not start, its processes are ended.
+
     `folder` is that of `session_folder`, for the files of the cluster.
 
     `setup_worker` is the script that starts a worker, in place of Ray's own (`fork_server`).
@@ -54,9 +54,8 @@ def start(
         except OSError:  # a home that cannot be written, or there is none
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     # Ray replaces a loopback address and binds to all interfaces, except on platforms without multi-node clusters.
-    multi_node, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    try:
-        with our_settings(), _without_services(), _workers_by(setup_worker):
+    with _replaced(ray_constants, ENABLE_RAY_CLUSTER=False), our_settings(), _our_node(setup_worker) as nodes:
+        try:
             ray.init(
                 address="local",
                 num_cpus=cpus,
@@ -70,8 +69,10 @@ def start(
                 _node_ip_address="127.0.0.1",
                 _temp_dir=str(folder / "r"),  # Ray makes it readable by everyone
             )
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = multi_node
+        except BaseException:
+            worker._global_node = nodes[0] if nodes else None
+            stop()
+            raise
 
 
 def stop() -> None:
@@ -79,7 +80,7 @@ def stop() -> None:
 
     They mask SIGTERM (`our_settings`), so Ray would wait a second for each before it kills it.
     """
-    node = ray._private.worker._global_node
+    node = worker._global_node
     agents: list[psutil.Process] = []
     if node is not None:
         kill = node.kill_all_processes
@@ -99,7 +100,7 @@ def dead_process() -> str:
 
     Ray ends the driver without a message then: after 12 s if the raylet has died, after a minute if the GCS has.
     """
-    node = ray._private.worker._global_node
+    node = worker._global_node
     for name, process in node.dead_processes() if node else ():
         if name in NEEDED:
             code = process.returncode
@@ -108,63 +109,68 @@ def dead_process() -> str:
 
 
 @contextlib.contextmanager
-def _without_services() -> Iterator[None]:
-    """A context for `ray.init`: starts neither the autoscaler's monitor nor the dashboard's server, which take seconds of CPU time.
+def _our_node(setup_worker: Path | None) -> Iterator[list[Node]]:
+    """A context for `ray.init` that yields the node that it starts, as soon as there is one.
 
-    Nobody can reach them: the cluster never grows, and `include_dashboard=False` only hides the dashboard's pages.
+    Starts neither the autoscaler's monitor nor the dashboard's server, which take seconds of CPU time. Nobody can reach them: the cluster
+    never grows, and `include_dashboard=False` only hides the dashboard's pages. `setup_worker` as in `start`.
     """
-    monitor, server = Node.start_monitor, Node.start_api_server
-    Node.start_monitor = lambda self: None
-    Node.start_api_server = lambda self, **_: setattr(self, "_webui_url", "")
-    try:
-        yield
-    finally:
-        Node.start_monitor, Node.start_api_server = monitor, server
+    start_head_processes, start_raylet = Node.start_head_processes, Node.start_raylet
+    nodes: list[Node] = []
 
-
-@contextlib.contextmanager
-def _workers_by(setup_worker: Path | None) -> Iterator[None]:
-    """A context for `ray.init`: workers are started by this script."""
-    start_raylet = Node.start_raylet
+    def start_head(node: Node) -> None:
+        nodes.append(node)
+        start_head_processes(node)
 
     def start_ours(node: Node, *arguments: Any, **options: Any) -> None:
         if setup_worker:
             node._ray_params.setup_worker_path = str(setup_worker)
         start_raylet(node, *arguments, **options)
 
-    Node.start_raylet = start_ours
-    try:
-        yield
-    finally:
-        Node.start_raylet = start_raylet
+    with _replaced(
+        Node,
+        start_head_processes=start_head,
+        start_raylet=start_ours,
+        start_monitor=lambda node: None,
+        start_api_server=lambda node, **_: setattr(node, "_webui_url", ""),
+    ):
+        yield nodes
 
 
 @contextlib.contextmanager
 def our_settings() -> Iterator[None]:
-    """A context for `ray.init`: makes it use `ddl.sweeps.RAY_SETTINGS`, and keeps this process's SIGTERM handler."""
+    """A context for `ray.init`: makes it use `ddl.sweeps.RAY_SETTINGS`, and keeps this process's SIGTERM handler.
+
+    Of the two that Ray would install, the main thread's exits at once; the other one, of all threads, prints a trace and aborts.
+    """
     # Ray reads its settings when it is imported, which may have been before `ddl.sweeps` set them.
     Config.initialize("")
     ray_logging.RAY_DEDUP_LOGS = False
-    # A batch scheduler that ends a job signals all its processes at once. Ray's processes must outlive the driver's orderly
-    # stop, which ends them with SIGKILL, so they inherit a mask for SIGTERM, and for the SIGHUP of a terminal that closes. They mask SIGINT
-    # themselves.
-    handler, installed = signal.getsignal(signal.SIGTERM), _installed_handler(signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    with (
+        _replaced(utils, set_sigterm_handler=lambda handler: None),
+        _replaced(ray_constants, RAY_DISABLE_FAILURE_SIGNAL_HANDLER=True),
+    ):
+        # A batch scheduler that ends a job signals all its processes at once. Ray's processes must outlive the driver's orderly
+        # stop, which ends them with SIGKILL, so they inherit a mask for SIGTERM, and for the SIGHUP of a terminal that closes. They mask
+        # SIGINT themselves.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Replace attributes of a module or class of Ray's during the block."""
+    before = {name: getattr(owner, name) for name in values}
+    for name, value in values.items():
+        setattr(owner, name, value)
     try:
         yield
     finally:
-        # Ray has replaced our handler by its own: one prints a trace and aborts; the other, of the main thread only, exits at once.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-        _install_handler(signal.SIGTERM, installed)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
-
-
-# `signal.signal` can only be called in the main thread. These are C functions of Python's, so they need the types of their arguments.
-_installed_handler = ctypes.pythonapi.PyOS_getsig
-_installed_handler.argtypes, _installed_handler.restype = [ctypes.c_int], ctypes.c_void_p
-_install_handler = ctypes.pythonapi.PyOS_setsig
-_install_handler.argtypes, _install_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+        for name, value in before.items():
+            setattr(owner, name, value)
 
 
 def keep_token(path: Path) -> None:

@@ -25,13 +25,15 @@ def scratch_folder(purpose: str, base: Path | None = None) -> Iterator[Path]:
     _remove_abandoned(base)
     # Locked before it gets the name by which others find it.
     draft = Path(tempfile.mkdtemp(prefix=f".{PREFIX}{purpose}-", dir=base))
-    with (draft / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        folder = draft.rename(draft.with_name(draft.name.removeprefix(".")))
-        try:
+    folder = draft.with_name(draft.name.removeprefix("."))
+    try:
+        with (draft / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            draft.rename(folder)
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        for made in (draft, folder):
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def is_held(folder: Path) -> bool:

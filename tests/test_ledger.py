@@ -491,3 +491,16 @@ def test_a_reader_that_holds_the_file_delays_the_writer_up_to_a_limit(folder, mo
         monkeypatch.setattr(writer, "_when_unlocked", release)
         writer.started("a", 0, "here")
     assert [row.status for row in LedgerReader(folder).trials()] == ["planned", "running"]
+
+
+def test_a_ledger_that_cannot_be_opened_is_not_locked(folder, monkeypatch):
+    def full(path):
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "_connect", full)
+        with pytest.raises(sqlite3.OperationalError) as kept:  # with the ledger in its traceback, as a notebook keeps it
+            Ledger(folder)
+    with Ledger(folder):
+        pass
+    assert kept

@@ -1,5 +1,6 @@
 """Temporary folders: removed at the end, or by the next process if theirs was killed."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -65,3 +66,13 @@ def test_what_is_not_a_folder_of_ours_stays(tmp_path: Path) -> None:
         pass
     assert {path.name for path in tmp_path.iterdir()} == before
     assert (tmp_path / "elsewhere" / "lock").exists()
+
+
+def test_a_folder_that_cannot_be_locked_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", full)
+    with pytest.raises(OSError, match="No locks available"), scratch_folder("run", tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []

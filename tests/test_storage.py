@@ -206,6 +206,18 @@ def test_one_driver_at_a_time(url, tmp_path):
         pass
 
 
+def test_a_driver_that_is_interrupted_while_it_claims_a_run_leaves_no_lease(url, tmp_path, monkeypatch):
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    first = RunStore(tmp_path / "first", url)
+    with monkeypatch.context() as patched:
+        patched.setattr("time.sleep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            first.claim()
+    RunStore(tmp_path / "second", url).claim()
+
+
 def test_a_lease_that_is_not_renewed_expires(url, tmp_path):
     lease = {"owner": "gone", "host": "h", "at": time.time() - runs.LEASE_S - 1}
     RemoteFolder(url).write("lease.json", json.dumps(lease).encode())

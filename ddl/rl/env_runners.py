@@ -72,18 +72,23 @@ class RayRunners:
         self.replaced = 0
 
     def __enter__(self) -> Self:
-        self._ray = contextlib.ExitStack()
-        self._ray.enter_context(private_ray(len(self._parts)))
-        self._actors = [self._launch(part) for part in self._parts]
-        self._await_start(self._actors)
+        with contextlib.ExitStack() as contexts:
+            contexts.enter_context(private_ray(len(self._parts)))
+            contexts.callback(self._kill_actors)
+            for part in self._parts:
+                self._actors.append(self._launch(part))
+            self._await_start(self._actors)
+            self._contexts = contexts.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._contexts.close()
+
+    def _kill_actors(self) -> None:
         import ray
 
         for actor in self._actors:
             ray.kill(actor)
-        self._ray.close()
 
     def sample(self, parameters: Tensor, state: EnvState, step: int, steps: int) -> Rollout:
         """See `RolloutSampler.sample`. Raises RuntimeError if `ATTEMPTS` runners in a row die or miss the timeout."""

@@ -58,7 +58,11 @@ class RunStore:
         """Become the run's owner. Raises ValueError if another driver owns it, or if the store is unreachable."""
         try:
             self._claim()
-            time.sleep(SETTLE_S)
+            try:
+                time.sleep(SETTLE_S)
+            except KeyboardInterrupt:
+                self._remote.remove(LEASE)
+                raise
             self._claim()
         except Unreachable as error:
             raise ValueError(f"{error}. The run cannot be uploaded there: check the URL and the credentials in the environment.") from error

@@ -89,13 +89,15 @@ class RayExecutor:
             _connect(self._address, self._packages)
             return self
         machine = local_capacity()
-        folder = self._contexts.enter_context(ray_private.session_folder())
-        try:
-            ray_private.start(folder, machine.cpus, machine.gpus, {LEADER: machine.cpus}, setup_worker=self._setup_worker)
-        except BaseException as error:
-            if type(error) is not Exception:  # the class of what Ray raises after 30 s
-                raise
-            raise ExecutorDied("Ray did not start within 30 s, perhaps because this machine is too busy") from error
+        with contextlib.ExitStack() as contexts:
+            folder = contexts.enter_context(ray_private.session_folder())
+            try:
+                ray_private.start(folder, machine.cpus, machine.gpus, {LEADER: machine.cpus}, setup_worker=self._setup_worker)
+            except BaseException as error:
+                if type(error) is not Exception:  # the class of what Ray raises after 30 s
+                    raise
+                raise ExecutorDied("Ray did not start within 30 s, perhaps because this machine is too busy") from error
+            self._contexts = contexts.pop_all()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:

@@ -191,12 +191,12 @@ def hang_log(folder: Path) -> Iterator[TextIO]:
     """`HANG_FILE` in a trial's folder, for the `log` of `TimeLimits` in this thread. Removed at the end, unless the process dies."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / HANG_FILE
-    try:
-        with path.open("w", encoding="utf-8") as log:
+    with path.open("w", encoding="utf-8") as log:
+        try:
             print(f"{threading.get_ident():#018x}", file=log, flush=True)
             yield log
-    finally:
-        path.unlink()
+        finally:
+            path.unlink()
 
 
 def read_hang(folder: Path) -> str:

@@ -5,6 +5,7 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 from contextlib import suppress
 from fcntl import ioctl
@@ -18,7 +19,7 @@ from ddl.ledger_reader import LedgerReader
 from tests.codebase import ROOT
 from tests.sweeps.command import INTERRUPTED, Command, communicate, nothing_left, start  # noqa: F401  the fixture `nothing_left`
 from tests.sweeps.command import command as command  # a fixture
-from tests.waiting import wait_until
+from tests.waiting import HANG_S, wait_until
 
 SWEEP = ("--sweep", "train.py:train", "lr=0.1,0.2", "seeds=1", "metric=val/loss", "wandb.mode=disabled", "resources.cpus=1")
 WAITS = """
@@ -87,12 +88,18 @@ def test_a_sweep_whose_ray_dies_says_so_and_is_resumed(name: str, go: Path, comm
 
 
 def test_a_ray_that_does_not_start_is_named(go: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(*arguments: object, **options: object) -> None:
+    def start_raylet(*arguments: object, **options: object) -> None:
         raise Exception("The current node timed out during startup.")  # of this class
 
+    temporary = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))  # short: Ray's sockets have long names
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
     with monkeypatch.context() as patched:
-        patched.setattr(ray_private, "start", start)
+        patched.setattr("tempfile.tempdir", str(temporary))
+        patched.setattr(ray_private.Node, "start_raylet", start_raylet)
         errors = command(*SWEEP, exits=1).stderr
+    temporary.rmdir()  # which is empty
+    left = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
+    assert [process.name() for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
     assert errors.startswith("Ray did not start within 30 s, perhaps because this machine is too busy. To continue: ")
     (run,) = tmp_path.glob("runs/train/*")
     go.touch()
@@ -174,3 +181,44 @@ def test_a_signal_during_the_report_of_a_whole_run_leaves_it_out(go: Path, tmp_p
     sweep.send_signal(signal.SIGINT)
     _, errors = communicate(sweep, exits=INTERRUPTED)
     assert errors.startswith("interrupted; resume with: ")
+
+
+CONNECTS = """
+import contextlib, os, signal, threading
+from ddl import ray_private
+
+received = []
+signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+started = threading.Event()
+
+def send() -> None:
+    while not started.wait(0.01):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def start() -> None:
+    ray_private.start(folder, 1, 0, {}, quiet=True)
+    started.set()
+    ended.wait()
+    ray_private.stop()
+
+ended = threading.Event()
+with ray_private.session_folder() as folder:
+    ray = threading.Thread(target=start)
+    sender = threading.Thread(target=send)
+    sender.start()
+    ray.start()
+    sender.join()
+    count = len(received)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert len(received) == count + 1
+    ended.set()
+    ray.join()
+print("received", count > 0)
+"""
+"""A process that gets SIGTERM all the time while Ray starts in another thread."""
+
+
+def test_sigterm_while_ray_starts_reaches_our_handler(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", CONNECTS], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S)
+    assert (done.returncode, done.stdout) == (0, "received True\n"), done.stderr

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+import ray
 import torch
 
 from ddl.rl.env_runners import RayRunners, make_sampler, private_ray
@@ -115,3 +116,20 @@ def _kill_all(runners: RayRunners, stop: threading.Event) -> None:
         for actor in list(runners._actors):
             ray.kill(actor)
         time.sleep(0.2)
+
+
+def test_runners_that_do_not_start_leave_no_actor(monkeypatch):
+    runners = RayRunners(VectorisedAgents(agents(1), CPU), settings(num_env_runners=2), CARTPOLE)
+    launch, launched = runners._launch, []
+
+    def start(part):
+        if launched:
+            raise OSError("no memory")
+        launched.append(launch(part))
+        return launched[0]
+
+    monkeypatch.setattr(runners, "_launch", start)
+    with pytest.raises(OSError, match="no memory"), runners:
+        pass
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(launched[0].process_id.remote(), timeout=60)

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from ddl.ledger_reader import LedgerReader
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.pack import Pack, run_pack
 from ddl.sweeps.probe import time_pack
-from ddl.sweeps.time_limits import TimeLimits
+from ddl.sweeps.time_limits import TimeLimits, hang_log
 from ddl.trial_errors import TrialTimeout
 from tests.waiting import HANG_S
 
@@ -225,3 +226,13 @@ def test_a_hanging_probe_and_trial_do_not_end_an_inline_sweep(tmp_path: Path) ->
     assert "not used: timing probe (spin: TrialTimeout: no sign of life for 2 s, at untidy.py:" in " ".join(done.stdout.split())
     rows = {trial.configuration: trial.status for trial in LedgerReader(run_folder(done.stdout, tmp_path)).trials()}
     assert rows == {"spin": "failed", "none": "finished"}
+
+
+def test_a_log_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"), hang_log(tmp_path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
