@@ -12,6 +12,7 @@ CHECK_EVERY = 20
 """Steps between checks if all episodes have ended: reading the result synchronises the device."""
 
 
+@torch.inference_mode()
 def greedy_returns(
     values: Callable[[EnvState], Tensor],
     environment: VectorisedCartPole,

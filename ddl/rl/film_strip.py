@@ -21,6 +21,7 @@ WIDTH, HEIGHT = 150, 90
 INK, CART, POLE, RAIL = "#222222", "#33557a", "#c8793a", "#999999"
 
 
+@torch.inference_mode()
 def film_strips(
     values: Callable[[EnvState], Tensor], environment: VectorisedCartPole, seeds: Sequence[int], device: torch.device
 ) -> list[bytes]:

@@ -94,6 +94,7 @@ class Training(ABC):
     def _advance(self) -> Tensor | None:
         """Step the environments and learn; returns the mean absolute TD error [agents], None without an update."""
 
+    @torch.inference_mode()  # a sixth faster: the gradient is written out, so autograd need not look at the operations
     def run(self) -> Iterator[TrainingStep]:
         """Train up to the last env step and yield after every step. A new training also yields a first evaluation."""
         total, every = self.settings.env_steps, self.settings.evaluate_every
