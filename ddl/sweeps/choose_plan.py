@@ -11,11 +11,12 @@ from ddl import checkpoints
 from ddl.latency.measure import expected_duration
 from ddl.schema import Launch
 from ddl.sweeps.allocation import Allocation, allocate
+from ddl.sweeps.choose_stacking import MEMORY_SPARE, choose_stacking
 from ddl.sweeps.executors import Executor
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.plan import Plan, mean_trial_s
 from ddl.sweeps.space import Trial
-from ddl.sweeps.stacking import MEMORY_SPARE, Stacking, choose_stacking, independent
+from ddl.sweeps.stacking import Stacking, independent
 from ddl.timing_probe import TimingProbe
 from ddl.trial_errors import OUT_OF_MEMORY
 
@@ -101,6 +102,8 @@ def _probe_configurations(
         results = executor.probe(packs, names, window_s)
         tried = max(len(timings.probes) + len(timings.failures) for timings in results)
         one_s = (time.monotonic() - began) / max(tried, 1)
+        if not found:  # the first round also waited until processes could start
+            one_s = max((probe.probe_s for timings in results for probe in timings.probes), default=0.0)
         for trial, timings in zip(batch, results, strict=False):
             failures |= {name: f"{trial.configuration}: {reason}" for name, reason in timings.failures.items()}
             if timings.probes:

@@ -28,7 +28,6 @@ from ddl.trial_report import RESTARTED, TrialReport
 Restored = tuple[Assignment, TrialStore, tuple[int, State] | None]
 """A trial with its open store and its newest checkpoint."""
 
-
 COLLECT_S = 0.5
 """Seconds for which reports of short trials are collected, unless a checkpoint is due."""
 
@@ -43,6 +42,7 @@ class Pack:
 
     members: tuple[Assignment, ...]
     stacked: bool = False
+    longest_step_s: float = float("inf")  # a timing probe ends after a longer step
 
     @property
     def first(self) -> Assignment:

@@ -1,6 +1,8 @@
 """The timing probe of a pack: its first steps in each precision, in the process that would train it."""
 
+import math
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +18,7 @@ from ddl.sweeps.time_limits import TimeLimits
 from ddl.tasks.task import Task
 from ddl.timing_probe import Timings, time_candidates
 from ddl.trial_errors import TRIAL_ERRORS, error_line
+from ddl.units import duration
 
 PROBE_STEPS = 8
 
@@ -55,12 +58,14 @@ def time_pack(
 
     def start(name: str) -> Iterator[Progress]:
         with TimeLimits(stall_s=stall_s, give_up=give_up, log=sys.stderr if give_up else None, advice=ADVICE) as limits:
-            yield from _run(tasks, name, device, limits)
+            yield from _while_quick(_run(tasks, name, device, limits), pack.longest_step_s)
 
     with Isolation():
         try:
             timings = time_candidates(start, names, device, PROBE_STEPS, window_s, ready)
             return replace(timings, failures={**refused, **timings.failures})
+        except SlowStep as slow:
+            return Timings([], {names[0]: str(slow)})
         except TRIAL_ERRORS as error:  # the trials themselves will raise it again and end as failed
             traceback.print_exc()
             return Timings([], {names[0]: error_line(error)}, traceback.format_exc())
@@ -96,6 +101,20 @@ def _possible(precisions: list[str] | None, device: Device) -> tuple[list[str], 
     wanted = possible if precisions is None else precisions
     refused = {name: "no candidate on this hardware" for name in wanted if name and name not in possible}
     return [name for name in wanted if name not in refused] or possible, refused
+
+
+class SlowStep(Exception):
+    """A step took longer than `Pack.longest_step_s`."""
+
+
+def _while_quick(steps: Iterator[Progress], longest_s: float) -> Iterator[Progress]:
+    """The `steps` of a trial. Raises SlowStep after one that took longer than `longest_s`, but not after the first, which loads the data."""
+    began = math.inf
+    for progress in steps:
+        if (took := time.perf_counter() - began) > longest_s:
+            raise SlowStep(f"a step takes {duration(took)}, much longer than one by one")
+        yield progress
+        began = time.perf_counter()
 
 
 def _run(tasks: Sequence[Task], precision: str, device: Device, limits: TimeLimits) -> Iterator[Progress]:

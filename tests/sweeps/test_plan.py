@@ -248,6 +248,7 @@ class Probing:
     first_compile_s: float = 0.0
     first_start_s: float = 0.0
     call_s: float = 0.0
+    probe_s: float = 0.0
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def capacity(self) -> Capacity:
@@ -271,6 +272,7 @@ class Probing:
                             first_compile_s=self.first_compile_s if "compiled" in name else 0.0,
                             first_start_s=self.first_start_s,
                             call_s=self.call_s,
+                            probe_s=self.probe_s,
                         )
                         for name, step_s in self.step_s[pack.first.task.lr].items()
                         if precisions is None or name in precisions
@@ -378,10 +380,14 @@ def test_a_precision_that_failed_is_named_with_its_reason(ask, make):
 def test_further_rounds_of_a_short_sweep_are_not_timed(ask, make, monkeypatch):
     now = itertools.count(step=20.0)
     monkeypatch.setattr(choose_plan.time, "monotonic", lambda: next(now))
-    short = make(rates(ask, 0.1, 0.2, seeds=1), Probing({0.1: {"fp32": 0.5}, 0.2: {"fp32": 0.5}}), concurrent=1)
+    half = {lr: {"fp32": 0.5} for lr in (0.1, 0.2, 0.3)}
+    short = make(rates(ask, 0.1, 0.2, seeds=1), Probing(half, probe_s=20.0), concurrent=1)
     assert list(short.probes) == ["lr=0.1"], "20 s to time a trial of 62 s"
-    long = make(rates(ask, 0.1, 0.2, seeds=9), Probing({0.1: {"fp32": 1.0}, 0.2: {"fp32": 1.0}}), concurrent=1)
+    long = make(rates(ask, 0.1, 0.2, seeds=9), Probing(half, probe_s=20.0), concurrent=1)
     assert list(long.probes) == ["lr=0.1", "lr=0.2"]
+    # That the processes of the first round waited 20 s until they could start is no reason against a second one, which shows what a round takes.
+    started = make(rates(ask, 0.1, 0.2, 0.3, seeds=1), Probing(half, probe_s=1.0), concurrent=1)
+    assert list(started.probes) == ["lr=0.1", "lr=0.2"]
 
 
 def test_checkpoints_that_the_disk_cannot_hold_are_refused(ask, make, monkeypatch):

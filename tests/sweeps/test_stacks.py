@@ -11,8 +11,9 @@ from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
 from ddl.schema import EarlyStopping, Launch, Resources, Search, Wandb
 from ddl.sweeps.allocation import Allocation
+from ddl.sweeps.choose_stacking import choose_stacking
 from ddl.sweeps.space import Trial
-from ddl.sweeps.stacking import Stacking, choose_stacking
+from ddl.sweeps.stacking import Stacking
 from ddl.timing_probe import TimingProbe, Timings
 from tests.waiting import wait_until
 
@@ -92,6 +93,19 @@ def test_larger_stacks_are_timed_while_they_are_faster_and_the_fastest_is_used()
     assert [(row["members"], row["used"]) for row in found.record()] == [(16, True)]
 
 
+def test_a_stack_is_given_up_after_a_step_that_is_far_too_slow():
+    class Watched(Stacks):
+        def probe(self, packs, precisions, window_s):
+            self.longest = [pack.longest_step_s for pack in packs]
+            return super().probe(packs, precisions, window_s)
+
+    executor = Watched({4: 1.0})
+    choose(executor, trials(8))
+    assert executor.longest == [pytest.approx(3 * 4 * 0.1)] * 2
+    choose(executor, trials(8), probes={"a": probe(0.01)})
+    assert executor.longest == [0.5] * 2, "the first steps of a small model vary more"
+
+
 def test_every_place_gets_a_stack():
     assert sizes(choose(Stacks(dict.fromkeys(range(65), 1.0)), trials(32)), trials(32)) == [16, 16]
     assert sizes(choose(Stacks(dict.fromkeys(range(65), 1.0)), trials(7)), trials(7)) == [4, 3]
@@ -160,6 +174,23 @@ def test_what_was_not_timed_is_named():
     assert choose(Stacks({}), trials(8), most_s=0.0).not_timed == ["a"]
     assert choose(Stacks({}), trials(8), probes={}).not_timed == ["a"]
     assert choose(Stacks({4: 1.0}), trials(8)).not_timed == []
+
+
+class BySteps(Stacks):
+    """Stacks whose seconds depend on the number of steps."""
+
+    def probe(self, packs, precisions, window_s):
+        self.timed.append(tuple(pack.first.task.steps for pack in packs))
+        return [Timings([probe(self.seconds[pack.first.task.steps])], {}) for pack in packs]
+
+
+def test_stacks_of_different_shapes_are_timed_at_the_same_time_those_that_take_longest_first():
+    asked = [dataclasses.replace(trial, configuration=f"{steps} steps") for steps in (10, 20, 30) for trial in trials(8, steps=steps)]
+    alone = {"10 steps": probe(1.0), "20 steps": probe(2.0), "30 steps": probe(3.0)}
+    executor = BySteps({10: 1.0, 20: 4.0, 30: 30.0})
+    found = choose(executor, asked, probes=alone)
+    assert executor.timed == [(30, 20), (10, 10)]
+    assert {row["configuration"]: row["used"] for row in found.record()} == {"10 steps": True, "20 steps": True, "30 steps": False}
 
 
 def test_the_first_trials_imports_are_no_gain():

@@ -1,0 +1,170 @@
+"""The choice of the trials that are trained as one model: stacks are timed, and the fastest are kept."""
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ddl.schema import Launch
+from ddl.sweeps.allocation import Allocation
+from ddl.sweeps.executors import Executor
+from ddl.sweeps.pack import Pack
+from ddl.sweeps.probe import with_precision
+from ddl.sweeps.space import Trial
+from ddl.sweeps.stacking import Stacking, StackTiming, by_key, independent, split
+from ddl.timing_probe import TimingProbe, Timings
+
+SIZES = (4, 16, 64)
+"""Numbers of trials in a stack that are timed, in addition to the largest one that gives every place a stack."""
+
+GAIN = 1.1
+"""A stack is used if it trains its trials at least this many times as fast as one by one: timings vary by a few percent."""
+
+SLOW_S, SLOWER = 0.5, 3
+"""A stack is not timed any further after a step of more than SLOW_S seconds that takes SLOWER times as long as the steps one by one."""
+
+MEMORY_SPARE = 0.1
+"""Fraction of a GPU's free memory that no plan uses: the few steps of a timing probe may miss a trial's peak."""
+
+
+def choose_stacking(
+    trials: Sequence[Trial],
+    probes: Mapping[str, TimingProbe],
+    allocation: Allocation,
+    executor: Executor,
+    launch: Launch,
+    precision: str,
+    out: Path,
+    most_s: float,
+) -> Stacking:
+    """Time stacks of `trials`, from the smallest size on while larger ones are faster, and keep the fastest of each key.
+
+    `probes` are the timings of single trials by configuration. No size is larger than gives each of the allocation's places one
+    stack. No stack is timed after `most_s` seconds, or if that would take longer, unless `launch.stack` asks for a number; so the keys
+    that take longest come first. Sweeps whose trials are compared while they train are not stacked.
+    """
+    if launch.stack == "off" or not independent(launch):
+        return Stacking(precision)
+    waiting, not_timed = _candidates(trials, probes, allocation, executor, launch, precision, out)
+    stacks: dict[str, StackTiming] = {}
+    timings: list[StackTiming] = []
+    failures: dict[str, str] = {}
+    began = time.monotonic()
+    while waiting:
+        left_s = most_s - (time.monotonic() - began) if launch.stack == "auto" else math.inf
+        least = min((timing.gain for timing in timings), default=1.0)
+        batch, waiting = waiting[: allocation.concurrent], waiting[allocation.concurrent :]
+        not_timed += [each.configuration for each in batch if each.expected_s(least) > left_s and not each.best]
+        batch = [each for each in batch if each.expected_s(least) <= left_s]
+        if not batch:
+            continue
+        packs = [split(each.group, each.sizes[0])[0] for each in batch]
+        longest_s = [max(SLOW_S, SLOWER * len(pack) * each.step_s) for each, pack in zip(batch, packs, strict=True)]
+        results = _time_packs(packs, longest_s, allocation, executor, precision, out)
+        for candidate, members, found in zip(batch, packs, results, strict=True):
+            if isinstance(found, str):
+                failures[f"{members[0].configuration}, {len(members)} trials as one model"] = found
+                continue
+            # Both with the stack's start: the process of the first single trial also imported and read what later ones find in memory.
+            start_s, stacked_s = found.start_s / len(members), found.trial_s / len(members)
+            timing = StackTiming(candidate.key, members[0].configuration, len(members), candidate.training_s + start_s, stacked_s)
+            timings.append(timing)
+            if timing.gain >= max(candidate.best, GAIN):
+                stacks[candidate.key] = timing
+                if candidate.sizes[1:]:  # after the smallest sizes of the others
+                    waiting.append(replace(candidate, sizes=candidate.sizes[1:], best=timing.gain))
+    return Stacking(precision, stacks, timings, failures, not_timed)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Trials that may be trained as one model: what one takes alone, the sizes that are not timed yet, and the gain of the last size.
+
+    `probe_s` are the seconds of the timing probe of a single trial, without its process's first start.
+    """
+
+    key: str
+    group: Sequence[Trial]
+    training_s: float
+    step_s: float
+    probe_s: float
+    sizes: Sequence[int]
+    best: float = 0.0
+
+    @property
+    def configuration(self) -> str:
+        return self.group[0].configuration
+
+    def expected_s(self, gain: float) -> float:
+        """Expected seconds of the timing of the next size, for trials that gain this much by stacking if that is not known yet."""
+        return self.sizes[0] * self.probe_s / max(self.best or gain, 1.0)
+
+
+def _candidates(
+    trials: Sequence[Trial],
+    probes: Mapping[str, TimingProbe],
+    allocation: Allocation,
+    executor: Executor,
+    launch: Launch,
+    precision: str,
+    out: Path,
+) -> tuple[list[_Candidate], list[str]]:
+    """(what `choose_stacking` times, those that take longest first; one configuration of each key that has no probe)."""
+    groups = {key: group for key, group in by_key(trials, precision).items() if len(group) > 1}
+    total = sum(map(len, groups.values()))
+    candidates: list[_Candidate] = []
+    not_timed: list[str] = []
+    for key, group in groups.items():
+        limit = min(len(group), math.ceil(total / allocation.concurrent))
+        if isinstance(launch.stack, int):
+            limit = min(limit, launch.stack)
+        if limit == 1:
+            continue
+        known: list[TimingProbe] = [probes[trial.configuration] for trial in group if trial.configuration in probes]
+        if not known and launch.stack != "auto":
+            (alone,) = _time_packs([group[:1]], [math.inf], allocation, executor, precision, out)
+            known = [] if isinstance(alone, str) else [alone]
+        if not known:
+            not_timed.append(group[0].configuration)
+            continue
+        training_s, step_s = (statistics.fmean(getattr(probe, name) for probe in known) for name in ("training_s", "step_s"))
+        # Without what only the first trial of a process waits for, in a stack as well as alone.
+        probe_s = statistics.fmean(probe.probe_s - probe.first_start_s for probe in known)
+        smallest, *larger = SIZES
+        first = [smallest] if 2 * smallest < limit else []  # else it would gain about as much as the largest
+        sizes = [*first, *(size for size in larger if size < limit), limit]
+        candidates.append(_Candidate(key, group, training_s, step_s, probe_s, sizes))
+    return sorted(candidates, key=lambda each: -each.training_s * len(each.group)), not_timed
+
+
+def _time_packs(
+    packs: Sequence[Sequence[Trial]],
+    longest_step_s: Sequence[float],
+    allocation: Allocation,
+    executor: Executor,
+    precision: str,
+    out: Path,
+) -> list[TimingProbe | str]:
+    """The timing probe of each pack, or the reason why there is none. At most one pack for each place; repeated ones keep the others busy.
+
+    `longest_step_s` is `Pack.longest_step_s` of each.
+    """
+    timed: list[Pack] = []
+    for trials, longest_s in zip(packs, longest_step_s, strict=True):
+        resolved = [replace(trial, task=with_precision(trial.task, precision)) for trial in trials]
+        members = tuple(allocation.assignment(trial, out, checkpoint_every_s=math.inf) for trial in resolved)
+        timed.append(Pack(members, len(members) > 1, longest_s))
+    repeated = [timed[number % len(timed)] for number in range(allocation.concurrent)]
+    return [_fitting(timings, allocation) for timings in executor.probe(repeated, [precision], 0.0)[: len(timed)]]
+
+
+def _fitting(timings: Timings, allocation: Allocation) -> TimingProbe | str:
+    """The timing probe of a pack that fits into the memory of a GPU, or the reason why there is none."""
+    if not timings.probes:
+        return "; ".join(timings.failures.values())
+    probe = timings.probes[0]
+    if probe.memory_bytes > (1 - MEMORY_SPARE) * probe.free_bytes * min(allocation.gpus, 1):
+        return "it does not fit into the GPU's memory"
+    return probe
