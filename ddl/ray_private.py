@@ -5,8 +5,10 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,10 @@ from ddl.scratch import scratch_folder
 
 LONGEST_BASE = 18
 """Characters of a path in which Ray's folder can lie: those of its sockets have about 86 more, and 107 at most."""
+
+LOOKS, ANSWER_S, PAUSE_S = 3, 5.0, 1.0
+"""Connections that are tried to a process of a running cluster, the timeout of each, and the time between them, in seconds: together less
+than the minute after which Ray ends the driver."""
 
 NEEDED = (ray_constants.PROCESS_TYPE_RAYLET, ray_constants.PROCESS_TYPE_GCS_SERVER)
 """Ray's processes without which no trial runs. Others, as that which copies logs, may die."""
@@ -95,17 +101,35 @@ def stop() -> None:
 
 
 def dead_process() -> str:
-    """A process that the cluster needs and that has died, and how it ended, as a clause; empty if there is none, and for a cluster that
-    `start` did not start.
+    """A process that the cluster needs and that has died, as a clause; empty if there is none.
 
-    Ray ends the driver without a message then: after 12 s if the raylet has died, after a minute if the GCS has.
+    Of a cluster that `start` did not start, these are the processes to which this one is connected: they have died if their ports refuse or
+    do not answer `LOOKS` connections. Ray ends the driver without a message then: after 12 s if the raylet has died, after a minute if the
+    GCS has.
     """
     node = worker._global_node
-    for name, process in node.dead_processes() if node else ():
+    if node is None:
+        return ""
+    for name, process in node.dead_processes():
         if name in NEEDED:
             code = process.returncode
             return f"Ray's {name} died ({signal.Signals(-code).name if code < 0 else f'exit status {code}'})"
+    if not node.all_processes:
+        host, _, port = node.gcs_address.rpartition(":")
+        for name, address in (("gcs_server", (host, int(port))), ("raylet", (node.node_ip_address, node.node_manager_port))):
+            if not any(_answers(address, last=number == LOOKS) for number in range(1, LOOKS + 1)):
+                return f"Ray's {name} on {address[0]} does not answer any more"
     return ""
+
+
+def _answers(address: tuple[str, int], last: bool) -> bool:
+    try:
+        socket.create_connection(address, timeout=ANSWER_S).close()
+    except OSError:
+        if not last:
+            time.sleep(PAUSE_S)
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -41,6 +41,7 @@ def probe_on_cluster(
         try:
             results.append(get(reference))
         except ray.exceptions.WorkerCrashedError as error:
+            _check_alive()
             hang = internal_kv._internal_kv_get(key)  # of a process that ended itself
             results.append(Timings([], {"": hang.decode() if hang else error_line(error)}))
             if not hang:
@@ -51,9 +52,13 @@ def probe_on_cluster(
 def get(reference: Any) -> Any:
     """`ray.get`, during which the whole process would end without a message if Ray dies. Raises ExecutorDied instead."""
     while not ray.wait([reference], timeout=1)[0]:
-        if ray_private.dead_process():
-            raise ExecutorDied
+        _check_alive()
     return ray.get(reference)
+
+
+def _check_alive() -> None:
+    if died := ray_private.dead_process():
+        raise ExecutorDied(died)
 
 
 @ray.remote(num_cpus=0)

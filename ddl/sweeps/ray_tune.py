@@ -101,11 +101,11 @@ class RayExecutor:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        died = ray_private.dead_process()
+        died = str(error) if isinstance(error, ExecutorDied) else isinstance(error, Exception) and ray_private.dead_process()
         ray_private.stop()
         self._contexts.close()
-        if died and isinstance(error, Exception):  # of whatever class: Ray has many
-            raise ExecutorDied(f"{died}, and with it the trials that were running") from error
+        if died:
+            raise ExecutorDied(f"{died}, and with it all that was running") from error
 
     def get_ready(self) -> None:
         """See `Executor.get_ready`. The cluster runs already."""
@@ -146,8 +146,8 @@ class RayExecutor:
 
         def watch() -> None:
             while not ended.wait(WATCH_S):
-                if ray_private.dead_process():
-                    handover.finish(ExecutorDied())
+                if died := ray_private.dead_process():
+                    handover.finish(ExecutorDied(died))
                     return
 
         ended = threading.Event()

@@ -181,7 +181,7 @@ def disturb(name: str, folder: Path, chance: random.Random, kills: int) -> Count
             time.sleep(5)
             continue
         assert code == {"driver": -signal.SIGKILL, "trial": 0}.get(victim, 1) or code == 0, (name, victim, code, said)
-        assert code != 1 or "died (SIGKILL), and with it the trials that were running. To continue: " in said, (name, victim, said)
+        assert code != 1 or "died (SIGKILL), and with it all that was running. To continue: " in said, (name, victim, said)
         wait_until(lambda: not living(folder), f"all processes of {name} have ended after the end of its {victim}")
         run = run_of(folder)
         assert run is not None

@@ -2,11 +2,15 @@
 
 import os
 import pty
+import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import termios
+from collections.abc import Iterator
 from contextlib import suppress
 from fcntl import ioctl
 from pathlib import Path
@@ -80,11 +84,107 @@ def test_a_sweep_whose_ray_dies_says_so_and_is_resumed(name: str, go: Path, comm
     (killed,) = [process for process in started if process.name() == name]
     killed.kill()
     _, errors = communicate(sweep, exits=1)
-    line = f"Ray's {name} died (SIGKILL), and with it the trials that were running. To continue: "
+    line = f"Ray's {name} died (SIGKILL), and with it all that was running. To continue: "
     assert errors.startswith(line)
     assert errors.count("\n") == 1
     assert errors.endswith(f" --resume {run.relative_to(tmp_path)}\n")
     check_stopped_and_resume(run, started, go, command)
+
+
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[psutil.Process]]]:
+    """The address of a cluster of one node, and its processes."""
+    folder = tempfile.mkdtemp(prefix="h", dir="/tmp")  # short: Ray's sockets have long names
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "ab" * 32)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    options = ("--node-ip-address=127.0.0.1", f"--temp-dir={folder}/r", "--num-cpus=2", "--object-store-memory=80000000")
+    command = [Path(sys.executable).with_name("ray"), "start", "--head", f"--port={address.partition(':')[2]}", *options]
+    environment = os.environ | {"DDL_TEST_HEAD": folder, "RAY_USAGE_STATS_ENABLED": "0"}
+    try:
+        subprocess.run([*command, "--include-dashboard=false"], env=environment, check=True, capture_output=True, timeout=HANG_S)
+        yield address, started_with("DDL_TEST_HEAD", folder)
+    finally:
+        for process in started_with("DDL_TEST_HEAD", folder):
+            process.kill()
+        shutil.rmtree(folder)
+
+
+def started_with(name: str, value: str) -> list[psutil.Process]:
+    """The processes with this environment variable."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(name) == value:
+                found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("name", ["gcs_server", pytest.param("raylet", marks=pytest.mark.campaign)])
+def test_a_sweep_on_a_cluster_whose_head_dies_says_so_and_is_resumed(
+    name: str, head: tuple[str, list[psutil.Process]], go: Path, command: Command, tmp_path: Path
+) -> None:
+    address, processes = head
+    sweep = start(*SWEEP, "--address", address, cwd=tmp_path)
+    run = run_in(tmp_path)
+    (killed,) = [process for process in processes if process.name() == name]
+    killed.kill()
+    _, errors = communicate(sweep, exits=1)
+    line = rf"Ray's {name} on [\d.]+ does not answer any more, and with it all that was running\. To continue: .* --resume (.*)\n"
+    assert re.fullmatch(line, errors)[1] == str(run.relative_to(tmp_path))
+    check_stopped_and_resume(run, [], go, command)
+
+
+PROBED = """
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from ddl.devices import Device
+from ddl.progress import Progress, State
+from ddl.tasks.task import STRICT, Number, Task
+
+@dataclass(frozen=True, config=STRICT)
+class Probed(Task):
+    lr: Number
+
+    def uses_ray(self) -> bool:
+        return True
+
+    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        while not Path("{go}").exists():
+            Path("{go}.probed").touch()
+            time.sleep(0.05)
+        yield Progress(step=1, total_steps=1, metrics={{"val/loss": self.lr}}, state=lambda: {{"step": 1}})
+"""
+"""A task that is probed under Ray, and does nothing until there is a file."""
+
+
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+def test_a_ray_that_dies_during_the_probes_is_named(name: str, command: Command, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    (tmp_path / "probed.py").write_text(PROBED.format(go=go), encoding="utf-8")
+    (tmp_path / "probed.yaml").write_text(
+        "task: probed.py:Probed\ntitle: Probed\nmetric: {name: val/loss, mode: min}\nspace: {task.lr: [0.1, 0.2]}\nseeds: 1\n"
+    )
+    sweep = start("--sweep", "probed.yaml", "wandb.mode=disabled", "resources.cpus=1", cwd=tmp_path)
+    wait_until((tmp_path / "go.probed").exists, "the probes run")
+    started = psutil.Process(sweep.pid).children(recursive=True)
+    (killed,) = [process for process in started if process.name() == name]
+    killed.kill()
+    _, errors = communicate(sweep, exits=1)
+    (run,) = tmp_path.glob("runs/probed/*")
+    assert errors.startswith(f"Ray's {name} died (SIGKILL), and with it all that was running. To continue: ")
+    assert errors.endswith(f" --resume {run.relative_to(tmp_path)}\n")
+    assert errors.count("\n") == 1
+    assert statuses(run) == [("planned", 0), ("planned", 0)]
+    wait_until(lambda: not any(process.is_running() for process in started), "all processes of the sweep have ended")
+    go.touch()
+    command("--resume", str(run), "--executor", "inline")
+    assert statuses(run) == [("finished", 1), ("finished", 1)]
 
 
 def test_a_ray_that_does_not_start_is_named(go: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
