@@ -82,7 +82,7 @@ def choose_stacking(
 class _Candidate:
     """Trials that may be trained as one model: what one takes alone, the sizes that are not timed yet, and the gain of the last size.
 
-    `probe_s` are the seconds of the timing probe of a single trial, without its process's first start.
+    `probe_s` are the seconds of the timing probe of a single trial without `first_start_s`, which a stack waits for once.
     """
 
     key: str
@@ -90,6 +90,7 @@ class _Candidate:
     training_s: float
     step_s: float
     probe_s: float
+    first_start_s: float
     sizes: Sequence[int]
     best: float = 0.0
 
@@ -99,7 +100,7 @@ class _Candidate:
 
     def expected_s(self, gain: float) -> float:
         """Expected seconds of the timing of the next size, for trials that gain this much by stacking if that is not known yet."""
-        return self.sizes[0] * self.probe_s / max(self.best or gain, 1.0)
+        return self.first_start_s + self.sizes[0] * self.probe_s / max(self.best or gain, 1.0)
 
 
 def _candidates(
@@ -129,13 +130,17 @@ def _candidates(
         if not known:
             not_timed.append(group[0].configuration)
             continue
-        training_s, step_s = (statistics.fmean(getattr(probe, name) for probe in known) for name in ("training_s", "step_s"))
-        # Without what only the first trial of a process waits for, in a stack as well as alone.
-        probe_s = statistics.fmean(probe.probe_s - probe.first_start_s for probe in known)
+        mean = {
+            name: statistics.fmean(getattr(probe, name) for probe in known) for name in ("training_s", "step_s", "probe_s", "first_start_s")
+        }
         smallest, *larger = SIZES
         first = [smallest] if 2 * smallest < limit else []  # else it would gain about as much as the largest
         sizes = [*first, *(size for size in larger if size < limit), limit]
-        candidates.append(_Candidate(key, group, training_s, step_s, probe_s, sizes))
+        candidates.append(
+            _Candidate(
+                key, group, mean["training_s"], mean["step_s"], mean["probe_s"] - mean["first_start_s"], mean["first_start_s"], sizes
+            )
+        )
     return sorted(candidates, key=lambda each: -each.training_s * len(each.group)), not_timed
 
 
