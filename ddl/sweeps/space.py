@@ -37,8 +37,8 @@ def trial_identity(task: Task) -> str:
     """
     cls = type(task)
     changed = {item.name for item in fields(task) if item.default is MISSING or getattr(task, item.name) != item.default}
-    values = {name: value for name, value in asdict(task).items() if name in changed}
-    content = json.dumps([cls.__module__, cls.__qualname__, values], sort_keys=True)
+    values = {name: getattr(task, name) for name in changed}
+    content = json.dumps([cls.__module__, cls.__qualname__, values], sort_keys=True, default=asdict)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
