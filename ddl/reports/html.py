@@ -16,6 +16,9 @@ from ddl.reports.sections.budget import budget_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
+PAGE_ROWS = 100
+"""Rows of a table that are shown at a time."""
+
 
 def write_html(report: Report, path: Path, refresh_s: float | None = None) -> None:
     """Write the report to `path`, replacing an older file atomically. `refresh_s` as in `render_html`."""
@@ -49,6 +52,7 @@ def render_html(report: Report, refresh_s: float | None = None) -> str:
         pages=pages,
         profile=performance_profile(report.runs),
         taus=TAUS,
+        page_rows=PAGE_ROWS,
         refresh_s=None if refresh_s is None else round(refresh_s),
         palettes={"light": plotting.LIGHT, "dark": plotting.DARK},
         style=(_TEMPLATES / "style.css").read_text(),

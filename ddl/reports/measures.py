@@ -109,8 +109,10 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
     # `time/train_s` is the `elapsed_s` of a finished trial.
     measured = [name for name in frame.columns if metric_kinds.is_cost(name) and name not in (*milestones, "time/train_s")]
     costs = ("parameters", "elapsed_s", *(name for name in measured if "p90_" not in name and "p99_" not in name))
-    rows = {name: frame[frame["configuration"] == name] for name in names}
-    members = {name: [t for t in trials if t.configuration == name] for name in names}
+    rows = dict(list(frame.groupby("configuration")))
+    members: dict[str, list[TrialRow]] = {}
+    for trial in trials:
+        members.setdefault(trial.configuration, []).append(trial)
     configurations = tuple(
         _configuration(name, rows[name], measures, costs, milestones, reference, obstacles_of(run, members[name]), members[name])
         for name in names
@@ -118,7 +120,8 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
     costs = tuple(cost for cost in costs if any(cost in c.costs for c in configurations))
     if len(configurations) > ALL_PAIRS:
         best_first = ranked(configurations, primary, mode)
-        configurations = (*best_first, *(c for c in configurations if c not in best_first))
+        first = {c.name for c in best_first}
+        configurations = (*best_first, *(c for c in configurations if c.name not in first))
     pairs, note = _pairs(configurations, primary, mode, reference)
     comparisons = {m: tuple(statistics.compare({c.name: c.values[m] for c in configurations}, pairs)) for m in measures}
     ordering = None

@@ -40,7 +40,7 @@ FIRST_REPORT_S, REPORT_S = 5.0, 0.005
 """Seconds for the results and the report: at first, mostly for importing pandas and Plotly, and for each trial.
 
 Measured as CPU time on 2 cores of a busy virtual machine, n = 2: 5.4 and 6.2 s for a first report of 6 trials, 9.9 and 10.4 s for one of
-1,000. `python -m benchmarks.report` times the report of 1,000 trials without the imports.
+1,000. `python -m benchmarks.report` times the report of 1,000 trials.
 """
 
 

@@ -102,31 +102,34 @@ def png(side: int, seed: int = 0) -> bytes:
     return file.getvalue()
 
 
-def create_thousand(folder: Path, images: bool = False) -> Path:
-    """1,000 finished trials of 200 configurations with 160,000 measurements; with `images`, each has four of 4 kB and a text."""
+def create_many(folder: Path, configurations: int = 200, seeds: int = 5, epochs: int = 40, images: bool = False) -> Path:
+    """Finished trials with four metrics per epoch; with `images`, each has four of 4 kB and a text."""
     folder.mkdir(parents=True)
     swept = [
         {"task.lr": 10 ** -(1 + i % 5), "task.hidden": 16 << i // 5 % 5, "task.momentum": i % 3 / 2, "task.kernel": "abc"[i % 3]}
-        for i in range(200)
+        for i in range(configurations)
     ]
-    trials = [TrialRow(f"{i:04d}-synthetic", i, f"configuration {i // 5:03d}", swept[i // 5], {}, i % 5) for i in range(1000)]
+    trials = [
+        TrialRow(f"{i:04d}-synthetic", i, f"configuration {i // seeds:03d}", swept[i // seeds], {}, i % seeds)
+        for i in range(configurations * seeds)
+    ]
     sweep = {
         "name": "lr",
-        "title": "A thousand trials (synthetic)",
+        "title": f"{len(trials):,} trials (synthetic)",
         "metric": {"name": "val/accuracy", "mode": "max"},
         "keys": list(swept[0]),
     }
     with ReportingLedger.create(folder, {"sweep": sweep, "scale": "paper"}, trials):
         pass
-    # Written to the tables directly: the ledger would sync each of 160,000 measurements to disk.
+    # Written to the tables directly: the ledger would sync each measurement to disk.
     with edited_ledger(folder) as db:
         names = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
         db.executemany(
             "INSERT INTO metrics (trial_id, step, epoch, elapsed_s, name, value) VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (t.trial_id, e * 98, e, (5.0 + t.position % 7) * e, name, 0.1 + 0.02 * e + (t.position * 7919 % 1000) / 5000)
-                for t in trials for e in range(1, 41) for name in names
-            ],
+            (
+                (t.trial_id, e * 98, e, (5.0 + t.position % 7) * e, name, 0.1 + 0.8 * e / epochs + (t.position * 7919 % 1000) / 5000)
+                for t in trials for e in range(1, epochs + 1) for name in names
+            ),
         )  # fmt: skip
         db.execute("UPDATE trials SET status = 'finished', metadata = ?", (json.dumps({"data": GENUINE, "parameters": 356810}),))
     for trial in trials if images else ():

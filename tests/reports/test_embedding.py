@@ -7,7 +7,7 @@ import pytest
 from ddl.reports import artefacts, embedding, html, model
 from ddl.reports.embedding import EmbeddingBudget
 
-from .synthetic import create_thousand, leave, png
+from .synthetic import create_many, leave, png
 from .test_html import HOSTILE
 
 FINAL = {"none": 0.80, "light": 0.765}
@@ -109,7 +109,7 @@ def test_text_and_drawings_are_never_part_of_the_page(make_run, tmp_path):
 
 
 def test_a_thousand_trials_with_images_stay_small(tmp_path):
-    folder = create_thousand(tmp_path / "thousand", images=True)
+    folder = create_many(tmp_path / "thousand", images=True)
     written = html.render_html(model.build_report([folder]))
     assert len(written.encode()) <= 15e6
     assert "Left out to limit the size of this page" in written

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 from ddl.reports import html, model
 from tests.waiting import HANG_S
 
-from .synthetic import SAMPLE, create, create_agents, create_thousand, leave, png
+from .synthetic import SAMPLE, create, create_agents, create_many, leave, png
 from .test_embedding import DRAWING
 from .test_html import HOSTILE
 
@@ -216,6 +216,34 @@ def test_trials_filter_by_word_and_status(opened, make_run):
     assert report.column(0) == []
 
 
+def test_a_long_table_is_shown_in_pages(opened, make_run, monkeypatch):
+    monkeypatch.setattr(html, "PAGE_ROWS", 4)
+    final = {f"c{i}": 0.5 + i / 100 for i in range(4)} | {HOSTILE: 0.6}
+    report = opened(make_run(final, seeds=(0, 1), epochs=2))
+    pages = report.page.locator(".trials .pages")
+    assert (report.column(0), pages.locator("output").text_content()) == (["c0", "c0", "c1", "c1"], "1 to 4 of 10")
+    assert pages.get_by_role("button", name="Previous").is_disabled()
+    for _ in range(2):
+        pages.get_by_role("button", name="Next").click()
+    assert (report.column(0), pages.locator("output").text_content()) == ([HOSTILE] * 2, "9 to 10 of 10")
+    assert pages.get_by_role("button", name="Next").is_disabled()
+    report.page.reload()
+    report.page.wait_for_selector("html[data-plotted]")
+    assert report.column(0) == [HOSTILE] * 2
+    head = report.page.locator(".trials thead th", has_text="best validation accuracy").get_by_role("button")
+    head.click()
+    lowest = list(map(float, report.column(4)))
+    head.click()
+    assert min(map(float, report.column(4))) > max(lowest), "all rows are sorted, not only those of a page"
+    report.page.locator(".trials input").fill("c3")
+    assert report.column(0) == ["c3"] * 2
+    assert not pages.is_visible()
+    results = report.page.locator("section", has=report.page.locator("table.results"))
+    results.locator(".scroll:has(.results) + .pages").get_by_role("button", name="Next").click()
+    assert results.locator(".results tbody th").all_text_contents() == [HOSTILE]
+    assert report.messages == []
+
+
 def test_agents_are_drawn_over_env_steps_seconds_and_episodes(opened, tmp_path):
     report = opened(create_agents(tmp_path / "agents"))
     title = "document.querySelector('.plot').layout.xaxis.title.text"
@@ -386,8 +414,9 @@ def test_it_prints_in_light_colours(opened):
 
 
 def test_a_thousand_trials_open(opened, tmp_path):
-    report = opened(create_thousand(tmp_path / "thousand"))
-    assert report.page.locator(".trials tbody tr").count() == 1000
+    report = opened(create_many(tmp_path / "thousand"))
+    assert report.page.locator(".trials tbody tr").count() == 100
+    assert report.page.locator(".results tbody tr").count() == 100
     assert report.page.locator(".chip").count() == 12
     assert report.page.locator(".parallel .line").count() == 200
     assert report.path.stat().st_size <= 15e6

@@ -41,8 +41,9 @@ def budget_table(run: RunReport) -> BudgetTable | None:
     sums = {"epochs": "epoch", **counted, "training time": "elapsed_s", "energy (Wh)": "device/energy_wh"}
     shown = {title: column for title, column in sums.items() if column in frame and frame[column].notna().any()}
     rows = []
+    of_configuration = dict(list(frame.groupby("configuration")))
     for c in run.configurations:
-        mine = frame[frame["configuration"] == c.name]
+        mine = of_configuration[c.name]
         begun = mine[mine["elapsed_s"].notna()]
         rows.append(
             (c.name, (float(len(mine)), *(_total(begun[column]) for column in shown.values()), float(c.statuses.get("stopped", 0))))

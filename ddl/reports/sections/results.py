@@ -141,7 +141,7 @@ def interval_strips(configurations: Sequence[Configuration], measure: str, refer
             mean=percent(e.mean),
             low=None if e.low is None else percent(e.low),
             high=None if e.high is None else percent(e.high),
-            dots=tuple(percent(v) for v in c.values[measure].values()) if e.n > 1 else (),
+            dots=tuple(dict.fromkeys(percent(v) for v in c.values[measure].values())) if e.n > 1 else (),
             reference=None if reference_value is None else percent(reference_value),
             allowed=allowed,
             beyond=(e.low is not None and e.low < left, e.high is not None and e.high > right),

@@ -43,3 +43,47 @@ const draw = async (some) => {
 function press(buttons, pressed) {
   buttons.forEach((button) => button.setAttribute("aria-pressed", String(button === pressed)));
 }
+
+// The rows of a table, a page at a time. The page has the first ones as rows and the rest as text until they are asked for, so that it
+// opens as fast with 10,000 rows as with 100.
+const paged = (table, turned = () => {}) => {
+  const body = table.tBodies[0];
+  const total = Number(table.dataset.rows);
+  const each = body.rows.length;
+  let all = null, some = null, page = 0;
+  const rows = () => {
+    if (all) return all;
+    all = [...body.rows];
+    const rest = body.querySelector("script");
+    if (rest) {
+      const holder = document.createElement("template");
+      holder.innerHTML = rest.textContent;
+      all.push(...holder.content.children);
+    }
+    return all;
+  };
+  const nav = document.createElement("nav");
+  nav.className = "pages";
+  nav.innerHTML = "<button type=button>Previous</button><output></output><button type=button>Next</button>";
+  const [back, output, next] = nav.children;
+  const label = () => {
+    const n = some ? some.length : total;
+    nav.hidden = n <= each;
+    output.textContent = `${page * each + 1} to ${Math.min((page + 1) * each, n)} of ${n}`;
+    [back.disabled, next.disabled] = [page === 0, (page + 1) * each >= n];
+  };
+  const show = (chosen, at = 0) => {
+    some = chosen;
+    page = Math.max(0, Math.min(at, Math.ceil(some.length / each) - 1));
+    body.replaceChildren(...some.slice(page * each, (page + 1) * each));
+    label();
+  };
+  const turn = (by) => { show(some ?? rows(), page + by); table.parentElement.scrollTop = 0; turned(page); };
+  if (total > each) {
+    back.addEventListener("click", () => turn(-1));
+    next.addEventListener("click", () => turn(1));
+    table.parentElement.after(nav);
+    label();
+  }
+  return { rows, show };
+};

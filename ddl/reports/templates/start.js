@@ -1,3 +1,5 @@
+for (const table of document.querySelectorAll("table[data-rows]:not(.sortable)")) paged(table);
+
 // Plots are drawn when they come near the screen, so that a page with many plots opens as fast as one with few.
 const near = new IntersectionObserver((entries) => {
   const fresh = entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target);
