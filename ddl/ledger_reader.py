@@ -68,14 +68,14 @@ class LedgerReader:
             raise ValueError(f"{self.path}: cannot be read as a ledger ({reason}). Restore it from a copy.") from error
 
     def run(self, *needed: str) -> dict[str, Any]:
-        """The run's own record: the values given to `Ledger.create` and added by `Ledger.note`.
+        """The run's own record: the values given to `Ledger.create` and added by `Ledger.note`. The texts of `sweep` can be shown.
 
         Raises ValueError if one of the entries `needed` is missing (`sweep.name`: inside `sweep`), or if one has the wrong type.
         """
         with self._connection() as connection:
             record = {key: decode(value, f"{key} of the run") for key, value in connection.execute("SELECT key, value FROM run")}
             check_record(record, needed)
-            return record
+            return record | ({"sweep": _shown(record["sweep"])} if "sweep" in record else {})
 
     def trials(self) -> list[TrialRow]:
         """All trials, in the order of the plan. Their texts can be shown: they have no secret, and nothing that a terminal obeys."""
@@ -120,3 +120,12 @@ class LedgerReader:
 
         with self._connection() as connection:
             return pd.read_sql_query("SELECT seq, at, trial_id, kind, detail FROM events ORDER BY seq", connection)
+
+
+def _shown(value: Any) -> Any:
+    """A value of JSON whose texts have nothing that a terminal obeys, but for line breaks."""
+    if isinstance(value, str):
+        return "\n".join(map(printable, value.split("\n")))
+    if isinstance(value, dict):
+        return {_shown(key): _shown(item) for key, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else value

@@ -204,6 +204,16 @@ CASES: Mapping[str, Callable[[Case], object]] = {
     "link: the report to the outside": lambda c: ((c.run / "report.html").unlink(), (c.run / "report.html").symlink_to(c.outside / "secret.txt")),
     "link: the results to the outside": lambda c: ((c.run / "results.csv").unlink(), (c.run / "results.csv").symlink_to(c.outside / "secret.txt")),
     "link: the log to the outside": lambda c: ((c.run / "launch.log").unlink(), (c.run / "launch.log").symlink_to(c.outside / "secret.txt")),
+    "link: the folder for W&B to the outside": lambda c: (c.run / "wandb").symlink_to(c.outside),
+    "link: the lock of W&B to the outside": lambda c: ((c.run / "wandb").mkdir(), (c.run / "wandb" / ".lock").symlink_to(c.outside / "secret.txt")),
+    "link: the lock of the ledger to the outside": lambda c: ((c.run / "ledger.lock").unlink(missing_ok=True), (c.run / "ledger.lock").symlink_to(c.outside / "secret.txt")),
+    "link: the confirmation to the outside": lambda c: (c.run / "confirmed").symlink_to(c.outside),
+    "lock of the ledger: a pipe": lambda c: ((c.run / "ledger.lock").unlink(missing_ok=True), os.mkfifo(c.run / "ledger.lock")),
+    "ledger: a W&B project that is a path": lambda c: c.record("launch", LedgerReader(c.run).run()["launch"] | {"wandb": {"mode": "offline", "project": "../../../outside"}}),
+    "ledger: measurements with a terminal's commands": lambda c: c.sql("UPDATE metrics SET name = ? WHERE name = 'val/accuracy'", "val/\x1b[2Jaccuracy"),
+    "ledger: a title with a terminal's commands": lambda c: c.record("sweep.title", "\x1b[2Ja title"),
+    "ledger: a command with a terminal's commands": lambda c: (c.record("command", "\x1b[2J"), c.record("resume", "\x1b[2J"), c.record("host", "\x1b[2J")),
+    "ledger: a metric with a terminal's commands": lambda c: c.record("sweep.metric", {"name": "val/\x1b[2Jaccuracy", "mode": "max"}),
     "link: the environment of the process": lambda c: c.link("samples/a.txt", "/proc/self/environ"),
     "link: a loop": lambda c: c.link("samples/a.txt", "a.txt"),
 }  # fmt: skip
@@ -235,7 +245,9 @@ def check(name: str, trained: Path, folder: Path) -> tuple[list[int], Path]:
         ["--report", str(case.run), "--format", "markdown"],
         ["--export", str(case.run), case.trial],
         ["--reproduce", f"{case.run}/trials/{case.trial}", "--steps", "1"],
+        ["--confirm", str(case.run), "--executor", "inline", "--out", str(case.run / "confirmed")],
         ["--resume", str(case.run)],
+        ["--publish", str(case.run)],
     ):
         code, said = _run(arguments)
         assert code in (0, 1, 2), (name, arguments, code, said)

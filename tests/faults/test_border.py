@@ -26,7 +26,7 @@ def test_any_input_is_taken_or_refused(tmp_path, monkeypatch):
 
 
 def test_hostile_files_run_no_code_and_show_nothing(tmp_path):
-    names = [*list(hostile_files.CASES)[::12], "ledger: HTML in host"]
+    names = [*list(hostile_files.CASES)[::12], "ledger: HTML in host", "ledger: a metric with a terminal's commands"]
     outcomes = hostile_files.campaign(names, tmp_path)
     assert outcomes["commands that refused it"] > 5
     assert outcomes["commands that read the run without its hostile part"] > 5
