@@ -15,7 +15,8 @@ The three contestants take turns in every round, and each is a fresh process:
 All train the same networks on the same data with the same hyperparameters, seeds, epochs or env steps, and evaluations. Time ratios
 are computed within a round, because the speed of a machine drifts. Quality is the mean and 95% interval over seeds of the sweep's
 metric (each trial's best evaluation) in the first round. Equal quality means that the three intervals of every configuration overlap.
-Results are also written to OUT/results.json, after each round. `--quick` is a self-test: one round at the smoke scale.
+Results are also written to OUT/results.json, after each round. Sweeps that are measured later on the same machine, with the same OUT, are
+added to them. `--quick` is a self-test: one round at the smoke scale.
 """
 
 import argparse
@@ -23,7 +24,6 @@ import csv
 import json
 import math
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -39,9 +39,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.sweeps import workloads
-from ddl import config
+from ddl import config, provenance
 from ddl.reports.statistics import estimate
 from ddl.sweeps import RAY_SETTINGS, space
+from ddl.telemetry.describe import cpu_name
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEPS = ("augmentation", "regularisation", "representation", "forecasting", "sentiment", "cartpole")
@@ -98,6 +99,15 @@ def read_values(folder: Path, metric: str) -> dict[str, list[float]]:
     return values
 
 
+def earlier_results(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The sweeps in a file of results that were measured completely with these settings."""
+    if not path.exists():
+        return {}
+    results = json.loads(path.read_text())
+    same = all(results[name] == value for name, value in settings.items())
+    return {name: found for name, found in results["sweeps"].items() if same and "ratios" in found}
+
+
 def compare_quality(values: Mapping[str, Mapping[str, Sequence[float]]]) -> list[dict[str, Any]]:
     """For each configuration: mean and interval of each contestant, and if the intervals overlap (None: there are none)."""
     rows = []
@@ -148,12 +158,18 @@ def measure(sweep: str, given: argparse.Namespace, number: int, found: dict[str,
 
 def print_results(console: Console, results: Mapping[str, Any]) -> None:
     """Print the times, the ratios and the quality."""
-    table = Table("sweep", "trials", *CONTESTANTS, "naive / ours", "tuned / ours", title="Enter to report: median (min to max)")
+    table = Table("sweep", "trials", "rounds", *CONTESTANTS, "naive / ours", "tuned / ours", title="Enter to report: median (min to max)")
     for sweep, found in results["sweeps"].items():
         times = [f"{statistics.median(found['seconds'][name]):.1f} s ({_spread(found['seconds'][name])})" for name in CONTESTANTS]
-        table.add_row(sweep, str(found["trials"]), *times, *(f"{found['ratios'][name]:.2f}" for name in CONTESTANTS[1:]))
+        table.add_row(
+            sweep,
+            str(found["trials"]),
+            str(len(found["seconds"]["ours"])),
+            *times,
+            *(f"{found['ratios'][name]:.2f}" for name in CONTESTANTS[1:]),
+        )
     means = results["geometric_means"]
-    table.add_row("geometric mean", "", "", "", "", *(f"{means[name]:.2f}" for name in CONTESTANTS[1:]))
+    table.add_row("geometric mean", "", "", "", "", "", *(f"{means[name]:.2f}" for name in CONTESTANTS[1:]))
     console.print(table)
     for sweep, found in results["sweeps"].items():
         table = Table("configuration", *CONTESTANTS, "overlap", title=f"{sweep}: best {found['metric']}, mean (95% interval)")
@@ -202,16 +218,18 @@ def main() -> None:
         for trial in {trial["configuration"]: trial for trial in workload["trials"]}.values():
             if workload["task"] != "CartPole" and workloads.closed_form(workload["task"], trial) is None:
                 workloads.build(workload["task"], trial)
-    machine = {"processor": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0)), "torch": torch.__version__}
-    empty = {sweep: {"seconds": {name: [] for name in CONTESTANTS}} for sweep in given.sweeps}
-    results: dict[str, Any] = {"machine": machine, "scale": given.scale, "overrides": overrides, "sweeps": empty}
+    machine = {"processor": cpu_name(), "cores": len(os.sched_getaffinity(0)), "torch": torch.__version__}
+    settings = {"machine": machine, "scale": given.scale, "overrides": overrides}
+    results: dict[str, Any] = settings | {"sweeps": earlier_results(given.out / "results.json", settings)}
+    for sweep in given.sweeps:
+        results["sweeps"][sweep] = {"seconds": {name: [] for name in CONTESTANTS}, "commit": provenance.code()["commit"]}
     for number in range(given.rounds):
         for sweep in given.sweeps:
             measure(sweep, given, number, results["sweeps"][sweep])
             measured = {name: found for name, found in results["sweeps"].items() if "ratios" in found}
             results["geometric_means"] = geometric_means(measured)
             (given.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(f"{machine['cores']} cores, torch {machine['torch']}, {given.rounds} rounds, scale {given.scale}, load {os.getloadavg()[0]:.1f}")
+    print(f"{machine['cores']} cores, {machine['processor']}, torch {machine['torch']}, scale {given.scale}, load {os.getloadavg()[0]:.1f}")
     print_results(Console(width=None if sys.stdout.isatty() else 160), results)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.sweeps import workloads
-from benchmarks.sweeps.__main__ import CONTESTANTS, SWEEPS, compare_quality, describe, geometric_means, summarise
+from benchmarks.sweeps.__main__ import CONTESTANTS, SWEEPS, compare_quality, describe, earlier_results, geometric_means, summarise
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
@@ -74,6 +74,15 @@ def test_cartpole_baselines_make_as_many_updates_per_env_step_as_the_task():
     assert counts[480] == 0
     assert counts[512] == 2
     assert counts[3200] == 2 * (1 + (3200 - 512) // 32)
+
+
+def test_sweeps_are_added_to_those_measured_before_with_the_same_settings(tmp_path: Path):
+    path, settings = tmp_path / "results.json", {"machine": {"cores": 2}, "scale": "sample", "overrides": []}
+    assert earlier_results(path, settings) == {}
+    sweeps = {"sentiment": {"ratios": {"naive": 2.0}}, "cartpole": {"seconds": {}}}
+    path.write_text(json.dumps(settings | {"sweeps": sweeps}))
+    assert earlier_results(path, settings) == {"sentiment": sweeps["sentiment"]}, "no round of the other has ended"
+    assert earlier_results(path, settings | {"scale": "smoke"}) == {}
 
 
 def test_ratios_are_computed_within_a_round():
