@@ -75,6 +75,27 @@ def test_every_decision_is_an_event_and_the_report_says_how_the_race_ended(settl
     assert "so these p-values are too small" in page
 
 
+def score_in_steps(kind: str, *, seed: int):
+    """The same value at each of nine measurements."""
+    for _ in range(9):
+        yield score(kind, seed=seed)
+
+
+def test_a_trial_that_a_scheduler_stopped_counts_with_its_value(tmp_path, settled):
+    run = ddl.sweep(
+        score_in_steps,
+        {"kind": list(MEANS)},
+        metric="val/accuracy",
+        measurements=9,
+        overrides=[*OVERRIDES, SEEDS, "early_stopping.scheduler=asha"],
+        out=tmp_path / "runs",
+    )
+    statuses = {name: {trial.status for trial in run.trials if trial.configuration == name} for name in MEANS}
+    assert statuses["good"] == {"finished"}
+    assert "stopped" in statuses["poor"]
+    assert decisions(run) == decisions(settled), "the values do not change while a trial is trained"
+
+
 def test_a_race_without_an_answer_says_so(tmp_path):
     run = run_race(tmp_path, tied, kinds=("one", "two"))
     assert len(run.trials) == 24
