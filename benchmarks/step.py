@@ -1,13 +1,19 @@
 """Profile of a training step of the augmentation sweep's network, on one core.
 
     python benchmarks/step.py [--precision 'bf16 channels_last'] [--augmentation none] [--steps 20] [--threads 1]
+    python benchmarks/step.py --allocator-rounds 5
 
-Prints milliseconds and GFLOP/s of a step, without the profiler, and the operations in which a step spends its time, from torch's
+The second command compares steps with memory that is kept (`ddl.allocator`), as in a sweep, with glibc's defaults: in turn, each in a
+process of its own. The first one keeps memory. It prints milliseconds and GFLOP/s of a step, without the profiler, and the operations in which a step spends its time, from torch's
 profiler. Arithmetic is that of matrix products and convolutions (`torch.utils.flop_counter`), a multiplication and an addition counted as two.
 """
 
 import argparse
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -16,6 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddl import config
+from ddl.allocator import keep_freed_memory
 from ddl.devices import Device
 from ddl.progress import Progress
 from ddl.sweeps import space
@@ -37,6 +44,34 @@ def steps_of(precision: str, augmentation: str) -> tuple[Iterator[Progress], int
     return (progress for progress in run if not progress.metrics), trial.task.batch_size
 
 
+def compare_allocators(rounds: int) -> None:
+    """Print CPU time and page faults of a step with both allocators, and the ratio of the times of each round."""
+    found: dict[str, list[tuple[float, float]]] = {"kept": [], "glibc": []}
+    for _ in range(rounds):
+        for name, results in found.items():
+            command = [sys.executable, __file__, "--measure-with", name]
+            printed = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}).stdout
+            milliseconds, faults = map(float, printed.split())
+            results.append((milliseconds, faults))
+    print("| memory | CPU ms a step | page faults a step |\n|---|--:|--:|")
+    for name, results in found.items():
+        times, faults = ([result[column] for result in results] for column in (0, 1))
+        print(f"| {name} | {statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f}) | {statistics.median(faults):,.0f} |")
+    ratios = [other[0] / kept[0] for kept, other in zip(found["kept"], found["glibc"], strict=True)]
+    print(f"\nglibc / kept: median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), {rounds} rounds")
+
+
+def measure(given: argparse.Namespace) -> None:
+    """Print the CPU milliseconds and the page faults of a step with one allocator."""
+    run, _ = steps_of(given.precision, given.augmentation)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    for _ in range(given.steps):
+        next(run)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(1e3 * used_s / given.steps, (after.ru_minflt - before.ru_minflt) / given.steps)
+
+
 def main() -> None:
     """Time the steps, count their arithmetic, and print the profile."""
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -44,8 +79,18 @@ def main() -> None:
     parse.add_argument("--augmentation", default="none", choices=("none", "light", "aggressive"))
     parse.add_argument("--steps", type=int, default=20)
     parse.add_argument("--threads", type=int, default=1)
+    parse.add_argument("--allocator-rounds", type=int, default=0)
+    parse.add_argument("--measure-with", choices=("kept", "glibc"), help=argparse.SUPPRESS)
     given = parse.parse_args()
+    if given.allocator_rounds:
+        compare_allocators(given.allocator_rounds)
+        return
     torch.set_num_threads(given.threads)
+    if given.measure_with != "glibc":
+        keep_freed_memory()
+    if given.measure_with:
+        measure(given)
+        return
     run, batch = steps_of(given.precision, given.augmentation)
     seconds = []
     for _ in range(given.steps):
