@@ -23,6 +23,10 @@ READ_S = 120.0
 """Seconds after which a read is ended. A ledger of any real size is read in a fraction of it."""
 
 
+ROWS_AT_ONCE = 100_000
+"""Measurements that are read at once: as Python objects, each takes ten times the memory that it takes in a table."""
+
+
 def ledger_path(folder: Path) -> Path:
     """The ledger in a run's folder. Raises ValueError if there is none."""
     path = folder / LEDGER
@@ -107,12 +111,14 @@ class LedgerReader:
         import pandas as pd
 
         with self._connection() as connection:
-            return pd.read_sql_query(
+            parts = pd.read_sql_query(
                 "SELECT seq, trial_id, step, epoch, elapsed_s, name, value FROM metrics WHERE seq > ? ORDER BY seq",
                 connection,
                 params=(after,),
                 dtype={"epoch": "Int64", "value": "float64"},
+                chunksize=ROWS_AT_ONCE,
             )
+            return pd.concat(parts, ignore_index=True)
 
     def events(self) -> "pd.DataFrame":
         """All events, in order. Columns: seq, at (Unix time, for display only), trial_id, kind, detail."""

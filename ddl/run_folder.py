@@ -46,6 +46,8 @@ def trial_files(folder: Path, trial_id: str, subfolder: str) -> dict[str, Path]:
     A trial of a run of several sweeps may be a link to the same trial of another sweep.
     """
     check_trial_id(trial_id)
+    if not (folder / TRIALS / trial_id / subfolder).is_dir():  # most trials of a large sweep
+        return {}
     place = folder.resolve() / TRIALS / trial_id
     trial = place.resolve()
     if trial != place and not _is_shared_trial(place, trial):

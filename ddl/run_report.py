@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from ddl.reports.model import Report
 
 
-def write_report(folders: Sequence[Path], path: Path) -> "Report":
-    """Write one HTML report over the runs in `folders`."""
-    from ddl.reports import html, model
+def write_report(folders: Sequence[Path], path: Path, with_results: bool = False) -> "Report":
+    """Write one HTML report over the runs in `folders`. `with_results`: also the results of each run, into its folder."""
+    from ddl.reports import html, model, results
 
     report = model.build_report(folders)
+    for run in report.runs if with_results else ():
+        results.write_results(run.folder, run.frame)
     path.parent.mkdir(parents=True, exist_ok=True)
     html.write_html(report, path)
     return report
@@ -33,11 +35,7 @@ def rewrite_report(folders: Sequence[Path], path: Path, with_results: bool = Fal
     `with_results`: also write the results of each run, which a full disk may have prevented. Returns the main finding of each run.
     """
     with _named_if_damaged(folders):
-        from ddl.reports import results  # imports pandas
-
-        for folder in folders if with_results else ():
-            results.write_results(folder)
-        return write_report(folders, path).headlines()
+        return write_report(folders, path, with_results).headlines()
 
 
 def markdown_report(folders: Sequence[Path]) -> str:
@@ -85,13 +83,10 @@ def not_reproduced(folders: Sequence[Path]) -> list[str]:
 def write_results_and_report(console: Console, folders: Sequence[Path], top: Path, store: RunStore | None) -> list[str]:
     """Write results and reports, and print the trials that failed or diverged. Returns the main finding of each run, and the next
     step after a single one."""
-    from ddl.reports import results
-
     if store:
         store.download_figures()
     for folder in folders:
-        results.write_results(folder)
-        report = write_report([folder], folder / "report.html")
+        report = write_report([folder], folder / "report.html", with_results=True)
     if len(folders) > 1:
         report = write_report(folders, top / "report.html")
     for trial in Run(top).trials:

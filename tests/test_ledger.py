@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ddl import ledger
+from ddl import ledger, ledger_reader
 from ddl.durable import CannotWrite
 from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
@@ -95,6 +95,17 @@ def test_only_what_is_new_since_a_sequence_number(folder):
     seen = LedgerReader(folder).metrics().seq.tolist()
     assert LedgerReader(folder).metrics(after=seen[1]).step.tolist() == [2, 3]
     assert LedgerReader(folder).metrics(after=seen[-1]).empty
+
+
+def test_measurements_that_are_read_in_parts_are_one_table(folder, monkeypatch):
+    with ReportingLedger(folder) as opened:
+        for step in range(1, 8):
+            opened.measured("a", step, None if step < 4 else 1, 1.0, {"loss": math.nan if step < 4 else step / 8}, {})
+    whole = LedgerReader(folder).metrics()
+    monkeypatch.setattr(ledger_reader, "ROWS_AT_ONCE", 3)
+    parts = LedgerReader(folder).metrics()
+    assert parts.step.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert parts.equals(whole), "the same numbers of rows and the same types"
 
 
 def test_a_figure_that_is_no_number(folder):

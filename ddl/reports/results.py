@@ -62,10 +62,10 @@ def results_frame(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.Da
     return rows
 
 
-def write_results(folder: Path) -> None:
-    """Write results.csv and results.parquet to the run folder."""
+def write_results(folder: Path, rows: pd.DataFrame | None = None) -> None:
+    """Write results.csv and results.parquet to the run folder. `rows` are those of `read_results`, if they have been read."""
     folder = Path(folder)
-    rows = read_results(folder)
+    rows = read_results(folder) if rows is None else rows
     shown = rows.rename(columns=_harmless).map(_harmless)
     durable.replace_file(folder / "results.csv", shown.to_csv(index=False).encode())
     parquet = io.BytesIO()
