@@ -15,6 +15,7 @@ from pathlib import Path
 from shutil import which
 from statistics import median
 
+import psutil
 from playwright.sync_api import sync_playwright
 
 from tests.reports.synthetic import create_many
@@ -42,17 +43,19 @@ def main() -> None:
         print(f"size {path.stat().st_size / 1e6:.1f} MB")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=which("chromium"), args=["--no-sandbox", "--disable-gpu"])
-            opening = []
+            opening, computing = [], []
             for _ in range(given.rounds):
                 page = browser.new_page()
-                began = time.perf_counter()
+                began, before = time.perf_counter(), browser_cpu_s()
                 page.goto(path.as_uri())
                 page.wait_for_selector("html[data-plotted]")
                 page.evaluate(PAINTED)
                 opening.append(time.perf_counter() - began)
+                computing.append(browser_cpu_s() - before)
                 page.close()
             browser.close()
         print_times("opened in", opening)
+        print_times("CPU time of the browser", computing)
 
 
 def build(folder: Path) -> tuple[float, int]:
@@ -64,6 +67,12 @@ def build(folder: Path) -> tuple[float, int]:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+
+
+def browser_cpu_s() -> float:
+    """CPU seconds that all processes of the browser have used."""
+    started = psutil.Process().children(recursive=True)
+    return sum(sum(process.cpu_times()[:2]) for process in started if process.name().startswith("chrom"))
 
 
 def print_times(label: str, seconds: list[float]) -> None:
