@@ -32,6 +32,7 @@ class Handover:
         self._taken: queue.Queue[Pack | None] = queue.Queue()
         self._reports: queue.Queue[Sequence[TrialReport] | _PackRequest | None] = queue.Queue()
         self._stopped = threading.Event()
+        self._recorded = False
         self._error: BaseException | None = None
 
     @property
@@ -39,11 +40,13 @@ class Handover:
         """True once the driver has stopped the sweep."""
         return self._stopped.is_set()
 
-    def give(self, reports: Sequence[TrialReport]) -> None:
-        """Pass reports to the driver and wait until they are recorded."""
+    def give(self, reports: Sequence[TrialReport]) -> bool:
+        """Pass reports to the driver and wait until they are recorded. False if the sweep was stopped before that."""
+        self._recorded = False
         if not self.stopped:
             self._reports.put(reports)
             self._reports.join()
+        return self._recorded
 
     def take(self) -> Pack | None:
         """The next pack; None if there are no more."""
@@ -72,11 +75,16 @@ class Handover:
                     self._taken.put(next(self._packs, None))
                 else:
                     yield item
+                    self._recorded = True
             finally:
                 self._reports.task_done()
         self._reports.task_done()
         if self._error is not None:
             raise self._error
+
+
+class NotRecordedError(Exception):
+    """Reports of a trial were not recorded because the sweep was stopped."""
 
 
 class _PackRequest:
@@ -153,8 +161,8 @@ class HandoverCallback(_TuneHook, tune.Callback):
             self._gave_up.add(trial.trial_id)
             if self._ended.issuperset(_members(trial)):
                 trial.max_failures = 0  # nothing is left to restart
-        if reports:
-            self._handover.give(reports)
+        if reports and not self._handover.give(reports):
+            raise NotRecordedError  # ends Tune: a worker that continued would write a checkpoint with what is not recorded
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Let a pack of several trials restart as often as its trials may in total: `on_trial_recover` counts."""

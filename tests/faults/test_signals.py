@@ -6,19 +6,20 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import termios
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from fcntl import ioctl
 from pathlib import Path
 
 import psutil
 import pytest
 
-from ddl import ray_private
+from ddl import checkpoints, ray_private
 from ddl.ledger_reader import LedgerReader
 from tests.codebase import ROOT
 from tests.sweeps.command import INTERRUPTED, Command, communicate, nothing_left, start  # noqa: F401  the fixture `nothing_left`
@@ -283,9 +284,58 @@ def test_a_signal_during_the_report_of_a_whole_run_leaves_it_out(go: Path, tmp_p
     assert errors.startswith("interrupted; resume with: ")
 
 
+COUNTS = """
+from pathlib import Path
+from ddl import Progress
+def train(lr, resume=None):
+    for step in range(resume["step"] + 1 if resume else 1, 100_000 if not Path("{go}").exists() else 301):
+        Path("{go}.step").write_text(str(step))
+        yield Progress(step=step, total_steps=300, metrics={{"val/loss": lr}}, state=lambda: {{"step": step}})
+"""
+"""A function that counts its steps. It does not end until there is a file."""
+
+
+def test_no_checkpoint_is_ahead_of_the_ledger_when_a_sweep_is_stopped(command: Command, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    (tmp_path / "train.py").write_text(COUNTS.format(go=go), encoding="utf-8")
+    options = (
+        "lr=0.1",
+        "seeds=1",
+        "metric=val/loss",
+        "wandb.mode=disabled",
+        "resources.cpus=1",
+        "checkpoint_every_s=0.001",
+        "latency=none",
+    )
+    sweep = start("--sweep", "train.py:train", *options, cwd=tmp_path)
+
+    def recorded() -> list[int]:
+        ledgers = list(tmp_path.glob("runs/train/*/ledger.sqlite"))
+        return LedgerReader(ledgers[0].parent).metrics().query("name == 'val/loss'")["step"].tolist() if ledgers else []
+
+    wait_until(lambda: len(recorded()) > 20, "the trial is measured")
+    (run,) = tmp_path.glob("runs/train/*")
+    started = psutil.Process(sweep.pid).children(recursive=True)
+    with closing(sqlite3.connect(run / "ledger.sqlite", timeout=60, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        (last,) = other.execute("SELECT max(step) FROM metrics").fetchone()
+        wait_until(lambda: int((tmp_path / "go.step").read_text() or 0) > last, "a measurement waits for the ledger")
+        sweep.send_signal(signal.SIGTERM)
+        workers = [process for process in started if process.name() in ("raylet", "gcs_server") or process.name().startswith("ray::")]
+        wait_until(lambda: not any(process.is_running() for process in workers), "Ray has ended")
+    communicate(sweep, exits=INTERRUPTED)
+    (trial,) = LedgerReader(run).trials()
+    newest = checkpoints.newest(run / "trials" / trial.trial_id / "checkpoints", trial.trial_id)
+    assert newest is not None
+    assert newest[0] <= max(recorded())
+    go.touch()
+    command("--resume", str(run), "--executor", "inline")
+    assert recorded() == list(range(1, 301))
+
+
 CONNECTS = """
 import contextlib, os, signal, threading
-from ddl import ray_private
+from ddl import checkpoints, ray_private
 
 received = []
 signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
