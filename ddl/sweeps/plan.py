@@ -36,11 +36,11 @@ BUNDLE_S, BUNDLES = 2.0, 4
 the driver a few tenths of a second."""
 
 
-FIRST_REPORT_S, REPORT_S = 5.0, 0.005
+FIRST_REPORT_S, REPORT_S = 5.0, 0.0025
 """Seconds for the results and the report: at first, mostly for importing pandas and Plotly, and for each trial.
 
-Measured as CPU time on 2 cores of a busy virtual machine, n = 2: 5.4 and 6.2 s for a first report of 6 trials, 9.9 and 10.4 s for one of
-1,000. `python -m benchmarks.report` times the report of 1,000 trials.
+Measured as CPU time on 2 cores of a busy virtual machine: 5.4 and 6.2 s for a first report of 6 trials in a sweep; for `--report`
+(`python -m benchmarks.report`) 2.1 s with 100 trials (n = 1), 4.3 s with 1,000 (n = 2) and 23 s with 10,000 (n = 3).
 """
 
 
