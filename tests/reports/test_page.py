@@ -402,6 +402,16 @@ def test_it_fits_phone_and_desktop(opened, everything, width):
     assert report.page.evaluate("document.documentElement.scrollWidth") == width
 
 
+def test_controls_are_not_printed(opened, make_run, monkeypatch):
+    monkeypatch.setattr(html, "PAGE_ROWS", 4)
+    report = opened()
+    controls = report.page.locator(".controls .switches, .trials .controls, .pages button")
+    assert any(control.is_visible() for control in controls.all())
+    report.page.emulate_media(media="print")
+    assert not any(control.is_visible() for control in controls.all())
+    assert report.page.locator(".trials .pages output").is_visible(), "a page of a long table says that it is one"
+
+
 def test_it_prints_in_light_colours(opened):
     report = opened(color_scheme="dark")
     report.page.evaluate("dispatchEvent(new Event('beforeprint'))")
