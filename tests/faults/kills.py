@@ -4,8 +4,11 @@ Each disturbed run is resumed until it has ended. No trial that had finished may
 The statuses, all measurements and the final weights must be those of the undisturbed run, bit for bit, with two exceptions: the decisions of
 population based training depend on which trial is faster, and trials of a stack whose process was killed continue one by one, so their
 losses agree within rounding.
+
+Commands: `python -m tests.faults.kills --kills 40 --seed 23` adds to `kills.json`, so that a campaign can be done in pieces.
 """
 
+import argparse
 import contextlib
 import hashlib
 import itertools
@@ -21,13 +24,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
 from ddl import checkpoints
-from ddl.launch import BAD_INPUT
 from ddl.ledger_reader import LedgerReader
+from ddl.storage.runs import LEASE
 from tests.codebase import ROOT
 from tests.waiting import wait_until
 
@@ -56,14 +60,20 @@ SWEEPS: Mapping[str, Sequence[str]] = {
     "tpe": (*FUNCTION, "lr={uniform: [0.1, 1.0]}", "samples=5", "seeds=1", ONE_AT_A_TIME, "search.algorithm=tpe"),
     "pbt": (*FUNCTION, "lr={uniform: [0.1, 1.0]}", "samples=4", "seeds=1", "resources.cpus=1", "measurements=20", "search.algorithm=pbt"),
     "object store": (*FUNCTION, "lr=0.1,0.2,0.3", "seeds=1", "resources.cpus=1", "--out", "file://{folder}/store"),
+    "inline": (*FUNCTION, "lr=0.1,0.2,0.3", "seeds=1", "--executor", "inline"),
+    "inline in an object store": (*FUNCTION, "lr=0.1,0.2", "seeds=1", "--executor", "inline", "--out", "file://{folder}/store"),
     "stack": (
         "--sweep", "augmentation", "--scale", "smoke", "task.augmentation=none", "seeds=4", "stack=2", "task.precision=fp32", "resources.cpus=1", "latency=none",
         "wandb.mode=disabled", "task.widths=[8]", "task.convolutions=1", "task.dense=8", "task.train_limit=128", "task.val_limit=64", "task.epochs=20",
         "checkpoint_every_s=0.2", "retries=50",
     ),
 }  # fmt: skip
-OWNED = "owns this run"
-VICTIMS = ("driver", "trial", "raylet", "gcs_server")
+VICTIMS = ("driver", "trial", "trial", "raylet", "gcs_server")
+MOST_KILLS = 6
+"""Kills of one run. The undisturbed run and the last resume take as long as a kill."""
+
+RESULTS = Path(__file__).with_suffix(".json")
+"""What each part of the campaign found: a list of objects with its seed and counts."""
 
 
 def start(arguments: Sequence[str], folder: Path) -> subprocess.Popen:
@@ -91,9 +101,8 @@ def living(folder: Path) -> list[psutil.Process]:
 
 
 def finish(arguments: Sequence[str], folder: Path) -> None:
-    """Run the command to its end. An object store keeps the lease of a killed driver for two minutes."""
-    while (code := start(arguments, folder).wait()) == BAD_INPUT and OWNED in (folder / "output.txt").read_text():
-        time.sleep(5)
+    """Run the command to its end."""
+    code = start(arguments, folder).wait()
     assert code == 0, (arguments, code, (folder / "output.txt").read_text())
 
 
@@ -110,8 +119,10 @@ def place_of(name: str, folder: Path) -> str:
     return str(run_of(folder))
 
 
-def outcome(run: Path) -> dict[str, tuple[object, ...]]:
-    """Of each trial: status, measurements but for times, and the checksum of its weights."""
+def outcome(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Of each trial of the run in `folder`: status, measurements but for times, and the checksum of its weights, here and in the object store."""
+    run, copies = run_of(folder), list(folder.glob("store/*/*"))
+    assert run is not None
     reader = LedgerReader(run)
     frame = reader.metrics()
     frame = frame[~frame["name"].str.startswith(("time/", "device/", "latency/"))]
@@ -119,9 +130,14 @@ def outcome(run: Path) -> dict[str, tuple[object, ...]]:
     for trial in reader.trials():
         rows = frame[frame["trial_id"] == trial.trial_id][["step", "name", "value"]].values.tolist()
         assert len({(step, metric) for step, metric, _ in rows}) == len(rows), (run, trial.trial_id, "a step was measured twice")
-        newest = checkpoints.newest(run / "trials" / trial.trial_id / "checkpoints", trial.trial_id)
-        found[trial.trial_id] = trial.status, json.dumps(sorted(rows)), _checksum(newest[1]["task"]) if newest else ""
+        found[trial.trial_id] = trial.status, json.dumps(sorted(rows)), *(_weights(each, trial.trial_id) for each in (run, *copies))
     return found
+
+
+def _weights(run: Path, trial_id: str) -> str:
+    """The checksum of a trial's final weights; empty if it has none."""
+    newest = checkpoints.newest(run / "trials" / trial_id / "checkpoints", trial_id)
+    return _checksum(newest[1]["task"]) if newest else ""
 
 
 def _checksum(state: object) -> str:
@@ -161,8 +177,10 @@ def disturb(name: str, folder: Path, chance: random.Random, kills: int) -> Count
     killed = Counter[str]()
     ended: dict[str, tuple[object, ...]] = {}
     folder.mkdir(parents=True)
-    for _ in range(kills):
+    while sum(killed.values()) < kills:
         run = run_of(folder)
+        if run and not {"planned", "running"} & {trial.status for trial in LedgerReader(run).trials()}:
+            break
         measured = len(LedgerReader(run).metrics()) if run else 0
         process = start(["--resume", place_of(name, folder)] if run else SWEEPS[name], folder)
 
@@ -171,28 +189,29 @@ def disturb(name: str, folder: Path, chance: random.Random, kills: int) -> Count
             return process.poll() is not None or (run is not None and len(LedgerReader(run).metrics()) > measured)
 
         wait_until(trains, f"{name} trains")
-        time.sleep(chance.uniform(0, 3))
-        victim = chance.choice(VICTIMS)
-        if process.poll() is None and kill(victim, process, folder):
-            killed[f"killed: {victim}"] += 1
+        victim = "trial"  # which the driver survives
+        while victim == "trial" and process.poll() is None and sum(killed.values()) < kills:
+            time.sleep(chance.uniform(0, 2))
+            victim = "driver" if "inline" in SWEEPS[name] else chance.choice(VICTIMS)
+            if process.poll() is None and kill(victim, process, folder):
+                killed[f"killed: {victim}"] += 1
         code = process.wait()
         said = (folder / "output.txt").read_text()
-        if code == BAD_INPUT and OWNED in said:
-            time.sleep(5)
-            continue
+        for lease in folder.glob(f"store/*/*/{LEASE}"):  # of the killed driver: it would expire after two minutes
+            lease.unlink()
         assert code == {"driver": -signal.SIGKILL, "trial": 0}.get(victim, 1) or code == 0, (name, victim, code, said)
         assert code != 1 or "died (SIGKILL), and with it all that was running. To continue: " in said, (name, victim, said)
         wait_until(lambda: not living(folder), f"all processes of {name} have ended after the end of its {victim}")
         run = run_of(folder)
         assert run is not None
-        found = outcome(run)
+        found = outcome(folder)
         for trial in LedgerReader(run).trials():
             if trial.status in ("finished", "stopped"):
                 ended.setdefault(trial.trial_id, (trial.attempts, *found[trial.trial_id]))
     finish(["--resume", place_of(name, folder)], folder)
     run = run_of(folder)
     assert run is not None
-    found = outcome(run)
+    found = outcome(folder)
     after = {trial.trial_id: (trial.attempts, *found[trial.trial_id]) for trial in LedgerReader(run).trials()}
     assert {trial: after[trial] for trial in ended} == ended, (name, "a finished trial has changed or was trained again")
     return killed
@@ -205,7 +224,7 @@ def check_like(name: str, found: Mapping[str, Sequence[object]], undisturbed: Ma
         assert {len(json.loads(str(trial[1]))) for trial in found.values()} == {20}, found
     elif name == "stack":
         assert found.keys() == undisturbed.keys()
-        for trial, (status, rows, _) in found.items():
+        for trial, (status, rows, *_) in found.items():
             expected = json.loads(str(undisturbed[trial][1]))
             assert status == "finished", (trial, status)
             assert [row[:2] for row in json.loads(str(rows))] == [row[:2] for row in expected], trial
@@ -217,7 +236,7 @@ def check_like(name: str, found: Mapping[str, Sequence[object]], undisturbed: Ma
 
 def campaign(kills: int, seed: int, folder: Path, names: Sequence[str] = tuple(SWEEPS)) -> Counter[str]:
     """Kill `kills` times in all, in turn in each sweep. Returns how often each kind of process was killed, and the number of runs."""
-    chance, done = random.Random(seed), Counter[str]()
+    chance, done, began = random.Random(seed), Counter[str](), time.monotonic()
     undisturbed = {}
     for number, name in enumerate(itertools.cycle(names)):
         if sum(count for what, count in done.items() if what.startswith("killed")) >= kills:
@@ -226,22 +245,34 @@ def campaign(kills: int, seed: int, folder: Path, names: Sequence[str] = tuple(S
             place = folder / f"undisturbed-{name.replace(' ', '-')}" / "work"
             place.mkdir(parents=True)
             finish(SWEEPS[name], place)
-            undisturbed[name] = outcome(run_of(place))
+            undisturbed[name] = outcome(place)
         place = folder / f"{number}" / "work"
-        done += disturb(name, place, chance, chance.randint(1, 3))
-        found = outcome(run_of(place))
+        done += disturb(name, place, chance, chance.randint(1, min(MOST_KILLS, kills)))
+        found = outcome(place)
         check_like(name, found, undisturbed[name])
         done[f"runs of {name}"] += 1
-        print(dict(done), flush=True)
+        print(f"{time.monotonic() - began:.0f} s", dict(done), flush=True)
     raise AssertionError("no sweeps")
 
 
-def main(kills: int = 250) -> None:
+def main(kills: int = 250, seed: int = SEED, names: Sequence[str] = tuple(SWEEPS)) -> None:
+    """A part of the campaign, which is added to `RESULTS` or replaces the part with its seed and sweeps; and the sum of all parts."""
     with tempfile.TemporaryDirectory(prefix="ddl-faults-") as scratch:
-        done = campaign(kills, SEED, Path(scratch))
+        done = campaign(kills, seed, Path(scratch), names)
+    parts = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    key = {"seed": seed, "sweeps": list(names)}
+    parts = [part for part in parts if {name: part[name] for name in key} != key] + [key | {"counts": dict(sorted(done.items()))}]
+    RESULTS.write_text(json.dumps(parts, indent=1) + "\n")
+    write_sum(parts)
+
+
+def write_sum(parts: Sequence[Mapping[str, Any]]) -> None:
+    """Write the sum of the parts into the page."""
+    total = sum((Counter(part["counts"]) for part in parts), Counter())
     rows = [
-        ("seed", SEED),
-        *sorted(done.items()),
+        ("seeds", ", ".join(map(str, sorted({part["seed"] for part in parts})))),
+        ("killed processes", sum(count for what, count in total.items() if what.startswith("killed"))),
+        *sorted(total.items()),
         ("finished trials lost or trained again", 0),
         ("runs that differ from the undisturbed one", 0),
     ]
@@ -249,4 +280,9 @@ def main(kills: int = 250) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.kills")
+    parser.add_argument("--kills", type=int, default=250)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--sweeps", nargs="+", choices=SWEEPS, default=tuple(SWEEPS))
+    given = parser.parse_args()
+    main(given.kills, given.seed, given.sweeps)
