@@ -37,7 +37,7 @@ class TimingProbe:
     first_start_s, first_compile_s: the further seconds of start and compilation in a process's first trial.
     call_s: seconds of one inference call with `latency.measure.EXAMPLES` examples; 0 if there is no model to time.
     memory_bytes: peak GPU memory of the process; free_bytes: GPU memory that it could have used; 0 on a CPU.
-    probe_s: seconds that the timing took.
+    probe_s: seconds that the timing took, without waiting for other probes.
     """
 
     precision: str
@@ -143,7 +143,9 @@ def _time_one(
         timed.warm_up()
         if "cuda_graphs" in name.split() and (skipped := skipped_captures()):
             raise RuntimeError(f"capture refused: {skipped} graphs would run as in `compiled` (TORCH_LOGS=cudagraphs shows why)")
+        waits = time.perf_counter()
         ready()
+        began += time.perf_counter() - waits
         step_s = timed.step_s(steps, window_s)
         evaluate_s = timed.evaluate_s(step_s, steps)
         call_s = timed.call_s()

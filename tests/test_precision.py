@@ -299,8 +299,13 @@ def test_timed_steps_fill_the_window_and_begin_when_the_other_probes_are_ready(n
             now[0] += 1.0
             yield Progress(step, 100, dict, loss=torch.tensor(1.0))
 
-    time_candidates(trial, ["fp32"], CPU, 6, window_s=20.0, ready=lambda: ready_at.append(len(steps)))
+    def ready() -> None:
+        ready_at.append(len(steps))
+        now[0] += 300.0
+
+    (probe,) = time_candidates(trial, ["fp32"], CPU, 6, window_s=20.0, ready=ready).probes
     assert ready_at == [1 + timing_probe.WARM_UP]
+    assert probe.probe_s == pytest.approx(1 + timing_probe.WARM_UP + 20), "the time that it waited for the others is not its own"
     assert len(steps) == 1 + timing_probe.WARM_UP + 20 + 1, "and it is started once more"
 
 
