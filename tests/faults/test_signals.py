@@ -166,10 +166,10 @@ class Probed(Task):
 
 @pytest.mark.parametrize("name", ["gcs_server", "raylet"])
 def test_a_ray_that_dies_during_the_probes_is_named(name: str, command: Command, tmp_path: Path) -> None:
-    go = tmp_path / "go"
-    (tmp_path / "probed.py").write_text(PROBED.format(go=go), encoding="utf-8")
+    go, module = tmp_path / "go", f"probed_by_{name}"  # other tests of this process have imported modules too
+    (tmp_path / f"{module}.py").write_text(PROBED.format(go=go), encoding="utf-8")
     (tmp_path / "probed.yaml").write_text(
-        "task: probed.py:Probed\ntitle: Probed\nmetric: {name: val/loss, mode: min}\nspace: {task.lr: [0.1, 0.2]}\nseeds: 1\n"
+        f"task: {module}.py:Probed\ntitle: Probed\nmetric: {{name: val/loss, mode: min}}\nspace: {{task.lr: [0.1, 0.2]}}\nseeds: 1\n"
     )
     sweep = start("--sweep", "probed.yaml", "wandb.mode=disabled", "resources.cpus=1", cwd=tmp_path)
     wait_until((tmp_path / "go.probed").exists, "the probes run")

@@ -1,7 +1,9 @@
 const palettes = JSON.parse(document.getElementById("palettes").textContent);
 const dark = matchMedia("screen and (prefers-color-scheme: dark)");
 const touch = matchMedia("(pointer: coarse)").matches;
-const theme = (name) => (name ?? (dark.matches ? "dark" : "light")) === "dark"
+const preferred = () => (dark.matches ? "dark" : "light");
+let current = preferred(); // until the event of a change, so that all plots change together
+const theme = (name) => (name ?? current) === "dark"
   ? { colours: palettes.dark, paper: "#14171b", ink: "#e6e9ed", soft: "#a6aeb8", grid: "#2d333b" }
   : { colours: palettes.light, paper: "#ffffff", ink: "#1c1f23", soft: "#5b636d", grid: "#e6e9ed" };
 
@@ -34,10 +36,18 @@ const settings = {
 const plots = new Map();
 const seen = new Set();
 let printed = []; // theme and width while the page is printed
+let drawings = 0;
+const wanted = () => printed[0] ?? current;
 const draw = async (some) => {
-  await Promise.all([...some].map((plot) => plots.get(plot)(...printed)));
-  // Scripts that take screenshots wait for this attribute.
-  document.documentElement.dataset.plotted = printed[0] ?? (dark.matches ? "dark" : "light");
+  const begun = wanted();
+  drawings += 1;
+  try {
+    await Promise.all([...some].map((plot) => plots.get(plot)(...printed)));
+  } finally {
+    drawings -= 1;
+  }
+  // Scripts that take screenshots wait for this attribute: all plots that were drawn have this theme.
+  if (!drawings && begun === wanted()) document.documentElement.dataset.plotted = begun;
 };
 
 function press(buttons, pressed) {

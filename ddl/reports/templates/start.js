@@ -8,7 +8,7 @@ const near = new IntersectionObserver((entries) => {
 }, { rootMargin: "600px" });
 [...plots.keys()].forEach((plot) => near.observe(plot));
 if (!plots.size) draw([]);
-dark.addEventListener("change", () => draw(seen));
+dark.addEventListener("change", () => { current = preferred(); draw(seen); });
 addEventListener("beforeprint", () => {
   printed = ["light", 340];
   [...plots.keys()].forEach((plot) => { seen.add(plot); near.unobserve(plot); });
