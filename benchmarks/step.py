@@ -3,9 +3,10 @@
     python benchmarks/step.py [--precision 'bf16 channels_last'] [--augmentation none] [--steps 20] [--threads 1]
     python benchmarks/step.py --allocator-rounds 5
 
-The second command compares steps with memory that is kept (`ddl.allocator`), as in a sweep, with glibc's defaults: in turn, each in a
-process of its own. The first one keeps memory. It prints milliseconds and GFLOP/s of a step, without the profiler, and the operations in which a step spends its time, from torch's
-profiler. Arithmetic is that of matrix products and convolutions (`torch.utils.flop_counter`), a multiplication and an addition counted as two.
+The first command prints milliseconds and GFLOP/s of a step, without the profiler, and the operations in which a step spends its time, from
+torch's profiler. Arithmetic is that of matrix products and convolutions (`torch.utils.flop_counter`), a multiplication and an addition
+counted as two. Freed memory is kept (`ddl.allocator`), as in a sweep. The second command compares that with glibc's defaults: in turn, each in a
+process of its own.
 """
 
 import argparse

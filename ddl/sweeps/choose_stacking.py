@@ -3,8 +3,9 @@
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ddl.schema import Launch
@@ -47,7 +48,8 @@ def choose_stacking(
     """
     if launch.stack == "off" or not independent(launch):
         return Stacking(precision)
-    waiting, not_timed = _candidates(trials, probes, allocation, executor, launch, precision, out)
+    time_packs = partial(_time_packs, allocation=allocation, executor=executor, precision=precision, out=out)
+    waiting, not_timed = _candidates(by_key(trials, precision), probes, allocation.concurrent, launch.stack, time_packs)
     stacks: dict[str, StackTiming] = {}
     timings: list[StackTiming] = []
     failures: dict[str, str] = {}
@@ -62,7 +64,7 @@ def choose_stacking(
             continue
         packs = [split(each.group, each.sizes[0])[0] for each in batch]
         longest_s = [max(SLOW_S, SLOWER * len(pack) * each.step_s) for each, pack in zip(batch, packs, strict=True)]
-        results = _time_packs(packs, longest_s, allocation, executor, precision, out)
+        results = time_packs(packs, longest_s)
         for candidate, members, found in zip(batch, packs, results, strict=True):
             if isinstance(found, str):
                 failures[f"{members[0].configuration}, {len(members)} trials as one model"] = found
@@ -104,41 +106,44 @@ class _Candidate:
 
 
 def _candidates(
-    trials: Sequence[Trial],
+    groups_by_key: Mapping[str, Sequence[Trial]],
     probes: Mapping[str, TimingProbe],
-    allocation: Allocation,
-    executor: Executor,
-    launch: Launch,
-    precision: str,
-    out: Path,
+    places: int,
+    stack: int | str,
+    time_packs: Callable[[Sequence[Sequence[Trial]], Sequence[float]], list[TimingProbe | str]],
 ) -> tuple[list[_Candidate], list[str]]:
-    """(what `choose_stacking` times, those that take longest first; one configuration of each key that has no probe)."""
-    groups = {key: group for key, group in by_key(trials, precision).items() if len(group) > 1}
+    """(what `choose_stacking` times, those that take longest first; one configuration of each key that has no probe).
+
+    `stack` is `launch.stack`, and `time_packs` is `_time_packs` with all but its first two arguments.
+    """
+    groups = {key: group for key, group in groups_by_key.items() if len(group) > 1}
     total = sum(map(len, groups.values()))
     candidates: list[_Candidate] = []
     not_timed: list[str] = []
     for key, group in groups.items():
-        limit = min(len(group), math.ceil(total / allocation.concurrent))
-        if isinstance(launch.stack, int):
-            limit = min(limit, launch.stack)
+        limit = min(len(group), math.ceil(total / places))
+        if isinstance(stack, int):
+            limit = min(limit, stack)
         if limit == 1:
             continue
         known: list[TimingProbe] = [probes[trial.configuration] for trial in group if trial.configuration in probes]
-        if not known and launch.stack != "auto":
-            (alone,) = _time_packs([group[:1]], [math.inf], allocation, executor, precision, out)
+        if not known and stack != "auto":
+            (alone,) = time_packs([group[:1]], [math.inf])
             known = [] if isinstance(alone, str) else [alone]
         if not known:
             not_timed.append(group[0].configuration)
             continue
-        mean = {
-            name: statistics.fmean(getattr(probe, name) for probe in known) for name in ("training_s", "step_s", "probe_s", "first_start_s")
-        }
         smallest, *larger = SIZES
         first = [smallest] if 2 * smallest < limit else []  # else it would gain about as much as the largest
-        sizes = [*first, *(size for size in larger if size < limit), limit]
         candidates.append(
             _Candidate(
-                key, group, mean["training_s"], mean["step_s"], mean["probe_s"] - mean["first_start_s"], mean["first_start_s"], sizes
+                key,
+                group,
+                training_s=statistics.fmean(probe.training_s for probe in known),
+                step_s=statistics.fmean(probe.step_s for probe in known),
+                probe_s=statistics.fmean(probe.probe_s - probe.first_start_s for probe in known),
+                first_start_s=statistics.fmean(probe.first_start_s for probe in known),
+                sizes=[*first, *(size for size in larger if size < limit), limit],
             )
         )
     return sorted(candidates, key=lambda each: -each.training_s * len(each.group)), not_timed

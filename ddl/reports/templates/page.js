@@ -37,17 +37,15 @@ const plots = new Map();
 const seen = new Set();
 let printed = []; // theme and width while the page is printed
 let drawings = 0;
-const wanted = () => printed[0] ?? current;
 const draw = async (some) => {
-  const begun = wanted();
   drawings += 1;
   try {
     await Promise.all([...some].map((plot) => plots.get(plot)(...printed)));
   } finally {
     drawings -= 1;
   }
-  // Scripts that take screenshots wait for this attribute: all plots that were drawn have this theme.
-  if (!drawings && begun === wanted()) document.documentElement.dataset.plotted = begun;
+  // Scripts that take screenshots wait for this attribute. A change of the theme begins a drawing of all plots that were drawn.
+  if (!drawings) document.documentElement.dataset.plotted = printed[0] ?? current;
 };
 
 function press(buttons, pressed) {
