@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import wandb
 from PIL import UnidentifiedImageError
+from pydantic import ValidationError
 from wandb.errors import AuthenticationError, Error
 from wandb.sdk import wandb_setup
 from wandb.sdk.lib import wbauth
@@ -53,7 +54,10 @@ def server() -> str:
 
 
 class WandbClient:
-    """Context manager that ends W&B's background process on exit, unless the caller has a W&B run open."""
+    """Context manager that ends W&B's background process on exit, unless the caller has a W&B run open.
+
+    Raises ValueError on entry if W&B cannot use a setting in the environment or in its settings file.
+    """
 
     def __init__(self) -> None:
         self._owned = wandb.run is None
@@ -72,7 +76,10 @@ class WandbClient:
 
     def _setup(self) -> None:
         if self._owned:
-            wandb.setup(wandb.Settings(silent=True, quiet=True))
+            try:
+                wandb.setup(wandb.Settings(silent=True, quiet=True))
+            except ValidationError as error:
+                raise ValueError(_describe_settings(error)) from error
 
     def _teardown(self) -> None:
         if self._owned:
@@ -163,6 +170,12 @@ def _has_key() -> bool:
         return wbauth.authenticate_session(host=server(), source="ddl", prompt=False, update_session=False) is not None
     except AuthenticationError as error:
         raise ValueError(f"W&B: the key for {server()} cannot be used ({error}). Correct it, or choose wandb.mode=offline.") from error
+
+
+def _describe_settings(error: ValidationError) -> str:
+    """The settings that W&B refuses, by their environment variables; without their values, because one may be a key."""
+    problems = (f"WANDB_{str(each['loc'][0]).upper()} ({each['msg']})" for each in error.errors())
+    return f"W&B: cannot use {', '.join(problems)}. Correct or unset it, in the environment or in W&B's settings file."
 
 
 def _settings(run: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -38,3 +38,11 @@ def test_a_netrc_entry_is_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "netrc").write_text(f"machine 127.0.0.1:9 login user password {'k' * 40}\n")
     with connection.WandbClient():
         assert connection.resolve_mode({}) == "online"
+
+
+@pytest.mark.parametrize("value", ["", "canary"])
+def test_a_setting_that_wandb_refuses_is_named_in_one_line(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", value)
+    with pytest.raises(ValueError, match=r"^W&B: cannot use WANDB_MODE \(Input should be 'online', .*\)\. Correct or unset it") as raised:
+        connection.WandbClient().__enter__()
+    assert "\n" not in str(raised.value) and "canary" not in str(raised.value)
