@@ -42,7 +42,7 @@ class Pack:
 
     members: tuple[Assignment, ...]
     stacked: bool = False
-    longest_step_s: float = float("inf")  # a timing probe ends after a longer step
+    longest_step_s: float = float("inf")  # a timing probe ends after two longer steps in a row
 
     @property
     def first(self) -> Assignment:

@@ -104,17 +104,21 @@ def _possible(precisions: list[str] | None, device: Device) -> tuple[list[str], 
 
 
 class SlowStep(Exception):
-    """A step took longer than `Pack.longest_step_s`."""
+    """Steps take longer than `Pack.longest_step_s`."""
 
 
 def _while_quick(steps: Iterator[Progress], longest_s: float) -> Iterator[Progress]:
-    """The `steps` of a trial. Raises SlowStep after one that took longer than `longest_s`, but not after the first, which loads the data."""
-    began = math.inf
+    """The `steps` of a trial. Raises SlowStep after two in a row that took longer than `longest_s`.
+
+    The first does not count, because it loads the data; and another program may hold up any single one.
+    """
+    began, last_s = math.inf, 0.0
     for progress in steps:
-        if (took := time.perf_counter() - began) > longest_s:
-            raise SlowStep(f"a step takes {duration(took)}, much longer than one by one")
+        took = time.perf_counter() - began
+        if (quicker := min(took, last_s)) > longest_s:
+            raise SlowStep(f"a step takes {duration(quicker)}, much longer than one by one")
         yield progress
-        began = time.perf_counter()
+        began, last_s = time.perf_counter(), took
 
 
 def _run(tasks: Sequence[Task], precision: str, device: Device, limits: TimeLimits) -> Iterator[Progress]:

@@ -186,13 +186,19 @@ def test_a_probe_that_hangs_says_how_to_give_it_more_time(tmp_path: Path) -> Non
     assert timings.failures[""].endswith(". If it needs this time, set stall_timeout_s to more seconds")
 
 
-def test_a_probe_ends_after_a_step_that_is_too_long(tmp_path: Path) -> None:
+def test_a_probe_ends_after_steps_that_are_too_long(tmp_path: Path) -> None:
     task = Together(seed=0, rate=1.0, deed="none", steps=1000, pause_s=0.2, marks=str(tmp_path))
     members = (Assignment("t", task, 1, 1, 0.0, tmp_path, 1000.0),)
     timings = time_pack(Pack(members, longest_step_s=0.1), CPU, None, 0.0)
     assert timings.probes == []
     assert re.fullmatch(r"a step takes 0\.\d+ s, much longer than one by one", timings.failures[""])
     assert time_pack(Pack(members), CPU, None, 0.0).probes
+
+
+def test_a_probe_goes_on_after_a_single_step_that_was_held_up(tmp_path: Path) -> None:
+    task = Together(seed=0, rate=1.0, deed="pause", steps=1000, pause_s=0.0, marks=str(tmp_path))
+    members = (Assignment("t", task, 1, 1, 0.0, tmp_path, 1000.0),)
+    assert time_pack(Pack(members, longest_step_s=0.9), CPU, None, 0.0).probes
 
 
 @pytest.mark.campaign

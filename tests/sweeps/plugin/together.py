@@ -54,6 +54,8 @@ class Together(Task):
             time.sleep(one.pause_s)
             totals += rates * step
             outcomes: dict[int, Progress | Diverged] = {}
+            if step == 3 and one.deed == "pause":
+                time.sleep(1)
             for index, member in list(running.items()):
                 if step == 3 and member.deed == "diverge":
                     outcomes[index] = Diverged("meant to diverge")
