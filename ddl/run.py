@@ -131,7 +131,7 @@ def sweep(
 def show_the_plan(
     sweep: str, overrides: Sequence[str], scale: str | None, executor: str, address: str | None, out: Path | str = "runs"
 ) -> None:
-    """Print the trials, their resources and the expected duration. Times a few steps of each configuration and keeps nothing.
+    """Print the trials, their resources and the expected duration. Times a few steps of each configuration, and keeps only these timings.
 
     The spread of an earlier run of the sweep in `out`, a folder or URL, says which differences the seeds can show.
     """
@@ -140,7 +140,7 @@ def show_the_plan(
 
 
 def show_plans(console: Console, prepared: Sequence[PreparedRun]) -> None:
-    """Print the plan of each run. Keeps nothing."""
+    """Print the plan of each run. Keeps nothing but its timings, for a sweep that begins soon (`KnownTimings`)."""
     with (
         scratch_folder("plan") as scratch,
         quiet(scratch / "launch.log"),
@@ -148,7 +148,7 @@ def show_plans(console: Console, prepared: Sequence[PreparedRun]) -> None:
     ):
         from ddl.run_plans import make_plans  # imports torch
 
-        make_plans(console, prepared, started, scratch, scratch)
+        make_plans(console, prepared, started, scratch, scratch, recall=False)
 
 
 def resume(

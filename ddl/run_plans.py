@@ -11,15 +11,19 @@ from ddl.machine_use import other_runs
 from ddl.sweeps.allocation import Allocation, allocate, reallocate
 from ddl.sweeps.choose_plan import choose_plan, make_plan, resumed_plan, with_stacks
 from ddl.sweeps.executors import Executor
+from ddl.sweeps.known_timings import KnownTimings, Prober
 from ddl.sweeps.plan import Plan
 from ddl.sweeps.prepare import PreparedRun
 from ddl.terminal import show_activity, show_plan
+from ddl.units import duration
 
 
-def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor, out: Path, scratch: Path) -> list[Plan]:
+def make_plans(
+    console: Console, runs: Sequence[PreparedRun], executor: Executor, out: Path, scratch: Path, recall: bool = True
+) -> list[Plan]:
     """Make and print a plan for each run. Raises ConfigError if the executor's capacity is too small, or if no trial can start.
 
-    `scratch` is the temporary folder of this process. Sweeps of the same task get the same precision, so that a trial that is in two sweeps is trained once.
+    `scratch` is the temporary folder of this process. `recall` as in `KnownTimings`. Sweeps of the same task get the same precision, so that a trial that is in two sweeps is trained once.
     """
     plans: list[Plan] = []
     if runs[0].address is None:
@@ -34,7 +38,7 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
         precision = run.precision if run.resumed else precisions.get(task_class)
         activity = show_activity(console, f"{run.name}: timing the first steps of each configuration")
         with activity if task_class.timed else contextlib.nullcontext():
-            plan = _plan(run, allocation, executor, precision, out)
+            plan, age = _plan(run, allocation, executor, recall, precision, out)
         for line in _changes(run, plan):
             console.print(line, soft_wrap=True)
         precisions.setdefault(task_class, plan.precision)
@@ -43,7 +47,7 @@ def make_plans(console: Console, runs: Sequence[PreparedRun], executor: Executor
             console.print(f"[bold]{run.name}[/bold]")
         added = [run.source.described] if run.source and run.to_add else []
         shown = run.trials or (timed if task_class.timed else [])
-        show_plan(console, plan, shown, [*added, *run.notes(), *notes], run.may_end_early, task_class.timed)
+        show_plan(console, plan, shown, [*added, *run.notes(), *notes, *age], run.may_end_early, task_class.timed)
     return plans
 
 
@@ -69,17 +73,26 @@ def _allocation(run: PreparedRun, executor: Executor, trials: int) -> tuple[Allo
     return allocation, notes
 
 
-def _plan(run: PreparedRun, allocation: Allocation, executor: Executor, precision: str | None, out: Path) -> Plan:
+def _plan(
+    run: PreparedRun, allocation: Allocation, executor: Executor, recall: bool, precision: str | None, out: Path
+) -> tuple[Plan, list[str]]:
+    """The plan of a run, and a note about the age of its timings if an earlier plan took them."""
+    prober: Prober = executor
     timed = run.timed
+    if run.address is None:
+        prober = KnownTimings(executor, recall)
     if run.executor == "inline":
-        plan = make_plan(timed, run.trials, run.to_add, allocation, executor, precision, out)
+        plan = make_plan(timed, run.trials, run.to_add, allocation, prober, precision, out)
     elif run.allocation and run.allocation.size == allocation.size:
-        plan = resumed_plan(timed, run.trials, run.to_add, allocation, executor, run.launch, precision, out)
+        plan = resumed_plan(timed, run.trials, run.to_add, allocation, prober, run.launch, precision, out)
     else:
-        plan = choose_plan(timed, run.trials, run.to_add, allocation, executor, run.launch, precision, out)
+        plan = choose_plan(timed, run.trials, run.to_add, allocation, prober, run.launch, precision, out)
     if not run.resumed:
         plan.check()
-    return with_stacks(plan, run.trials, timed[len(run.trials) :], run.to_add, executor, run.launch, out)
+    plan = with_stacks(plan, run.trials, timed[len(run.trials) :], run.to_add, prober, run.launch, out)
+    if isinstance(prober, KnownTimings) and prober.oldest_s is not None:
+        return plan, [f"timings of an earlier plan, {duration(prober.oldest_s)} ago; --plan takes them again"]
+    return plan, []
 
 
 def _changes(run: PreparedRun, plan: Plan) -> list[str]:

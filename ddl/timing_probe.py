@@ -72,11 +72,13 @@ class Timings:
     """Timing probes of one trial, fastest first, and the precisions that failed, each with its error or its deviation from fp32.
 
     traceback: of the error for which there are no probes.
+    took_s: seconds that all of it took, without waiting for other probes.
     """
 
     probes: Sequence[TimingProbe]
     failures: Mapping[str, str] = field(default_factory=dict)
     traceback: str = ""
+    took_s: float = 0.0
 
 
 def time_candidates(

@@ -5,8 +5,8 @@
 
 The three contestants take turns in every round, and each is a fresh process:
 
-- ours: `python launch.py --sweep NAME --scale SCALE wandb.mode=offline`, with all it does: plan, ledger, checkpoints, telemetry,
-  latency, W&B, report.
+- ours: `python launch.py --sweep NAME --scale SCALE wandb.mode=offline`, with all it does: plan (without the timings of an earlier one),
+  ledger, checkpoints, telemetry, latency, W&B, report.
 - naive: Ray Tune with a process per trial, a DataLoader, torchvision transforms of single images, eager fp32, W&B offline, a CSV file
   and a small HTML report (`naive.py`). CartPole: one environment, step by step, as CleanRL writes it, but with batched evaluations.
 - tuned: one Ray actor per core for all trials, data in memory, batched augmentation, channels_last, bf16 if it is faster, no W&B, the
@@ -42,6 +42,7 @@ from benchmarks.sweeps import workloads
 from ddl import config, provenance
 from ddl.reports.statistics import estimate
 from ddl.sweeps import RAY_SETTINGS, space
+from ddl.sweeps.known_timings import forget_timings
 from ddl.telemetry.describe import cpu_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,6 +148,7 @@ def measure(sweep: str, given: argparse.Namespace, number: int, found: dict[str,
         folder = given.out / "runs" / sweep / f"{number}-{name}"
         folder.mkdir(parents=True)
         command = command_of(name, sweep, given.scale, overrides, trials, folder)
+        forget_timings()
         found["seconds"][name].append(run(command, given.out / f"{sweep}-{number}-{name}.log"))
         print(f"{sweep}, round {number + 1}, {name}: {found['seconds'][name][-1]:.1f} s", flush=True)
         values[name] = read_values(folder, workload["metric"]["name"])

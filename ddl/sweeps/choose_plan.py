@@ -12,7 +12,7 @@ from ddl.latency.measure import expected_duration
 from ddl.schema import Launch
 from ddl.sweeps.allocation import Allocation, allocate
 from ddl.sweeps.choose_stacking import MEMORY_SPARE, choose_stacking
-from ddl.sweeps.executors import Executor
+from ddl.sweeps.known_timings import Prober
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.plan import Plan, mean_trial_s
 from ddl.sweeps.space import Trial
@@ -41,7 +41,7 @@ def make_plan(
     trials: Sequence[Trial],
     to_add: int,
     allocation: Allocation,
-    executor: Executor,
+    executor: Prober,
     precision: str | None,
     out: Path,
 ) -> Plan:
@@ -71,7 +71,7 @@ def make_plan(
 
 
 def _probe_configurations(
-    timed: Sequence[Trial], size: int, allocation: Allocation, executor: Executor, precision: str | None, out: Path
+    timed: Sequence[Trial], size: int, allocation: Allocation, executor: Prober, precision: str | None, out: Path
 ) -> tuple[dict[str, TimingProbe], dict[str, str], dict[str, tuple[str, str]], str]:
     """The timing probe of each configuration, the precisions that failed, `Plan.errors`, and the chosen precision.
 
@@ -98,12 +98,9 @@ def _probe_configurations(
         # Repeat configurations to fill the machine: on a partly idle machine they would run faster than in the sweep.
         padded = [batch[index % len(batch)] for index in range(allocation.concurrent)][:MAX_PROBED]
         packs = [Pack((allocation.assignment(trial, out, checkpoint_every_s=math.inf),)) for trial in padded]
-        began = time.monotonic()
         results = executor.probe(packs, names, window_s)
         tried = max(len(timings.probes) + len(timings.failures) for timings in results)
-        one_s = (time.monotonic() - began) / max(tried, 1)
-        if not found:  # the first round also waited until processes could start
-            one_s = max((probe.probe_s for timings in results for probe in timings.probes), default=0.0)
+        one_s = max(timings.took_s for timings in results) / max(tried, 1)
         for trial, timings in zip(batch, results, strict=False):
             failures |= {name: f"{trial.configuration}: {reason}" for name, reason in timings.failures.items()}
             if timings.probes:
@@ -127,7 +124,7 @@ def choose_plan(
     trials: Sequence[Trial],
     to_add: int,
     allocation: Allocation,
-    executor: Executor,
+    executor: Prober,
     launch: Launch,
     precision: str | None,
     out: Path,
@@ -155,7 +152,7 @@ def resumed_plan(
     trials: Sequence[Trial],
     to_add: int,
     allocation: Allocation,
-    executor: Executor,
+    executor: Prober,
     launch: Launch,
     precision: str | None,
     out: Path,
@@ -169,7 +166,7 @@ def resumed_plan(
 
 
 def with_stacks(
-    plan: Plan, trials: Sequence[Trial], later: Sequence[Trial], to_add: int, executor: Executor, launch: Launch, out: Path
+    plan: Plan, trials: Sequence[Trial], later: Sequence[Trial], to_add: int, executor: Prober, launch: Launch, out: Path
 ) -> Plan:
     """The plan with those of `trials` as one model that are faster so, and with the timing of inference.
 

@@ -2,7 +2,6 @@
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from ddl.schema import Launch
 from ddl.sweeps.allocation import Allocation
-from ddl.sweeps.executors import Executor
+from ddl.sweeps.known_timings import Prober
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
@@ -34,7 +33,7 @@ def choose_stacking(
     trials: Sequence[Trial],
     probes: Mapping[str, TimingProbe],
     allocation: Allocation,
-    executor: Executor,
+    executor: Prober,
     launch: Launch,
     precision: str,
     out: Path,
@@ -53,9 +52,8 @@ def choose_stacking(
     stacks: dict[str, StackTiming] = {}
     timings: list[StackTiming] = []
     failures: dict[str, str] = {}
-    began = time.monotonic()
+    left_s = most_s if launch.stack == "auto" else math.inf
     while waiting:
-        left_s = most_s - (time.monotonic() - began) if launch.stack == "auto" else math.inf
         least = min((timing.gain for timing in timings), default=1.0)
         batch, waiting = waiting[: allocation.concurrent], waiting[allocation.concurrent :]
         not_timed += [each.configuration for each in batch if each.expected_s(least) > left_s and not each.best]
@@ -64,7 +62,8 @@ def choose_stacking(
             continue
         packs = [split(each.group, each.sizes[0])[0] for each in batch]
         longest_s = [max(SLOW_S, SLOWER * len(pack) * each.step_s) for each, pack in zip(batch, packs, strict=True)]
-        results = time_packs(packs, longest_s)
+        results, took_s = time_packs(packs, longest_s)
+        left_s -= took_s
         for candidate, members, found in zip(batch, packs, results, strict=True):
             if isinstance(found, str):
                 failures[f"{members[0].configuration}, {len(members)} trials as one model"] = found
@@ -110,7 +109,7 @@ def _candidates(
     probes: Mapping[str, TimingProbe],
     places: int,
     stack: int | str,
-    time_packs: Callable[[Sequence[Sequence[Trial]], Sequence[float]], list[TimingProbe | str]],
+    time_packs: Callable[[Sequence[Sequence[Trial]], Sequence[float]], tuple[list[TimingProbe | str], float]],
 ) -> tuple[list[_Candidate], list[str]]:
     """(what `choose_stacking` times, those that take longest first; one configuration of each key that has no probe).
 
@@ -128,7 +127,7 @@ def _candidates(
             continue
         known: list[TimingProbe] = [probes[trial.configuration] for trial in group if trial.configuration in probes]
         if not known and stack != "auto":
-            (alone,) = time_packs([group[:1]], [math.inf])
+            (alone,), _ = time_packs([group[:1]], [math.inf])
             known = [] if isinstance(alone, str) else [alone]
         if not known:
             not_timed.append(group[0].configuration)
@@ -153,13 +152,13 @@ def _time_packs(
     packs: Sequence[Sequence[Trial]],
     longest_step_s: Sequence[float],
     allocation: Allocation,
-    executor: Executor,
+    executor: Prober,
     precision: str,
     out: Path,
-) -> list[TimingProbe | str]:
-    """The timing probe of each pack, or the reason why there is none. At most one pack for each place; repeated ones keep the others busy.
+) -> tuple[list[TimingProbe | str], float]:
+    """(the timing probe of each pack, or the reason why there is none; the seconds that it took).
 
-    `longest_step_s` is `Pack.longest_step_s` of each.
+    At most one pack for each place; repeated ones keep the others busy. `longest_step_s` is `Pack.longest_step_s` of each.
     """
     timed: list[Pack] = []
     for trials, longest_s in zip(packs, longest_step_s, strict=True):
@@ -167,7 +166,8 @@ def _time_packs(
         members = tuple(allocation.assignment(trial, out, checkpoint_every_s=math.inf) for trial in resolved)
         timed.append(Pack(members, len(members) > 1, longest_s))
     repeated = [timed[number % len(timed)] for number in range(allocation.concurrent)]
-    return [_fitting(timings, allocation) for timings in executor.probe(repeated, [precision], 0.0)[: len(timed)]]
+    results = executor.probe(repeated, [precision], 0.0)[: len(timed)]
+    return [_fitting(timings, allocation) for timings in results], max(timings.took_s for timings in results)
 
 
 def _fitting(timings: Timings, allocation: Allocation) -> TimingProbe | str:

@@ -60,15 +60,24 @@ def time_pack(
         with TimeLimits(stall_s=stall_s, give_up=give_up, log=sys.stderr if give_up else None, advice=ADVICE) as limits:
             yield from _while_quick(_run(tasks, name, device, limits), pack.longest_step_s)
 
+    began = time.perf_counter()
+
+    def wait() -> None:
+        nonlocal began
+        waits = time.perf_counter()
+        ready()
+        began += time.perf_counter() - waits
+
     with Isolation():
         try:
-            timings = time_candidates(start, names, device, PROBE_STEPS, window_s, ready)
-            return replace(timings, failures={**refused, **timings.failures})
+            timings = time_candidates(start, names, device, PROBE_STEPS, window_s, wait)
+            timings = replace(timings, failures={**refused, **timings.failures})
         except SlowStep as slow:
-            return Timings([], {names[0]: str(slow)})
+            timings = Timings([], {names[0]: str(slow)})
         except TRIAL_ERRORS as error:  # the trials themselves will raise it again and end as failed
             traceback.print_exc()
-            return Timings([], {names[0]: error_line(error)}, traceback.format_exc())
+            timings = Timings([], {names[0]: error_line(error)}, traceback.format_exc())
+    return replace(timings, took_s=time.perf_counter() - began)
 
 
 TimeTogether = Callable[[Sequence[Pack], list[str] | None], tuple[list[Timings], list[int]]]

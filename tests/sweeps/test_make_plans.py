@@ -63,6 +63,7 @@ def timed(start: object, names: Sequence[str], *_: object) -> Timings:
 @pytest.fixture
 def planned(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Plan, str]]:
     """The plan of a run on a machine, and what is printed. Further arguments are fields of a resumed run."""
+    monkeypatch.setenv("DDL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(probe, "time_candidates", timed)
     monkeypatch.setattr(probe, "candidates", lambda device: ["fp32", "fp32 channels_last"])
 

@@ -45,4 +45,5 @@ def test_a_setting_that_wandb_refuses_is_named_in_one_line(value: str, monkeypat
     monkeypatch.setenv("WANDB_MODE", value)
     with pytest.raises(ValueError, match=r"^W&B: cannot use WANDB_MODE \(Input should be 'online', .*\)\. Correct or unset it") as raised:
         connection.WandbClient().__enter__()
-    assert "\n" not in str(raised.value) and "canary" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "canary" not in str(raised.value)
