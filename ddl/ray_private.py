@@ -60,7 +60,7 @@ def start(
         except OSError:  # a home that cannot be written, or there is none
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     # Ray replaces a loopback address and binds to all interfaces, except on platforms without multi-node clusters.
-    with _replaced(ray_constants, ENABLE_RAY_CLUSTER=False), our_settings(), _our_node(setup_worker) as nodes:
+    with replaced(ray_constants, ENABLE_RAY_CLUSTER=False), our_settings(), _our_node(setup_worker) as nodes:
         try:
             ray.init(
                 address="local",
@@ -137,7 +137,8 @@ def _our_node(setup_worker: Path | None) -> Iterator[list[Node]]:
     """A context for `ray.init` that yields the node that it starts, as soon as there is one.
 
     Starts neither the autoscaler's monitor nor the dashboard's server, which take seconds of CPU time. Nobody can reach them: the cluster
-    never grows, and `include_dashboard=False` only hides the dashboard's pages. `setup_worker` as in `start`.
+    never grows, and `include_dashboard=False` only hides the dashboard's pages. The dashboard's agent, without which a raylet ends, does what it
+    does where the packages for the dashboard are not installed: nothing. `setup_worker` as in `start`.
     """
     start_head_processes, start_raylet = Node.start_head_processes, Node.start_raylet
     nodes: list[Node] = []
@@ -151,12 +152,15 @@ def _our_node(setup_worker: Path | None) -> Iterator[list[Node]]:
             node._ray_params.setup_worker_path = str(setup_worker)
         start_raylet(node, *arguments, **options)
 
-    with _replaced(
-        Node,
-        start_head_processes=start_head,
-        start_raylet=start_ours,
-        start_monitor=lambda node: None,
-        start_api_server=lambda node, **_: setattr(node, "_webui_url", ""),
+    with (
+        replaced(
+            Node,
+            start_head_processes=start_head,
+            start_raylet=start_ours,
+            start_monitor=lambda node: None,
+            start_api_server=lambda node, **_: setattr(node, "_webui_url", ""),
+        ),
+        replaced(utils, get_dashboard_dependency_error=lambda: ImportError("not needed")),
     ):
         yield nodes
 
@@ -171,8 +175,8 @@ def our_settings() -> Iterator[None]:
     Config.initialize("")
     ray_logging.RAY_DEDUP_LOGS = False
     with (
-        _replaced(utils, set_sigterm_handler=lambda handler: None),
-        _replaced(ray_constants, RAY_DISABLE_FAILURE_SIGNAL_HANDLER=True),
+        replaced(utils, set_sigterm_handler=lambda handler: None),
+        replaced(ray_constants, RAY_DISABLE_FAILURE_SIGNAL_HANDLER=True),
     ):
         # A batch scheduler that ends a job signals all its processes at once. Ray's processes must outlive the driver's orderly
         # stop, which ends them with SIGKILL, so they inherit a mask for SIGTERM, and for the SIGHUP of a terminal that closes. They mask
@@ -185,7 +189,7 @@ def our_settings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, **values: Any) -> Iterator[None]:
+def replaced(owner: Any, **values: Any) -> Iterator[None]:
     """Replace attributes of a module or class of Ray's during the block."""
     before = {name: getattr(owner, name) for name in values}
     for name, value in values.items():

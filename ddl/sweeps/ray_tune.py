@@ -27,6 +27,7 @@ from ddl.sweeps.capacity import Capacity, Node, local_capacity
 from ddl.sweeps.executor_died import ExecutorDied
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe import repeat_if_died
+from ddl.sweeps.ray_controller import our_controller
 from ddl.sweeps.ray_handover import Handover, HandoverCallback, HandoverSearcher, HandoverStopper, trial_name
 from ddl.sweeps.ray_probe import probe_on_cluster
 from ddl.sweeps.ray_schedulers import CHANGED
@@ -139,7 +140,8 @@ class RayExecutor:
 
         def fit() -> None:
             try:
-                tuner.fit()
+                with our_controller():
+                    tuner.fit()
                 handover.finish(None)
             except BaseException as error:  # noqa: BLE001  raised in the driver's thread by the handover
                 handover.finish(error)
@@ -199,18 +201,11 @@ def _check_first(packs: Iterable[Pack]) -> Iterator[Pack]:
             try:
                 n_bytes = len(ray.cloudpickle.dumps(pack.first.task))
             except (TypeError, AttributeError, ValueError, RecursionError, pickle.PicklingError) as error:
-                raise ConfigError(
-                    [
-                        f"{name} cannot be sent to worker processes ({error_line(error)}). Create what it refers to inside it, or use --executor inline."
-                    ]
-                ) from error
+                refused = f"{name} cannot be sent to worker processes ({error_line(error)})"
+                raise ConfigError([f"{refused}. Create what it refers to inside it, or use --executor inline."]) from error
             if n_bytes > LARGEST_TASK:
-                raise ConfigError(
-                    [
-                        f"{name} refers to {size(n_bytes)} of data, which each trial would send to a worker process. Load the data inside it, "
-                        "from a file, or use --executor inline."
-                    ]
-                )
+                refused = f"{name} refers to {size(n_bytes)} of data, which each trial would send to a worker process"
+                raise ConfigError([f"{refused}. Load the data inside it, from a file, or use --executor inline."])
         yield pack
 
 

@@ -1,5 +1,6 @@
 """Trials in trouble, under Ray and in one process: each ends alone, and what it printed is in the log."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,3 +101,20 @@ def test_a_lost_process_starts_again_from_its_checkpoint_and_only_as_often_as_al
     assert rows["die once"].attempts == 2
     assert len(list(mischief.marks.glob("die once-*-from-3"))) == 1, "the second attempt continues from the checkpoint"
     assert rows["die"].attempts == 1 + 2, "one attempt and two retries"
+
+
+@pytest.mark.filterwarnings("default")  # as in the command's own process
+def test_a_process_that_dies_when_it_gets_its_next_trial_is_replaced(command: Command, tmp_path: Path) -> None:
+    one_at_a_time = f"resources.cpus={len(os.sched_getaffinity(0))}"
+    done = command(
+        "--sweep",
+        str(PLUGIN / "perishable.yaml"),
+        "--scale",
+        "smoke",
+        one_at_a_time,
+        f"task.driver={os.getpid()}",
+        f"task.marks={tmp_path}",
+    )
+    assert (tmp_path / "died").exists()
+    trials = LedgerReader(run_folder(done.stdout, tmp_path)).trials()
+    assert [trial.status for trial in trials] == ["finished", "finished"]
