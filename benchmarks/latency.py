@@ -17,8 +17,9 @@ from collections.abc import Callable
 import torch
 
 from ddl.devices import Device
-from ddl.latency.measure import MIN_CALLS, LatencyBudget, measure_latency
-from ddl.latency.variants import REFERENCE, VARIANTS, prepare_variant
+from ddl.latency.budget import MIN_CALLS, REFERENCE, VARIANTS, LatencyBudget
+from ddl.latency.measure import measure_latency
+from ddl.latency.variants import prepare_variant
 from ddl.learners.learner import Pipeline
 from ddl.models.cnn import ConvNet
 from ddl.models.preprocess import Normalise

@@ -33,7 +33,7 @@ from ddl.sweeps import space
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.capacity import local_capacity
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.probe import PROBE_STALL_S
+from ddl.sweeps.probe_limits import PROBE_STALL_S
 from ddl.sweeps.ray_schedulers import InOrder
 from ddl.sweeps.ray_tune import RayExecutor
 from ddl.tasks.task import STRICT, Count, Task

@@ -27,10 +27,10 @@ from ddl.ledger import Ledger
 from ddl.ledger_tables import TrialRow
 from ddl.sweeps import space, worker
 from ddl.sweeps.assignment import Assignment
-from ddl.sweeps.executors import InlineExecutor
+from ddl.sweeps.inline_executor import InlineExecutor
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
+from ddl.tasks.task import with_precision
 from ddl.telemetry.cpu import FIND_CHILDREN_EVERY_S, ProcessTree
 from ddl.telemetry.device_sampler import EVERY_S
 from ddl.telemetry.gpu import find_gpu

@@ -32,8 +32,9 @@ from ddl.devices import Device
 from ddl.models.cnn import ConvNet
 from ddl.precision_setup import candidates
 from ddl.sweeps import space
-from ddl.sweeps.probe import PROBE_STEPS, with_precision
+from ddl.sweeps.probe import PROBE_STEPS
 from ddl.tasks.classification import Classification
+from ddl.tasks.task import with_precision
 from ddl.timing_probe import time_candidates
 
 SECONDS = 6.0  # seconds of each measurement, after warm-up

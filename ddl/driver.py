@@ -22,8 +22,8 @@ from ddl.sweeps.failures_alike import FailuresAlike
 from ddl.sweeps.missing_metric import MissingMetric
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.plan import Plan, PlannedPack, makespan
-from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
+from ddl.tasks.task import with_precision
 from ddl.terminal import DisplayedTrial, ProgressDisplay
 from ddl.trial_report import TrialReport
 from ddl.units import duration

@@ -26,8 +26,8 @@ from ddl.ledger_tables import TrialRow
 from ddl.program import program
 from ddl.progress import Predictor
 from ddl.redaction import Redactor
-from ddl.sweeps.probe import with_precision
 from ddl.tasks.loading import RecordedTasks
+from ddl.tasks.task import with_precision
 from ddl.trial_errors import TRIAL_ERRORS, error_line
 
 EXPORTABLE = ("finished", "stopped")

@@ -15,8 +15,8 @@ from ddl.sweeps.prepare import PreparedRun
 if TYPE_CHECKING:
     from ddl.sweeps.executors import Executor
 
-TRAINED_WITH = ("torch._dynamo",)
-"""Module that every process that trains needs: constructing an optimiser imports it."""
+TRAINED_WITH = ("torch._dynamo", "ddl.sweeps.run_pack", "ddl.sweeps.probe")
+"""Modules that every process that trains needs: constructing an optimiser imports the first one."""
 
 IMPORTED_BY_RAY = ("pandas", "pyarrow.fs", "requests")
 """Modules that every worker of Ray's imports."""
@@ -27,7 +27,7 @@ def open_executor(runs: Sequence[PreparedRun], scratch: Path, trains: bool = Tru
     """The executor that all `runs` asked for. `scratch` is an existing folder for its temporary files. `trains`: not only for a plan."""
     first = runs[0]
     if first.executor == "inline":
-        from ddl.sweeps.executors import InlineExecutor
+        from ddl.sweeps.inline_executor import InlineExecutor
 
         with InlineExecutor(_probe_stall_s(runs)) as inline:
             yield inline
@@ -46,7 +46,7 @@ def open_executor(runs: Sequence[PreparedRun], scratch: Path, trains: bool = Tru
 
 
 def _probe_stall_s(runs: Sequence[PreparedRun]) -> float:
-    from ddl.sweeps.probe import PROBE_STALL_S
+    from ddl.sweeps.probe_limits import PROBE_STALL_S
 
     return max(PROBE_STALL_S if run.launch.stall_timeout_s == "none" else run.launch.stall_timeout_s for run in runs)
 

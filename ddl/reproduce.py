@@ -18,13 +18,12 @@ from ddl.precision_setup import prepare_process
 from ddl.progress import Diverged
 from ddl.run_folder import LEDGER
 from ddl.sweeps.assignment import Assignment
-from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.first_steps import METADATA_KEY, FirstSteps
-from ddl.sweeps.probe import with_precision
+from ddl.sweeps.inline_executor import InlineExecutor
 from ddl.sweeps.task_steps import trial_steps
 from ddl.sweeps.time_limits import TimeLimits
 from ddl.tasks.loading import RecordedTasks, Untrusted
-from ddl.tasks.task import Task
+from ddl.tasks.task import Task, with_precision
 
 ROUNDING = 1e-4
 """Largest relative difference of two losses, one of them of a trial that was trained as one model with others."""

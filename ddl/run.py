@@ -146,7 +146,7 @@ def show_plans(console: Console, prepared: Sequence[PreparedRun]) -> None:
         quiet(scratch / "launch.log"),
         open_executor(prepared, scratch, trains=False) as started,
     ):
-        from ddl.run_plans import make_plans  # imports torch
+        from ddl.run_plans import make_plans  # late: meanwhile the fork server imports what workers need
 
         make_plans(console, prepared, started, scratch, scratch, recall=False)
 

@@ -10,8 +10,8 @@ from ddl.config import ConfigError
 from ddl.machine_use import other_runs
 from ddl.sweeps.allocation import Allocation, allocate, reallocate
 from ddl.sweeps.choose_plan import choose_plan, make_plan, resumed_plan, with_stacks
-from ddl.sweeps.executors import Executor
-from ddl.sweeps.known_timings import KnownTimings, Prober
+from ddl.sweeps.executors import Executor, Prober
+from ddl.sweeps.known_timings import KnownTimings
 from ddl.sweeps.plan import Plan
 from ddl.sweeps.prepare import PreparedRun
 from ddl.terminal import show_activity, show_plan

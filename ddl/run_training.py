@@ -100,7 +100,7 @@ def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, to
     if local:
         announce(scratch, top)
     with open_executor(prepared, scratch) as executor:
-        from ddl import driver  # imports torch
+        from ddl import driver  # late: meanwhile the fork server imports what workers need
         from ddl.run_plans import make_plans
 
         executor.get_ready()

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ddl.devices import Device
-from ddl.latency.measure import EXAMPLES, repeated_example
+from ddl.latency.budget import EXAMPLES
+from ddl.latency.measure import repeated_example
 from ddl.progress import Diverged, Progress
 from ddl.trial_errors import TRIAL_ERRORS
 

@@ -1,7 +1,7 @@
 """The report of a trial that a worker yields and the ledger records."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 RESTARTED = ("preempted", "out_of_memory")
@@ -67,3 +67,14 @@ class TrialReport:
     reason: str = ""
     place: str = ""
     error: tuple[int, str, str] | None = None
+
+
+def ended_report(last: TrialReport, status: str, reason: str) -> TrialReport:
+    """The last report of a trial that does not report its end itself. `last` is the one before, with the device usage until then."""
+    return replace(last, kind="ended", status=status, reason=reason, metrics=last.usage)
+
+
+def stopped_report(last: TrialReport) -> TrialReport:
+    """`ended_report` of a trial that the scheduler stopped."""
+    step = f" at step {last.step} of {last.total_steps}" if last.total_steps else ""
+    return ended_report(last, "stopped", f"by the scheduler{step}")

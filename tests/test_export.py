@@ -21,10 +21,9 @@ from ddl.devices import Device
 from ddl.ledger_tables import TrialRow
 from ddl.progress import Progress
 from ddl.sweeps.assignment import Assignment
-from ddl.sweeps.probe import with_precision
 from ddl.sweeps.worker import run_trial
 from ddl.tasks.classification import Classification
-from ddl.tasks.task import STRICT, Task
+from ddl.tasks.task import STRICT, Task, with_precision
 
 from .ledgers import ReportingLedger
 

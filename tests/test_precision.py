@@ -9,14 +9,15 @@ from torch import nn
 
 from ddl import precision_setup, timing_probe
 from ddl.devices import Device
-from ddl.latency.measure import EXAMPLES
+from ddl.latency.budget import EXAMPLES
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.optimisers import make_optimiser
 from ddl.precision import Precision
 from ddl.precision_setup import candidates
 from ddl.progress import Diverged, Predictor, Progress
-from ddl.sweeps.executors import InlineExecutor
-from ddl.timing_probe import TimingProbe, time_candidates
+from ddl.sweeps.inline_executor import InlineExecutor
+from ddl.timing_probe import time_candidates
+from ddl.timings import TimingProbe
 
 CPU = Device(torch.device("cpu"))
 NAN, INFINITY = float("nan"), float("inf")

@@ -19,8 +19,8 @@ from ddl.ledger_tables import TrialRow
 from ddl.progress import Progress
 from ddl.reproduce import reproduce
 from ddl.sweeps.assignment import Assignment, device_of
-from ddl.sweeps.executors import InlineExecutor
 from ddl.sweeps.first_steps import METADATA_KEY, STEPS, FirstSteps, state_digest
+from ddl.sweeps.inline_executor import InlineExecutor
 from ddl.sweeps.worker import run_trial
 from ddl.tasks.cartpole_table import CartPoleTable
 from ddl.tasks.classification import Classification

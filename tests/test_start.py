@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -110,7 +111,7 @@ def run_commands(folder: Path, commands: Iterable[Sequence[str]]) -> list[tuple[
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    return [json.loads(line) for line in done.stdout.splitlines() if re.match(r"\[\d+, \[", line)]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -143,3 +144,12 @@ def test_a_machine_without_a_driver_is_not_asked_by_torch(monkeypatch: pytest.Mo
     monkeypatch.setattr(gpus, "nvml_devices", list)
     monkeypatch.setattr("torch.cuda.is_available", lambda: pytest.fail("torch was asked"))
     assert gpus.machine_gpus() == gpus.MachineGpus(())
+
+
+def test_the_driver_of_a_sweep_under_ray_does_without_torch(tmp_path: Path) -> None:
+    sweep = ["--sweep", "cartpole_table", "--scale", "smoke", "seeds=2", "wandb.mode=disabled"]
+    planned, trained = run_commands(tmp_path, [[*sweep, "--plan"], sweep])
+    assert planned == [0, ["numpy", "scipy"]]
+    assert trained[0] == 0
+    assert not {"torch", "wandb"} & set(trained[1])
+    assert "ray" in trained[1]

@@ -17,6 +17,7 @@ LAYERS = [
         "sharding",
         "trial_report",
         "durable",
+        "timings",
         "units",
         "counter_random",
         "fork_client",

@@ -10,7 +10,7 @@ from ddl.sweeps.capacity import Capacity, Node
 from ddl.sweeps.plan import Plan, report_duration
 from ddl.sweeps.stacking import Stacking
 from ddl.terminal import DisplayedTrial, ProgressDisplay, show_plan
-from ddl.timing_probe import TimingProbe
+from ddl.timings import TimingProbe
 from ddl.trial_report import TrialReport
 from ddl.units import duration
 

@@ -29,8 +29,8 @@ from ddl.ledger_reader import LedgerReader
 from ddl.models.cnn import ConvNet
 from ddl.precision_setup import candidates, prepare_process
 from ddl.sweeps import space
-from ddl.sweeps.probe import with_precision
 from ddl.tasks.classification import Classification
+from ddl.tasks.task import with_precision
 from ddl.telemetry.describe import describe_device
 from ddl.telemetry.gpu import find_gpu
 from ddl.telemetry.nvml import gpu_uuid, nvml_devices

@@ -12,39 +12,16 @@ import torch
 from torch import Tensor
 
 from ddl.devices import Device
+from ddl.latency.budget import BUDGETS, MIN_CALLS, REFERENCE, ROUNDS, LatencyBudget, training_variant
 from ddl.latency.cost import flops, peak_memory
-from ddl.latency.variants import REFERENCE, VARIANTS, eager_variant, prepare_variant, training_variant
+from ddl.latency.variants import eager_variant, prepare_variant
 from ddl.progress import Predictor
 from ddl.trial_errors import TRIAL_ERRORS, error_line
 
 AGREEMENT = {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.01}
 """Maximum deviation from the reference: the norm of the outputs' difference over the norm of the reference's outputs. An
 operation rounds at 6e-8 in fp32 and at 4e-3 in bf16; over some fifty layers bf16 adds up to ten times that."""
-ROUNDS = 2
-EXAMPLES = 32
-"""Examples of the call from whose time a plan expects the benchmark's duration."""
-
-
-@dataclass(frozen=True)
-class LatencyBudget:
-    """Effort of a benchmark.
-
-    Batch sizes; variants (None: the reference and the trial's own precision); seconds of single calls and of blocks per variant,
-    batch size and round; and the maximum seconds of one call: slower variants are left out.
-    """
-
-    batches: tuple[int, ...]
-    variants: tuple[str, ...] | None
-    calls_s: float
-    blocks_s: float
-    limit_s: float
-
-
-BUDGETS = {
-    "quick": LatencyBudget((1, 32), None, calls_s=0.05, blocks_s=0.02, limit_s=1.0),
-    "full": LatencyBudget((1, 32, 256), VARIANTS, calls_s=1.0, blocks_s=0.5, limit_s=60.0),
-}
-MIN_CALLS, MAX_CALLS = 3, 1000
+MAX_CALLS = 1000
 PERCENTILES = {50: MIN_CALLS, 90: 10, 99: 100}  # percentile: minimum number of calls
 
 
@@ -73,25 +50,6 @@ def measure_or_explain(predictor: Callable[[], Predictor | None], device: Device
     except TRIAL_ERRORS as error:  # the trial is trained; a failing benchmark must not fail it
         traceback.print_exc()
         return LatencyResults(metadata={"not_measured": error_line(error)})
-
-
-def expected_duration(call_s: float, depth: str, precision: str) -> float:
-    """Expected seconds of `measure_or_explain` in a process that has called it before, for a plan.
-
-    `call_s` is the time of one call with `EXAMPLES` examples, 0 if there is no model to time. Compilation and export are not included:
-    only a `full` benchmark has them.
-    """
-    if depth == "none" or not call_s:
-        return 0.0
-    budget = BUDGETS[depth]
-    variants = budget.variants or dict.fromkeys([REFERENCE, training_variant(precision)])
-    expected_s = 0.0
-    for batch in budget.batches:
-        each_s = call_s * batch / EXAMPLES
-        # A round has a call, at least MIN_CALLS single ones and as many in a block. Two calls come before the rounds.
-        round_s = max(budget.calls_s, (MIN_CALLS + 1) * each_s) + max(budget.blocks_s, MIN_CALLS * each_s)
-        expected_s += len(variants) * (2 * each_s + ROUNDS * round_s)
-    return expected_s
 
 
 def repeated_example(predictor: Predictor, batch: int) -> Tensor:

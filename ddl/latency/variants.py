@@ -10,17 +10,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-REFERENCE = "fp32"
-VARIANTS = (
-    REFERENCE,
-    "fp32 channels_last",
-    "bf16",
-    "bf16 channels_last",
-    "fp32 channels_last compiled",
-    "bf16 channels_last compiled",
-    "fp32 exported",
-)
-
 
 class InferenceVariant(nn.Module):
     """A model with a precision and a memory layout. Takes inputs as they are stored, returns fp32 outputs."""
@@ -36,11 +25,6 @@ class InferenceVariant(nn.Module):
             return self.module(inputs).float()
         with torch.autocast(inputs.device.type, dtype=self._half):
             return self.module(inputs).float()
-
-
-def training_variant(precision: str) -> str:
-    """The variant in a trial's own precision. Eager, because compiling takes too long for a quick benchmark, and without TF32."""
-    return " ".join(word for word in precision.replace("tf32", "fp32").split() if word not in ("compiled", "cuda_graphs"))
 
 
 def eager_variant(name: str, module: nn.Module) -> InferenceVariant:

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from ddl import checkpoints
-from ddl.latency.measure import expected_duration
+from ddl.latency.budget import expected_duration
 from ddl.schema import Launch
 from ddl.sweeps.allocation import Allocation, allocate
 from ddl.sweeps.choose_stacking import MEMORY_SPARE, choose_stacking
-from ddl.sweeps.known_timings import Prober
+from ddl.sweeps.executors import Prober
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.plan import Plan, mean_trial_s
 from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import Stacking, independent
-from ddl.timing_probe import TimingProbe
+from ddl.timings import TimingProbe
 from ddl.trial_errors import OUT_OF_MEMORY
 
 MAX_PROBED = 8

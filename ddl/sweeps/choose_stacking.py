@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ddl.schema import Launch
 from ddl.sweeps.allocation import Allocation
-from ddl.sweeps.known_timings import Prober
+from ddl.sweeps.executors import Prober
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import Stacking, StackTiming, by_key, independent, split
-from ddl.timing_probe import TimingProbe, Timings
+from ddl.tasks.task import with_precision
+from ddl.timings import TimingProbe, Timings
 
 SIZES = (4, 16, 64)
 """Numbers of trials in a stack that are timed, in addition to the largest one that gives every place a stack."""

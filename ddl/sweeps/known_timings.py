@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,9 +17,10 @@ from ddl import provenance
 from ddl.data.cache import cache_folder
 from ddl.durable import replace_file
 from ddl.sweeps.capacity import Capacity
+from ddl.sweeps.executors import Prober
 from ddl.sweeps.pack import Pack
 from ddl.telemetry.describe import usable_cores
-from ddl.timing_probe import Timings
+from ddl.timings import Timings
 
 FOLDER = "timings"
 """Name of their folder in the cache."""
@@ -45,16 +46,6 @@ _SETTINGS = (
 """Beginnings of environment variables that change how fast a step is, or which data it trains on."""
 
 _TIMINGS = TypeAdapter(list[Timings])
-
-
-class Prober(Protocol):
-    """Part of an executor that a plan needs."""
-
-    def capacity(self) -> Capacity:
-        """See `Executor.capacity`."""
-
-    def probe(self, packs: Sequence[Pack], precisions: list[str] | None, window_s: float) -> list[Timings]:
-        """See `Executor.probe`."""
 
 
 class KnownTimings:

@@ -14,8 +14,8 @@ from typing import Any
 from ddl import fork_client
 from ddl.sweeps import probe_process
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.probe import MEETING_S
-from ddl.timing_probe import Timings
+from ddl.sweeps.probe_limits import MEETING_S
+from ddl.timings import Timings
 
 NICENESS = 15
 """Priority of the processes: that of Ray's workers, which train the trials."""

@@ -28,7 +28,7 @@ from ddl.sweeps.capacity import Capacity
 from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import Stacking
 from ddl.tasks.user_code import PACKAGE
-from ddl.timing_probe import TimingProbe
+from ddl.timings import TimingProbe
 from ddl.units import size
 
 BUNDLE_S, BUNDLES = 2.0, 4

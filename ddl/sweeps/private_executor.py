@@ -11,9 +11,9 @@ from ddl.sweeps.capacity import Capacity, local_capacity
 from ddl.sweeps.executors import Executor
 from ddl.sweeps.local_probe import probe_on_this_machine
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.probe import repeat_if_died
+from ddl.sweeps.probe_limits import repeat_if_died
 from ddl.telemetry.nvml import MIG_NAME
-from ddl.timing_probe import Timings
+from ddl.timings import Timings
 from ddl.trial_report import TrialReport
 
 

@@ -13,20 +13,16 @@ from ddl.precision_setup import candidates
 from ddl.progress import Diverged, Progress, StackStep
 from ddl.sweeps.isolation import Isolation
 from ddl.sweeps.pack import Pack
+from ddl.sweeps.probe_limits import PROBE_STALL_S
 from ddl.sweeps.task_steps import stack_steps, trial_steps
 from ddl.sweeps.time_limits import TimeLimits
-from ddl.tasks.task import Task
-from ddl.timing_probe import Timings, time_candidates
+from ddl.tasks.task import Task, with_precision
+from ddl.timing_probe import time_candidates
+from ddl.timings import Timings
 from ddl.trial_errors import TRIAL_ERRORS, error_line
 from ddl.units import duration
 
 PROBE_STEPS = 8
-
-PROBE_STALL_S = 600.0
-"""Seconds that a probe may take for a step, loading data and compilation included, if `stall_timeout_s` is not set."""
-
-MEETING_S = 300
-"""Time for probes that begin their timed steps together to wait for each other."""
 
 ADVICE = ". If it needs this time, set stall_timeout_s to more seconds"
 """End of the message about a probe that shows no sign of life."""
@@ -80,27 +76,6 @@ def time_pack(
     return replace(timings, took_s=time.perf_counter() - began)
 
 
-TimeTogether = Callable[[Sequence[Pack], list[str] | None], tuple[list[Timings], list[int]]]
-"""Times packs at once, in these precisions: (the timings of each pack, the packs whose process died)."""
-
-
-def repeat_if_died(packs: Sequence[Pack], precisions: list[str] | None, time_together: TimeTogether) -> list[Timings]:
-    """The timings of all packs.
-
-    A probe whose process dies loses the timings of all precisions, so it is repeated once with fp32 alone. One whose process dies again
-    has no timings, like one that raises.
-    """
-    results, died = time_together(packs, precisions)
-    several = precisions is None or len(precisions) > 1
-    again = [number for number in died if several and getattr(packs[number].first.task, "precision", "") == "auto"]
-    if again:
-        repeated, _ = time_together([packs[number] for number in again], ["fp32"])
-        for number, timings in zip(again, repeated, strict=True):
-            reason = f"{results[number].failures['']}; repeated with fp32 alone"
-            results[number] = replace(timings, failures={**timings.failures, "": reason})
-    return results
-
-
 def _possible(precisions: list[str] | None, device: Device) -> tuple[list[str], dict[str, str]]:
     """(those of `precisions` that are candidates for the device, or else all candidates; the reason for each of the others).
 
@@ -149,8 +124,3 @@ def _evaluations(step: StackStep) -> Callable[[], object]:
     """The evaluations of all members of a stack that have not diverged, one after the other."""
     each = [outcome.evaluate for outcome in step.values() if isinstance(outcome, Progress) and outcome.evaluate]
     return lambda: [evaluate() for evaluate in each]
-
-
-def with_precision(task: Task, name: str) -> Task:
-    """The task with `precision: auto` replaced by `name`; any other task unchanged."""
-    return replace(task, precision=name or "fp32") if getattr(task, "precision", None) == "auto" else task  # type: ignore[call-arg]

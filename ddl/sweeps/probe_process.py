@@ -6,9 +6,8 @@ import traceback
 from multiprocessing.connection import Connection
 
 from ddl.sweeps.assignment import device_of
-from ddl.sweeps.isolation import end_process
-from ddl.sweeps.probe import time_pack
-from ddl.timing_probe import Timings
+from ddl.sweeps.child_processes import end_process
+from ddl.timings import Timings
 from ddl.trial_errors import TRIAL_ERRORS, error_line
 
 READY = "ready"
@@ -20,6 +19,8 @@ def main() -> None:
 
     The last argument is the descriptor of the connection. The process ends when the other end is closed.
     """
+    from ddl.sweeps.probe import time_pack  # imports torch, which the driver, that imports this module too, does without
+
     connection: Connection = Connection(int(sys.argv[-1]))
     may_begin = threading.Event()
 

@@ -16,8 +16,7 @@ from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import GAVE_UP
 from ddl.sweeps.time_limits import read_hang
-from ddl.sweeps.trial_run import ended_report, stopped_report
-from ddl.trial_report import RESTARTED, TrialReport
+from ddl.trial_report import RESTARTED, TrialReport, ended_report, stopped_report
 
 
 class Handover:

@@ -11,11 +11,11 @@ from ray.experimental import internal_kv
 
 from ddl import ray_private
 from ddl.sweeps.assignment import device_of
+from ddl.sweeps.child_processes import end_process
 from ddl.sweeps.executor_died import ExecutorDied
-from ddl.sweeps.isolation import end_process
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.probe import MEETING_S, time_pack
-from ddl.timing_probe import Timings
+from ddl.sweeps.probe_limits import MEETING_S
+from ddl.timings import Timings
 from ddl.trial_errors import error_line
 
 
@@ -88,6 +88,8 @@ def _probe(pack: Pack, precisions: list[str] | None, window_s: float, meeting: A
 
     If it hangs outside Python, stores the message under `key` and ends the process.
     """
+    from ddl.sweeps.probe import time_pack  # imports torch, which the driver does without
+
     arrived = False
 
     def ready() -> None:

@@ -14,10 +14,9 @@ from ray import tune
 from ddl import checkpoints
 from ddl.sweeps import ray_preemption, ray_stops
 from ddl.sweeps.assignment import Assignment, device_of
-from ddl.sweeps.isolation import end_process
-from ddl.sweeps.pack import Pack, run_pack
+from ddl.sweeps.child_processes import end_process
+from ddl.sweeps.pack import Pack
 from ddl.sweeps.ray_schedulers import CHANGED, PERCENT
-from ddl.sweeps.ray_train import run_together
 from ddl.trial_report import RESTARTED, TrialReport
 
 POINTER = "trial.json"
@@ -29,12 +28,16 @@ GAVE_UP = "gave_up"
 
 def train(config: dict[str, Any], population: Mapping[str, Pack]) -> None:
     """Run a pack of trials. Its reports wait until the driver has recorded them."""
+    from ddl.sweeps.run_pack import run_pack  # imports torch, which the driver, that imports this module too, does without
+
     pack = find_pack(config, population)
     if not pack.members:  # its process died after the last of them had ended
         return
     if changed := config[CHANGED]:
         pack = Pack((_apply_changes(pack.first, changed),))
     if pack.first.num_workers > 1:
+        from ddl.sweeps.ray_train import run_together
+
         _report(pack.first, ([report] for report in run_together(pack.first)))
         return
     with ray_preemption.preemption_notice() as preemption_requested:

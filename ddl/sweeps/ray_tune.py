@@ -26,13 +26,13 @@ from ddl.sweeps import RAY_SETTINGS
 from ddl.sweeps.capacity import Capacity, Node, local_capacity
 from ddl.sweeps.executor_died import ExecutorDied
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.probe import repeat_if_died
+from ddl.sweeps.probe_limits import repeat_if_died
 from ddl.sweeps.ray_controller import our_controller
 from ddl.sweeps.ray_handover import Handover, HandoverCallback, HandoverSearcher, HandoverStopper, trial_name
 from ddl.sweeps.ray_probe import probe_on_cluster
 from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import find_pack, train
-from ddl.timing_probe import Timings
+from ddl.timings import Timings
 from ddl.trial_errors import error_line
 from ddl.trial_report import TrialReport
 from ddl.units import size

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddl.schema import Launch
-from ddl.sweeps.probe import with_precision
 from ddl.sweeps.space import Trial
+from ddl.tasks.task import with_precision
 
 
 @dataclass(frozen=True)

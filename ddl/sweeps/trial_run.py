@@ -199,20 +199,9 @@ def open_store(assignment: Assignment, device: Device) -> TrialStore:
     return TrialStore(assignment.folder, assignment.trial_id, assignment.url if device.rank == 0 else "")
 
 
-def ended_report(last: TrialReport, status: str, reason: str) -> TrialReport:
-    """The last report of a trial that does not report its end itself. `last` is the one before, with the device usage until then."""
-    return replace(last, kind="ended", status=status, reason=reason, metrics=last.usage)
-
-
 def cannot_write_report(last: TrialReport, error: CannotWrite) -> TrialReport:
     """The last report of a trial whose files cannot be written, after which the driver stops the sweep."""
     return replace(last, kind="cannot_write", error=(error.errno or 0, str(error.strerror), str(error.filename)))
-
-
-def stopped_report(last: TrialReport) -> TrialReport:
-    """`ended_report` of a trial that the scheduler stopped."""
-    step = f" at step {last.step} of {last.total_steps}" if last.total_steps else ""
-    return ended_report(last, "stopped", f"by the scheduler{step}")
 
 
 def _place(device: Device) -> str:

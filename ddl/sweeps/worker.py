@@ -14,12 +14,12 @@ from ddl.sweeps.isolation import Isolation
 from ddl.sweeps.task_steps import trial_steps
 from ddl.sweeps.time_limits import TimeLimits, hang_log
 from ddl.sweeps.trial_output import trial_output
-from ddl.sweeps.trial_run import TrialRun, cannot_write_report, ended_report, list_not_finite, open_store
+from ddl.sweeps.trial_run import TrialRun, cannot_write_report, list_not_finite, open_store
 from ddl.tasks.function import FunctionTask
 from ddl.tasks.task import Task
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_errors import TRIAL_ERRORS, error_place, out_of_memory
-from ddl.trial_report import RESTARTED, TrialReport
+from ddl.trial_report import RESTARTED, TrialReport, ended_report
 
 RECORD_NOW = None
 """See `trial_reports`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self, TypeVar, dataclass_transform, final
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -124,3 +124,8 @@ class Task(ABC):
         those of `run` within rounding. A member that diverges has left, and so have the members whose indices are sent to the generator.
         """
         raise NotImplementedError(f"{cls.__name__} cannot train trials as one model")
+
+
+def with_precision(task: Task, name: str) -> Task:
+    """The task with `precision: auto` replaced by `name`; any other task unchanged."""
+    return replace(task, precision=name or "fp32") if getattr(task, "precision", None) == "auto" else task  # type: ignore[call-arg]

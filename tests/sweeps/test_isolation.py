@@ -17,10 +17,11 @@ import torch
 
 from ddl.devices import Device
 from ddl.sweeps.assignment import Assignment
-from ddl.sweeps.executors import InlineExecutor
+from ddl.sweeps.inline_executor import InlineExecutor
 from ddl.sweeps.isolation import Isolation
-from ddl.sweeps.pack import Pack, run_pack
+from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe import time_pack
+from ddl.sweeps.run_pack import run_pack
 from ddl.sweeps.worker import run_trial
 from ddl.trial_errors import InterruptSignal
 from ddl.trial_report import TrialReport

@@ -15,7 +15,7 @@ from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.capacity import Capacity, Node
 from ddl.sweeps.known_timings import HOLD_S, KnownTimings
 from ddl.sweeps.pack import Pack
-from ddl.timing_probe import TimingProbe, Timings
+from ddl.timings import TimingProbe, Timings
 
 from .command import Command
 from .plugin.together import Together

@@ -15,11 +15,11 @@ from ddl.fork_client import SOCKET
 from ddl.fork_server import fork_server
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.executor_died import ExecutorDied
-from ddl.sweeps.executors import InlineExecutor
+from ddl.sweeps.inline_executor import InlineExecutor
 from ddl.sweeps.local_probe import DIED, probe_on_this_machine, process_variables
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.private_executor import PrivateExecutor
-from ddl.sweeps.probe import repeat_if_died
+from ddl.sweeps.probe_limits import repeat_if_died
 from tests.waiting import wait_until
 
 from .command import PLUGIN, ROOT

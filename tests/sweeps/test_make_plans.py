@@ -18,7 +18,7 @@ from ddl.sweeps.capacity import Capacity, Node
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.plan import Plan
 from ddl.sweeps.prepare import PreparedRun, RunOptions
-from ddl.timing_probe import TimingProbe, Timings
+from ddl.timings import TimingProbe, Timings
 
 LAPTOP = Capacity((Node(8),))
 WORKSTATION = Capacity((Node(16, 4),))

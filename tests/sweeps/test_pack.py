@@ -14,7 +14,8 @@ import torch
 from ddl import checkpoints
 from ddl.devices import Device
 from ddl.sweeps.assignment import Assignment
-from ddl.sweeps.pack import Pack, run_pack
+from ddl.sweeps.pack import Pack
+from ddl.sweeps.run_pack import run_pack
 from ddl.trial_report import TrialReport
 
 from .plugin.together import Together
@@ -125,7 +126,7 @@ def test_a_trial_that_continues_alone_is_no_longer_marked_as_trained_together(pa
 
 @pytest.mark.parametrize("stacked", [True, False])
 def test_a_stopped_trial_leaves_and_the_others_are_not_disturbed(pack, stacked, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ddl.sweeps.pack.COLLECT_S", 0.0)
+    monkeypatch.setattr("ddl.sweeps.run_pack.COLLECT_S", 0.0)
     members = replace(pack("none", "none", "none"), stacked=stacked)
     undisturbed = recorded(list(run_pack(replace(pack("none", "none", "none", where="undisturbed"), stacked=stacked), CPU)))
     stopped: set[str] = set()

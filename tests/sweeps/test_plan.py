@@ -15,8 +15,8 @@ from ddl.sweeps import choose_plan, plan
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus, reallocate, recorded_allocation
 from ddl.sweeps.capacity import Capacity, Node
 from ddl.sweeps.plan import makespan
-from ddl.sweeps.probe import with_precision
-from ddl.timing_probe import TimingProbe, Timings
+from ddl.tasks.task import with_precision
+from ddl.timings import TimingProbe, Timings
 
 LAPTOP = Capacity((Node(8),))
 WORKSTATION = Capacity((Node(16, 4),))

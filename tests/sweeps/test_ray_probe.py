@@ -11,9 +11,9 @@ import ray
 from ddl.sweeps import ray_probe
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.pack import Pack
-from ddl.sweeps.probe import repeat_if_died
+from ddl.sweeps.probe_limits import repeat_if_died
 from ddl.sweeps.ray_probe import probe_on_cluster
-from ddl.timing_probe import TimingProbe, Timings
+from ddl.timings import TimingProbe, Timings
 
 CRASH = (
     "WorkerCrashedError: The worker died unexpectedly while executing this task. Check python-core-worker-*.log files for more information."

@@ -14,7 +14,7 @@ from ddl.sweeps.allocation import Allocation
 from ddl.sweeps.choose_stacking import choose_stacking
 from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import Stacking
-from ddl.timing_probe import TimingProbe, Timings
+from ddl.timings import TimingProbe, Timings
 from tests.waiting import wait_until
 
 from .command import PLUGIN, Command, launch, run_folder, start

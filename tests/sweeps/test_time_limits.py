@@ -14,8 +14,9 @@ import torch
 from ddl.devices import Device
 from ddl.ledger_reader import LedgerReader
 from ddl.sweeps.assignment import Assignment
-from ddl.sweeps.pack import Pack, run_pack
+from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe import time_pack
+from ddl.sweeps.run_pack import run_pack
 from ddl.sweeps.time_limits import TimeLimits, hang_log
 from ddl.trial_errors import TrialTimeout
 from tests.waiting import HANG_S

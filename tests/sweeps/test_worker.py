@@ -16,7 +16,7 @@ from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
 from ddl.progress import Progress, State
 from ddl.sweeps.assignment import Assignment, device_of
-from ddl.sweeps.executors import InlineExecutor
+from ddl.sweeps.inline_executor import InlineExecutor
 from ddl.sweeps.worker import run_trial
 from ddl.tasks.function import function_task
 from ddl.tasks.task import STRICT, Count, Task
