@@ -129,8 +129,9 @@ def _content(pack: Pack) -> list[Any]:
 def _read(path: Path) -> tuple[list[Timings], float] | None:
     """(the timings in a file, their age in seconds), or None if there are none that hold."""
     try:
-        age_s = time.time() - path.stat().st_mtime
-        if not 0 <= age_s <= HOLD_S:
+        status = path.stat()
+        age_s = time.time() - status.st_mtime
+        if status.st_uid != os.getuid() or not 0 <= age_s <= HOLD_S:
             return None
         return _TIMINGS.validate_json(path.read_bytes(), strict=True), age_s
     except (OSError, ValidationError):

@@ -102,7 +102,7 @@ def test_a_plan_alone_times_again_and_keeps_the_new_timings(pack):
     assert KnownTimings(Counting()).probe([pack("seeds=1")], None, 0.0) == [slower]
 
 
-@pytest.mark.parametrize("spoilt", ["old", "of tomorrow", "damaged", "of another version", "unreadable"])
+@pytest.mark.parametrize("spoilt", ["old", "of tomorrow", "damaged", "of another version", "unreadable", "another user's"])
 def test_timings_that_do_not_hold_are_taken_again(spoilt: str, pack, cache: Path):
     assert asked([pack("seeds=1")])
     (path,) = (cache / "timings").iterdir()
@@ -110,6 +110,10 @@ def test_timings_that_do_not_hold_are_taken_again(spoilt: str, pack, cache: Path
         path.write_bytes(path.read_bytes()[:-9])
     elif spoilt == "of another version":
         path.write_text(json.dumps([{"probes": [{"precision": "fp32"}]}]))
+    elif spoilt == "another user's":
+        if os.getuid() != 0:
+            pytest.skip("only root can give a file away")
+        os.chown(path, 4242, 4242)
     elif spoilt == "unreadable":
         path.unlink()
         path.mkdir()
