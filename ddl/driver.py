@@ -57,8 +57,7 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
     expected = makespan([pack.seconds for _, _, pack in queue] + added, concurrent) if known else math.nan
     live = LiveReport([run.folder for run, _ in planned], top / "report.html")
     with ProgressDisplay(console, displayed, to_add, earlier, concurrent) as progress:
-        # Add trials as late as possible: their source then knows the results of more trials.
-        limited = any(plan.allocation.num_workers > 1 or run.prepared.source for run, plan in planned)
+        limited = any(_add_late(run, plan) for run, plan in planned)
         watched = [(run, MissingMetric(run.prepared), FailuresAlike(run.prepared)) for run, _ in planned]
         batches = executor.run(_packs(queue, planned, runs_of_trial, progress), concurrent if limited else None)
         redactor = Redactor()
@@ -95,6 +94,16 @@ def _redacted(report: TrialReport, redactor: Redactor) -> TrialReport:
     if not (report.reason or report.metadata):
         return report
     return replace(report, reason=redactor.text(report.reason), metadata=redactor.value(report.metadata))
+
+
+def _add_late(run: OpenRun, plan: Plan) -> bool:
+    """True if trials must be given to the executor as late as possible.
+
+    A source then knows the results of more trials. Where trials are compared, one whose process died starts again before others begin, so
+    that the decisions are those of an undisturbed run.
+    """
+    compared = run.prepared.launch.early_stopping.scheduler != "none"
+    return plan.allocation.num_workers > 1 or run.prepared.source is not None or compared
 
 
 def _displayed_trial(run: OpenRun, plan: Plan, trial: Trial, pack: PlannedPack | None = None) -> DisplayedTrial:

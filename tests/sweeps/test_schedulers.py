@@ -1,5 +1,6 @@
 """Early stopping: which trials are stopped, that diverged trials do not matter, and the state after a resume."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -165,6 +166,42 @@ def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(command: C
     assert after["speed=1"].status == "stopped"
     assert after["speed=1"].attempts == 2
     assert {name: row.attempts for name, row in after.items() if name != "speed=1"} == {name: 1 for name in rows if name != "speed=1"}
+
+
+DIES_ONCE = """
+import os
+import signal
+from pathlib import Path
+
+from ddl import Progress
+
+def train(lr: float, *, seed: int, resume=None):
+    for step in range(resume["step"] + 1 if resume else 1, 11):
+        if lr == 2 and step == 5 and not (died := Path("{folder}/died")).exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield Progress(step=step, total_steps=10, metrics={"val/loss": lr}, state=lambda step=step: {"step": step})
+"""
+
+
+@pytest.mark.filterwarnings("default")  # as in the command's own process
+def test_a_trial_whose_process_died_starts_again_before_the_next_one_so_the_decisions_are_the_same(command: Command, tmp_path: Path):
+    (tmp_path / "dies_once.py").write_text(DIES_ONCE.replace("{folder}", str(tmp_path)))
+    settings = (
+        "measurements=10",
+        "seeds=1",
+        "wandb.mode=disabled",
+        "checkpoint_every_s=0.001",
+        f"resources.cpus={len(os.sched_getaffinity(0))}",
+    )
+    done = command("--sweep", "dies_once.py:train", "metric=val/loss", "lr=2,1,3", "early_stopping.scheduler=asha", *settings)
+    reader = LedgerReader(run_folder(done.stdout, tmp_path))
+    assert (tmp_path / "died").exists()
+    events = reader.events()
+    assert list(events[events.kind == "started"].trial_id.map({trial.trial_id: trial.configuration for trial in reader.trials()})) == [
+        "lr=2", "lr=2", "lr=1", "lr=3"
+    ]  # fmt: skip
+    assert [trial.status for trial in reader.trials()] == ["finished", "finished", "stopped"]
 
 
 def test_one_process_cannot_compare_and_says_so(command: Command, tmp_path: Path):
