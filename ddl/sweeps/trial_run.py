@@ -62,6 +62,7 @@ class TrialRun:
         self._clock_offset = elapsed_s - time.monotonic()
         self._taken_s = self._reported_s = self._stored_s = elapsed_s
         self._progress: Progress | None = None
+        self._total_steps: int | None = None  # as last recorded
         self._unsaved = False
 
     def start(self) -> Iterator[TrialReport]:
@@ -93,11 +94,13 @@ class TrialRun:
                 self.assignment.folder / "samples", {name: Redactor().text(text).encode() for name, text in progress.texts.items()}
             )
         metadata = {**progress.metadata, **self._first_steps.take(progress)}
+        if self._total_steps is None or (progress.metrics and progress.total_steps != self._total_steps):
+            metadata["total_steps"] = self._total_steps = (
+                progress.total_steps
+            )  # at once: a resume compares trials at equal parts of their steps
         if not (progress.metrics or metadata) and self._taken_s - self._reported_s < REPORT_EVERY_S:
             return
         self._update_report()
-        if metadata:
-            metadata["total_steps"] = progress.total_steps
         if progress.metrics or metadata:
             self.report = replace(self.report, usage=self._usage().metrics(self.device.world_size))
             measured = replace(self.report, kind="measured", metrics=dict(progress.metrics), metadata=metadata)

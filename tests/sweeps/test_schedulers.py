@@ -168,6 +168,24 @@ def test_a_sweep_stops_those_behind_records_it_and_a_resume_remembers(command: C
     assert {name: row.attempts for name, row in after.items() if name != "speed=1"} == {name: 1 for name in rows if name != "speed=1"}
 
 
+RAISES = """
+from ddl import Progress
+
+def train(lr: float):
+    yield Progress(step=1, total_steps=10, metrics={"val/loss": lr})
+    raise RuntimeError("meant to fail")
+"""
+
+
+def test_the_length_of_a_trial_is_known_after_its_first_step(command: Command, tmp_path: Path):
+    """A resume gives the scheduler all measurements, each at its part of the trial's steps."""
+    (tmp_path / "raises.py").write_text(RAISES)
+    settings = ("measurements=10", "seeds=1", "wandb.mode=disabled", "--executor", "inline")
+    done = command("--sweep", "raises.py:train", "metric=val/loss", "lr=2", *settings, exits=1)
+    (trial,) = LedgerReader(run_folder(done.stdout, tmp_path)).trials()
+    assert trial.metadata["total_steps"] == 10
+
+
 DIES_ONCE = """
 import os
 import signal
