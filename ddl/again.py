@@ -5,7 +5,6 @@ from collections.abc import Collection, Sequence
 
 from ddl.hints import suggest_name
 from ddl.ledger import Ledger
-from ddl.ledger_tables import COUNTED
 from ddl.run_folder import TRIALS
 from ddl.storage.runs import RunStore
 
@@ -37,10 +36,13 @@ def plan_again(ledgers: Sequence[Ledger], trial_ids: Collection[str], store: Run
 
 
 def lost_trials(ledgers: Sequence[Ledger]) -> list[str]:
-    """Ids of the trials that have finished and have lost their folder; none if no trial of its sweep has one, as without states."""
+    """Ids of the trials that have finished and have lost their folder; none if no trial of its sweep has one, as without states.
+
+    A trial that was stopped may have ended before its first checkpoint.
+    """
     lost = []
     for ledger in ledgers:
-        ended = [row.trial_id for row in ledger.trials() if row.status in COUNTED]
-        kept = {trial_id for trial_id in ended if (ledger.folder / TRIALS / trial_id).exists()}
-        lost += [trial_id for trial_id in ended if kept and trial_id not in kept]
+        finished = [row.trial_id for row in ledger.trials() if row.status == "finished"]
+        kept = {trial_id for trial_id in finished if (ledger.folder / TRIALS / trial_id).exists()}
+        lost += [trial_id for trial_id in finished if kept and trial_id not in kept]
     return list(dict.fromkeys(lost))

@@ -13,6 +13,7 @@ from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
 from ddl.run_results import Run
 from ddl.storage.runs import RunStore
+from ddl.trial_report import TrialReport
 
 TRAIN = """\
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_no_trial_is_lost_where_none_has_a_state(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     run = ddl.sweep(lambda x: {"score": x}, {"x": [1, 2]}, metric="score", seeds=1, executor="inline")
     with Ledger(run.folder) as ledger:
+        assert lost_trials([ledger]) == []
+
+
+def test_a_trial_that_was_stopped_before_its_first_checkpoint_has_lost_nothing(run: Run) -> None:
+    first = run.trials[0].trial_id
+    shutil.rmtree(run.folder / "trials" / first)
+    with Ledger(run.folder) as ledger:
+        assert lost_trials([ledger]) == [first]
+        ledger.record([TrialReport(first, "started")])
+        ledger.record([TrialReport(first, "ended", status="stopped", reason="by the scheduler")])
         assert lost_trials([ledger]) == []
 
 
