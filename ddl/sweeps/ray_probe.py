@@ -56,6 +56,12 @@ def get(reference: Any) -> Any:
     return ray.get(reference)
 
 
+def alive_nodes() -> list[dict[str, Any]]:
+    """The nodes that are alive, as `ray.nodes` describes them. Raises ExecutorDied if Ray does not answer any more, instead of waiting for it."""
+    _check_alive()
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
 def _check_alive() -> None:
     if died := ray_private.dead_process():
         raise ExecutorDied(died)

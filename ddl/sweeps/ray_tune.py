@@ -22,14 +22,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ddl import ray_private
 from ddl.config import ConfigError
 from ddl.gpus import machine_gpus
-from ddl.sweeps import RAY_SETTINGS
+from ddl.sweeps import RAY_SETTINGS, ray_probe
 from ddl.sweeps.capacity import Capacity, Node, local_capacity
 from ddl.sweeps.executor_died import ExecutorDied
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe_limits import repeat_if_died
 from ddl.sweeps.ray_controller import our_controller
 from ddl.sweeps.ray_handover import Handover, HandoverCallback, HandoverSearcher, HandoverStopper, trial_name
-from ddl.sweeps.ray_probe import probe_on_cluster
 from ddl.sweeps.ray_schedulers import CHANGED
 from ddl.sweeps.ray_trainable import find_pack, train
 from ddl.timings import Timings
@@ -113,7 +112,7 @@ class RayExecutor:
 
     def capacity(self) -> Capacity:
         """The resources of all nodes that are alive."""
-        resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        resources = [node["Resources"] for node in ray_probe.alive_nodes()]
         nodes = tuple(Node(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in resources)
         return Capacity(nodes, machine_gpus().problems if self._address is None else ())
 
@@ -121,7 +120,7 @@ class RayExecutor:
         """See `Executor.gpu_problems`. A private cluster has usable GPUs only."""
         if self._address is None:
             return []
-        nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")}
+        nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in ray_probe.alive_nodes() if node["Resources"].get("GPU")}
         look = ray.remote(num_cpus=0, max_calls=1)(machine_gpus)  # without GPUs of its own it sees all, unless Ray hides them
         pending = [look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote() for node in nodes]
         found = zip(nodes.values(), ray.get(pending), strict=True)
@@ -129,7 +128,9 @@ class RayExecutor:
 
     def probe(self, packs: Sequence[Pack], precisions: list[str] | None, window_s: float) -> list[Timings]:
         """See `Executor.probe`. All run at once. A probe whose process dies has no timings, like one that raises."""
-        return repeat_if_died(packs, precisions, functools.partial(probe_on_cluster, window_s=window_s, stall_s=self._probe_stall_s))
+        return repeat_if_died(
+            packs, precisions, functools.partial(ray_probe.probe_on_cluster, window_s=window_s, stall_s=self._probe_stall_s)
+        )
 
     def run(self, packs: Iterable[Pack], concurrent: int | None) -> Iterator[Sequence[TrialReport]]:
         """See `Executor.run`."""

@@ -137,6 +137,34 @@ def test_a_sweep_on_a_cluster_whose_head_dies_says_so_and_is_resumed(
     check_stopped_and_resume(run, [], go, command)
 
 
+ASKED = """
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from ddl.sweeps.executor_died import ExecutorDied
+from ddl.sweeps.ray_schedulers import InOrder
+from ddl.sweeps.ray_tune import RayExecutor
+
+executor = RayExecutor(None, 0, Path(sys.argv[1]), InOrder(), {"ddl"}, None, 60.0)
+try:
+    with executor:
+        (gcs,) = [process for process in psutil.Process().children(recursive=True) if process.name() == "gcs_server"]
+        gcs.kill()
+        while gcs.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.05)
+        executor.capacity()
+except ExecutorDied as error:
+    print(error)
+"""
+
+
+def test_a_ray_that_died_before_the_plan_is_named(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", ASKED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "Ray's gcs_server died (SIGKILL), and with it all that was running\n", done.stderr
+
+
 PROBED = """
 import time
 from collections.abc import Iterator
