@@ -44,8 +44,8 @@ def main() -> None:
     seconds: dict[str, list[float]] = {}
     for number in range(given.rounds):
         print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
-        for name, arguments in COMMANDS.items():
-            for label, checkout in checkouts.items():
+        for label, checkout in checkouts.items():
+            for name, arguments in COMMANDS.items():
                 if not name.endswith(AGAIN):
                     forget_timings()
                 command = [sys.executable, str(checkout / "launch.py"), *arguments]

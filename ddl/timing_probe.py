@@ -73,7 +73,10 @@ def time_candidates(
         with TimedTrial(start(reference[0]), device) as again:
             starts_s.append(again.start_s)
     shortest_s = min(starts_s)
-    probes = [replace(probe, start_s=shortest_s, first_start_s=starts_s[0] - shortest_s) for probe in probes]
+    probes = [
+        replace(probe, start_s=shortest_s, first_start_s=starts_s[0] - shortest_s, probe_s=probe.probe_s - probe.start_s + shortest_s)
+        for probe in probes
+    ]
     return Timings(sorted(probes, key=lambda probe: probe.step_s), failures)
 
 

@@ -17,7 +17,7 @@ class TimingProbe:
     first_start_s, first_compile_s: the further seconds of start and compilation in a process's first trial.
     call_s: seconds of one inference call with `latency.budget.EXAMPLES` examples; 0 if there is no model to time.
     memory_bytes: peak GPU memory of the process; free_bytes: GPU memory that it could have used; 0 on a CPU.
-    probe_s: seconds that the timing took, without waiting for other probes.
+    probe_s: seconds of such a timing in a process that has started such a trial before, without waiting for other probes.
     """
 
     precision: str

@@ -291,6 +291,21 @@ def test_a_reference_that_runs_out_of_memory_is_replaced_by_the_next_precision_t
         time_candidates(trial, ["fp32", "bf16 compiled"], CPU, 6)
 
 
+def test_only_the_first_start_of_a_process_is_slow_and_no_probe_counts_it_as_its_own(now):
+    started = []
+
+    def trial(name: str) -> Iterator[Progress]:
+        started.append(name)
+        now[0] += 2.0 if len(started) > 1 else 50.0
+        for step in range(100):
+            now[0] += 1.0
+            yield Progress(step, 100, dict, loss=torch.tensor(1.0))
+
+    found = {probe.precision: probe for probe in time_candidates(trial, ["fp32", "bf16"], CPU, 6).probes}
+    assert {probe.first_start_s for probe in found.values()} == {48.0}
+    assert found["fp32"].probe_s == found["bf16"].probe_s < 48.0
+
+
 def test_timed_steps_fill_the_window_and_begin_when_the_other_probes_are_ready(now):
     steps, ready_at = [], []
 

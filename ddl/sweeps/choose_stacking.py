@@ -83,7 +83,7 @@ def choose_stacking(
 class _Candidate:
     """Trials that may be trained as one model: what one takes alone, the sizes that are not timed yet, and the gain of the last size.
 
-    `probe_s` are the seconds of the timing probe of a single trial without `first_start_s`, which a stack waits for once.
+    `probe_s` are the seconds of the timing probe of a single trial. A stack waits for `first_start_s` once.
     """
 
     key: str
@@ -140,7 +140,7 @@ def _candidates(
                 group,
                 training_s=statistics.fmean(probe.training_s for probe in known),
                 step_s=statistics.fmean(probe.step_s for probe in known),
-                probe_s=statistics.fmean(probe.probe_s - probe.first_start_s for probe in known),
+                probe_s=statistics.fmean(probe.probe_s for probe in known),
                 first_start_s=statistics.fmean(probe.first_start_s for probe in known),
                 sizes=[*first, *(size for size in larger if size < limit), limit],
             )
