@@ -77,10 +77,9 @@ def _plan(
     run: PreparedRun, allocation: Allocation, executor: Executor, recall: bool, precision: str | None, out: Path
 ) -> tuple[Plan, list[str]]:
     """The plan of a run, and a note about the age of its timings if an earlier plan took them."""
-    prober: Prober = executor
+    known = KnownTimings(executor, recall) if run.address is None else None
+    prober: Prober = known or executor
     timed = run.timed
-    if run.address is None:
-        prober = KnownTimings(executor, recall)
     if run.executor == "inline":
         plan = make_plan(timed, run.trials, run.to_add, allocation, prober, precision, out)
     elif run.allocation and run.allocation.size == allocation.size:
@@ -90,9 +89,9 @@ def _plan(
     if not run.resumed:
         plan.check()
     plan = with_stacks(plan, run.trials, timed[len(run.trials) :], run.to_add, prober, run.launch, out)
-    if isinstance(prober, KnownTimings) and prober.oldest_s is not None:
-        return plan, [f"timings of an earlier plan, {duration(prober.oldest_s)} ago; --plan takes them again"]
-    return plan, []
+    if known is None or known.oldest_s is None:
+        return plan, []
+    return plan, [f"timings of an earlier plan, {duration(known.oldest_s)} ago; --plan takes them again"]
 
 
 def _changes(run: PreparedRun, plan: Plan) -> list[str]:

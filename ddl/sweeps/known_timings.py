@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,13 @@ class KnownTimings:
     def __init__(self, executor: Prober, recall: bool = True) -> None:
         """`recall`: use earlier timings. If not, all is timed, and replaces what was kept."""
         self._executor, self._recall = executor, recall
-        self._surroundings = _surroundings(executor)
         self.oldest_s: float | None = None
+
+    @cached_property
+    def _surroundings(self) -> list[Any]:
+        """Everything that timings depend on, apart from the packs. As it is before the first probe, which may change this process's variables."""
+        settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
+        return [type(self._executor).__name__, _code(), provenance.versions(), provenance.host(), usable_cores(), settings]
 
     def capacity(self) -> Capacity:
         """See `Executor.capacity`."""
@@ -90,12 +96,7 @@ def forget_timings() -> None:
     shutil.rmtree(cache_folder(FOLDER), ignore_errors=True)
 
 
-def _surroundings(executor: Prober) -> list[Any]:
-    """Everything that timings depend on, apart from the packs."""
-    settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
-    return [type(executor).__name__, _code(), provenance.versions(), provenance.host(), usable_cores(), settings]
-
-
+@cache
 def _code() -> str:
     """SHA-256 of the package's sources."""
     digest = hashlib.sha256()
