@@ -23,7 +23,7 @@ GAIN = 1.1
 """A stack is used if it trains its trials at least this many times as fast as one by one: timings vary by a few percent."""
 
 SLOW_S, SLOWER = 0.5, 3
-"""A stack is not timed any further after a step of more than SLOW_S seconds that takes SLOWER times as long as the steps one by one."""
+"""A stack is not timed any further after two steps in a row of more than SLOW_S seconds that take SLOWER times as long as the steps one by one."""
 
 MEMORY_SPARE = 0.1
 """Fraction of a GPU's free memory that no plan uses: the few steps of a timing probe may miss a trial's peak."""
@@ -42,7 +42,7 @@ def choose_stacking(
     """Time stacks of `trials`, from the smallest size on while larger ones are faster, and keep the fastest of each key.
 
     `probes` are the timings of single trials by configuration. No size is larger than gives each of the allocation's places one
-    stack. No stack is timed after `most_s` seconds, or if that would take longer, unless `launch.stack` asks for a number; so the keys
+    stack. No stack is timed after `most_s` seconds of timing, or if that would take longer, unless `launch.stack` asks for a number; so the keys
     that take longest come first. Sweeps whose trials are compared while they train are not stacked.
     """
     if launch.stack == "off" or not independent(launch):
