@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ddl import fork_client
+from ddl.python_path import python_path
 from ddl.scratch import scratch_folder
 
 
@@ -47,7 +48,8 @@ def fork_server(modules: Sequence[str]) -> Iterator[Path | None]:
                 return
             listener.listen(socket.SOMAXCONN)  # from now on clients wait until the server has imported everything
             command = [sys.executable, "-P", "-m", "ddl.fork_server", str(listener.fileno()), *modules]
-            server = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()], start_new_session=True)
+            variables = os.environ | {"PYTHONPATH": python_path()}
+            server = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()], start_new_session=True, env=variables)
         os.environ[fork_client.SOCKET] = path
         try:
             yield Path(fork_client.__file__)

@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from ray._private import ray_constants, ray_logging, utils, worker
 from ray._private.node import Node
 from ray._raylet import Config  # type: ignore[attr-defined]  # its stub leaves it out
 
+from ddl.python_path import python_path
 from ddl.scratch import scratch_folder
 
 LONGEST_BASE = 18
@@ -52,8 +52,7 @@ def start(
 
     `setup_worker` is the script that starts a worker, in place of Ray's own (`fork_server`).
     """
-    # Workers import from the same paths as this process: ddl if it is not installed, and a notebook's modules.
-    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    os.environ["PYTHONPATH"] = python_path()
     if not os.environ.get("RAY_AUTH_TOKEN") and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
         try:
             keep_token(Path.home() / ".ray" / "auth_token")

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ddl import fork_client
+from ddl.python_path import python_path
 from ddl.sweeps import probe_process
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe_limits import MEETING_S
@@ -48,7 +49,7 @@ def probe_on_this_machine(
 
 def process_variables(pack: Pack, number: int, gpus: Sequence[str]) -> dict[str, str]:
     """Environment variables of the process with this number: where it finds the modules of the user, and what it gets of the machine."""
-    found = {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path), "OMP_NUM_THREADS": str(pack.first.cpus)}
+    found = {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(pack.first.cpus)}
     if pack.first.gpus:
         sharing = int(1 / pack.first.gpus + 1e-9)
         found["CUDA_VISIBLE_DEVICES"] = gpus[number // sharing]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -95,3 +96,15 @@ def test_the_server_ends_with_its_driver(tmp_path: Path) -> None:
     driver.kill()
     driver.communicate()
     wait_until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, "the server ended")
+
+
+def test_another_checkout_than_the_installed_one_times_its_own_code(tmp_path: Path) -> None:
+    for name in ("ddl", "tune_configs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "launch.py", tmp_path)
+    with (tmp_path / "ddl" / "models" / "cnn.py").open("a") as file:
+        file.write("\n\ndef _refuse(*arguments):\n    raise ValueError('the code of the copy')\n\n\nConvNet.__init__ = _refuse\n")
+    command = [sys.executable, "launch.py", "--sweep", "augmentation", "--scale", "smoke", "--plan", "task.precision=fp32"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=HANG_S)
+    assert "the code of the copy" in done.stdout + done.stderr
