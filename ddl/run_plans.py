@@ -9,7 +9,7 @@ from rich.console import Console
 from ddl.config import ConfigError
 from ddl.machine_use import other_runs
 from ddl.sweeps.allocation import Allocation, allocate, reallocate
-from ddl.sweeps.choose_plan import choose_plan, make_plan, resumed_plan, with_stacks
+from ddl.sweeps.choose_plan import Planned, choose_plan, make_plan, resumed_plan, with_stacks
 from ddl.sweeps.executors import Executor, Prober
 from ddl.sweeps.known_timings import KnownTimings
 from ddl.sweeps.plan import Plan
@@ -79,16 +79,16 @@ def _plan(
     """The plan of a run, and a note about the age of its timings if an earlier plan took them."""
     known = KnownTimings(executor, recall) if run.address is None else None
     prober: Prober = known or executor
-    timed = run.timed
+    planned = Planned(run.trials, run.timed[len(run.trials) :], run.to_add)
     if run.executor == "inline":
-        plan = make_plan(timed, run.trials, run.to_add, allocation, prober, precision, out)
+        plan = make_plan(planned, allocation, prober, precision, out)
     elif run.allocation and run.allocation.size == allocation.size:
-        plan = resumed_plan(timed, run.trials, run.to_add, allocation, prober, run.launch, precision, out)
+        plan = resumed_plan(planned, allocation, prober, run.launch, precision, out)
     else:
-        plan = choose_plan(timed, run.trials, run.to_add, allocation, prober, run.launch, precision, out)
+        plan = choose_plan(planned, allocation, prober, run.launch, precision, out)
     if not run.resumed:
         plan.check()
-    plan = with_stacks(plan, run.trials, timed[len(run.trials) :], run.to_add, prober, run.launch, out)
+    plan = with_stacks(plan, planned, prober, run.launch, out)
     if known is None or known.oldest_s is None:
         return plan, []
     return plan, [f"timings of an earlier plan, {duration(known.oldest_s)} ago; --plan takes them again"]

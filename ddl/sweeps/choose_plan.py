@@ -4,7 +4,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddl import checkpoints
@@ -36,24 +36,33 @@ BYTES_PER_PARAMETER = 12
 """Checkpoint size per parameter: fp32 weights and Adam's two moments."""
 
 
-def make_plan(
-    timed: Sequence[Trial],
-    trials: Sequence[Trial],
-    to_add: int,
-    allocation: Allocation,
-    executor: Prober,
-    precision: str | None,
-    out: Path,
-) -> Plan:
-    """Time the configurations of `timed` and estimate the duration of all trials: `trials` and `to_add` later ones.
+@dataclass(frozen=True)
+class Planned:
+    """The trials that a plan is for: `trials`, and `to_add` that are added while the sweep runs; `later` has examples of these."""
 
-    `timed` has the trials, and examples of those that will be added. `precision` is None if this plan has to choose it; one that is
-    no candidate on this hardware is replaced too.
+    trials: Sequence[Trial]
+    later: Sequence[Trial] = ()
+    to_add: int = 0
+
+    @property
+    def timed(self) -> Sequence[Trial]:
+        """Trials whose configurations are timed."""
+        return [*self.trials, *self.later]
+
+    @property
+    def size(self) -> int:
+        """Number of trials to train."""
+        return len(self.trials) + self.to_add
+
+
+def make_plan(planned: Planned, allocation: Allocation, executor: Prober, precision: str | None, out: Path) -> Plan:
+    """Time the configurations of the trials and estimate the duration of all of them.
+
+    `precision` is None if this plan has to choose it; one that is no candidate on this hardware is replaced too.
     All configurations of a sweep get the same precision, so that the comparison is fair: the fastest that agreed with fp32 in
     every configuration that was timed. The first round times all candidates, later rounds fp32 and the fastest so far.
     """
-    size = len(trials) + to_add
-    probes, failures, errors, precision = _probe_configurations(timed, size, allocation, executor, precision, out)
+    probes, failures, errors, precision = _probe_configurations(planned, allocation, executor, precision, out)
     plan = Plan(
         allocation=allocation,
         capacity=executor.capacity(),
@@ -62,30 +71,28 @@ def make_plan(
         failures=failures,
         mean_s=mean_trial_s(probes),
         eta_s=math.nan,
-        disk_bytes=_disk_bytes(probes, trials, to_add, allocation.concurrent),
+        disk_bytes=_disk_bytes(probes, planned, allocation.concurrent),
         free_bytes=shutil.disk_usage(out).free,
         stacking=Stacking(precision),
         errors=errors,
     )
-    return replace(plan, eta_s=plan.eta(trials, to_add))
+    return replace(plan, eta_s=plan.eta(planned.trials, planned.to_add))
 
 
 def _probe_configurations(
-    timed: Sequence[Trial], size: int, allocation: Allocation, executor: Prober, precision: str | None, out: Path
+    planned: Planned, allocation: Allocation, executor: Prober, precision: str | None, out: Path
 ) -> tuple[dict[str, TimingProbe], dict[str, str], dict[str, tuple[str, str]], str]:
     """The timing probe of each configuration, the precisions that failed, `Plan.errors`, and the chosen precision.
-
-    `size` is the number of trials to train.
 
     Runs as many probes at once as the sweep runs trials. Stops after a round if the next ones would take longer than they are worth.
     """
     by_configuration: dict[str, Trial] = {}
-    for trial in timed:
+    for trial in planned.timed:
         if not trial.task.timed:
             return {}, {}, {}, precision or ""
         by_configuration.setdefault(trial.configuration, trial)
     waiting = list(by_configuration.values())[:MAX_PROBED]
-    trials_each = size / max(len(by_configuration), 1)
+    trials_each = planned.size / max(len(by_configuration), 1)
     window_s = 0.0 if not allocation.gpus else WINDOW_S if allocation.gpus == 1 else SHARING_WINDOW_S
     found: dict[str, Sequence[TimingProbe]] = {}
     probes: dict[str, TimingProbe] = {}
@@ -113,31 +120,22 @@ def _probe_configurations(
             names = list(dict.fromkeys(["fp32", chosen])) if chosen else None
         probes = {name: next((probe for probe in each if probe.precision == chosen), each[0]) for name, each in found.items()}
         rounds_s = math.ceil(len(waiting) / allocation.concurrent) * one_s * min(tried, len(names) if names else tried)
-        expected_s = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1) * size / allocation.concurrent
+        expected_s = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1) * planned.size / allocation.concurrent
         if probes and rounds_s > PLANNING * expected_s:
             break
     return probes, failures, errors, chosen
 
 
-def choose_plan(
-    timed: Sequence[Trial],
-    trials: Sequence[Trial],
-    to_add: int,
-    allocation: Allocation,
-    executor: Prober,
-    launch: Launch,
-    precision: str | None,
-    out: Path,
-) -> Plan:
+def choose_plan(planned: Planned, allocation: Allocation, executor: Prober, launch: Launch, precision: str | None, out: Path) -> Plan:
     """The fastest of several plans (`make_plan`): one trial on each GPU, or as many as its memory allows, or fewer.
 
     Ray does not enforce fractions of a GPU. The memory that the first probes used decides how many trials may fit, and probes
     that run at the same time confirm it. Fewer and fewer trials on a GPU are timed until that is slower, or has taken too long.
     """
-    best = alone = make_plan(timed, trials, to_add, allocation, executor, precision, out)
+    best = alone = make_plan(planned, allocation, executor, precision, out)
     began = time.monotonic()
-    for shared in gpu_sharing_allocations(alone, launch, len(trials) + to_add):
-        together = make_plan(timed, trials, to_add, shared, executor, alone.precision, out)
+    for shared in gpu_sharing_allocations(alone, launch, planned.size):
+        together = make_plan(planned, shared, executor, alone.precision, out)
         if _fits(together, alone) and together.eta_s < best.eta_s:
             best = together
         elif best is not alone:
@@ -147,47 +145,34 @@ def choose_plan(
     return best
 
 
-def resumed_plan(
-    timed: Sequence[Trial],
-    trials: Sequence[Trial],
-    to_add: int,
-    allocation: Allocation,
-    executor: Prober,
-    launch: Launch,
-    precision: str | None,
-    out: Path,
-) -> Plan:
+def resumed_plan(planned: Planned, allocation: Allocation, executor: Prober, launch: Launch, precision: str | None, out: Path) -> Plan:
     """The plan of a resumed run in its earlier `allocation`, or another one if its trials do not fit into their fraction of this GPU."""
-    plan = make_plan(timed, trials, to_add, allocation, executor, precision, out)
+    plan = make_plan(planned, allocation, executor, precision, out)
     if launch.resources.gpus != "auto" or not 0 < allocation.gpus < 1 or _fits_fraction(plan):
         return plan
-    whole = allocate(launch, plan.capacity, len(trials) + to_add, False, [])
-    return choose_plan(timed, trials, to_add, whole, executor, launch, precision, out)
+    whole = allocate(launch, plan.capacity, planned.size, False, [])
+    return choose_plan(planned, whole, executor, launch, precision, out)
 
 
-def with_stacks(
-    plan: Plan, trials: Sequence[Trial], later: Sequence[Trial], to_add: int, executor: Prober, launch: Launch, out: Path
-) -> Plan:
-    """The plan with those of `trials` as one model that are faster so, and with the timing of inference.
-
-    `later` are examples of the `to_add` trials that are added while the sweep runs.
-    """
+def with_stacks(plan: Plan, planned: Planned, executor: Prober, launch: Launch, out: Path) -> Plan:
+    """The plan with those trials as one model that are faster so, and with the timing of inference."""
+    trials = planned.trials
     stacking = choose_stacking(trials, plan.probes, plan.allocation, executor, launch, plan.precision, out, PLANNING * plan.eta_s)
     inference_s = {name: expected_duration(probe.call_s, launch.latency, probe.precision) for name, probe in plan.probes.items()}
     mean_s = sum(inference_s.values()) / max(len(inference_s), 1)
     first = {trial.configuration: trial for trial in reversed(trials)}
-    planned = replace(
+    plan = replace(
         plan,
         stacking=stacking,
         bundles=independent(launch) and launch.early_stopping.scheduler == "none",
         failures={**plan.failures, **stacking.failures},
         inference_s={trial.trial_id: inference_s.get(name, mean_s) for name, trial in first.items()},
     )
-    if later:
+    if later := planned.later:
         new = {trial.configuration for trial in later} - first.keys()  # inference is timed once for each configuration
-        added_s = sum(pack.seconds for pack in planned.packs(later)) / len(later)
-        planned = replace(planned, mean_s=added_s + mean_s * len(new) / len(later))
-    return replace(planned, eta_s=planned.eta(trials, to_add))
+        added_s = sum(pack.seconds for pack in plan.packs(later)) / len(later)
+        plan = replace(plan, mean_s=added_s + mean_s * len(new) / len(later))
+    return replace(plan, eta_s=plan.eta(trials, planned.to_add))
 
 
 def gpu_sharing_allocations(plan: Plan, launch: Launch, trials: int) -> Iterator[Allocation]:
@@ -236,12 +221,12 @@ def _fastest_precision(results: Sequence[Sequence[TimingProbe]], trials_each: fl
     return min(total, key=lambda name: total[name], default="")
 
 
-def _disk_bytes(probes: Mapping[str, TimingProbe], trials: Sequence[Trial], to_add: int, concurrent: int) -> int:
+def _disk_bytes(probes: Mapping[str, TimingProbe], planned: Planned, concurrent: int) -> int:
     """Bytes of all checkpoints: those that each trial keeps, and one that each of the `concurrent` ones writes at the same time.
 
     A configuration that was not timed counts as the largest one, and so do trials that are added later.
     """
     one = {name: probe.metadata.get("parameters", 0) * BYTES_PER_PARAMETER for name, probe in probes.items()}
     largest = max(one.values(), default=0)
-    kept = sum(one.get(trial.configuration, largest) for trial in trials) + to_add * largest
+    kept = sum(one.get(trial.configuration, largest) for trial in planned.trials) + planned.to_add * largest
     return checkpoints.KEEP * kept + concurrent * largest

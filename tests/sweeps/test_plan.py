@@ -14,6 +14,7 @@ from ddl.config import ConfigError
 from ddl.sweeps import choose_plan, plan
 from ddl.sweeps.allocation import Allocation, allocate, check_gpus, reallocate, recorded_allocation
 from ddl.sweeps.capacity import Capacity, Node
+from ddl.sweeps.choose_plan import Planned
 from ddl.sweeps.plan import makespan
 from ddl.tasks.task import with_precision
 from ddl.timings import TimingProbe, Timings
@@ -298,7 +299,7 @@ def make(tmp_path: Path):
         allocation = dataclasses.replace(
             Allocation(**dict.fromkeys([item.name for item in dataclasses.fields(Allocation)], 1)), concurrent=concurrent
         )
-        return choose_plan.make_plan(trials, trials, to_sample, allocation, executor, precision, tmp_path)
+        return choose_plan.make_plan(Planned(trials, to_add=to_sample), allocation, executor, precision, tmp_path)
 
     return make
 
@@ -421,7 +422,7 @@ def test_trials_that_a_search_will_sample_get_the_mean(ask, make):
 
 def with_inference(ask, made: plan.Plan, trials, tmp_path: Path, later=(), to_add: int = 0, latency: str = "quick") -> plan.Plan:
     launch = ask(overrides=[f"latency={latency}", "stack=off"]).sweep.launch
-    return choose_plan.with_stacks(made, trials, later, to_add, Probing({}), launch, tmp_path)
+    return choose_plan.with_stacks(made, Planned(trials, later, to_add), Probing({}), launch, tmp_path)
 
 
 def test_the_first_trial_of_each_configuration_also_times_inference(ask, make, tmp_path):
@@ -492,7 +493,7 @@ def settle(ask, tmp_path: Path):
         asked = ask(overrides=[f"task.lr={rates}", f"seeds={seeds}", *overrides])
         assert asked.problems == []
         allocation = allocate(asked.sweep.launch, executor.capacity(), len(asked.trials), False, [])
-        return choose_plan.choose_plan(asked.trials, asked.trials, 0, allocation, executor, asked.sweep.launch, None, tmp_path)
+        return choose_plan.choose_plan(Planned(asked.trials), allocation, executor, asked.sweep.launch, None, tmp_path)
 
     return settle
 
