@@ -36,11 +36,12 @@ BUNDLE_S, BUNDLES = 2.0, 4
 the driver a few tenths of a second."""
 
 
-FIRST_REPORT_S, REPORT_S = 5.0, 0.0025
-"""Seconds for the results and the report: at first, mostly for importing pandas and Plotly, and for each trial.
+LAST_REPORT_S, REPORT_S = 2.0, 0.0025
+"""Seconds for the results and the last report of a sweep, and for each of its trials. Reports during the sweep have imported pandas and Plotly.
 
-Measured as CPU time on 2 cores of a busy virtual machine: 5.4 and 6.2 s for a first report of 6 trials in a sweep; for `--report`
-(`python -m benchmarks.report`) 2.1 s with 100 trials (n = 1), 4.3 s with 1,000 (n = 2) and 23 s with 10,000 (n = 3).
+From the end of the last trial to that of the command: 0.4 to 0.9 s on two idle cores with AMX (five sweeps of 6 or 9 trials); slower
+machines take up to three times as long. `--report` (`python -m benchmarks.report`) takes 2.1 s of CPU time with 100 trials (n = 1), 4.3 s with 1,000
+(n = 2) and 23 s with 10,000 (n = 3).
 """
 
 
@@ -170,7 +171,7 @@ class Plan:
 
 def report_duration(trials: int) -> float:
     """Expected seconds for the results and the report of a run, from the end of its last trial."""
-    return FIRST_REPORT_S + REPORT_S * trials
+    return LAST_REPORT_S + REPORT_S * trials
 
 
 def makespan(seconds: Sequence[float], concurrent: int) -> float:
