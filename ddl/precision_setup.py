@@ -3,6 +3,7 @@
 import gc
 import platform
 import sys
+from collections.abc import Collection
 
 import torch
 
@@ -38,12 +39,19 @@ def skipped_captures() -> int:
     return torch._dynamo.utils.counters["inductor"]["cudagraph_skips"] if "torch._dynamo" in sys.modules else 0
 
 
-def candidates(device: Device) -> list[str]:
-    """The precisions worth timing on `device`, fp32 first.
+def candidates(device: Device, options: Collection[str] | None = None) -> list[str]:
+    """The precisions worth timing on `device`, fp32 first, with these options of `Precision` (None: all).
 
     On a CPU: bf16 if the CPU computes in it. Emulated, it may take six times as long as fp32, and so would the probe. On a GPU: tf32 and bf16 if it computes in them (compute capability 8 and later), else fp16 (7: emulated bf16 is slower than fp32),
     eager, compiled and as CUDA graphs. Compiling takes half a minute, which pays off on a GPU only.
     """
+    names = [name.split() for name in _image_candidates(device)]
+    return list(
+        dict.fromkeys(" ".join([number, *(word for word in rest if options is None or word in options)]) for number, *rest in names)
+    )
+
+
+def _image_candidates(device: Device) -> list[str]:
     if device.torch.type != "cuda":
         return ["fp32", "fp32 channels_last", *(["bf16 channels_last"] if _cpu_computes_in_bf16() else [])]
     major, _ = torch.cuda.get_device_capability(device.torch)

@@ -446,6 +446,7 @@ def test_candidates_begin_with_the_reference_and_are_formats_that_the_device_com
             (9, 0): {"fp32", "tf32", "bf16"},
         }[capability]
     )
+    assert candidates(Device(torch.device("cuda" if capability else "cpu")), ()) == list(dict.fromkeys(name.split()[0] for name in tried))
     assert any("compiled" in name for name in tried) == any("cuda_graphs" in name for name in tried) == (capability not in (None, (6, 0)))
 
 

@@ -50,7 +50,7 @@ def time_pack(
     if hasattr(task, "precision"):
         names = [task.precision]
         if task.precision == "auto":
-            names, refused = _possible(precisions, device)
+            names, refused = _possible(precisions, candidates(device, getattr(task, "precision_options", None)))
 
     def start(name: str) -> Iterator[Progress]:
         with TimeLimits(stall_s=stall_s, give_up=give_up, log=sys.stderr if give_up else None, advice=ADVICE) as limits:
@@ -76,12 +76,11 @@ def time_pack(
     return replace(timings, took_s=time.perf_counter() - began)
 
 
-def _possible(precisions: list[str] | None, device: Device) -> tuple[list[str], dict[str, str]]:
-    """(those of `precisions` that are candidates for the device, or else all candidates; the reason for each of the others).
+def _possible(precisions: list[str] | None, possible: list[str]) -> tuple[list[str], dict[str, str]]:
+    """(those of `precisions` that are possible on the device, or else all that are; the reason for each of the others).
 
     "" (`fp32`, of a run whose plan could time nothing) is possible everywhere.
     """
-    possible = candidates(device)
     wanted = possible if precisions is None else precisions
     refused = {name: "no candidate on this hardware" for name in wanted if name and name not in possible}
     return [name for name in wanted if name not in refused] or possible, refused

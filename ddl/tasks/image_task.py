@@ -12,9 +12,9 @@ from pydantic.dataclasses import dataclass
 
 from ddl.data.shapes import CIFAR10_SHAPE
 from ddl.models.downsampling import halved_side
-from ddl.precision import FP32, Precision
-from ddl.tasks.fit_task import FitTask, count_parameters, split_lengths
-from ddl.tasks.task import STRICT, CountOrZero, PrecisionName, Width
+from ddl.tasks.fit_task import count_parameters, split_lengths
+from ddl.tasks.precision_task import PrecisionTask
+from ddl.tasks.task import STRICT, CountOrZero, Width
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +51,7 @@ FolderPath = Annotated[str, Field(validate_default=True), AfterValidator(_belong
 
 
 @dataclass(frozen=True, config=STRICT)
-class ImageTask(FitTask):
+class ImageTask(PrecisionTask):
     """Base class of tasks on images: amount of data, learning rate schedule and precision."""
 
     unit = "images"
@@ -64,8 +64,6 @@ class ImageTask(FitTask):
     """Number of validation images to use, from the first; 0 for all."""
     schedule: Literal["constant", "linear", "one_cycle"]
     """Learning rate schedule: `constant`; `linear` decay to 0 at the last step; `one_cycle`, which rises to `lr` before it decays to 0."""
-    precision: PrecisionName
-    """Number format and memory layout, such as `fp32` or `bf16 channels_last`; `auto` for the fastest that agrees with fp32."""
 
     def load(self, name: str, device: Device) -> DataSet:
         """Load the data set `name`, limited and on the device, and seed torch's generator for the initial weights."""
@@ -84,18 +82,6 @@ class ImageTask(FitTask):
         train, val = data.train.limit(self.train_limit or None), data.val.limit(self.val_limit or None)
         limited = replace(data, train=train.to(device.torch), val=val.to(device.torch))
         return limited.with_holdout(self.holdout) if self.holdout else limited
-
-    def resolved_precision(self) -> Precision:
-        """The precision to train in: fp32 if `auto` has not been resolved by the plan."""
-        return FP32 if self.precision == "auto" else Precision.parse(self.precision)
-
-    def has_stackable_precision(self) -> bool:
-        """True if trials in the task's precision can be trained as one model.
-
-        Compiled code is that of one model, and in fp16 each model has a scale of its loss.
-        """
-        precision = self.resolved_precision()
-        return not (precision.compiled or precision.cuda_graphs or precision.format == "fp16")
 
     def optimised(self, module: nn.Module, optimiser: MakeOptimiser, train: Examples, device: Device) -> OptimisedModule:
         """The module with its optimiser, in the task's precision and with its schedule over the steps on `train`."""

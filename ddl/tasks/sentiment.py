@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from ddl.precision import FP32
-from ddl.tasks.fit_task import FitTask, Fitting, count_parameters, split_lengths
+from ddl.tasks.fit_task import Fitting, count_parameters, split_lengths
+from ddl.tasks.precision_task import PrecisionTask
 from ddl.tasks.task import STRICT, Count, CountOrZero, Fraction, Width
 
 if TYPE_CHECKING:
@@ -36,13 +37,14 @@ class _LabelledTexts:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Sentiment(FitTask):
+class Sentiment(PrecisionTask):
     """Trains averaged word embeddings or an LSTM to classify film reviews as positive or negative (Karshenas, section 3, table 3)."""
 
     unit = "texts"
     holds_out: ClassVar[bool] = True
     data_sets: ClassVar[tuple[str, ...]] = ("imdb", "reviews", "glove")
     stackable: ClassVar[tuple[str, ...]] = ("lr", "dropout")
+    precision_options: ClassVar[tuple[str, ...] | None] = ()  # an LSTM has no layout, and is not compiled
 
     content: Literal["full", "sample"]
     """Amount of data: `full` for IMDB and all of GloVe, `sample` for the bundled film-review sentences and word vectors."""
@@ -81,7 +83,9 @@ class Sentiment(FitTask):
         return (self.vectors,) if self.vectors else ()
 
     def can_stack(self) -> bool:
-        return self.model == "average" or not self.bidirectional
+        # The LSTM of a stack computes in fp32.
+        lstm = not self.bidirectional and self.resolved_precision() == FP32
+        return self.has_stackable_precision() and (self.model == "average" or lstm)
 
     def load_data(self, device: Device) -> _LabelledTexts:
         from ddl.data import sources
@@ -101,6 +105,7 @@ class Sentiment(FitTask):
         metadata: dict[str, Any] = {
             "data": data.origin.metadata() | split_lengths(data.train, data.val, data.test),
             "vocabulary": len(data.words),
+            "precision": str(self.resolved_precision()),
         }
         model: AveragedEmbeddings | LstmClassifier
         if self.model == "average":
@@ -110,7 +115,7 @@ class Sentiment(FitTask):
             metadata |= {"vectors": origin, "words_with_vectors": has_vector.float().mean().item()}
             model = LstmClassifier(vectors, self.model == "lstm", self.hidden, self.dropout, self.pooling, self.bidirectional)
         metadata["parameters"] = count_parameters([model], trainable_only=True)
-        network = OptimisedModule(model, make_optimiser("adam", self.lr), FP32, device)
+        network = OptimisedModule(model, make_optimiser("adam", self.lr), self.resolved_precision(), device)
         learner = SentimentLearner(network, Questions(data.words, self.phrases, self.word), device)
         return Fitting(learner, data.train, data.val, metadata, data.test)
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Len
 from pydantic.dataclasses import dataclass
 
-from ddl.precision import FP32
 from ddl.progress import Progress, State
-from ddl.tasks.fit_task import FitTask, count_parameters, split_lengths
+from ddl.tasks.fit_task import count_parameters, split_lengths
+from ddl.tasks.precision_task import PrecisionTask
 from ddl.tasks.task import STRICT, Count, CountOrZero, Depth, Fraction, Positive, Width
 
 if TYPE_CHECKING:
@@ -28,12 +28,13 @@ STUDY_SCRIPT = "the Game of Thrones script of the study"
 
 
 @dataclass(frozen=True, config=STRICT)
-class TextGeneration(FitTask):
+class TextGeneration(PrecisionTask):
     """Trains an LSTM language model of characters, words or subwords on a script (Karshenas, section 3, figure 4)."""
 
     unit = "windows"
     holds_out: ClassVar[bool] = True
     data_sets: ClassVar[tuple[str, ...]] = ("plays",)
+    precision_options: ClassVar[tuple[str, ...] | None] = ()  # an LSTM has no layout, and is not compiled
 
     script: str
     """Path of a UTF-8 text file; empty for Shakespeare's plays, the fallback for the study's script."""
@@ -110,12 +111,13 @@ class TextGeneration(FitTask):
         samples = TextSamples(vocabulary, self.prompt, self.temperatures, self.texts, sampled, references[0], references[-1])
         self.seed_weights()
         model = LanguageModel(len(vocabulary), self.embedding, self.hidden, self.layers, self.dropout)
-        network = OptimisedModule(model, make_optimiser("adam", self.lr), FP32, device, self.steps(train), self.clip)
+        network = OptimisedModule(model, make_optimiser("adam", self.lr), self.resolved_precision(), device, self.steps(train), self.clip)
         learner = LanguageLearner(network, samples, device)
         metadata = {
             "data": origin.metadata() | split_lengths(train, val, test[0] if test else None),
             "parameters": count_parameters([model]),
             "vocabulary": len(vocabulary),
+            "precision": str(self.resolved_precision()),
             "characters_per_token": per_token,
             "unknown_tokens": (val.ids[train_length:] == 0).float().mean().item(),
         }

@@ -60,6 +60,7 @@ CHANGES = {
     "phrases": ["good"],
     "word": "film",
     "holdout": 0.2,
+    "precision": "bf16",
 }
 
 
@@ -77,6 +78,16 @@ def test_every_hyperparameter_makes_a_difference(name, unchanged):
 def test_no_hyperparameter_is_left_out():
     elsewhere = {"content", "embedding", "vectors", "width", "selected_by"}  # separate tests below
     assert {item.name for item in dataclasses.fields(Sentiment)} == CHANGES.keys() | elsewhere
+
+
+def test_an_lstm_is_stacked_in_fp32_alone():
+    stackable = {
+        (model, precision)
+        for model in ("average", "lstm")
+        for precision in ("fp32", "bf16")
+        if task(model=model, precision=precision).can_stack()
+    }
+    assert stackable == {("average", "fp32"), ("average", "bf16"), ("lstm", "fp32")}
 
 
 def test_the_width_of_averaged_embeddings():

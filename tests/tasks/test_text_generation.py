@@ -62,6 +62,7 @@ CHANGES = {
     "texts": 4,
     "text_length": 80,
     "holdout": 0.2,
+    "precision": "bf16",
 }
 
 
