@@ -10,7 +10,9 @@ import pytest
 from .codebase import parsed, undocumented
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = sorted([*(ROOT / "ddl").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), ROOT / "launch.py"])
+CODE = sorted(
+    [*(ROOT / "ddl").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "experiments").rglob("*.py"), ROOT / "launch.py"]
+)
 TEXT = sorted(
     [
         *CODE,
@@ -18,6 +20,7 @@ TEXT = sorted(
         *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "cluster").glob("*"),
         *(ROOT / "tune_configs").rglob("*.yaml"),
+        *(ROOT / "experiments").rglob("*.yaml"),
         *(ROOT / "ddl/reports").rglob("*.j2"),
     ]
 )

@@ -14,21 +14,24 @@ class Augmentation:
     """Ranges of a random affine transform. Each image of a batch gets its own values, uniformly distributed.
 
     `zoom`: image sides are scaled by 1/(1 + z), z in +-zoom. `rotation`: radians, +-. `translation`: fraction of the side, +-,
-    in each direction. `flip`: probability of a left-right flip. Pixels from outside the image are reflections. All parts are
-    one bilinear resampling, so nothing is blurred twice.
+    in each direction. `flip`: probability of a left-right flip. `fill`: what pixels from outside the image are, its reflection, the
+    nearest pixel of its border, or 0. `interpolation`: between the four nearest pixels, or none. All parts are one resampling, so
+    nothing is blurred twice.
     """
 
     zoom: float
     rotation: float
     translation: float
     flip: float
+    fill: Literal["reflection", "border", "zeros"] = "reflection"
+    interpolation: Literal["bilinear", "nearest"] = "bilinear"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Transforms floating-point images [n, c, h, w], with torch's global generator of their device."""
         if self == STRENGTHS["none"]:
             return images
         grid = F.affine_grid(self._inverse(images), list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        return F.grid_sample(images, grid, mode=self.interpolation, padding_mode=self.fill, align_corners=False)
 
     def _inverse(self, images: Tensor) -> Tensor:
         """[n, 2, 3]: maps output coordinates to the input coordinates of the pixel (both -1..1)."""

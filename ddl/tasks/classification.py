@@ -15,6 +15,7 @@ from ddl.tasks.image_task import FolderPath, ImageTask
 from ddl.tasks.task import STRICT, Count, CountOrZero, Depth, Fraction, Width
 
 if TYPE_CHECKING:
+    from ddl.data.augment import Augmentation
     from ddl.data.splits import DataSet
     from ddl.devices import Device
 
@@ -76,8 +77,13 @@ class Classification(ImageTask):
             return self.load_folder(self.path, self.image_size, device)
         return self.load(self.data_set, device)
 
-    def build(self, data: DataSet, device: Device) -> Fitting:
+    def augment(self) -> Augmentation:
+        """The augmentation of the training images. A subclass may have another one."""
         from ddl.data.augment import STRENGTHS
+
+        return STRENGTHS[self.augmentation]
+
+    def build(self, data: DataSet, device: Device) -> Fitting:
         from ddl.learners.optimisers import make_optimiser
         from ddl.learners.supervised import Classifier
         from ddl.models.cnn import ConvNet
@@ -87,7 +93,7 @@ class Classification(ImageTask):
         shape = (channels, size, len(data.classes), self.widths, self.convolutions, self.dense)
         model = ConvNet(*shape, self.dropout, self.batch_norm_layers, self.initialisation)
         normalise = Normalise(data.mean, data.std).to(device.torch)
-        augment = STRENGTHS[self.augmentation]
+        augment = self.augment()
         learner = Classifier(
             self.optimised(model, make_optimiser(self.optimiser, self.lr, self.momentum), data.train, device),
             training=lambda images: normalise(augment(images.float())),
