@@ -65,7 +65,7 @@ def planned(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     """The plan of a run on a machine, and what is printed. Further arguments are fields of a resumed run."""
     monkeypatch.setenv("DDL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(probe, "time_candidates", timed)
-    monkeypatch.setattr(probe, "candidates", lambda device: ["fp32", "fp32 channels_last"])
+    monkeypatch.setattr(probe, "candidates", lambda device, options: ["fp32", "fp32 channels_last"])
 
     def planned(machine: Machine, *overrides: str, executor: str = "ray", **recorded: object) -> tuple[Plan, str]:
         ask()
