@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import threading
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from typing import Any
 
 import ray
@@ -58,8 +60,18 @@ def get(reference: Any) -> Any:
 
 def alive_nodes() -> list[dict[str, Any]]:
     """The nodes that are alive, as `ray.nodes` describes them. Raises ExecutorDied if Ray does not answer any more, instead of waiting for it."""
-    _check_alive()
-    return [node for node in ray.nodes() if node["Alive"]]
+    answer: Future[list[dict[str, Any]]] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(ray.nodes())
+        except BaseException as error:  # noqa: BLE001  raised by `answer.result`
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="nodes", daemon=True).start()
+    while not wait([answer], timeout=1).done:
+        _check_alive()
+    return [node for node in answer.result() if node["Alive"]]
 
 
 def _check_alive() -> None:
