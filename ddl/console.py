@@ -7,15 +7,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from ddl.durable import writing
 from ddl.standard_streams import UntilItBreaks, flush_or_discard
-from ddl.trial_errors import raise_interrupt
+from ddl.trial_errors import InterruptSignal, raise_interrupt
 
 _ONE_THREAD = threading.RLock()
 """Held by the thread that runs a sweep."""
+
+AGAIN_S = 0.05
+"""Seconds after which an interruption that Python has ignored is sent again."""
 
 
 @contextlib.contextmanager
@@ -75,15 +79,29 @@ def quiet(log: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals() -> Iterator[None]:
-    """Handle SIGTERM and SIGHUP like Ctrl-C: all raise InterruptSignal. `nohup` ignores SIGHUP, and so does this then. Only the main thread receives signals, so elsewhere this does nothing."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C: all raise InterruptSignal. `nohup` ignores SIGHUP, and so does this then. Only the main thread receives signals, so elsewhere this does nothing.
+
+    A signal that arrives while Python runs a callback of a weak reference, or a `__del__`, would be lost, because Python ignores what these
+    raise. It is sent again.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     numbers = [signal.SIGINT, signal.SIGTERM, *([] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP])]
     before = {number: signal.signal(number, raise_interrupt) for number in numbers}
+    ignored = sys.unraisablehook
+
+    def send_again(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, InterruptSignal):
+            threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            ignored(unraisable)
+
+    sys.unraisablehook = send_again
     try:
         yield
     finally:
+        sys.unraisablehook = ignored
         for number, handler in before.items():
             signal.signal(number, handler)

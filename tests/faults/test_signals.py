@@ -284,6 +284,32 @@ results.write_results = write_results
 """
 
 
+IGNORED = """
+import os, signal, time, weakref
+class Thing:
+    pass
+def interrupt(reference):
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000):  # here Python calls the signal's handler
+        pass
+def train(lr):
+    thing = Thing()
+    reference = weakref.ref(thing, interrupt)
+    del thing
+    for _ in range(200):
+        time.sleep(0.05)
+        yield {"val/loss": lr}
+"""
+"""A function that gets Ctrl-C while Python ignores what is raised."""
+
+
+def test_a_signal_in_a_callback_of_a_weak_reference_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(IGNORED)
+    sweep = start("--sweep", "train.py:train", "lr=0.1", "metric=val/loss", "wandb.mode=disabled", "--executor", "inline", cwd=tmp_path)
+    _, errors = communicate(sweep, exits=INTERRUPTED)
+    assert errors.startswith("interrupted; resume with: ")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_second_signal_leaves_out_the_last_report(number: signal.Signals, go: Path, tmp_path: Path) -> None:
     train = tmp_path / "train.py"
