@@ -3,7 +3,8 @@
     python -m benchmarks.sweeps.tuned TRIALS.json --out FOLDER
 
 An actor keeps imports and data from trial to trial. Batches are taken by indexing, and texts of similar length form a batch. The
-convolutional and dense networks are trained channels_last, in bf16 if a few steps are faster in it than in fp32.
+convolutional and dense networks are trained channels_last. Where ddl may choose the precision, networks are trained in bf16 if a few steps
+are faster in it than in fp32.
 """
 
 import os
@@ -119,7 +120,7 @@ class Worker:
 
 
 def choose_bf16(worker: Any, trials: list[Trial]) -> bool:
-    """True if the trials are of image networks, and the last network is faster in bf16."""
+    """True if the precision of the trials is open, and the last network is faster in bf16."""
     networks = [trial for trial in trials if trial.get("precision") == "auto" and trial.get("method") != "pca"]
     return bool(networks) and ray.get(worker.bf16_is_faster.remote(networks[-1]))
 
