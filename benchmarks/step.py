@@ -1,6 +1,6 @@
-"""Profile of a training step of the augmentation sweep's network, on one core.
+"""Profile of a training step of a sweep, by default the augmentation sweep's without augmentation, on one core.
 
-    python benchmarks/step.py [--precision 'bf16 channels_last'] [--augmentation none] [--steps 20] [--threads 1]
+    python benchmarks/step.py [--sweep regularisation] [--configuration dropout] [--precision 'bf16 channels_last'] [--steps 20] [--threads 1]
     python benchmarks/step.py --allocator-rounds 5
 
 The first command prints milliseconds and GFLOP/s of a step, without the profiler, and the operations in which a step spends its time, from
@@ -32,13 +32,13 @@ WARM_UP = 10
 ROWS = 15
 
 
-def steps_of(precision: str, augmentation: str) -> tuple[Iterator[Progress], int]:
+def steps_of(sweep_name: str, configuration: str, precision: str) -> tuple[Iterator[Progress], int]:
     """The steps of a trial at the sample scale that never evaluates, after `WARM_UP` of them, and the batch size."""
     problems: list[str] = []
-    overrides = ["seeds=1", f"task.augmentation={augmentation}", f"task.precision={precision!r}", "task.epochs=100"]
-    sweep = config.compose_sweep("augmentation", overrides, "sample", problems)
+    overrides = ["seeds=1", f"configurations={configuration}", f"task.precision={precision!r}", "task.epochs=100"]
+    sweep = config.compose_sweep(sweep_name, overrides, "sample", problems)
     assert sweep is not None, problems
-    (trial,) = space.expand_trials(sweep, problems)
+    trial, *_ = space.expand_trials(sweep, problems)
     run = trial.task.run(Device(torch.device("cpu")))
     for _ in range(WARM_UP):
         next(run)
@@ -64,7 +64,7 @@ def compare_allocators(rounds: int) -> None:
 
 def measure(given: argparse.Namespace) -> None:
     """Print the CPU milliseconds and the page faults of a step with one allocator."""
-    run, _ = steps_of(given.precision, given.augmentation)
+    run, _ = steps_of(given.sweep, given.configuration, given.precision)
     before = resource.getrusage(resource.RUSAGE_SELF)
     for _ in range(given.steps):
         next(run)
@@ -76,8 +76,9 @@ def measure(given: argparse.Namespace) -> None:
 def main() -> None:
     """Time the steps, count their arithmetic, and print the profile."""
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parse.add_argument("--sweep", default="augmentation")
+    parse.add_argument("--configuration", default="none")
     parse.add_argument("--precision", default="bf16 channels_last")
-    parse.add_argument("--augmentation", default="none", choices=("none", "light", "aggressive"))
     parse.add_argument("--steps", type=int, default=20)
     parse.add_argument("--threads", type=int, default=1)
     parse.add_argument("--allocator-rounds", type=int, default=0)
@@ -92,7 +93,7 @@ def main() -> None:
     if given.measure_with:
         measure(given)
         return
-    run, batch = steps_of(given.precision, given.augmentation)
+    run, batch = steps_of(given.sweep, given.configuration, given.precision)
     seconds = []
     for _ in range(given.steps):
         began = time.perf_counter()
@@ -102,7 +103,9 @@ def main() -> None:
     with FlopCounterMode(display=False) as counter:
         next(run)
     flop = counter.get_total_flops()
-    print(f"torch {torch.__version__}, {given.precision}, {given.threads} threads, batches of {batch}, augmentation {given.augmentation}")
+    print(
+        f"{given.sweep}, {given.configuration}, torch {torch.__version__}, {given.precision}, {given.threads} threads, batches of {batch}"
+    )
     print(f"{1e3 * step_s:.1f} ms a step ({1e3 * min(seconds):.1f} to {1e3 * max(seconds):.1f}), {batch / step_s:.0f} images/s, ", end="")
     print(f"{flop / 1e9:.1f} GFLOP, {flop / step_s / 1e9:.0f} GFLOP/s")
     with profile(activities=[ProfilerActivity.CPU]) as profiled:

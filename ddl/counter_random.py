@@ -9,7 +9,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-BLOCK = 2**17
+BLOCK = 2**16
 """Elements computed at once on a CPU, so that the intermediate results stay in the core's cache."""
 
 
@@ -35,33 +35,32 @@ def step_offset(step: int) -> int:
     return _signed(step * _STEP, 64)
 
 
-def random_bits(keys: Tensor, first_row: int, rows: int, columns: int) -> Tensor:
-    """Uniform bits, int32 [k x rows, columns], for keys int64 [k]: rows `first_row` to `first_row + rows` of each key's numbers.
+def random_bits(keys: Tensor, columns: Tensor, first_row: int, rows: int) -> Tensor:
+    """Uniform bits, int32 [k x rows, len(columns)], for keys int64 [k]: these columns (int32) of the rows `first_row` to `first_row + rows`.
 
-    A number depends on its key, row and column, not on how many rows and columns there are.
+    A number depends on its key, row and column, not on which others there are.
     """
-    positions = torch.arange(columns, dtype=torch.int32, device=keys.device) * _COLUMN
-    return _hashed(_row_keys(keys, first_row, rows), positions)
+    return _hashed(_row_keys(keys, first_row, rows), columns * _COLUMN)
 
 
-def random_mask(keys: Tensor, keep: Tensor, first_row: int, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-    """A mask of `dtype` [k x rows, columns] for dropout: 1 / keep with the probability `keep` (fp32 [k]), and 0 otherwise.
+def random_mask(keys: Tensor, keep: Tensor, columns: Tensor, first_row: int, rows: int, dtype: torch.dtype) -> Tensor:
+    """A mask of `dtype` [k x rows, len(columns)] for dropout: 1 / keep with the probability `keep` (fp32 [k]), and 0 otherwise.
 
     The random numbers are those of `random_bits`.
     """
     row_keys = _row_keys(keys, first_row, rows)
-    positions = torch.arange(columns, dtype=torch.int32, device=keys.device) * _COLUMN
+    positions = columns * _COLUMN
     # As int32, uniform bits are below this bound with the probability `keep`; fp32 keeps 24 bits of it.
-    bounds = ((keep - 0.5) * 2**32).clamp(-(2**31), 2**31 - 128).to(torch.int32).unsqueeze(1).expand(-1, rows).reshape(-1, 1)
+    bounds = ((keep - 0.5) * 2**32).clamp(-(2**31), 2**31 - 128).to(torch.int32).repeat_interleave(rows).unsqueeze(1)
+    scales = keep.reciprocal().to(dtype).repeat_interleave(rows).unsqueeze(1)
     if keys.device.type != "cpu" or torch.compiler.is_compiling():
-        mask = (_hashed(row_keys, positions) < bounds).to(dtype)
-    else:
-        mask = torch.empty(len(row_keys), columns, dtype=dtype)
-        at_once = max(BLOCK // max(columns, 1), 1)
-        for first in range(0, len(row_keys), at_once):
-            part = slice(first, first + at_once)
-            torch.lt(_hashed(row_keys[part], positions), bounds[part], out=mask[part])
-    return mask.view(len(keys), -1).mul_(keep.reciprocal().to(dtype).unsqueeze(1)).view(-1, columns)
+        return (_hashed(row_keys, positions) < bounds).to(dtype).mul_(scales)
+    mask = torch.empty(len(row_keys), len(columns), dtype=dtype)
+    at_once = max(BLOCK // max(len(columns), 1), 1)
+    for first in range(0, len(row_keys), at_once):
+        part = slice(first, first + at_once)
+        torch.lt(_hashed(row_keys[part], positions), bounds[part], out=mask[part]).mul_(scales[part])
+    return mask
 
 
 def _row_keys(keys: Tensor, first_row: int, rows: int) -> Tensor:

@@ -18,7 +18,11 @@ def key(seed: int = 3, layer: int = 0, step: int = 7) -> torch.Tensor:
 
 
 def bits(**of) -> torch.Tensor:
-    return random_bits(key(**of), 0, ROWS, COLUMNS)
+    return random_bits(key(**of), columns(COLUMNS), 0, ROWS)
+
+
+def columns(count: int) -> torch.Tensor:
+    return torch.arange(count, dtype=torch.int32)
 
 
 def signs(of: torch.Tensor) -> torch.Tensor:
@@ -56,7 +60,7 @@ OTHERS = {
     "layer": lambda: (bits(layer=0), bits(layer=1)),
     "seed": lambda: (bits(seed=3), bits(seed=4)),
     "high bit of the seed": lambda: (bits(seed=3), bits(seed=3 + 2**40)),
-    "process": lambda: (bits(), random_bits(key(), 2**40, ROWS, COLUMNS)),
+    "process": lambda: (bits(), random_bits(key(), columns(COLUMNS), 2**40, ROWS)),
 }
 
 
@@ -80,7 +84,7 @@ def test_the_corners_of_rectangles_are_independent():
 
 @pytest.mark.parametrize("keep", [0.95, 0.7, 0.5, 0.1])
 def test_a_mask_keeps_its_fraction_and_the_mean(keep):
-    mask = random_mask(key(), torch.tensor([keep]), 0, ROWS, COLUMNS, torch.float32)
+    mask = random_mask(key(), torch.tensor([keep]), columns(COLUMNS), 0, ROWS, torch.float32)
     error = (keep * (1 - keep) / mask.numel()) ** 0.5
     assert abs((mask > 0).double().mean() - keep) < LIMIT * error
     assert mask.unique().tolist() == pytest.approx([0, 1 / keep])
@@ -88,23 +92,25 @@ def test_a_mask_keeps_its_fraction_and_the_mean(keep):
 
 def test_a_number_does_not_depend_on_how_many_there_are(monkeypatch):
     keys, keep = torch.cat([key(seed=1), key(seed=2)]), torch.tensor([0.7, 0.4])
-    both = random_mask(keys, keep, 0, 33, 20, torch.float32).view(2, 33, 20)
+    both = random_mask(keys, keep, columns(20), 0, 33, torch.float32).view(2, 33, 20)
     monkeypatch.setattr(counter_random, "BLOCK", 64)
     for position in range(2):
-        alone = random_mask(keys[position : position + 1], keep[position : position + 1], 0, 40, 24, torch.float32)
+        alone = random_mask(keys[position : position + 1], keep[position : position + 1], columns(24), 0, 40, torch.float32)
         assert torch.equal(alone[:33, :20], both[position])
-    later = random_mask(keys[:1], keep[:1], 30, 3, 20, torch.float32)
+    later = random_mask(keys[:1], keep[:1], columns(20), 30, 3, torch.float32)
     assert torch.equal(later, both[0, 30:])
+    chosen = torch.tensor([7, 19, 3], dtype=torch.int32)
+    assert torch.equal(random_mask(keys[:1], keep[:1], chosen, 0, 33, torch.float32), both[0][:, chosen])
 
 
 def test_nothing_is_dropped_at_a_rate_of_0():
-    assert random_mask(key(), torch.ones(1), 0, ROWS, COLUMNS, torch.float32).unique().tolist() == [1]
+    assert random_mask(key(), torch.ones(1), columns(COLUMNS), 0, ROWS, torch.float32).unique().tolist() == [1]
 
 
 def test_the_numbers_are_these_for_good():
     """Trials that resume after an update of the package draw the same numbers."""
     assert random_key(3, "dropout 0") == PINNED_KEY
-    assert random_bits(key(), 0, 2, 3).tolist() == PINNED
+    assert random_bits(key(), columns(3), 0, 2).tolist() == PINNED
 
 
 PINNED_KEY = 6031431661163049401

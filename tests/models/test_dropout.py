@@ -55,6 +55,26 @@ def test_padding_at_the_end_changes_no_mask_before_it():
     assert torch.equal(kept(layer(), 4, 6, 5), kept(layer(), 7, 9, 5)[:4, :6])
 
 
+def test_images_have_the_same_mask_with_channels_last_in_memory():
+    images = torch.ones(4, 3, 6, 5)
+    outputs = layer()(images.to(memory_format=torch.channels_last))
+    assert torch.equal(outputs, layer()(images))
+    assert outputs.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_stack_of_images_has_the_masks_that_each_has_alone(memory_format):
+    member, images = Dropout(0.3), torch.ones(4, 3, 6, 5).to(memory_format=memory_format)
+    keys = DropoutKeys([member, Dropout(0.3)], [3, 4], 0)
+    keys.advance(0)
+
+    def mask(key: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(member, {"key": key, "keep": keep}, images)
+
+    stacked = torch.vmap(mask)(keys.stacked()["key"], member.keep.expand(2))
+    assert torch.equal(stacked, torch.stack([layer(seed=3)(images), layer(seed=4)(images)]))
+
+
 def test_a_member_of_a_stack_has_the_mask_that_it_has_alone():
     members = [Dropout(p) for p in (0.1, 0.5, 0.0)]
     keys = DropoutKeys(members, [3, 4, 5], 0)
