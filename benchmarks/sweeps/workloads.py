@@ -29,6 +29,7 @@ from ddl.metrics import forecasts
 from ddl.metrics.linear_classifier import fit_linear_classifier
 from ddl.models import autoencoders
 from ddl.models.cnn import ConvNet
+from ddl.models.dropout import Dropout
 from ddl.models.forecaster import Forecaster
 from ddl.models.pca import fit_pca
 from ddl.models.preprocess import Normalise, ScaleToUnit
@@ -62,10 +63,17 @@ class Problem:
 
 
 def build(task: str, trial: Trial) -> Problem:
-    """The problem of a trial of `task`. The initial weights follow from its seed."""
-    return {"Classification": _classification, "Representation": _representation, "Forecasting": _forecasting, "Sentiment": _sentiment}[
-        task
-    ](trial)
+    """The problem of a trial of `task`. The initial weights follow from its seed.
+
+    Dropout is PyTorch's: ddl's needs a key for every step, and would have the same mask at each step without.
+    """
+    builders = {"Classification": _classification, "Representation": _representation, "Forecasting": _forecasting, "Sentiment": _sentiment}
+    problem = builders[task](trial)
+    for module in list(problem.model.modules()):
+        for name, part in module.named_children():
+            if isinstance(part, Dropout):
+                setattr(module, name, nn.Dropout(part.p))
+    return problem
 
 
 def closed_form(task: str, trial: Trial) -> Metrics | None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.sweeps import workloads
 from benchmarks.sweeps.__main__ import CONTESTANTS, SWEEPS, compare_quality, describe, earlier_results, geometric_means, summarise
@@ -59,6 +60,17 @@ def test_both_baselines_measure_every_configuration(sweep: str):
             second = list(tuned.Trainer(task, trial, bf16=False).epochs(trial["seed"]))
         assert len(first) == len(second)
         assert all(metric["name"] in metrics for metrics in [*first, *second])
+
+
+@pytest.mark.parametrize(("sweep", "configuration"), [("regularisation", "dropout"), ("sentiment", "LSTM")])
+def test_the_baselines_drop_other_elements_at_each_step(sweep: str, configuration: str):
+    workload = describe(sweep, "smoke", ["seeds=1", f"configurations={configuration}", *TINY[sweep]])
+    problem = workloads.build(workload["task"], workload["trials"][0])
+    problem.model.train()
+    inputs, *_ = problem.train.batch(torch.arange(8))
+    first, second = (problem.model(problem.prepare(inputs)) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert torch.equal(problem.model.eval()(problem.prepare(inputs)), problem.model(problem.prepare(inputs)))
 
 
 def test_cartpole_baselines_make_as_many_updates_per_env_step_as_the_task():
