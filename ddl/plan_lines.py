@@ -41,9 +41,10 @@ def print_choices(console: Console, plan: Plan) -> None:
         times = f"take {duration(stack.stacked_s)} each instead of {duration(stack.alone_s)}, {stack.gain:.1f} times as fast"
         line = f"{'stacked' if used else 'not stacked'}: {stack.members} trials as one model ({stack.configuration}, ...) {times}"
         console.print(Text(line), soft_wrap=True)
-    if plan.stacking.not_timed:
-        names = ", ".join(plan.stacking.not_timed)
-        console.print(Text(f"not stacked: {names} (timing that would take too long for this sweep; stack=N does it)"), soft_wrap=True)
+    not_timed = plan.stacking.not_timed
+    for reason in dict.fromkeys(not_timed.values()):
+        names = ", ".join(name for name in not_timed if not_timed[name] == reason)
+        console.print(Text(f"not stacked: {names} ({reason})"), soft_wrap=True)
     for name, reason in plan.failures.items():
         console.print(Text(f"not used: {name or 'timing probe'} ({reason})"), soft_wrap=True)
 

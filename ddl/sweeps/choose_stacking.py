@@ -13,7 +13,7 @@ from ddl.sweeps.executors import Prober
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import Stacking, StackTiming, by_key, independent, split
-from ddl.tasks.task import with_precision
+from ddl.tasks.task import Task, with_precision
 from ddl.timings import TimingProbe, Timings
 
 SIZES = (4, 16, 64)
@@ -24,6 +24,12 @@ GAIN = 1.1
 
 SLOW_S, SLOWER = 0.5, 3
 """A stack is not timed any further after two steps in a row of more than SLOW_S seconds that take SLOWER times as long as the steps one by one."""
+
+LONG_STEP_S = 0.02
+"""Steps of this many seconds are long. A stack saves the time in which operations are started, which is little of a long step."""
+
+TAKES_LONG = "timing that would take too long for this sweep; stack=N does it"
+NO_GAIN = "a stack of trials with shorter steps was not faster; stack=N times it"
 
 MEMORY_SPARE = 0.1
 """Fraction of a GPU's free memory that no plan uses: the few steps of a timing probe may miss a trial's peak."""
@@ -43,7 +49,8 @@ def choose_stacking(
 
     `probes` are the timings of single trials by configuration. No size is larger than gives each of the allocation's places one
     stack. No stack is timed after `most_s` seconds of timing, or if that would take longer, unless `launch.stack` asks for a number; so the keys
-    that take longest come first. Sweeps whose trials are compared while they train are not stacked.
+    that take longest come first. Those with long steps come last, the shortest first: after one that is not faster, or that fails, no longer
+    ones of the same task are timed. Sweeps whose trials are compared while they train are not stacked.
     """
     if launch.stack == "off" or not independent(launch):
         return Stacking(precision)
@@ -53,10 +60,13 @@ def choose_stacking(
     timings: list[StackTiming] = []
     failures: dict[str, str] = {}
     left_s = most_s if launch.stack == "auto" else math.inf
+    without_gain: set[type[Task]] = set()
     while waiting:
         least = min((timing.gain for timing in timings), default=1.0)
+        not_timed |= {each.configuration: NO_GAIN for each in waiting if each.long and each.task in without_gain and not each.best}
+        waiting = [each for each in waiting if not (each.long and each.task in without_gain)]
         batch, waiting = waiting[: allocation.concurrent], waiting[allocation.concurrent :]
-        not_timed += [each.configuration for each in batch if each.expected_s(least) > left_s and not each.best]
+        not_timed |= {each.configuration: TAKES_LONG for each in batch if each.expected_s(least) > left_s and not each.best}
         batch = [each for each in batch if each.expected_s(least) <= left_s]
         if not batch:
             continue
@@ -76,6 +86,8 @@ def choose_stacking(
                 stacks[candidate.key] = timing
                 if candidate.sizes[1:]:  # after the smallest sizes of the others
                     waiting.append(replace(candidate, sizes=candidate.sizes[1:], best=timing.gain))
+        if launch.stack == "auto":
+            without_gain |= {each.task for each in batch if each.long and each.key not in stacks}
     return Stacking(precision, stacks, timings, failures, not_timed)
 
 
@@ -99,6 +111,19 @@ class _Candidate:
     def configuration(self) -> str:
         return self.group[0].configuration
 
+    @property
+    def task(self) -> type[Task]:
+        return type(self.group[0].task)
+
+    @property
+    def long(self) -> bool:
+        return self.step_s >= LONG_STEP_S
+
+    @property
+    def order(self) -> tuple[bool, float]:
+        """Place in the order of timing, first the longest training, last long steps."""
+        return self.long, self.step_s if self.long else -self.training_s * len(self.group)
+
     def expected_s(self, gain: float) -> float:
         """Expected seconds of the timing of the next size, for trials that gain this much by stacking if that is not known yet."""
         return self.first_start_s + self.sizes[0] * self.probe_s / max(self.best or gain, 1.0)
@@ -110,15 +135,15 @@ def _candidates(
     places: int,
     stack: int | str,
     time_packs: Callable[[Sequence[Sequence[Trial]], Sequence[float]], tuple[list[TimingProbe | str], float]],
-) -> tuple[list[_Candidate], list[str]]:
-    """(what `choose_stacking` times, those that take longest first; one configuration of each key that has no probe).
+) -> tuple[list[_Candidate], dict[str, str]]:
+    """(what `choose_stacking` times, in this order; `Stacking.not_timed` of the keys that have no probe).
 
     `stack` is `launch.stack`, and `time_packs` is `_time_packs` with all but its first two arguments.
     """
     groups = {key: group for key, group in groups_by_key.items() if len(group) > 1}
     total = sum(map(len, groups.values()))
     candidates: list[_Candidate] = []
-    not_timed: list[str] = []
+    not_timed: dict[str, str] = {}
     for key, group in groups.items():
         limit = min(len(group), math.ceil(total / places))
         if isinstance(stack, int):
@@ -130,7 +155,7 @@ def _candidates(
             (alone,), _ = time_packs([group[:1]], [math.inf])
             known = [] if isinstance(alone, str) else [alone]
         if not known:
-            not_timed.append(group[0].configuration)
+            not_timed[group[0].configuration] = TAKES_LONG
             continue
         smallest, *larger = SIZES
         first = [smallest] if 2 * smallest < limit else []  # else it would gain about as much as the largest
@@ -145,7 +170,7 @@ def _candidates(
                 sizes=[*first, *(size for size in larger if size < limit), limit],
             )
         )
-    return sorted(candidates, key=lambda each: -each.training_s * len(each.group)), not_timed
+    return sorted(candidates, key=lambda each: each.order), not_timed
 
 
 def _time_packs(

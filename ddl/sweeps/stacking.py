@@ -34,14 +34,14 @@ class Stacking:
     """The stacks of a sweep: by `Task.stack_key`, the timing of the fastest size.
 
     `timings` are all timings, `failures` the sizes that failed, `not_timed` one configuration of each key that could be stacked but
-    was not timed, because that would have taken too long.
+    was not timed, with the reason.
     """
 
     precision: str = ""
     stacks: Mapping[str, StackTiming] = field(default_factory=dict)
     timings: Sequence[StackTiming] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
-    not_timed: Sequence[str] = ()
+    not_timed: Mapping[str, str] = field(default_factory=dict)
 
     def split(self, trials: Sequence[Trial]) -> tuple[list[list[Trial]], list[Trial]]:
         """(stacks, trials by themselves). Stacks of the same key have about equal sizes; one of a single trial is a trial by itself."""

@@ -11,7 +11,7 @@ from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
 from ddl.schema import EarlyStopping, Launch, Resources, Search, Wandb
 from ddl.sweeps.allocation import Allocation
-from ddl.sweeps.choose_stacking import choose_stacking
+from ddl.sweeps.choose_stacking import NO_GAIN, TAKES_LONG, choose_stacking
 from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import Stacking
 from ddl.timings import TimingProbe, Timings
@@ -171,9 +171,9 @@ def test_a_number_is_timed_whatever_it_takes():
 
 
 def test_what_was_not_timed_is_named():
-    assert choose(Stacks({}), trials(8), most_s=0.0).not_timed == ["a"]
-    assert choose(Stacks({}), trials(8), probes={}).not_timed == ["a"]
-    assert choose(Stacks({4: 1.0}), trials(8)).not_timed == []
+    assert choose(Stacks({}), trials(8), most_s=0.0).not_timed == {"a": TAKES_LONG}
+    assert choose(Stacks({}), trials(8), probes={}).not_timed == {"a": TAKES_LONG}
+    assert choose(Stacks({4: 1.0}), trials(8)).not_timed == {}
 
 
 class BySteps(Stacks):
@@ -186,11 +186,28 @@ class BySteps(Stacks):
 
 def test_stacks_of_different_shapes_are_timed_at_the_same_time_those_that_take_longest_first():
     asked = [dataclasses.replace(trial, configuration=f"{steps} steps") for steps in (10, 20, 30) for trial in trials(8, steps=steps)]
-    alone = {"10 steps": probe(1.0), "20 steps": probe(2.0), "30 steps": probe(3.0)}
-    executor = BySteps({10: 1.0, 20: 4.0, 30: 30.0})
+    alone = {"10 steps": probe(0.01), "20 steps": probe(0.02), "30 steps": probe(0.03)}
+    executor = BySteps({10: 0.01, 20: 0.04, 30: 0.3})
     found = choose(executor, asked, probes=alone)
     assert executor.timed == [(30, 20), (10, 10)]
     assert {row["configuration"]: row["used"] for row in found.record()} == {"10 steps": True, "20 steps": True, "30 steps": False}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stack", "timed", "not_timed"),
+    [
+        ({10: 4.0, 20: 1.0, 30: 1.0, 40: 9.0}, "auto", [(10, 20), (30, 40)], {}),
+        ({10: 1.0, 20: 9.0, 30: 1.0, 40: 9.0}, "auto", [(10, 20)], {"30 steps": NO_GAIN, "40 steps": NO_GAIN}),
+        ({10: 1.0, 20: 9.0, 30: 1.0, 40: 9.0}, 4, [(10, 20), (30, 40)], {}),
+    ],
+)
+def test_no_stack_of_long_steps_is_timed_after_one_of_shorter_steps_that_was_not_faster(seconds, stack, timed, not_timed):
+    asked = [dataclasses.replace(trial, configuration=f"{steps} steps") for steps in (40, 30, 20, 10) for trial in trials(4, steps=steps)]
+    alone = {f"{steps} steps": probe(1.0, step_s=steps / 1e3, total_steps=1000 // steps) for steps in (10, 20, 30, 40)}
+    executor = BySteps(seconds)
+    found = choose(executor, asked, probes=alone, stack=stack)
+    assert [set(packs) for packs in executor.timed] == [set(packs) for packs in timed]
+    assert found.not_timed == not_timed
 
 
 def test_the_first_trials_imports_are_no_gain():
