@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from ddl import checkpoints, provenance
 from ddl.devices import Device
-from ddl.hints import suggest_name
 from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
 from ddl.program import program
@@ -66,10 +65,7 @@ def export(run: Path, trial_id: str, trust: bool = False) -> Path:
 
 
 def _exportable_row(reader: LedgerReader, run: Path, trial_id: str) -> TrialRow:
-    rows = {row.trial_id: row for row in reader.trials()}
-    if trial_id not in rows:
-        raise ValueError(f"{run}: has no trial {trial_id!r}.{suggest_name(trial_id, rows)}")
-    row = rows[trial_id]
+    row = reader.trial(trial_id)
     if row.status not in EXPORTABLE:
         raise ValueError(f"{run}: trial {trial_id} is {row.status}, so there is no trained model. Finish it with --resume {run}.")
     return row

@@ -80,7 +80,7 @@ def _print_problem(*texts: object) -> None:
 def _run_action(given: argparse.Namespace, command: str) -> int:
     from ddl import run
     from ddl.fetched_runs import fetch_run, fetch_trial
-    from ddl.ledger_reader import ledger_path
+    from ddl.ledger_reader import LedgerReader, ledger_path
     from ddl.run_report import rewrite_report
     from ddl.run_results import Run
 
@@ -97,14 +97,14 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         place, _, trial_id = given.reproduce.rstrip("/").rpartition("/trials/")
         path = fetch_run(place, given.trust) / "trials" / trial_id if place else Path(given.reproduce)
         if place:
-            ledger_path(path.parent.parent)
+            LedgerReader(path.parent.parent).trial(trial_id)
         from ddl.reproduce import reproduce  # imports torch
 
         return 0 if reproduce(path, given.steps, given.trust) else FAILED
     if given.export:
         place, trial_id = given.export
         folder = fetch_trial(place, trial_id, given.trust)
-        ledger_path(folder)
+        LedgerReader(folder).trial(trial_id)
         from ddl.export import export  # imports torch
 
         say(export(folder, trial_id, given.trust))
@@ -196,7 +196,12 @@ def _list_sweeps() -> int:
 
 
 def _prepare_data(names: Sequence[str]) -> int:
-    from ddl.data import sources
+    from ddl.data.names import check_name
+
+    for name in names:
+        if not name.startswith("folder:"):
+            check_name(name)
+    from ddl.data import sources  # imports torch
 
     for name in names:
         if name.startswith("folder:"):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddl.hints import suggest_name
 from ddl.ledger_checks import check_content, check_record, check_schema, decode, open_read_only, without_wrong_types
 from ddl.ledger_checksums import check_checksums
 from ddl.ledger_tables import SCHEMA, SCHEMA_VERSION, TrialRow
@@ -101,6 +102,13 @@ class LedgerReader:
                 values["reason"] = printable(redactor.text(values["reason"]).replace("\n", " "))
                 decoded.append(TrialRow(**values))
             return decoded
+
+    def trial(self, trial_id: str) -> TrialRow:
+        """The trial with this id, as in `trials`. Raises ValueError if there is none."""
+        trials = {trial.trial_id: trial for trial in self.trials()}
+        if trial_id not in trials:
+            raise ValueError(f"{self.path.parent}: has no trial {trial_id!r}.{suggest_name(trial_id, trials)}")
+        return trials[trial_id]
 
     def metrics(self, after: int = 0) -> "pd.DataFrame":
         """Every measurement with a sequence number above `after`, in order.

@@ -11,7 +11,6 @@ import torch
 from ddl import provenance
 from ddl.devices import Device
 from ddl.gpus import machine_gpus
-from ddl.hints import suggest_name
 from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
 from ddl.precision_setup import prepare_process
@@ -78,10 +77,7 @@ def _read_record(path: Path) -> _TrialRecord:
     if path.parent.name != "trials":
         raise ValueError(f"--reproduce {path}: name a trial as RUN/trials/TRIAL_ID, with a run folder and an id from its results.csv.")
     reader = LedgerReader(folder)
-    run, trials = reader.run("task_class", "plan.num_workers"), {trial.trial_id: trial for trial in reader.trials()}
-    if trial_id not in trials:
-        raise ValueError(f"--reproduce {path}: this run has no trial {trial_id}.{suggest_name(trial_id, trials)}")
-    trial = trials[trial_id]
+    run, trial = reader.run("task_class", "plan.num_workers"), reader.trial(trial_id)
     first_steps = (trial.metadata or {}).get(METADATA_KEY)
     if not first_steps:
         status = f"it is {trial.status}{f': {trial.reason}' if trial.reason else ''}"

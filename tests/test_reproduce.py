@@ -178,8 +178,8 @@ def test_the_commit_is_that_of_the_resume_it_began_under(copy: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("trials/aaaa00000011", "this run has no trial aaaa00000011. Did you mean aaaa00000001?"),
-        ("trials/zzz", "this run has no trial zzz. Known names: aaaa00000001, aaaa00000002, bbbb00000003, cccc00000004."),
+        ("trials/aaaa00000011", "has no trial 'aaaa00000011'. Did you mean aaaa00000001?"),
+        ("trials/zzz", "has no trial 'zzz'. Known names: aaaa00000001, aaaa00000002, bbbb00000003, cccc00000004."),
         ("trials/cccc00000004", "its record has no first steps to compare with (it is planned). Take another trial."),
         ("", "name a trial as RUN/trials/TRIAL_ID"),
         ("elsewhere/trials/x", "not a run folder, it has no ledger.sqlite"),

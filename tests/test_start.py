@@ -59,6 +59,7 @@ metrc: {name: val/accuracy, mode: max}
 space: {task.lr: {uniform: [2, 1]}, task.augmentaton: [none, light]}
 seeds: many
 """
+KEPT_RUN = str(ROOT / "docs" / "runs" / "cartpole-sample")
 FUNCTION = "def train(lr: float):\n    yield {'val/loss': lr}\n"
 
 MISTAKES = {
@@ -83,6 +84,9 @@ MISTAKES = {
     "a run to report that does not exist": ["--report", "runs/none", "--check"],
     "a run to export that does not exist": ["--export", "runs/none", "abc"],
     "a run to reproduce that does not exist": ["--reproduce", "runs/none/trials/abc"],
+    "a data set that does not exist": ["--prepare-data", "mnist", "cifar_10"],
+    "a trial to export that does not exist": ["--export", KEPT_RUN, "abc"],
+    "a trial to reproduce that does not exist": ["--reproduce", f"{KEPT_RUN}/trials/abc"],
     "a run to publish that does not exist": ["--publish", "runs/none"],
     "a run to confirm that does not exist": ["--confirm", "runs/none"],
 }

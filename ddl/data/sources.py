@@ -17,12 +17,11 @@ from ddl.data import official, store
 from ddl.data.files import FILE_ITEMS
 from ddl.data.image_sheets import read_bundled_sheets
 from ddl.data.integrity import Damaged, Unavailable, file_fingerprint, verify
+from ddl.data.names import check_name
 from ddl.data.recipe import DataSetRecipe, FileRecipe, Recipe
 from ddl.data.sets import DATA_SETS
 from ddl.data.splits import DataSet, Origin, Split, fingerprint, to_tensors
-from ddl.hints import did_you_mean
 
-CONTENTS = ("full", "sample")
 VERDICT_LASTS_S = 600
 """Age up to which a loading process relies on the record that no source has the data, s."""
 MIRROR_HINT = f"Set {official.MIRROR} to a folder or URL with the official files."
@@ -38,23 +37,8 @@ class FileItem:
     origin: Origin
 
 
-def data_set_names() -> tuple[str, ...]:
-    """Names of all data sets."""
-    return tuple(sorted(DATA_SETS))
-
-
-def file_names() -> tuple[str, ...]:
-    """Names of all file items."""
-    return tuple(sorted(FILE_ITEMS))
-
-
-def check_name(name: str, content: str) -> None:
-    """Raises ValueError if there is no data set or item `name`, or no such content of it. Reads no data."""
-    known = (*data_set_names(), *file_names())
-    if name not in known:
-        raise ValueError(f"data set {name!r}: unknown.{did_you_mean(str(name), known)} There are: {', '.join(known)}.")
-    if content not in CONTENTS:
-        raise ValueError(f"content {content!r} of data set {name}: unknown. There are: {', '.join(CONTENTS)}.")
+def _known() -> tuple[str, ...]:
+    return (*DATA_SETS, *FILE_ITEMS)
 
 
 @cache
@@ -64,7 +48,7 @@ def load_data_set(name: str, content: str) -> DataSet:
     If no source has the full data, "full" returns the bundled sample or the fallback data set. `origin.fallback_for` then
     names what was asked for. Raises ValueError for an unknown name or content, and if the cache folder cannot be used.
     """
-    check_name(name, content)
+    check_name(name, content, _known())
     return _load_data_set(DATA_SETS[name], content, earliest=time.time() - VERDICT_LASTS_S)
 
 
@@ -74,7 +58,7 @@ def load_file(name: str, content: str = "full") -> FileItem:
 
     Uses the bundled sample or the fallback item like `load_data_set`. Raises ValueError like it, and if there is neither.
     """
-    check_name(name, content)
+    check_name(name, content, _known())
     return _load_file(FILE_ITEMS[name], content, earliest=time.time() - VERDICT_LASTS_S)
 
 
@@ -83,7 +67,7 @@ def prepare_data(name: str, content: str) -> Origin:
 
     Any number of processes may call it at once. Raises ValueError like `load_data_set`.
     """
-    check_name(name, content)
+    check_name(name, content, _known())
     if name in FILE_ITEMS:
         return _load_file(FILE_ITEMS[name], content, earliest=time.time()).origin
     return _load_data_set(DATA_SETS[name], content, earliest=time.time()).origin

@@ -14,8 +14,10 @@ from ddl.data import bundled_files, sources
 from ddl.data.files import FILE_ITEMS, glove, plays, reviews
 from ddl.data.files.glove import GLOVE
 from ddl.data.integrity import file_fingerprint
+from ddl.data.names import NAMES
 from ddl.data.packages import Package
 from ddl.data.recipe import Archive, FileRecipe
+from ddl.data.sets import DATA_SETS
 
 WHOLE = b"the whole text"
 SAMPLE = f"sha256:{hashlib.sha256(b'cut').hexdigest()}"
@@ -57,8 +59,7 @@ def text(found: sources.FileItem) -> bytes:
 
 
 def test_every_recipe_of_a_file_has_valid_checksums_and_fallback():
-    assert {"airline", "efficientnet_b0", "glove", "imdb", "lite0", "plays", "reviews", "vgg16"} <= set(sources.file_names())
-    assert not set(sources.data_set_names()) & set(sources.file_names())
+    assert [*DATA_SETS, *FILE_ITEMS] == list(NAMES)
     for recipe in FILE_ITEMS.values():
         for checksum in filter(None, [recipe.checksum, recipe.sample, *(archive.checksum for archive in recipe.archives)]):
             algorithm, _, digest = checksum.partition(":")

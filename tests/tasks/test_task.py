@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from ddl import checkpoints
 from ddl.data import sources
+from ddl.data.names import NAMES
+from ddl.data.sets import DATA_SETS
 from ddl.progress import Progress
 
 from .steps import CPU, TASKS, TINY, build, without_times
@@ -39,7 +41,7 @@ def test_building_a_task_touches_no_data(name, monkeypatch):
     for function in ("load_data_set", "load_file"):
         monkeypatch.setattr(sources, function, lambda *arguments: pytest.fail("data was loaded"))
     task = build(name)
-    assert set(task.data_sets) <= {*sources.data_set_names(), *sources.file_names()}
+    assert set(task.data_sets) <= set(NAMES)
     task.run(CPU)
 
 
@@ -116,10 +118,7 @@ def test_a_trial_is_reproducible_and_depends_on_its_seed(name):
 @every_task
 def test_a_run_changes_no_data(name):
     task = build(name)
-    before = {
-        name: copy.deepcopy(sources.load_data_set(name, "sample").train.inputs[:40])
-        for name in set(task.data_sets) & set(sources.data_set_names())
-    }
+    before = {name: copy.deepcopy(sources.load_data_set(name, "sample").train.inputs[:40]) for name in set(task.data_sets) & set(DATA_SETS)}
     list(task.run(CPU))
     for data_set, inputs in before.items():
         assert torch.equal(sources.load_data_set(data_set, "sample").train.inputs[:40], inputs)
