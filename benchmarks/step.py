@@ -1,6 +1,6 @@
 """Profile of a training step of a sweep, by default the augmentation sweep's without augmentation, on one core.
 
-    python benchmarks/step.py [--sweep regularisation] [--configuration dropout] [--precision 'bf16 channels_last'] [--steps 20] [--threads 1]
+    python benchmarks/step.py [--sweep regularisation --configuration dropout] [--precision 'bf16 channels_last'] [--first-step 10]
     python benchmarks/step.py --allocator-rounds 5
 
 The first command prints milliseconds and GFLOP/s of a step, without the profiler, and the operations in which a step spends its time, from
@@ -25,22 +25,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddl import config
 from ddl.allocator import keep_freed_memory
 from ddl.devices import Device
+from ddl.precision_setup import prepare_process
 from ddl.progress import Progress
 from ddl.sweeps import space
 
-WARM_UP = 10
 ROWS = 15
 
 
-def steps_of(sweep_name: str, configuration: str, precision: str) -> tuple[Iterator[Progress], int]:
-    """The steps of a trial at the sample scale that never evaluates, after `WARM_UP` of them, and the batch size."""
+def steps_of(sweep_name: str, configuration: str, precision: str, first_step: int) -> tuple[Iterator[Progress], int]:
+    """The steps of a trial at the sample scale that never evaluates, from `first_step` on, and the batch size."""
     problems: list[str] = []
     overrides = ["seeds=1", f"configurations={configuration}", f"task.precision={precision!r}", "task.epochs=100"]
     sweep = config.compose_sweep(sweep_name, overrides, "sample", problems)
     assert sweep is not None, problems
     trial, *_ = space.expand_trials(sweep, problems)
+    prepare_process(precision)
     run = trial.task.run(Device(torch.device("cpu")))
-    for _ in range(WARM_UP):
+    for _ in range(first_step):
         next(run)
     return (progress for progress in run if not progress.metrics), trial.task.batch_size
 
@@ -64,7 +65,7 @@ def compare_allocators(rounds: int) -> None:
 
 def measure(given: argparse.Namespace) -> None:
     """Print the CPU milliseconds and the page faults of a step with one allocator."""
-    run, _ = steps_of(given.sweep, given.configuration, given.precision)
+    run, _ = steps_of(given.sweep, given.configuration, given.precision, given.first_step)
     before = resource.getrusage(resource.RUSAGE_SELF)
     for _ in range(given.steps):
         next(run)
@@ -79,6 +80,7 @@ def main() -> None:
     parse.add_argument("--sweep", default="augmentation")
     parse.add_argument("--configuration", default="none")
     parse.add_argument("--precision", default="bf16 channels_last")
+    parse.add_argument("--first-step", type=int, default=10)
     parse.add_argument("--steps", type=int, default=20)
     parse.add_argument("--threads", type=int, default=1)
     parse.add_argument("--allocator-rounds", type=int, default=0)
@@ -93,7 +95,7 @@ def main() -> None:
     if given.measure_with:
         measure(given)
         return
-    run, batch = steps_of(given.sweep, given.configuration, given.precision)
+    run, batch = steps_of(given.sweep, given.configuration, given.precision, given.first_step)
     seconds = []
     for _ in range(given.steps):
         began = time.perf_counter()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import ddl
 from ddl import precision_setup, timing_probe
 from ddl.devices import Device
 from ddl.latency.budget import EXAMPLES
@@ -495,6 +496,25 @@ def test_an_inline_run_leaves_no_setting_behind():
     with InlineExecutor():
         precision_setup.prepare_process("tf32" if not before[0] else "fp32")
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+def test_numbers_too_small_for_a_normal_float_are_zero_in_a_trial_and_nowhere_else(tmp_path):
+    smallest = torch.full((4,), torch.finfo(torch.float32).tiny)
+    run = ddl.sweep(lambda x: {"half": (smallest / 2).sum().item()}, {"x": [1, 2]}, metric="half", seeds=1, executor="inline", out=tmp_path)
+    assert run.results["best half"].tolist() == [0, 0]
+    assert (smallest / 2).sum() > 0
+
+
+def test_adams_moments_vanish_where_gradients_do():
+    """Otherwise they are denormal after some hundred steps without a gradient, and each step takes several times as long."""
+    with InlineExecutor():
+        precision_setup.prepare_process("")
+        weight = nn.Parameter(torch.ones(100))
+        optimiser = torch.optim.Adam([weight])
+        for step in range(900):
+            weight.grad = torch.full((100,), float(step == 0))
+            optimiser.step()
+        assert optimiser.state[weight]["exp_avg"].count_nonzero() == 0
 
 
 def test_fp16_scales_the_loss_so_that_small_gradients_survive_and_a_checkpoint_keeps_the_scale():

@@ -29,6 +29,9 @@ MAX_ON_A_GPU = 8
 WINDOW_S, SHARING_WINDOW_S = 1.0, 3.0
 """Seconds that the probe of a trial on a GPU is timed, alone and with others on the same GPU."""
 
+CLEARLY_SLOWER = 1.5
+"""A precision that takes so many times as long as fp32 in the first round is not timed again."""
+
 PLANNING = 0.1
 """Fraction of a sweep's expected duration that further probes may take. The first round is always timed."""
 
@@ -60,7 +63,7 @@ def make_plan(planned: Planned, allocation: Allocation, executor: Prober, precis
 
     `precision` is None if this plan has to choose it; one that is no candidate on this hardware is replaced too.
     All configurations of a sweep get the same precision, so that the comparison is fair: the fastest that agreed with fp32 in
-    every configuration that was timed. The first round times all candidates, later rounds fp32 and the fastest so far.
+    every configuration that was timed. The first round times all candidates, later rounds fp32 and the fastest other one.
     """
     probes, failures, errors, precision = _probe_configurations(planned, allocation, executor, precision, out)
     plan = Plan(
@@ -115,9 +118,9 @@ def _probe_configurations(
             else:
                 errors[trial.configuration] = "; ".join(timings.failures.values()), timings.traceback
         if precision is None or not all(any(probe.precision == chosen for probe in each) for each in found.values()):
-            chosen = _fastest_precision(list(found.values()), trials_each, allocation.concurrent)
-            # fp32 again: the candidate has to agree with it in every configuration.
-            names = list(dict.fromkeys(["fp32", chosen])) if chosen else None
+            total_s = _training_s(list(found.values()), trials_each, allocation.concurrent)
+            chosen = min(total_s, key=total_s.__getitem__, default="")
+            names = _to_time_again(total_s) or None
         probes = {name: next((probe for probe in each if probe.precision == chosen), each[0]) for name, each in found.items()}
         rounds_s = math.ceil(len(waiting) / allocation.concurrent) * one_s * min(tried, len(names) if names else tried)
         expected_s = sum(probe.trial_s for probe in probes.values()) / max(len(probes), 1) * planned.size / allocation.concurrent
@@ -206,8 +209,19 @@ def _fits_fraction(plan: Plan) -> bool:
     return fits and not any(OUT_OF_MEMORY.search(reason) for reason, _ in plan.errors.values())
 
 
-def _fastest_precision(results: Sequence[Sequence[TimingProbe]], trials_each: float, concurrent: int) -> str:
-    """The precision with the shortest total training time among those that all configurations have; "" if there is none.
+def _to_time_again(total_s: Mapping[str, float]) -> list[str]:
+    """The precisions to time in the next round: fp32, with which the chosen one has to agree in every configuration, and the fastest other.
+
+    If fp32 itself was clearly faster than all others, only that. Not if it was a little faster: another program may have held up the others.
+    """
+    others = [name for name in sorted(total_s, key=total_s.__getitem__) if name != "fp32"]
+    if "fp32" in total_s:
+        others = [name for name in others if total_s[name] < CLEARLY_SLOWER * total_s["fp32"]]
+    return ["fp32", *others[:1]] if total_s else []
+
+
+def _training_s(results: Sequence[Sequence[TimingProbe]], trials_each: float, concurrent: int) -> dict[str, float]:
+    """Seconds in which all trials train, by precision, of those that all configurations have.
 
     `results` has the timing probes of each configuration. `trials_each` is the number of trials of a configuration. Each of the
     `concurrent` processes compiles for the first time once.
@@ -218,7 +232,7 @@ def _fastest_precision(results: Sequence[Sequence[TimingProbe]], trials_each: fl
         if len(probes) == len(results):
             first_s = concurrent * max(probe.first_compile_s for probe in probes)
             total[name] = trials_each * sum(probe.training_s for probe in probes) + first_s
-    return min(total, key=lambda name: total[name], default="")
+    return total
 
 
 def _disk_bytes(probes: Mapping[str, TimingProbe], planned: Planned, concurrent: int) -> int:

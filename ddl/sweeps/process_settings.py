@@ -84,6 +84,11 @@ def _set_default_device(device: torch.device) -> None:
     torch.set_default_device(None if device.type == "cpu" else device)  # the CPU as an explicit default slows every call
 
 
+def _flushes_denormals() -> bool:
+    """True if numbers too small for a normalised float become 0 in this thread."""
+    return sys.float_info.min / 2 == 0
+
+
 def _compile_threads() -> int | None:
     """Number of processes that compile. None while the compiler is not imported."""
     return torch._inductor.config.compile_threads if "torch._inductor.config" in sys.modules else None
@@ -143,6 +148,7 @@ SETTINGS = (
     _Setting("cuDNN's settings", _cudnn, _set_cudnn),
     _Setting("the precision of fp32 products", _fp32_products, _set_fp32_products),
     _Setting("autocast", _autocast, _set_autocast),
+    _Setting("denormal numbers", _flushes_denormals, torch.set_flush_denormal),
     _Setting("gradients", torch.is_grad_enabled, torch.set_grad_enabled),
     _Setting("anomaly detection", torch.is_anomaly_enabled, torch.set_anomaly_enabled),
     _Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),

@@ -336,6 +336,14 @@ def test_later_rounds_are_timed_in_fp32_and_in_the_precision_of_the_first(ask, m
     assert len(made.probes) == 3
 
 
+def test_a_precision_that_was_a_little_slower_in_the_first_round_gets_a_second_chance(ask, make):
+    executor = Probing({0.1: {"fp32": 1.0, "bf16": 1.2}, 0.2: {"fp32": 1.0, "bf16": 0.5}})
+    assert make(rates(ask, 0.1, 0.2), executor, concurrent=1).precision == "bf16"
+    slow = Probing({0.1: {"fp32": 1.0, "bf16": 1.6}, 0.2: {"fp32": 1.0}})
+    assert make(rates(ask, 0.1, 0.2), slow, concurrent=1).precision == "fp32"
+    assert slow.asked == [([0.1], None), ([0.2], ["fp32"])]
+
+
 def test_a_precision_that_disagrees_with_fp32_in_a_later_round_is_given_up_for_all_configurations(ask, make):
     class Disagreeing(Probing):
         def probe(self, packs, precisions, window_s):
