@@ -17,7 +17,7 @@ def prepare_process(precision: str) -> None:
     products. Forgets compiled code, which otherwise counts against the recompile limit of the next trial's, and releases the GPU memory of the
     last trial.
 
-    On a CPU, numbers too small for a normalised float (below 1e-38 in fp32) become 0: arithmetic with them takes a hundred times as long, and Adam's
+    On a CPU, numbers too small for a normalised float (below 1e-38 in fp32) become 0: arithmetic with them takes many times as long, and Adam's
     moments decay to them where gradients vanish. This holds for this thread, and for threads of PyTorch that start from now on.
     """
     torch.set_flush_denormal(True)
