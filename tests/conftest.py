@@ -132,6 +132,7 @@ def one_thread() -> Iterator[None]:
     threads, random = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    torch.set_flush_denormal(False)  # a test may have prepared the process as a worker does
     yield
     torch.set_num_threads(threads)
     torch.set_rng_state(random)
