@@ -36,16 +36,15 @@ BATCHES = (1, 3)
 """Batch sizes at which the deviation is checked. Neither is the one that the program is traced with."""
 
 
-def export(run: Path, trial_id: str, trust: bool = False) -> Path:
-    """Export a trial from its newest checkpoint into `run`/trials/`trial_id`/export, and return that folder.
+def export(reader: LedgerReader, trial_id: str, trust: bool = False) -> Path:
+    """Export a trial of the reader's run from its newest checkpoint into trials/`trial_id`/export of the run's folder, and return that folder.
 
     All files are read back and compared with the trained model; if they differ, nothing is kept. The model of a trial that a
     scheduler stopped has trained one step more than its checkpoint; the card has the step. `trust` as in `RecordedTasks`. Raises
     ValueError for an unknown trial, one that failed or diverged or has no checkpoint, and one whose task has no model for inference.
     """
-    reader = LedgerReader(run)
-    row = _exportable_row(reader, run, trial_id)
-    folder = Path(run) / "trials" / trial_id
+    row = _exportable_row(reader, trial_id)
+    folder = reader.folder / "trials" / trial_id
     about = reader.run("task_class", "plan.precision", "sweep.name", "sweep.task")
     tasks = RecordedTasks(about, reader.path, trust)
     step, predictor = _trained_model(tasks, about, row, folder)
@@ -64,8 +63,8 @@ def export(run: Path, trial_id: str, trust: bool = False) -> Path:
     return final
 
 
-def _exportable_row(reader: LedgerReader, run: Path, trial_id: str) -> TrialRow:
-    row = reader.trial(trial_id)
+def _exportable_row(reader: LedgerReader, trial_id: str) -> TrialRow:
+    run, row = reader.folder, reader.trial(trial_id)
     if row.status not in EXPORTABLE:
         raise ValueError(f"{run}: trial {trial_id} is {row.status}, so there is no trained model. Finish it with --resume {run}.")
     return row

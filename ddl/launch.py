@@ -95,19 +95,21 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         return 0
     if given.reproduce:
         place, _, trial_id = given.reproduce.rstrip("/").rpartition("/trials/")
-        path = fetch_run(place, given.trust) / "trials" / trial_id if place else Path(given.reproduce)
-        if place:
-            LedgerReader(path.parent.parent).trial(trial_id)
+        if not place:
+            hint = "name a trial as RUN/trials/TRIAL_ID, with a run folder and an id from its results.csv"
+            raise ValueError(f"--reproduce {given.reproduce}: {hint}.")
+        reader = LedgerReader(fetch_run(place, given.trust))
+        reader.trial(trial_id)
         from ddl.reproduce import reproduce  # imports torch
 
-        return 0 if reproduce(path, given.steps, given.trust) else FAILED
+        return 0 if reproduce(reader, trial_id, given.steps, given.trust) else FAILED
     if given.export:
         place, trial_id = given.export
-        folder = fetch_trial(place, trial_id, given.trust)
-        LedgerReader(folder).trial(trial_id)
+        reader = LedgerReader(fetch_trial(place, trial_id, given.trust))
+        reader.trial(trial_id)
         from ddl.export import export  # imports torch
 
-        say(export(folder, trial_id, given.trust))
+        say(export(reader, trial_id, given.trust))
         return 0
     if given.report:
         runs = [fetch_run(place, given.trust) for place in given.report]

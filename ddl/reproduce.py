@@ -39,8 +39,8 @@ class _TrialRecord:
     commit: str
 
 
-def reproduce(path: Path, steps: int | None = None, trust: bool = False) -> bool:
-    """Train the first steps of the trial `RUN/trials/TRIAL_ID` again in this process; True if they agree bit for bit.
+def reproduce(reader: LedgerReader, trial_id: str, steps: int | None = None, trust: bool = False) -> bool:
+    """Train the first steps of a trial of the reader's run again in this process; True if they agree bit for bit.
 
     Losses of a trial that was trained as one model with others have to agree within `ROUNDING`, because it is trained alone here.
     Hyperparameters, seed, precision and number of threads are those of the record. Differences (commit, uncommitted changes,
@@ -48,7 +48,7 @@ def reproduce(path: Path, steps: int | None = None, trust: bool = False) -> bool
     by default all that are recorded, `trust` as in `RecordedTasks`. Works while the run is under way, and writes nothing into its
     folder. Raises ValueError if there is no such trial, if its record has no first steps, and if it cannot be trained here.
     """
-    record = _read_record(path)
+    record = _read_record(reader, trial_id)
     recorded = len(record.first_steps["steps"])
     wanted = recorded if steps is None else steps
     if not 1 <= wanted <= recorded:
@@ -72,11 +72,8 @@ def reproduce(path: Path, steps: int | None = None, trust: bool = False) -> bool
     return not mismatch
 
 
-def _read_record(path: Path) -> _TrialRecord:
-    trial_id, folder = path.name, path.parent.parent
-    if path.parent.name != "trials":
-        raise ValueError(f"--reproduce {path}: name a trial as RUN/trials/TRIAL_ID, with a run folder and an id from its results.csv.")
-    reader = LedgerReader(folder)
+def _read_record(reader: LedgerReader, trial_id: str) -> _TrialRecord:
+    path = reader.folder / "trials" / trial_id
     run, trial = reader.run("task_class", "plan.num_workers"), reader.trial(trial_id)
     first_steps = (trial.metadata or {}).get(METADATA_KEY)
     if not first_steps:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from ddl import export, launch, yamlfile
 from ddl.data import sources
 from ddl.devices import Device
+from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
 from ddl.progress import Progress
 from ddl.sweeps.assignment import Assignment
@@ -73,7 +74,7 @@ def run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(run) -> Path:
-    return export.export(run, "one")
+    return export.export(LedgerReader(run), "one")
 
 
 USE = """
@@ -127,7 +128,7 @@ def test_what_differs_from_the_model_is_not_left(run, folder, monkeypatch):
     real = export.load_file
     monkeypatch.setattr(export, "load_file", lambda path: {name: value + 1 for name, value in real(path).items()})
     with pytest.raises(AssertionError, match=r"model\.safetensors deviates by .* from the trained model at batch size 1"):
-        export.export(run, "one")
+        export.export(LedgerReader(run), "one")
     assert (folder / "card.json").read_bytes() == before
     assert not (run / "trials" / "one" / "export.partial").exists()
 
@@ -154,7 +155,7 @@ def test_what_is_not_there_is_bad_input(run, capsys, arguments, said):
 def test_only_a_trial_with_a_good_end_is_exported(tmp_path):
     run = trained(tmp_path / "run", classification(epochs=1, precision="fp32"), "diverged")
     with pytest.raises(ValueError, match="trial one is diverged, so there is no trained model"):
-        export.export(run, "one")
+        export.export(LedgerReader(run), "one")
 
 
 def test_without_a_checkpoint_there_is_nothing_to_export(tmp_path):
@@ -162,7 +163,7 @@ def test_without_a_checkpoint_there_is_nothing_to_export(tmp_path):
     for path in (run / "trials" / "one" / "checkpoints").rglob("state.safetensors"):
         path.unlink()
     with pytest.warns(UserWarning, match="damaged checkpoint"), pytest.raises(ValueError, match="holds no good checkpoint"):
-        export.export(run, "one")
+        export.export(LedgerReader(run), "one")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -176,4 +177,4 @@ class Mute(Task):
 def test_a_task_without_a_model_says_so(tmp_path):
     run = trained(tmp_path / "run", Mute(seed=0))
     with pytest.raises(ValueError, match="nothing to export"):
-        export.export(run, "one", trust=True)
+        export.export(LedgerReader(run), "one", trust=True)

@@ -100,7 +100,7 @@ def test_the_commands_that_it_prints_work_from_another_folder(folder, tmp_path_f
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert launch.main(["--resume", str(path)]) == launch.FAILED
     assert "1 of 2 trials left" in capfd.readouterr().out
-    assert reproduce(path / "trials" / Run(path).trials[0].trial_id)
+    assert reproduce(LedgerReader(path), Run(path).trials[0].trial_id)
     assert "the first 3 steps agree bit for bit" in capfd.readouterr().out
 
 
@@ -232,7 +232,7 @@ def test_a_run_without_a_model_cannot_be_exported(folder):
     write(folder, TRAIN)
     run = ddl.run_sweep("train.py:train", ["lr=0.1", "seeds=1", "metric=val/accuracy"], executor="inline")
     with pytest.raises(ValueError, match="the function train yielded no state"):
-        export(run.folder, run.trials[0].trial_id)
+        export(LedgerReader(run.folder), run.trials[0].trial_id)
 
 
 def test_mistakes_are_named_together(folder):

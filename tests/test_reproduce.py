@@ -110,7 +110,7 @@ def test_a_trial_agrees_with_its_record_and_leaves_the_run_as_it_was(run: Path, 
 
 
 def test_a_trial_that_ended_within_its_first_steps_agrees_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert reproduce(run / "trials/aaaa00000002")
+    assert reproduce(LedgerReader(run), "aaaa00000002")
     assert capsys.readouterr().out.splitlines()[-1] == "the first 2 steps agree bit for bit"
 
 
@@ -143,7 +143,7 @@ def test_what_is_different_now_is_named_before_it_starts(copy: Path, capsys: pyt
     note(copy, commit="0123456789abcdef", diff="- a line", versions=provenance.versions() | {"torch": "1.2.3"})
     note(copy, host=provenance.host() | {"cpu": "Another CPU"})
     alter(copy, "UPDATE trials SET metadata = json_set(metadata, '$.data.sha256', 'feed', '$.first_steps.threads', 7)")
-    assert reproduce(copy / "trials/aaaa00000001")  # here it makes no difference to the bits
+    assert reproduce(LedgerReader(copy), "aaaa00000001")  # here it makes no difference to the bits
     said = capsys.readouterr().out.splitlines()
     started = next(n for n, line in enumerate(said) if line == "training 20 steps on cpu, threads: 1")
     named = [line.removeprefix("different: ") for line in said[:started] if line.startswith("different: ")]
@@ -159,7 +159,7 @@ def test_what_is_different_now_is_named_before_it_starts(copy: Path, capsys: pyt
 
 def test_the_threads_are_those_of_the_plan(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     note(copy, plan={"num_workers": 1, "cpus_per_trial": 2, "gpus_per_trial": 0.0, "precision": "fp32"})
-    reproduce(copy / "trials/aaaa00000001")
+    reproduce(LedgerReader(copy), "aaaa00000001")
     said = capsys.readouterr().out.splitlines()
     assert "different: threads: 1 then, 2 now" in said
     assert "training 20 steps on cpu, threads: 2" in said
@@ -171,7 +171,7 @@ def test_the_commit_is_that_of_the_resume_it_began_under(copy: Path, capsys: pyt
         ledger.started("aaaa00000001", 0, "host cpu")
         ledger.event("resumed", "commit later")
         ledger.started("aaaa00000001", 7, "host cpu")
-    reproduce(copy / "trials/aaaa00000001")
+    reproduce(LedgerReader(copy), "aaaa00000001")
     assert "different: commit: feedbeef then, " in capsys.readouterr().out
 
 
@@ -196,10 +196,10 @@ def test_what_cannot_be_reproduced_is_refused_in_a_line(run: Path, path: str, sa
 def test_what_this_code_or_process_cannot_train_is_refused(copy: Path) -> None:
     alter(copy, "UPDATE trials SET task = json_set(task, '$.unheard_of', 1)")
     with pytest.raises(ValueError, match=r"its task ddl\.tasks\.classification\.Classification cannot be built by this code.*unheard_of"):
-        reproduce(copy / "trials/aaaa00000001")
+        reproduce(LedgerReader(copy), "aaaa00000001")
     note(copy, plan={"num_workers": 2})
     with pytest.raises(ValueError, match="2 workers trained it together"):
-        reproduce(copy / "trials/aaaa00000001")
+        reproduce(LedgerReader(copy), "aaaa00000001")
 
 
 def test_a_task_without_losses_is_known_by_its_state() -> None:
