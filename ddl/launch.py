@@ -99,14 +99,14 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
             hint = "name a trial as RUN/trials/TRIAL_ID, with a run folder and an id from its results.csv"
             raise ValueError(f"--reproduce {given.reproduce}: {hint}.")
         reader = LedgerReader(fetch_run(place, given.trust))
-        reader.trial(trial_id)
+        reader.trial(trial_id)  # names an unknown trial before torch is imported
         from ddl.reproduce import reproduce  # imports torch
 
         return 0 if reproduce(reader, trial_id, given.steps, given.trust) else FAILED
     if given.export:
         place, trial_id = given.export
         reader = LedgerReader(fetch_trial(place, trial_id, given.trust))
-        reader.trial(trial_id)
+        reader.trial(trial_id)  # names an unknown trial before torch is imported
         from ddl.export import export  # imports torch
 
         say(export(reader, trial_id, given.trust))
