@@ -94,10 +94,11 @@ def _prepare(
     if problems:
         raise ConfigError(problems)
     folder = fetch_run(place, trust)
-    if len(folders := Run(folder).folders) > 1:
+    folders = Run(folder).folders
+    if len(folders) > 1:
         named = ", ".join(f"{place.rstrip('/')}/{each.name}" for each in folders)
         raise ValueError(f"{place}: has several sweeps. Confirm one of them: {named}.")
-    ledger = LedgerReader(folders[0] if folders else folder)
+    ledger = LedgerReader(folders[0])
     try:
         found = _search_result(place, ledger, out)
         return prepare_confirmation(ledger, found, overrides, executor, address, trust, allow_changed_code, function)

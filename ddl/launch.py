@@ -80,7 +80,7 @@ def _print_problem(*texts: object) -> None:
 def _run_action(given: argparse.Namespace, command: str) -> int:
     from ddl import run
     from ddl.fetched_runs import fetch_run, fetch_trial
-    from ddl.ledger_reader import LedgerReader, ledger_path
+    from ddl.ledger_reader import LedgerReader
     from ddl.run_report import rewrite_report
     from ddl.run_results import Run
 
@@ -89,8 +89,7 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         return _prepare_data(given.prepare_data)
     if given.publish:
         published = fetch_run(given.publish, given.trust)
-        for folder in Run(published).folders or [published]:
-            ledger_path(folder)
+        for folder in Run(published).folders:
             _publish(folder, given.report is not None)
         return 0
     if given.reproduce:
@@ -113,7 +112,7 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         return 0
     if given.report:
         runs = [fetch_run(place, given.trust) for place in given.report]
-        folders = [folder for each in runs for folder in Run(each).folders or [each]]
+        folders = [folder for each in runs for folder in Run(each).folders]
         if given.format == "markdown":
             return _markdown(folders, given.out, given.check)
         path = (runs[0] if len(runs) == 1 else Path(out)) / "report.html"

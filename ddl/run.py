@@ -173,7 +173,7 @@ def resume(
     run = Run(urls.local_run(url) if url else Path(folder))
     if not trust:
         check_place(str(folder))
-    if not url and run.folders:
+    if not url:
         record = LedgerReader(run.folders[0]).run()
         url = record.get("url", "")
         if url and not (trust or ownership.is_own(record)):
@@ -185,7 +185,7 @@ def resume(
         store = contexts.enter_context(_claimed(run.folder, url)) if url else None
         if store:
             store.download_ledgers()
-        ledgers = [contexts.enter_context(Ledger(path)) for path in run.folders or [run.folder]]
+        ledgers = [contexts.enter_context(Ledger(path)) for path in run.folders]
         if again:
             for ledger in ledgers:  # which may refuse to resume, before anything is removed
                 prepare_resume(ledger, executor, address, trust, allow_changed_code, function)

@@ -12,6 +12,11 @@ WANDB_DRAFT = Path("wandb", ".draft")
 _TRIAL_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
+def folders_with_ledger(top: Path) -> list[Path]:
+    """`top` if it has a ledger, else the folders in it that have one, as a run of several sweeps does."""
+    return [top] if (top / LEDGER).is_file() else sorted(path.parent for path in top.glob(f"*/{LEDGER}"))
+
+
 def check_trial_id(trial_id: str) -> None:
     """Raise ValueError if this cannot be the id of a trial: an id is the name of a folder."""
     if not _TRIAL_ID.fullmatch(trial_id):

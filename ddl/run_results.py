@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddl.ledger_reader import LedgerReader
+from ddl.ledger_reader import LedgerReader, ledger_path
 from ddl.ledger_tables import TrialRow
-from ddl.run_folder import LEDGER
+from ddl.run_folder import folders_with_ledger
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,15 +34,19 @@ class BestConfiguration:
     trials: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Run:
     """A run's folder and its results. The folder of a run of several sweeps has one folder per sweep.
 
-    not_uploaded: a line for each part of the run that its object store lacks.
+    not_uploaded: a line for each part of the run that its object store lacks. Whatever is read raises ValueError if the folder has no run.
     """
 
     folder: Path
-    not_uploaded: tuple[str, ...] = ()
+    not_uploaded: tuple[str, ...]
+
+    def __init__(self, folder: Path | str, not_uploaded: tuple[str, ...] = ()):
+        object.__setattr__(self, "folder", Path(folder))
+        object.__setattr__(self, "not_uploaded", not_uploaded)
 
     @property
     def report(self) -> Path:
@@ -52,7 +56,10 @@ class Run:
     @property
     def folders(self) -> list[Path]:
         """The folders with a ledger: the run's own, or one per sweep."""
-        return [self.folder] if (self.folder / LEDGER).is_file() else sorted(path.parent for path in self.folder.glob(f"*/{LEDGER}"))
+        found = folders_with_ledger(self.folder)
+        if not found:
+            ledger_path(self.folder)  # raises ValueError with what to do
+        return found
 
     @property
     def results(self) -> "pd.DataFrame":

@@ -11,13 +11,14 @@ from rich.console import Console
 from ddl.config import ConfigError
 from ddl.console import quiet, signals
 from ddl.durable import CannotWrite
+from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import ENDED
 from ddl.machine_use import announce
 from ddl.open_executor import open_executor
 from ddl.open_run import OpenRun
 from ddl.program import program
+from ddl.run_folder import folders_with_ledger
 from ddl.run_report import write_results_and_report
-from ddl.run_results import Run
 from ddl.scratch import scratch_folder
 from ddl.storage.runs import RunStore
 from ddl.sweeps.executor_died import ExecutorDied
@@ -91,7 +92,7 @@ def train_and_report(console: Console, opened: Sequence[OpenRun], top: Path, url
 
 def any_ended(top: Path) -> bool:
     """True if a trial of the run in the folder `top` has ended."""
-    return any(trial.status in ENDED for trial in Run(top).trials)
+    return any(trial.status in ENDED for folder in folders_with_ledger(top) for trial in LedgerReader(folder).trials())
 
 
 def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, top: Path) -> None:

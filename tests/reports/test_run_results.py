@@ -38,6 +38,21 @@ def test_the_page_has_the_columns(make_run):
     assert shown["best"][1:] == [field.name for field in fields(run.best)]
 
 
+def test_a_run_is_opened_by_the_text_of_its_path(make_run):
+    folder = make_run({"none": 0.8}, epochs=1)
+    run = Run(str(folder))
+    assert run == Run(folder)
+    assert [trial.status for trial in run.trials] == ["finished"] * 3
+    assert run.report == folder / "report.html"
+
+
+@pytest.mark.parametrize("read", ["results", "curves", "comparisons", "best", "trials", "failed", "folders"])
+def test_a_folder_without_a_run_is_named(tmp_path, read):
+    run = Run(tmp_path / "missing")
+    with pytest.raises(ValueError, match="missing: not a run folder"):
+        getattr(run, read)
+
+
 def test_a_run_of_one_configuration_has_no_comparisons(make_run):
     assert Run(make_run({"none": 0.8}, epochs=1)).comparisons.empty
 
