@@ -116,13 +116,14 @@ def _search_result(place: str, ledger: LedgerReader, out: str) -> SearchResult:
     measure = report.primary if report.primary.partition(" ")[2] == report.metric else f"best {report.metric}"
     ranked = report.ranked(measure, report.mode)
     rest = [configuration for configuration in report.configurations if configuration not in ranked]
-    seeds = [trial.seed for trial in report.trials]
+    used, unread = _earlier_confirmations(report, out)
     return SearchResult(
         place=place,
         measure=measure,
         values={configuration.name: configuration.values[measure] for configuration in [*ranked, *rest]},
         evaluations=_evaluations(report, measure.partition(" ")[2]),
-        taken=[*seeds, *_seeds_of_earlier_confirmations(report, out)],
+        taken=[*(trial.seed for trial in report.trials), *used],
+        unread=unread,
     )
 
 
@@ -135,13 +136,16 @@ def _evaluations(report: "RunReport", metric: str) -> dict[str, int]:
     return found
 
 
-def _seeds_of_earlier_confirmations(report: "RunReport", out: str) -> list[int]:
-    """The seeds that confirmations of the run in the local folder `out` have used."""
+def _earlier_confirmations(report: "RunReport", out: str) -> tuple[list[int], list[str]]:
+    """The seeds that confirmations of the run in the local folder `out` have used, and why the others could not be read."""
     if urls.is_url(out):
-        return []
-    seeds = []
-    for path in Path(out).glob(f"{report.sweep}{SUFFIX}/*/{LEDGER}"):
-        ledger = LedgerReader(path.parent)
-        if (ledger.run().get("confirms") or {}).get("created") == report.record.get("created"):
-            seeds += [trial.seed for trial in ledger.trials()]
-    return seeds
+        return [], []
+    seeds, unread = [], []
+    for path in sorted(Path(out).glob(f"{report.sweep}{SUFFIX}/*/{LEDGER}")):
+        try:
+            ledger = LedgerReader(path.parent)
+            if (ledger.run().get("confirms") or {}).get("created") == report.record.get("created"):
+                seeds += [trial.seed for trial in ledger.trials()]
+        except ValueError as error:
+            unread.append(str(error))
+    return seeds, unread

@@ -9,7 +9,9 @@ STATUSES = ("planned", "running", "finished", "stopped", "diverged", "failed")
 COUNTED = ("finished", "stopped")
 """Statuses of the trials whose values enter means. A trial stopped by a scheduler counts with the values it had reached; leaving it out
 would favour its configuration."""
-ENDED = (*COUNTED, "diverged", "failed")
+LOST = ("diverged", "failed")
+"""Statuses of the trials that ended without a value that counts."""
+ENDED = (*COUNTED, *LOST)
 
 SCHEMA = f"""
 CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL DEFAULT 0);

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ddl.hints import suggest_name
 from ddl.ledger_reader import ledger_path
+from ddl.ledger_tables import LOST
 from ddl.run_folder import LEDGER
 from ddl.run_results import Run
 from ddl.storage.runs import RunStore
@@ -90,7 +91,7 @@ def write_results_and_report(console: Console, folders: Sequence[Path], top: Pat
     if len(folders) > 1:
         report = write_report(folders, top / "report.html")
     for trial in Run(top).trials:
-        if trial.status in ("failed", "diverged"):
+        if trial.status in LOST:
             console.print(
                 f"{trial.status}: {trial.configuration} seed {trial.seed} ({trial.trial_id}): {trial.reason}", markup=False, soft_wrap=True
             )

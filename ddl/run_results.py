@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BestConfiguration:
-    """The configuration with the best mean of a sweep's metric.
+    """The configuration that the report names first.
 
-    hyperparameters: those that vary in the sweep, as `task.NAME`. measure: "best <metric>" (over a trial's measurements). mean: over the
-    `n` seeds; low, high: its 95% interval, None with one seed. trials: the ids of its trials, the best first.
+    hyperparameters: those that vary in the sweep, as `task.NAME`. measure: what the report leads with, as in "best val/accuracy" (the best
+    of a trial's measurements) or "last val/accuracy". mean: over the `n` seeds; low, high: its 95% interval, None with one seed. trials:
+    the ids of the n trials in the mean, the best first.
     """
 
     name: str
@@ -91,15 +92,13 @@ class Run:
         if len(self.folders) != 1:
             raise ValueError(f"{self.folder}: has several sweeps. Take one of them: Run(FOLDER).best.")
         (report,) = build_report(self.folders).runs
-        ranked = report.ranked(report.primary, report.mode)
-        if not ranked:
+        if not report.best_first:
             raise ValueError(f"{self.folder}: no trial has measured {report.metric} yet.")
-        best = ranked[0]
-        rows = report.frame[report.frame["configuration"] == best.name].dropna(subset=[f"best {report.metric}"])
-        rows = rows.sort_values(f"best {report.metric}", ascending=report.mode == "min")
-        estimate = best.estimates[report.primary]
+        best = report.best_first[0]
+        values, estimate = best.values[report.primary], best.estimates[report.primary]
         assert estimate.mean is not None
-        trials = tuple(rows["trial_id"])
+        ids = {trial.seed: trial.trial_id for trial in report.trials if trial.configuration == best.name}
+        trials = tuple(ids[seed] for seed in sorted(values, key=values.__getitem__, reverse=report.primary_mode == "max"))
         return BestConfiguration(best.name, best.swept, report.primary, estimate.mean, estimate.low, estimate.high, estimate.n, trials)
 
     def _repr_html_(self) -> str:

@@ -15,15 +15,23 @@ class Confirmed:
     """One configuration: its value in the search, its value on fresh seeds, and the shrinkage.
 
     The shrinkage is how much worse the confirmed value is than the search value, in the direction of the metric; negative if it is
-    better. `evaluations` is the number of evaluations of a trial of the search, `trials` that of the trials on fresh seeds.
+    better. `evaluations` is the number of evaluations of a trial of the search. `missing` says how many trials on fresh seeds the mean
+    lacks, and why, as `Configuration.missing_text`; `lost` is the number of those that failed or diverged, `left` of those that have not ended.
     """
 
     name: str
     search: Estimate
     evaluations: int
     confirmed: Estimate
-    trials: int
     shrinkage: Estimate
+    missing: str
+    lost: int
+    left: int
+
+    @property
+    def seeds_text(self) -> str:
+        """The number of fresh seeds in the mean, such as "5 fresh seeds (of 8; 3 diverged)"."""
+        return count(self.confirmed.n, "fresh seed") + (f" ({self.missing.strip()})" if self.missing else "")
 
 
 @dataclass(frozen=True)
@@ -52,11 +60,13 @@ class Confirmation:
         """The main finding in one or two sentences."""
         best = self.configurations[0]
         if best.confirmed.mean is None:
-            return f"“{best.name}” has no value on fresh seeds yet."
-        text = f"“{best.name}” on {count(best.confirmed.n, 'fresh seed')}: {metric(self.confirmed_measure)} {estimate_text(best.confirmed)}"
+            return f"“{best.name}” has no value on fresh seeds yet." if best.left else f"“{best.name}” has no value: {best.seeds_text}."
+        text = f"“{best.name}” on {best.seeds_text}: {metric(self.confirmed_measure)} {estimate_text(best.confirmed)}"
         text += "" if self.mode == "max" else " (lower is better)"
         text += f", in the search {number(best.search.mean)}"
         text += f", the best of {self.compared} configurations" if self.compared > 1 and best.name == self.winner else ""
+        if best.lost:
+            text += f". Its mean leaves out the {count(best.lost, 'trial')} that failed or diverged, so it may be too good"
         return f"{text}. {self.lead}".strip()
 
     @property
@@ -111,8 +121,16 @@ def read_confirmation(confirms: Mapping[str, Any], measured: Measured, mode: str
 def _confirmed(name: str, values: Mapping[str, float], evaluations: int, ours: Configuration, measure: str, mode: str) -> Confirmed:
     searched, confirmed = list(values.values()), list(ours.values[measure].values())
     worse = (searched, confirmed) if mode == "max" else (confirmed, searched)
-    shrinkage, trials = statistics.unpaired_difference(*worse), sum(ours.statuses.values())
-    return Confirmed(name, statistics.estimate(searched), evaluations, ours.estimates[measure], trials, shrinkage)
+    return Confirmed(
+        name=name,
+        search=statistics.estimate(searched),
+        evaluations=evaluations,
+        confirmed=ours.estimates[measure],
+        shrinkage=statistics.unpaired_difference(*worse),
+        missing=ours.missing_text(measure),
+        lost=ours.lost,
+        left=ours.statuses.get("planned", 0) + ours.statuses.get("running", 0),
+    )
 
 
 def _lead(configurations: Sequence[Confirmed], comparisons: Sequence[Comparison], mode: str) -> str:
@@ -125,6 +143,9 @@ def _lead(configurations: Sequence[Confirmed], comparisons: Sequence[Comparison]
     sign = (1 if pair.first == best else -1) * (1 if mode == "max" else -1)
     if pair.difference.mean is None:
         return f"Its lead over “{second}” cannot be tested: no seed is common to both."
+    fresh = (
+        f"the {count(pair.difference.n, 'fresh seed')} on which both have a value" if any(c.missing for c in measured) else "fresh seeds"
+    )
     lead = sign * pair.difference.mean
     ends = sorted(sign * end for end in (pair.difference.low, pair.difference.high) if end is not None)
     amount = number(abs(lead))
@@ -132,12 +153,12 @@ def _lead(configurations: Sequence[Confirmed], comparisons: Sequence[Comparison]
         low, high = ends if lead >= 0 else (-ends[1], -ends[0])
         amount += f" {interval(Estimate(pair.difference.n, abs(lead), low, high))}"
     if pair.p_holm is None:
-        return f"Its lead over “{second}” was not tested on fresh seeds: {pair.untested}."
+        return f"Its lead over “{second}” was not tested on {fresh}: {pair.untested}."
     if lead > 0:
         if pair.significant:
-            return f"Its lead over “{second}” holds on fresh seeds: {amount}, significant."
-        return f"Its lead over “{second}” is not confirmed: {amount} on fresh seeds, not significant."
+            return f"Its lead over “{second}” holds on {fresh}: {amount}, significant."
+        return f"Its lead over “{second}” is not confirmed: {amount} on {fresh}, not significant."
     if lead == 0:
-        return f"Its lead over “{second}” is gone: they are equal on fresh seeds."
+        return f"Its lead over “{second}” is gone: they are equal on {fresh}."
     reading = "significant" if pair.significant else "not significant"
-    return f"Its lead over “{second}” does not hold: on fresh seeds “{second}” is better by {amount}, {reading}."
+    return f"Its lead over “{second}” does not hold: on {fresh} “{second}” is better by {amount}, {reading}."

@@ -1,5 +1,6 @@
 """The measurements of a run by configuration: estimates over seeds, comparisons, and verdicts on the reference values."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ddl.ledger_tables import COUNTED, TrialRow
+from ddl.ledger_tables import COUNTED, LOST, TrialRow
 from ddl.power import ALL_PAIRS
 from ddl.reports import metric_kinds, statistics, verdicts
 from ddl.reports.data_sets import DataDescription, describe_data
@@ -55,7 +56,7 @@ class Configuration:
     @property
     def lost(self) -> int:
         """Number of trials that failed or diverged, which no mean contains."""
-        return self.statuses.get("failed", 0) + self.statuses.get("diverged", 0)
+        return sum(self.statuses.get(status, 0) for status in LOST)
 
     def trials_text(self, measure: str) -> str:
         """Number of trials in the mean of `measure`, of how many, and the status of the others: "8 of 10; 2 diverged"."""
@@ -68,17 +69,26 @@ class Configuration:
         others += [f"{self.counted - n} without a value"] if n < self.counted else []
         return f" of {trials}; {', '.join(others)}" if others else ""
 
+    def reached_text(self, milestone: str) -> str:
+        """Number of trials that reached the milestone, of all that ended, and the status of those that failed: "5 of 8; 3 diverged"."""
+        reached = self.milestones[milestone].n if milestone in self.milestones else 0
+        lost = [f"{k} {status}" for status, k in self.statuses.items() if status in LOST]
+        return "; ".join([f"{reached} of {self.counted + self.lost}", *lost])
+
 
 @dataclass(frozen=True)
 class Measured:
     """The measurements of a whole run.
 
-    Each of `measures` is named "best <metric>" (over epochs) or "last <metric>"; the report leads with `primary`. `comparisons` are
-    by measure. `margin` is the smallest difference that the user cares about, declared before the run; 0 if none was.
+    Each of `measures` is named "best <metric>" (over epochs) or "last <metric>"; the report leads with `primary`, whose direction
+    `primary_mode` ("max", "min") is that of the published metric if it is one. `comparisons` are by measure. `margins` has the smallest
+    difference that the user cares about, declared before the run, for each measure of the sweep's metric; it is empty if none was.
+    `dropped` maps the configurations that left a race to their seeds when they left.
     """
 
     measures: tuple[str, ...]
     primary: str
+    primary_mode: str
     data: tuple[DataDescription, ...]
     reference: PublishedValues | None
     configurations: tuple[Configuration, ...]
@@ -87,11 +97,17 @@ class Measured:
     comparisons: Mapping[str, tuple[Comparison, ...]]
     comparisons_note: str
     ordering: Ordering | None
-    margin: float
+    margins: Mapping[str, float]
+    dropped: Mapping[str, int]
 
     def ranked(self, measure: str, mode: str) -> list[Configuration]:
-        """The configurations that have a value, best mean first."""
-        return ranked(self.configurations, measure, mode)
+        """The configurations that have a value, best first, as the function of the same name."""
+        return ranked(self.configurations, measure, mode, self.dropped)
+
+    @property
+    def best_first(self) -> list[Configuration]:
+        """The configurations that have a value of the primary measure, best first."""
+        return self.ranked(self.primary, self.primary_mode)
 
 
 def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.DataFrame) -> Measured:
@@ -100,10 +116,14 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
     metric, mode = sweep["metric"]["name"], sweep["metric"]["mode"]
     names = list(dict.fromkeys(t.configuration for t in trials))
     reference = published_values(sweep, names, frame)
-    primary = reference.measure if reference is not None and reference.measure else f"best {metric}"
+    primary, primary_mode = f"best {metric}", mode
+    if reference is not None and reference.measure:
+        primary, primary_mode = reference.measure, reference.mode
     measures = tuple(dict.fromkeys([f"best {metric}", f"last {metric}", primary]))
+    winner = ""
     if confirms := run.get("confirms"):
-        primary = f"last {metric}" if confirms["holdout"] else confirms["measure"]
+        primary, primary_mode = f"last {metric}" if confirms["holdout"] else confirms["measure"], mode
+        winner = next(iter(confirms["configurations"]))
         measures = (primary,)  # test data are evaluated once, so there is no best epoch on them
     milestones = tuple(metric_kinds.milestones(list(frame.columns)))
     # `time/train_s` is the `elapsed_s` of a finished trial.
@@ -118,11 +138,12 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
         for name in names
     )
     costs = tuple(cost for cost in costs if any(cost in c.costs for c in configurations))
+    dropped = {drop["configuration"]: drop["seeds"] for drop in (run.get("race") or {}).get("drops", [])}
+    best_first = ranked(configurations, primary, primary_mode, dropped)
     if len(configurations) > ALL_PAIRS:
-        best_first = ranked(configurations, primary, mode)
         first = {c.name for c in best_first}
         configurations = (*best_first, *(c for c in configurations if c.name not in first))
-    pairs, note = _pairs(configurations, primary, mode, reference)
+    pairs, note = _pairs([c.name for c in configurations], [c.name for c in best_first], reference, winner)
     comparisons = {m: tuple(statistics.compare({c.name: c.values[m] for c in configurations}, pairs)) for m in measures}
     ordering = None
     if reference is not None and reference.measure:
@@ -131,14 +152,22 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
         ordering = verdicts.compare_order(expected, reference.mode, ours, comparisons[reference.measure])
     data = tuple(dict.fromkeys(d for d in map(describe_data, trials) if d is not None))
     margin = float((run.get("launch") or {}).get("margin", 0.0))
-    return Measured(measures, primary, data, reference, configurations, costs, milestones, comparisons, note, ordering, margin)
+    margins = {m: margin for m in measures if margin > 0 and m.partition(" ")[2] == metric}
+    return Measured(
+        measures, primary, primary_mode, data, reference, configurations, costs, milestones, comparisons, note, ordering, margins, dropped
+    )
 
 
-def ranked(configurations: Sequence[Configuration], by: str, mode: str) -> list[Configuration]:
-    """The configurations that have a value of the measure `by`, best mean first."""
+def ranked(configurations: Sequence[Configuration], by: str, mode: str, dropped: Mapping[str, int]) -> list[Configuration]:
+    """The configurations that have a value of the measure `by`, best mean first.
+
+    Those that a race has `dropped` come after the others, the last dropped first: they have fewer seeds, and means over different seeds
+    do not show which configuration is better.
+    """
     sign = -1 if mode == "max" else 1
     measured = [(c.estimates[by].mean, c) for c in configurations]
-    return [c for mean, c in sorted(((m, c) for m, c in measured if m is not None), key=lambda pair: sign * pair[0])]
+    keyed = [((-dropped.get(c.name, math.inf), sign * mean), c) for mean, c in measured if mean is not None]
+    return [c for _, c in sorted(keyed, key=lambda pair: pair[0])]
 
 
 def _configuration(
@@ -194,14 +223,15 @@ def _finite(rows: pd.DataFrame, name: str) -> dict[int, float]:
 
 
 def _pairs(
-    configurations: Sequence[Configuration], primary: str, mode: str, reference: PublishedValues | None
+    names: Sequence[str], best_first: Sequence[str], reference: PublishedValues | None, winner: str
 ) -> tuple[list[tuple[str, str]], str]:
-    """The pairs to compare, and a note if not every pair is compared."""
-    names = [c.name for c in configurations]
+    """The pairs to compare, and a note if not every pair is compared. `winner` is the best of the search that the run confirms, or ""."""
     if len(names) <= ALL_PAIRS:
         return list(combinations(names, 2)), ""
-    order = [c.name for c in ranked(configurations, primary, mode)]
-    pairs = [(order[0], other) for other in order[1:]]
+    if winner:
+        note = f"With {len(names)} configurations, each is compared with the best one of the search only."
+        return [(winner, other) for other in best_first if other != winner], note
+    pairs = [(best_first[0], other) for other in best_first[1:]]
     known = [name for name in names if reference is not None and name in reference.values]
     pairs += [pair for pair in combinations(known, 2) if pair not in pairs and pair[::-1] not in pairs]
     return pairs, (

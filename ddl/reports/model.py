@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ddl.ledger_reader import LedgerReader
-from ddl.ledger_tables import ENDED, STATUSES, TrialRow
+from ddl.ledger_tables import ENDED, LOST, STATUSES, TrialRow
 from ddl.program import program
 from ddl.redaction import Redactor
 from ddl.reports import narrative
@@ -89,7 +89,7 @@ class RunReport(Measured):
     @property
     def failures(self) -> tuple[TrialRow, ...]:
         """Failed and diverged trials."""
-        return tuple(trial for trial in self.trials if trial.status in ("failed", "diverged"))
+        return tuple(trial for trial in self.trials if trial.status in LOST)
 
     @property
     def notice(self) -> str:
@@ -112,7 +112,7 @@ class RunReport(Measured):
     @property
     def next_step(self) -> str:
         """A line with the command that confirms the best configurations; "" for a run that has not ended or has nothing to confirm."""
-        if not self.ended or self.confirmation or self.record.get("population") or len(self.ranked(self.primary, self.mode)) < 2:
+        if not self.ended or self.confirmation or self.record.get("population") or len(self.best_first) < 2:
             return ""
         place = shlex.quote(self.record.get("url") or str(self.folder))
         return f"to confirm the best two on fresh seeds: {program()} --confirm {place}"
@@ -123,7 +123,7 @@ class RunReport(Measured):
         if self.ended and not self.leader:
             counts = ", ".join(f"{n} {status}" for status, n in self.statuses.items() if n)
             return f"No trial has a value of {self.metric} ({counts})."
-        return self.confirmation.answer if self.confirmation else narrative.answer(self, self.mode, self.record.get("race"))
+        return self.confirmation.answer if self.confirmation else narrative.answer(self, self.record.get("race"))
 
     @property
     def headline(self) -> str:
@@ -132,15 +132,15 @@ class RunReport(Measured):
 
     @property
     def leader(self) -> str:
-        """Name of the configuration with the best mean, or ""."""
-        return next((configuration.name for configuration in self.ranked(self.primary, self.mode)), "")
+        """Name of the best configuration, or ""."""
+        return next((configuration.name for configuration in self.best_first), "")
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
         """Configurations in the plots: all in the order of the plan, or the best `MAX_CURVES`. The index of each chooses its colour."""
         names = [configuration.name for configuration in self.configurations]
         if len(names) > MAX_CURVES:
-            names = [configuration.name for configuration in self.ranked(self.primary, self.mode)] or names
+            names = [configuration.name for configuration in self.best_first] or names
         return tuple(names[:MAX_CURVES])
 
     @property

@@ -40,9 +40,9 @@ def race_end(race: Mapping[str, Any]) -> str:
     return f"The race continues with {', '.join(left)}."
 
 
-def answer(measured: Measured, mode: str, race: Mapping[str, Any] | None = None) -> str:
-    """The configuration with the best mean, and if the next one differs significantly, or how the race ended."""
-    ranked = measured.ranked(measured.primary, mode)
+def answer(measured: Measured, race: Mapping[str, Any] | None = None) -> str:
+    """The best configuration, and if the next one differs significantly, or how the race ended."""
+    ranked = measured.best_first
     if not ranked:
         return "No trial has finished yet."
     best = ranked[0]
@@ -50,7 +50,7 @@ def answer(measured: Measured, mode: str, race: Mapping[str, Any] | None = None)
     leads = "leads on" if len(measured.configurations) > 1 else "is the only configuration;"
     if best.lost and len(measured.configurations) > 1:
         leads = "has the best mean of the trials that ended well, by"
-    text = f"“{best.name}” {leads} {metric(measured.primary)}{'' if mode == 'max' else ' (lower is better)'}: {estimate_text(estimate)}"
+    text = f"“{best.name}” {leads} {metric(measured.primary)}{'' if measured.primary_mode == 'max' else ' (lower is better)'}: {estimate_text(estimate)}"
     trials = best.trials_text(measured.primary)
     text += f", n = {trials}." if estimate.low is not None else f" (n = {trials}, so no interval)."
     if best.lost:

@@ -10,6 +10,9 @@ from ddl.reports.model import RunReport
 TAUS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Fractions of the best value."""
 
+ROUNDING = 1e-9
+"""Added to them: 0.95 is within 5% of 1, but 1 - 0.95 is a little more than 0.05 in binary."""
+
 
 @dataclass(frozen=True)
 class PerformanceProfile:
@@ -34,14 +37,12 @@ def performance_profile(runs: Sequence[RunReport]) -> PerformanceProfile | None:
     gaps = [gap for run in runs for gap in _gaps(run, shared)]
     if len(gaps) < 2:
         return None
-    fractions = {name: tuple(sum(gap[name] <= tau for gap in gaps) / len(gaps) for tau in TAUS) for name in shared}
+    fractions = {name: tuple(sum(gap[name] <= tau + ROUNDING for gap in gaps) / len(gaps) for tau in TAUS) for name in shared}
     return PerformanceProfile(fractions, len(gaps))
 
 
 def _gaps(run: RunReport, names: Sequence[str]) -> list[dict[str, float]]:
     """For each seed whose trials have ended: the relative distance of each configuration from the best, infinite without a value."""
-    reference = run.reference
-    mode = reference.mode if reference is not None and reference.measure == run.primary else run.mode
     values = {c.name: c.values[run.primary] for c in run.configurations if c.name in names}
     trials = [t for t in run.trials if t.configuration in names]
     gaps = []
@@ -50,7 +51,7 @@ def _gaps(run: RunReport, names: Sequence[str]) -> list[dict[str, float]]:
         measured = {name: values[name][seed] for name in names if seed in values[name]}
         if len(ended) < len(names) or not measured:
             continue
-        best = (max if mode == "max" else min)(measured.values())
+        best = (max if run.primary_mode == "max" else min)(measured.values())
         distances = {name: 0.0 if value == best else abs(value - best) / (abs(best) or math.nan) for name, value in measured.items()}
         gaps.append({name: distances.get(name, math.inf) for name in names})
     return gaps

@@ -19,16 +19,20 @@ _INITIALS = {"cpu", "gpu", "sm", "td", "kl", "fid", "psnr", "ssim", "auc", "elbo
 
 
 def number(value: float | None) -> str:
-    """Four decimals below 10, one below 1,000, else none; scientific notation below 0.001; a dash for None."""
+    """Four decimals below 10, two below 100, one below 1,000, else none; scientific notation below 0.001 and from 10^9; a dash for None."""
     if value is None:
         return ABSENT
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("∞" if value > 0 else f"{MINUS}∞")
     size = abs(value)
-    if size >= 1000:
+    if size >= 1e9:
+        text = f"{value:.3e}"
+    elif size >= 1000:
         text = f"{value:,.0f}"
-    elif size >= 10:
+    elif size >= 100:
         text = f"{value:.1f}"
+    elif size >= 10:
+        text = f"{value:.2f}"
     elif size >= 1e-3 or size == 0:
         text = f"{value:.4f}"
     else:

@@ -46,7 +46,7 @@ class SearchResult:
 
     place: its folder or URL. measure: what it compared, such as `best val/accuracy`. values: the measure by configuration and seed, the
     best configuration first; those without a value come last. evaluations: how many of its evaluations a trial had to be the best in, by
-    configuration. taken: the seeds that are not fresh.
+    configuration. taken: the seeds that are not fresh. unread: the earlier confirmations whose seeds are unknown, with the reason.
     """
 
     place: str
@@ -54,6 +54,7 @@ class SearchResult:
     values: Mapping[str, Mapping[int, float]]
     evaluations: Mapping[str, int]
     taken: Sequence[int]
+    unread: Sequence[str]
 
 
 def prepare_confirmation(
@@ -216,6 +217,7 @@ def _notes(rows: Sequence[TrialRow], found: SearchResult, confirms: Mapping[str,
     """The lines of the plan about a confirmation."""
     left = sum(row.status in ("planned", "running") for row in rows)
     notes = [f"confirms {', '.join(confirms['configurations'])} of {found.place}, on the fresh seeds {seeds[0]} to {seeds[-1]}"]
+    notes += [f"an earlier confirmation cannot be read, so its seeds may be used again: {reason}" for reason in found.unread]
     if left:
         notes.append(f"that run is not finished: {left} of its {len(rows)} trials have no result yet")
     if not confirms["holdout"]:

@@ -178,13 +178,13 @@ def _set_nested(config: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _summary(trial: TrialRow, rows: Rows, metric: Mapping[str, str]) -> dict[str, Any]:
-    """The last value of each metric, the best value of the sweep's metric, and the trial's status, reason and attempts."""
+    """The last value of each metric, the best value of the sweep's metric unless the trial diverged, and its status, reason and attempts."""
     final: dict[str, Any] = {}
     for row in rows.values():
         final |= row
     values = [row[metric["name"]] for row in rows.values() if metric["name"] in row]
     numbers = [value for value in values if value == value]
-    if numbers:
+    if numbers and trial.status != "diverged":  # as in results.csv, whose best value must not be an early success
         final[f"best {metric['name']}"] = max(numbers) if metric["mode"] == "max" else min(numbers)
     return final | {"status": trial.status, "reason": trial.reason, "attempts": trial.attempts}
 

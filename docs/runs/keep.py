@@ -3,13 +3,15 @@
     python docs/runs/keep.py [RUN ...]
 
 A run replaces the kept one of the same sweep and scale; a race and a confirmation are kept next to it. The paths of the machine that it
-was trained on are taken out of its record.
+was trained on are taken out of its record. A run that is kept already is left as it is.
 """
 
 import argparse
+import os
 import re
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -48,17 +50,29 @@ def keep(folder: Path) -> None:
     reader = LedgerReader(folder)
     if unfinished := [trial.trial_id for trial in reader.trials() if trial.status not in ENDED]:
         raise ValueError(f"{folder}: {len(unfinished)} trials have not ended. Resume it first.")
-    kept = HERE / name_of(reader.run())
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir()
-    with closing(sqlite3.connect(folder / LEDGER)) as source:
-        source.execute("VACUUM INTO ?", (str(kept / LEDGER),))
-    with Ledger(kept) as ledger:
-        command = re.sub(r"\S*python\S* \S*launch\.py", "python launch.py", ledger.run()["command"])
-        ledger.note(command=re.sub(r" --out \S+", "", command), resume="", mark="")
-    for path in kept.iterdir():  # the writer's lock and journal
-        if path.name != LEDGER:
-            path.unlink()
+    record = reader.run()
+    kept = HERE / name_of(record)
+    if folder.resolve() == kept.resolve():
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        with closing(sqlite3.connect(folder / LEDGER)) as source:
+            source.execute("VACUUM INTO ?", (str(Path(copy) / LEDGER),))
+        with Ledger(Path(copy)) as ledger:
+            ledger.note(**without_paths(record), resume="", mark="")
+        kept.mkdir(exist_ok=True)
+        os.replace(shutil.copy(Path(copy) / LEDGER, kept / f"new-{LEDGER}"), kept / LEDGER)
+
+
+def without_paths(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The command of a run's record, and the run that it confirms, without the folders of the machine."""
+    command = re.sub(r"\S*python\S* \S*launch\.py", "python launch.py", record["command"])
+    command = re.sub(r" --out[ =]('[^']*'|\S+)", "", command)
+    confirms = record.get("confirms")
+    if not confirms:
+        return {"command": command}
+    relative = "/".join(["runs", *Path(confirms["folder"]).parts[-2:]])
+    command = re.sub(r"--confirm[ =]('[^']*'|\S+)", f"--confirm {relative}", command)
+    return {"command": command, "confirms": {**confirms, "folder": relative}}
 
 
 def page() -> str:

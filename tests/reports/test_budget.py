@@ -6,6 +6,7 @@ from ddl.ledger_reader import LedgerReader
 from ddl.reports import model
 from ddl.reports.sections.budget import budget_table
 
+from ..ledgers import edited_ledger
 from .synthetic import create_agents
 
 
@@ -31,6 +32,16 @@ def test_budgets_are_sums_over_all_trials_of_a_configuration(make_run):
         "Unequal budgets, more than 10% apart: epochs from 8 (light) to 12 (none); steps from 784 (light) to 1,176"
     )
     assert "trials from" not in table.note
+
+
+def test_a_stacked_trial_has_its_part_of_the_stacks_time(make_run):
+    folder = make_run({"stacked": 0.8, "alone": 0.7}, seeds=range(4), epochs=4)
+    with edited_ledger(folder) as db:
+        db.execute("UPDATE trials SET metadata = json_set(metadata, '$.stacked', 4) WHERE configuration = 'stacked'")
+    table = budget_table(model.build_report([folder]).runs[0])
+    assert row(table, "stacked")["training time"] == pytest.approx(4 * 5.2)
+    assert row(table, "alone")["training time"] == pytest.approx(4 * 4 * 5.2)
+    assert table.note == "Unequal budgets, more than 10% apart: training time from 21 s (stacked) to 1 min 23 s (alone)."
 
 
 def test_equal_budgets_have_no_note_and_a_running_sweep_has_none_yet(make_run):

@@ -10,12 +10,14 @@ from ddl.ledger_tables import TrialRow
 from ddl.reports import html, model, narrative
 from ddl.reports.data_sets import DataDescription
 from ddl.reports.results import read_results
+from ddl.reports.sections.comparisons import comparison_table
 from ddl.reports.sections.curves import curves_note, run_panels
 from ddl.reports.sections.plan import plan_summary
 from ddl.reports.sections.reproduction import reproduction_record
 from ddl.reports.sections.results import results_caption
+from ddl.run_results import Run
 
-from ..ledgers import ReportingLedger
+from ..ledgers import ReportingLedger, edited_ledger
 from .synthetic import GENUINE, SAMPLE, create_agents
 
 FINAL = {"none": 0.80, "light": 0.765, "aggressive": 0.66}
@@ -130,6 +132,46 @@ def test_the_direction_of_another_metric_than_the_sweeps_follows_from_its_name(m
     assert verdicts(report)["none"][0] == word
     assert report.runs[0].ordering.expected == ("none", "light")
     assert launch.main(["--report", str(folder), "--trust", "--check"]) == launch.NOT_REPRODUCED
+
+
+def test_a_published_metric_of_the_other_direction_ranks_by_its_own(make_run):
+    def alter(configuration, seed, epoch, metrics):
+        return metrics | {"val/error": 1 - metrics["val/accuracy"]}
+
+    reference = REFERENCE | {"metric": "val/error", "values": {"good": 0.05, "bad": 0.2}}
+    folder = make_run({"bad": 0.8, "good": 0.95}, epochs=2, reference=reference, alter=alter, launch={"margin": 0.5})
+    (run,) = model.build_report([folder]).runs
+    assert run.answer.startswith("“good” leads on last validation error (lower is better): 0.0")
+    assert (run.leader, Run(folder).best.name) == ("good", "good")
+    values = Run(folder).results.set_index("trial_id")["val/error"]
+    assert list(values[list(Run(folder).best.trials)]) == sorted(values[values < 0.1])
+    accuracies, _, errors = comparison_table(run).rows[0].cells
+    assert (errors.reading, accuracies.reading) == ("significant", "significant, but smaller than 0.5"), "the margin is one of accuracy"
+
+
+def test_a_configuration_that_left_a_race_does_not_lead(make_run):
+    """“early” is worse on each seed that it has, but these seeds are the easy ones."""
+
+    def alter(configuration, seed, epoch, metrics):
+        easy = 0.1 if seed < 3 else 0.0
+        return metrics | {
+            "val/accuracy": {"early": 0.78, "late": 0.79, "winner": 0.8}[configuration] + easy + 0.0001 * seed * len(configuration)
+        }
+
+    drop = {"better": "winner", "difference": -0.02, "low": -0.03, "high": -0.01, "p": 1e-4, "level": 4e-3}
+    drops = [drop | {"configuration": "early", "seeds": 3}, drop | {"configuration": "late", "seeds": 8}]
+    rules = {"configurations": 3, "at_least": 3, "at_most": 8, "margin": 0.0, "mode": "max"}
+    race = {"rules": rules, "seeds": 8, "left": ["winner"], "outcome": "winner", "drops": drops}
+    folder = make_run({"early": 0.7, "late": 0.7, "winner": 0.7}, seeds=range(8), epochs=1, alter=alter, race=race)
+    with edited_ledger(folder) as db:
+        db.execute("DELETE FROM metrics WHERE trial_id IN (SELECT trial_id FROM trials WHERE configuration = 'early' AND seed > 2)")
+        db.execute("DELETE FROM trials WHERE configuration = 'early' AND seed > 2")
+    (run,) = model.build_report([folder]).runs
+    means = {c.name: c.estimates[run.primary].mean for c in run.configurations}
+    assert means["early"] > means["winner"] > means["late"]
+    assert run.answer.startswith("“winner” leads on best validation accuracy")
+    assert [c.name for c in run.best_first] == ["winner", "late", "early"]
+    assert Run(folder).best.name == "winner"
 
 
 def test_the_sources_seeds_and_spread_are_shown_or_unknown(make_run):
@@ -257,6 +299,17 @@ def test_milestones_are_means_over_those_that_reached_them(tmp_path):
     assert fast.milestones["train/episodes_to_solved"].mean == pytest.approx(43.5)
     assert (slow.milestones["train/episodes_to_solved"].n, slow.counted) == (7, 8)
     assert slow.milestones["train/episodes_to_solved"].mean == pytest.approx(160 + (28 - 1) / 7)
+
+
+def test_an_agent_that_diverged_has_not_reached_its_milestones(tmp_path):
+    folder = create_agents(tmp_path / "agents")
+    with edited_ledger(folder) as db:
+        db.execute("UPDATE trials SET status = 'diverged' WHERE trial_id IN ('fast-0', 'fast-2', 'fast-3')")
+    report = model.build_report([folder])
+    fast, slow = report.runs[0].configurations
+    assert fast.reached_text("time/solved_s") == "5 of 8; 3 diverged"
+    assert slow.reached_text("time/solved_s") == "7 of 8"
+    assert '<span class="status failed">5 of 8; 3 diverged</span>' in html.render_html(report)
 
 
 def test_a_name_like_a_milestone_without_its_event_is_an_ordinary_metric(make_run):

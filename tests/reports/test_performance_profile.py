@@ -35,6 +35,12 @@ def test_the_fraction_of_runs_and_seeds_within_a_distance_of_the_best(make_run):
     assert list(found.rows) == ["a", "b"]
 
 
+def test_a_distance_of_five_percent_is_within_five_percent(make_run):
+    exact = {"metric": "val/accuracy", "mode": "max", "values": {"a": [1.0, 1.0], "b": [0.95, 0.99]}}
+    found = performance_profile(runs_of(make_run, exact, exact))
+    assert dict(zip(TAUS, found.rows["b"], strict=True)) == {0.0: 0.0, 0.01: 0.5, 0.02: 0.5, 0.05: 1.0, 0.1: 1.0, 0.2: 1.0, 0.5: 1.0}
+
+
 def test_a_diverged_trial_is_within_no_distance_and_a_running_one_not_counted(make_run):
     lost = ACCURACY | {"endings": {("b", 0): ("diverged", "")}}
     running = LOSS | {"endings": {("a", 1): ("running", "")}}

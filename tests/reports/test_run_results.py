@@ -66,6 +66,16 @@ def test_the_best_configuration_has_its_trials_best_first(make_run):
     assert best.low < best.mean < best.high
 
 
+def test_a_trial_that_failed_is_not_among_the_best(make_run):
+    def alter(configuration, seed, epoch, metrics):
+        return metrics | ({"val/accuracy": 0.999} if (configuration, seed) == ("none", 1) else {})
+
+    run = Run(make_run({"none": 0.8, "light": 0.7}, epochs=4, endings={("none", 1): ("failed", "out of memory")}, alter=alter))
+    statuses = {trial.trial_id: trial.status for trial in run.trials}
+    assert (run.best.name, run.best.n) == ("none", 2)
+    assert [statuses[trial_id] for trial_id in run.best.trials] == ["finished", "finished"]
+
+
 def test_the_best_of_losses_is_the_least(make_run):
     sweep = {"name": "s", "metric": {"name": "val/loss", "mode": "min"}, "keys": []}
 

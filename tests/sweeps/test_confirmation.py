@@ -223,8 +223,10 @@ def test_a_function_is_confirmed_on_fresh_seeds_alone(command, tmp_path):
 # The sentences
 
 
-def confirming(folder: Path, final: dict[str, float], mode: str = "max", **changed) -> Confirmation:
-    """The confirmation of a synthetic run."""
+def confirming(
+    folder: Path, final: dict[str, float], mode: str = "max", endings: dict | None = None, spread: float = 0.0, **changed
+) -> Confirmation:
+    """The confirmation of a synthetic run. `spread` is that of the differences between the configurations."""
     confirms = {
         "folder": "runs/augmentation/synthetic", "created": "", "metric": {"name": "val/accuracy", "mode": mode},
         "measure": "best val/accuracy", "configurations": {name: {"0": 0.9, "1": 0.91, "2": 0.92} for name in final},
@@ -232,10 +234,11 @@ def confirming(folder: Path, final: dict[str, float], mode: str = "max", **chang
     } | changed  # fmt: skip
 
     def tested(configuration: str, seed: int, epoch: int, metrics: dict[str, float]) -> dict[str, float]:
-        return metrics | ({"test/accuracy": final[configuration] + 0.001 * (seed * 7 % 5)} if epoch == 12 else {})
+        own = spread * (seed * len(configuration) % 4)
+        return metrics | ({"test/accuracy": final[configuration] + 0.001 * (seed * 7 % 5) + own} if epoch == 12 else {})
 
     sweep = {"name": "augmentation-confirm", "metric": {"name": "test/accuracy", "mode": mode}, "keys": ["task.augmentation"]}
-    create(folder, final, seeds=range(3, 9), alter=tested, confirms=confirms, sweep=sweep)
+    create(folder, final, seeds=range(3, 9), alter=tested, endings=endings, confirms=confirms, sweep=sweep)
     return build_report([folder]).runs[0].confirmation
 
 
@@ -258,6 +261,42 @@ def test_a_lead_that_cannot_be_tested(tmp_path, final, mode, said):
     assert "in the search 0.9100, the best of 4 configurations" in found.answer
 
 
+def test_trials_that_were_lost_are_in_the_headline_of_a_confirmation(tmp_path):
+    endings = {("none", seed): ("diverged", "the loss is NaN") for seed in (6, 7, 8)}
+    found = confirming(tmp_path / "run", {"none": 0.9, "light": 0.8}, endings=endings, spread=0.001)
+    assert found.answer.startswith("“none” on 3 fresh seeds (of 6; 3 diverged): test accuracy ")
+    assert "Its mean leaves out the 3 trials that failed or diverged, so it may be too good." in found.answer
+    assert "Its lead over “light” holds on the 3 fresh seeds on which both have a value: " in found.answer
+    assert '3<span class="status failed"> of 6; 3 diverged</span>' in render_html(build_report([tmp_path / "run"]))
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [("diverged", "“none” has no value: 0 fresh seeds (of 6; 6 diverged)."), ("planned", "“none” has no value on fresh seeds yet.")],
+)
+def test_a_confirmation_without_values_says_if_any_are_to_come(tmp_path, status, said):
+    endings = {("none", seed): (status, "") for seed in range(3, 9)}
+    assert confirming(tmp_path / "run", {"none": 0.9, "light": 0.8}, endings=endings).answer == said
+
+
+def test_many_configurations_are_compared_with_the_best_of_the_search(tmp_path):
+    final = {"none": 0.7, **{f"c{i:02}": 0.7 + 0.01 * i for i in range(13)}}
+    found = confirming(tmp_path / "run", final, spread=0.001)
+    assert found.lead.startswith("Its lead over “c00” ")
+    (run,) = build_report([tmp_path / "run"]).runs
+    assert {pair.first for pair in run.comparisons[run.primary]} == {"none"}
+    assert len(run.comparisons[run.primary]) == 13
+    assert run.comparisons_note == "With 14 configurations, each is compared with the best one of the search only."
+
+
+def test_an_earlier_confirmation_that_cannot_be_read_is_named_and_stops_nothing(searched, command, tmp_path):
+    broken = tmp_path / "out" / f"{LedgerReader(searched).run()['sweep']['name']}-confirm" / "2026-01-01-000000" / "ledger.sqlite"
+    broken.parent.mkdir(parents=True)
+    broken.touch()
+    shown = command("--confirm", str(searched), "--plan", "--executor", "inline", "--out", str(tmp_path / "out"))
+    assert "an earlier confirmation cannot be read, so its seeds may be used again" in " ".join(shown.stdout.split())
+
+
 @pytest.fixture
 def leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator:
     """The sentence for six paired values of the winner and the runner-up."""
@@ -267,7 +306,7 @@ def leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator:
     def lead(first: list[float], second: list[float], mode: str) -> str:
         pairs = {"none": dict(enumerate(first)), "light": dict(enumerate(second))}
         found = [
-            Confirmed(name, Estimate(1, 0.0), 1, Estimate(len(v), float(np.mean(list(v.values())))), len(v), Estimate(1, 0.0))
+            Confirmed(name, Estimate(1, 0.0), 1, Estimate(len(v), float(np.mean(list(v.values())))), Estimate(1, 0.0), "", 0, 0)
             for name, v in pairs.items()
         ]
         sentences = {confirmations._lead(found, compare(pairs, [pair]), mode) for pair in (("none", "light"), ("light", "none"))}

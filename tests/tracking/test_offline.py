@@ -176,6 +176,7 @@ def test_a_trial_that_did_not_come_to_a_good_end_is_marked(folder: Path) -> None
         "t1": (1, "failed", "ValueError: no such thing"),
         "t2": (1, "diverged", "val/loss is nan"),
     }
+    assert "best val/loss" not in runs["t0"]["summary"], "what a trial reached before it diverged is no result"
     assert runs["t1"]["rows"] == []
     assert [row["val/loss"] for row in runs["t2"]["rows"]] == ["NaN"]
     assert "FALLBACK DATA" in runs["t2"]["tags"]

@@ -14,7 +14,7 @@ UNEQUAL = 0.10
 
 CAPTION = (
     "Budget of each configuration: sums over all of its trials, with those that failed, diverged or were stopped early up to their last "
-    "measurement. A dash: not measured in every trial."
+    "measurement. A trial that was trained as one model with others has an equal part of that model's time. A dash: not measured in every trial."
 )
 
 
@@ -36,9 +36,11 @@ def budget_table(run: RunReport) -> BudgetTable | None:
     if len(run.configurations) < 2 or run.metrics.empty:
         return None
     steps = run.metrics.groupby("trial_id")["step"].max()
-    frame = run.frame.assign(steps=run.frame["trial_id"].map(steps))
+    # A stacked trial's `elapsed_s` is the time of the whole stack.
+    stacked = pd.Series([(trial.metadata or {}).get("stacked", 1) for trial in run.trials], index=run.frame.index)
+    frame = run.frame.assign(steps=run.frame["trial_id"].map(steps), training_s=run.frame["elapsed_s"] / stacked)
     counted = {"env steps": "train/env_steps"} if "train/env_steps" in frame else {"steps": "steps"}
-    sums = {"epochs": "epoch", **counted, "training time": "elapsed_s", "energy (Wh)": "device/energy_wh"}
+    sums = {"epochs": "epoch", **counted, "training time": "training_s", "energy (Wh)": "device/energy_wh"}
     shown = {title: column for title, column in sums.items() if column in frame and frame[column].notna().any()}
     rows = []
     of_configuration = dict(list(frame.groupby("configuration")))

@@ -61,8 +61,12 @@ def comparison_table(run: RunReport) -> ComparisonTable | None:
         two = by_name[pair.first], by_name[pair.second]
         planned = max(sum(c.statuses.values()) for c in two)
         seeds = f"{pair.difference.n} of {planned}" if any(c.lost for c in two) else str(pair.difference.n)
-        rows.append(ComparisonRow(pair.first, pair.second, seeds, tuple(_cell(run.comparisons[m][i], run.margin) for m in run.measures)))
-    found = find_sensitivity(pairs, {c.name: c.values[run.primary] for c in run.configurations}, run.margin)
+        rows.append(
+            ComparisonRow(
+                pair.first, pair.second, seeds, tuple(_cell(run.comparisons[m][i], run.margins.get(m, 0.0)) for m in run.measures)
+            )
+        )
+    found = find_sensitivity(pairs, {c.name: c.values[run.primary] for c in run.configurations}, run.margins.get(run.primary, 0.0))
     superiority = any(cell.comparison.superiority is not None for row in rows for cell in row.cells)
     notes = [CAPTION, SUPERIORITY if superiority else "", run.comparisons_note, RACE_NOTE if run.record.get("race") else ""]
     return ComparisonTable(" ".join(filter(None, notes)), tuple(rows), superiority, sensitivity_text(found) if found else "")

@@ -14,9 +14,8 @@ CAPTION = (
 
 
 def _cells(c: Confirmed) -> tuple[object, ...]:
-    n = c.confirmed.n if c.confirmed.n == c.trials else f"{c.confirmed.n} of {c.trials}"
     estimates = [wording.estimate_text(e) for e in (c.search, c.confirmed, c.shrinkage)]
-    return c.name, c.search.n, estimates[0], n, *estimates[1:]
+    return c.name, c.search.n, estimates[0], f"{c.confirmed.n}{c.missing}", *estimates[1:]
 
 
 def _wandb(run: RunReport) -> Iterator[Block]:

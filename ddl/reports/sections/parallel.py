@@ -102,5 +102,7 @@ def _short(value: Any, digits: int = 6) -> str:
 
 
 SECTION = Section(
-    "parallel.html.j2", build=lambda run, budget: parallel_coordinates(run.configurations, run.primary, run.mode), script="parallel.js"
+    "parallel.html.j2",
+    build=lambda run, budget: parallel_coordinates(run.configurations, run.primary, run.primary_mode),
+    script="parallel.js",
 )

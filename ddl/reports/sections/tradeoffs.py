@@ -142,7 +142,7 @@ def _hover(name: str, measure: str, point: Point) -> str:
 
 
 def _build(run: RunReport, budget: EmbeddingBudget) -> list[dict[str, Any]] | None:
-    return tradeoff_figures(find_tradeoffs(run.configurations, run.costs, run.primary, run.mode), run.shown, run.primary) or None
+    return tradeoff_figures(find_tradeoffs(run.configurations, run.costs, run.primary, run.primary_mode), run.shown, run.primary) or None
 
 
 SECTION = Section("tradeoffs.html.j2", _build, script="tradeoffs.js")
