@@ -22,7 +22,7 @@ USED_WITH = {
     "--format": ("--report",),
     "--check": ("--sweep", "--resume", "--report"),
     "--again": ("--resume",),
-    "--allow-changed-code": ("--resume", "--confirm"),
+    "--allow-changed-code": ("--resume", "--confirm", "--export"),
     "--trust": ("--resume", "--confirm", "--reproduce", "--publish", "--report", "--export"),
     "KEY=VALUE": ("--sweep", "--confirm"),
 }
@@ -107,7 +107,7 @@ def _add_options(parse: argparse.ArgumentParser) -> None:
     parse.add_argument(
         "--allow-changed-code",
         action="store_true",
-        help="with --resume, --confirm: continue although the source of the run's task has changed",
+        help="with --resume, --confirm, --export: continue although the source of the run's task has changed",
     )
     parse.add_argument(
         "--check", action="store_true", help='exit 4 if a published value is not reproduced: the verdict is "better" or "worse"'

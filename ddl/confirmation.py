@@ -16,7 +16,7 @@ from ddl.run import show_plans, train_prepared
 from ddl.run_folder import LEDGER
 from ddl.run_results import Run
 from ddl.storage import urls
-from ddl.sweeps.confirmation import SEEDS, SUFFIX, SearchResult, prepare_confirmation
+from ddl.sweeps.confirmation import SUFFIX, SearchResult, prepare_confirmation
 from ddl.sweeps.executor_choice import check_executor
 from ddl.sweeps.prepare import PreparedRun
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def confirm(
     run: Run | Path | str,
     configurations: Sequence[str] | None = None,
-    seeds: int = SEEDS,
+    seeds: int | None = None,
     overrides: Sequence[str] = (),
     executor: str = "ray",
     address: str | None = None,
@@ -38,7 +38,7 @@ def confirm(
 ) -> Run:
     """Train configurations of a finished run again on fresh seeds, score each trial once on test data, and write the report.
 
-    run: the run, its folder or its URL. configurations: their names, by default the best one and the second. seeds: replicates of each.
+    run: the run, its folder or its URL. configurations: their names, by default the best one and the second. seeds: replicates of each, by default 10.
     overrides: launch settings (`["resources.cpus=2"]`). executor, address, out: as for `run_sweep`. trust, allow_changed_code, function: as
     for `resume`.
 
@@ -47,7 +47,10 @@ def confirm(
     and ValueError for a run that cannot be confirmed, before anything is started or written, and Interrupted after Ctrl-C.
     """
     place = str(run.folder if isinstance(run, Run) else run)
-    chosen = [f"seeds={seeds}", *(shlex.split(selection(configurations)) if configurations is not None else [])]
+    chosen = [
+        *([] if seeds is None else [f"seeds={seeds}"]),
+        *(shlex.split(selection(configurations)) if configurations is not None else []),
+    ]
     shown = f"ddl.confirm({place!r}, {configurations!r}, seeds={seeds}, overrides={list(overrides)!r})"
     return run_confirmation(place, [*overrides, *chosen], executor, address, out, trust, allow_changed_code, function, shown)
 

@@ -58,7 +58,7 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
     live = LiveReport([run.folder for run, _ in planned], top / "report.html")
     with ProgressDisplay(console, displayed, to_add, earlier, concurrent) as progress:
         limited = any(_add_late(run, plan) for run, plan in planned)
-        watched = [(run, MissingMetric(run.prepared), FailuresAlike(run.prepared)) for run, _ in planned]
+        watched = [(run, MissingMetric(run.prepared), FailuresAlike(run.prepared, run.ledger)) for run, _ in planned]
         batches = executor.run(_packs(queue, planned, runs_of_trial, progress), concurrent if limited else None)
         redactor = Redactor()
         with contextlib.closing(batches):  # type: ignore[type-var]

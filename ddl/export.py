@@ -36,17 +36,19 @@ BATCHES = (1, 3)
 """Batch sizes at which the deviation is checked. Neither is the one that the program is traced with."""
 
 
-def export(reader: LedgerReader, trial_id: str, trust: bool = False) -> Path:
+def export(reader: LedgerReader, trial_id: str, trust: bool = False, allow_changed_code: bool = False) -> Path:
     """Export a trial of the reader's run from its newest checkpoint into trials/`trial_id`/export of the run's folder, and return that folder.
 
     All files are read back and compared with the trained model; if they differ, nothing is kept. The model of a trial that a
     scheduler stopped has trained one step more than its checkpoint; the card has the step. `trust` as in `RecordedTasks`. Raises
-    ValueError for an unknown trial, one that failed or diverged or has no checkpoint, and one whose task has no model for inference.
+    ValueError, without `allow_changed_code`, if the source of the task has changed, and for an unknown trial, one that failed or diverged or has no checkpoint, and one whose task has no model for inference.
     """
     row = _exportable_row(reader, trial_id)
     folder = reader.folder / "trials" / trial_id
     about = reader.run("task_class", "plan.precision", "sweep.name", "sweep.task")
     tasks = RecordedTasks(about, reader.path, trust)
+    if not allow_changed_code:
+        tasks.check_code(str(reader.folder), "The exported model would not be the one that was trained. Restore the code,")
     step, predictor = _trained_model(tasks, about, row, folder)
     final = folder / "export"
     partial = folder / "export.partial"

@@ -46,6 +46,13 @@ class FunctionSweep:
         """Name of the sweep: the function's."""
         return self.function.__qualname__.rpartition(".")[2].strip("<>")
 
+    def call(self, overrides: Sequence[str]) -> str:
+        """The call of `ddl.sweep` that makes this sweep with these overrides."""
+        names = ("metric", "mode", "configurations", "samples", "measurements", "title")
+        given = {name: getattr(self, name) for name in names} | {"overrides": list(overrides)}
+        named = ", ".join(f"{name}={value!r}" for name, value in given.items() if value)
+        return f"ddl.sweep({self.name}, {self.space!r}, {named})"
+
 
 def locate_module(function: Callable[..., Any]) -> tuple[str, str]:
     """(name of the function's module, folder that it is imported from). A script is imported by its file's name by a later resume.
@@ -105,7 +112,13 @@ def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], probl
     names = [item.name for item in fields(task_class) if item.name != "seed"]
     launch_source = read_yaml(FOLDER / "launch.yaml", problems)
     draft = _draft(sweep, names, launch_source.values, problems)
-    bare = set(names) - set(draft.launch) - set(draft.file)
+    settings = {*draft.launch, *draft.file}
+    bare = set(names) - settings
+    problems += [
+        f"command line: {text}: {key} is a setting and a parameter of {sweep.name}. Write task.{text} for the parameter, or rename it."
+        for text in overrides
+        if (key := text.partition("=")[0]) in settings & set(names)
+    ]
     overridden = apply_overrides(draft, [f"task.{text}" if text.partition("=")[0] in bare else text for text in overrides], names, problems)
 
     def where_launch(key: str) -> str:
@@ -144,7 +157,13 @@ def compose_function_sweep(sweep: FunctionSweep, overrides: Sequence[str], probl
 
 def _draft(sweep: FunctionSweep, names: Sequence[str], launch: Mapping[str, Any], problems: list[str]) -> SweepDraft:
     """The sweep before overrides. `names` are those of the function's hyperparameters."""
-    configurations = {str(name): _known(values, names, f"configurations.{name}", problems) for name, values in sweep.configurations.items()}
+    given = sweep.configurations
+    if not isinstance(given, Mapping):
+        problems.append(f"configurations: must be a dictionary of names and hyperparameters, not {_short(given)}.")
+        given = {}
+    configurations = {str(name): _known(values, names, f"configurations.{name}", problems) for name, values in given.items()}
+    if len(configurations) < len(given):
+        problems.append(f"configurations: {_short(list(given))}: two of them have the same name as text. Rename one.")
     metric = {"name": sweep.metric, "mode": sweep.mode}
     return SweepDraft(
         launch=dict(launch),

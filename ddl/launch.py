@@ -108,7 +108,7 @@ def _run_action(given: argparse.Namespace, command: str) -> int:
         reader.trial(trial_id)  # names an unknown trial before torch is imported
         from ddl.export import export  # imports torch
 
-        say(export(reader, trial_id, given.trust))
+        say(export(reader, trial_id, given.trust, given.allow_changed_code))
         return 0
     if given.report:
         runs = [fetch_run(place, given.trust) for place in given.report]

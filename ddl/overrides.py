@@ -190,4 +190,6 @@ def _unquoted(value: Any) -> Any:
     """`value` without the objects in which Hydra wraps quoted text of an axis."""
     if isinstance(value, QuotedString):
         return value.text
+    if isinstance(value, dict):
+        return {_unquoted(key): _unquoted(item) for key, item in value.items()}
     return [_unquoted(item) for item in value] if isinstance(value, list) else value

@@ -8,7 +8,7 @@ their number, which is the first step of Holm's correction.
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.special import nctdtr, nctdtrinc, stdtrit
+from scipy.special import chdtri, nctdtr, nctdtrinc, stdtrit
 
 ALPHA = 0.05
 """Two-sided significance level of a family of comparisons."""
@@ -18,6 +18,9 @@ POWER = 0.8
 
 ALL_PAIRS = 12
 """Up to this many configurations, every pair is compared. With more, each is compared with the best one, and the best come first."""
+
+LARGE_T = 1000.0
+"""Above it, the noise of the mean is negligible against that of the standard deviation, and SciPy's inverse may not return."""
 
 MOST_SEEDS = 100_000
 """Largest number of seeds that `seeds_needed` returns: the largest number of trials of a sweep."""
@@ -34,7 +37,10 @@ def detectable_effect(seeds: int, comparisons: int = 1) -> float:
     Only a significant difference of the right sign counts as shown. Needs at least 2 seeds.
     """
     assert seeds >= 2, "a t test needs 2 pairs"
-    return float(nctdtrinc(seeds - 1, 1 - POWER, _critical_t(seeds, comparisons)) / np.sqrt(seeds))
+    degrees, critical = seeds - 1, _critical_t(seeds, comparisons)
+    if critical > LARGE_T:
+        return float(critical * np.sqrt(chdtri(degrees, 1 - POWER) / degrees / seeds))
+    return float(nctdtrinc(degrees, 1 - POWER, critical) / np.sqrt(seeds))
 
 
 def seeds_needed(effect: float, comparisons: int = 1) -> int | None:

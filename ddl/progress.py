@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import operator
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,6 +68,28 @@ class Progress:
     loss: Tensor | None = None
     predictor: Callable[[], Predictor | None] = lambda: None
     evaluate: Callable[[], object] | None = None
+
+
+def recordable(progress: Progress) -> Progress:
+    """The progress with its counts as integers. Raises ValueError for a count or metadata that a ledger cannot hold."""
+    try:
+        json.dumps(progress.metadata)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the trial yielded metadata that cannot be recorded ({error}). Give numbers, texts, and lists and dictionaries of them."
+        ) from error
+    if {type(progress.step), type(progress.total_steps), type(progress.epoch)} <= {int, type(None)}:
+        return progress
+    step, total_steps = _whole(progress.step, "step"), _whole(progress.total_steps, "total_steps")
+    return replace(progress, step=step, total_steps=total_steps, epoch=None if progress.epoch is None else _whole(progress.epoch, "epoch"))
+
+
+def _whole(number: object, name: str) -> int:
+    """The number, perhaps of NumPy or torch, as an integer."""
+    try:
+        return operator.index(number)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ValueError(f"the trial yielded the {name} {number!r}. It must be a whole number.") from error
 
 
 StackStep = Mapping[int, Progress | Diverged]

@@ -55,12 +55,12 @@ def reproduce(reader: LedgerReader, trial_id: str, steps: int | None = None, tru
         raise ValueError(f"--steps {wanted}: the record of this trial has {recorded} steps. Ask for 1 to {recorded}.")
     if wanted < recorded and not any(record.first_steps["losses"]):
         raise ValueError(f"--steps {wanted}: this trial has no losses to compare, only its state after {recorded} steps. Omit --steps.")
-    task = _build_task(record, trust)
+    task, changed = _build_task(record, trust)
     with InlineExecutor() as executor:  # restores torch's settings and random state
         device = executor.device(_assignment(record, task))
         prepare_process(getattr(task, "precision", ""))
         print(f"trial {record.trial.trial_id}: {record.trial.configuration}, seed {record.trial.seed}", flush=True)
-        differences = _differences(record, device)
+        differences = [*(f"the code: {source} has changed" for source in changed), *_differences(record, device)]
         _print_differences(differences)
         first_steps, different_data = _train_first_steps(record, task, device, wanted)
     mismatch = _first_mismatch(record.first_steps, first_steps, wanted)
@@ -95,9 +95,11 @@ def _commit(reader: LedgerReader, run: Mapping[str, Any], trial_id: str) -> str:
     return commit
 
 
-def _build_task(record: _TrialRecord, trust: bool) -> Task:
+def _build_task(record: _TrialRecord, trust: bool) -> tuple[Task, Sequence[str]]:
+    """The task, and the source files of it that have changed since the run began."""
     try:
-        task = RecordedTasks(record.run, record.path.parent.parent / LEDGER, trust).build(record.trial.task)
+        tasks = RecordedTasks(record.run, record.path.parent.parent / LEDGER, trust)
+        task = tasks.build(record.trial.task)
     except Untrusted:
         raise
     except ValueError as error:
@@ -106,7 +108,7 @@ def _build_task(record: _TrialRecord, trust: bool) -> Task:
             f"--reproduce {record.path}: its task {record.run['task_class']} cannot be built by this code ({reason}). "
             f"Check out the commit it was trained with{f', {record.commit}' if record.commit else ''}."
         ) from error
-    return with_precision(task, record.run["plan"]["precision"])
+    return with_precision(task, record.run["plan"]["precision"]), tasks.changed
 
 
 def _assignment(record: _TrialRecord, task: Task) -> Assignment:

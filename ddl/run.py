@@ -124,8 +124,7 @@ def sweep(
     module, code_folder = locate_module(function)
     described = FunctionSweep(function, module, code_folder, space or {}, configurations or {}, metric, mode, samples, title, measurements)
     overrides = [*overrides, *([] if seeds is None else [f"seeds={seeds}"])]
-    command = f"ddl.sweep({described.name}, {space or {}!r}, metric={metric!r}, overrides={overrides!r})"
-    return run_sweep(described, overrides, None, executor, address, out, command)
+    return run_sweep(described, overrides, None, executor, address, out, described.call(overrides))
 
 
 def show_the_plan(
@@ -188,7 +187,7 @@ def resume(
         ledgers = [contexts.enter_context(Ledger(path)) for path in run.folders]
         if again:
             for ledger in ledgers:  # which may refuse to resume, before anything is removed
-                prepare_resume(ledger, executor, address, trust, allow_changed_code, function)
+                prepare_resume(ledger, executor, address, trust, allow_changed_code, function, again)
             plan_again(ledgers, again, store)
         opened = []
         for ledger in ledgers:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,119 @@ def test_a_measurement_that_is_none_fails_the_trial(folder, measured, reason):
     assert run.trials[0].reason.startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("progress", "reason"),
+    [
+        ("epoch=0.25", "ValueError: the trial yielded the epoch 0.25. It must be a whole number."),
+        ("step=1.5", "ValueError: the trial yielded the step 1.5. It must be a whole number."),
+        ("step=torch.tensor(3), total_steps=np.int64(5), epoch=np.int32(1)", ""),
+        ("metadata={'size': np.int64(5)}", "ValueError: the trial yielded metadata that cannot be recorded (Object of type int64"),
+    ],
+)
+def test_what_a_ledger_cannot_hold_fails_its_trial_alone(folder, progress, reason):
+    write(
+        folder,
+        f"""\
+        import ddl, numpy as np, torch
+
+        def train(lr):
+            yield ddl.Progress({progress}, metrics={{"val/loss": lr}}) if lr < 1 else {{"val/loss": lr}}
+        """,
+    )
+    run = ddl.run_sweep("train.py:train", ["lr=0.1,1.0", "seeds=1", "metric=val/loss"], executor="inline")
+    first, second = run.trials
+    assert (first.status, second.status) == ("failed" if reason else "finished", "finished")
+    assert first.reason.startswith(reason)
+    assert (run.curves["metric"] == "val/loss").sum() == 2 - bool(reason)
+
+
+def test_a_step_that_is_measured_twice_is_no_silent_loss(folder):
+    """Steps from 0: step 0 counts as omitted, so it is 1."""
+    write(
+        folder,
+        """\
+        import ddl
+
+        def train(lr):
+            for step in range(3):
+                yield ddl.Progress(step=step, metrics={"val/loss": lr * step})
+        """,
+    )
+    run = ddl.run_sweep("train.py:train", ["lr=0.1", "seeds=1", "metric=val/loss"], executor="inline")
+    assert run.trials[0].reason.startswith("ValueError: the trial measured val/loss at step 1 after step 1. Steps must increase")
+
+
+def test_a_parameter_called_precision_is_the_functions_own(folder):
+    write(folder, "def train(precision='fp16'): return {'val/auto': float(precision == 'auto')}")
+    run = ddl.run_sweep("train.py:train", ["precision=auto,fp32", "seeds=1", "metric=val/auto"], executor="inline")
+    assert run.results.set_index("configuration")["val/auto"].to_dict() == {"auto": 1.0, "fp32": 0.0}
+
+
+def test_a_dictionary_is_a_value_of_an_axis(folder):
+    write(folder, "def train(optimiser: dict): return {'val/loss': len(optimiser['name'])}")
+    run = ddl.run_sweep("train.py:train", ["optimiser={name: 'adam'},{name: 'sgd'}", "seeds=1", "metric=val/loss"], executor="inline")
+    assert sorted(run.results["val/loss"]) == [3.0, 4.0]
+
+
+def test_one_sample_that_cannot_be_trained_does_not_stop_a_search(folder):
+    write(
+        folder,
+        """\
+        from pathlib import Path
+
+        def train(lr: float):
+            if Path("first").exists() and Path("first").read_text() != str(lr):
+                return {"val/loss": lr}
+            Path("first").write_text(str(lr))
+            raise ValueError("does not fit")
+        """,
+    )
+    search = ["lr={uniform: [0.0, 1.0]}", "samples=3", "seeds=3", "search.algorithm=tpe", "metric=val/loss"]
+    run = ddl.run_sweep("train.py:train", search, executor="inline")
+    assert Counter(trial.status for trial in run.trials) == {"failed": 3, "finished": 6}
+
+
+def test_a_trial_that_can_not_be_trained_again_keeps_its_results(folder):
+    write(folder, "def train(lr, noise=0.0): return {'val/loss': lr}")
+    run = ddl.run_sweep("train.py:train", ["lr=0.1,0.2", "seeds=1", "metric=val/loss", "noise=0.5"], executor="inline")
+    write(folder, "def train(lr): return {'val/loss': lr}")
+    del sys.modules["train"]
+    with pytest.raises(ValueError, match="does not fit this version of ddl"):
+        ddl.resume(run.folder, allow_changed_code=True, again=[run.trials[0].trial_id])
+    assert [trial.status for trial in run.trials] == ["finished", "finished"]
+    assert (run.curves["metric"] == "val/loss").sum() == 2
+
+
+def test_changed_code_is_named_by_export_and_reproduce(folder, capfd):
+    write(folder, "def train(lr): return {'val/loss': lr}")
+    run = ddl.run_sweep("train.py:train", ["lr=0.1", "seeds=1", "metric=val/loss"], executor="inline")
+    write(folder, "def train(lr): return {'val/loss': 2 * lr}")
+    del sys.modules["train"]
+    (trial,) = run.trials
+    with pytest.raises(ValueError, match=r"the code has changed since the run began: train\.py\. The exported model would not be the one"):
+        export(LedgerReader(run.folder), trial.trial_id)
+    with pytest.raises(ValueError, match="yielded no state"):
+        export(LedgerReader(run.folder), trial.trial_id, allow_changed_code=True)
+    capfd.readouterr()
+    assert not reproduce(LedgerReader(run.folder), trial.trial_id)
+    printed = capfd.readouterr().out
+    assert "different: the code: train.py has changed" in printed
+    assert "possible cause: the differences above" in printed
+
+
+def test_the_recorded_call_makes_the_same_sweep(folder):
+    def train(lr):
+        return {"val/loss": lr}
+
+    run = ddl.sweep(
+        train, {"lr": {"uniform": [0.0, 1.0]}}, metric="val/loss", mode="max", samples=2, seeds=1, executor="inline", title="Higher"
+    )
+    command = LedgerReader(run.folder).run()["command"]
+    assert command == (
+        "ddl.sweep(train, {'lr': {'uniform': [0.0, 1.0]}}, metric='val/loss', mode='max', samples=2, title='Higher', overrides=['seeds=1'])"
+    )
+
+
 def test_a_run_without_a_model_cannot_be_exported(folder):
     write(folder, TRAIN)
     run = ddl.run_sweep("train.py:train", ["lr=0.1", "seeds=1", "metric=val/accuracy"], executor="inline")
@@ -246,6 +360,12 @@ def test_mistakes_are_named_together(folder):
     assert problems(folder, "early_stopping.scheduler=asha", "metric=loss") == [
         "command line: early_stopping.scheduler: asha compares trials after equal parts of their measurements. Say how many one trial "
         "yields, as in measurements=30."
+    ]
+
+
+def test_a_parameter_called_like_a_setting_is_not_chosen_between(folder):
+    assert problems(folder, "margin=0.2", "metric=loss", text="def train(margin=1.0): ...") == [
+        "command line: margin=0.2: margin is a setting and a parameter of train. Write task.margin=0.2 for the parameter, or rename it."
     ]
 
 
@@ -412,6 +532,8 @@ def test_what_is_no_function_is_refused(folder):
     [
         (["x"], {}, "space: must be a dictionary of hyperparameters, not ['x']."),
         ({"x": [1]}, {"a": 5}, "configurations.a: must be a dictionary of hyperparameters, not 5."),
+        ({"x": [1]}, ["a", "b"], "configurations: must be a dictionary of names and hyperparameters, not ['a', 'b']."),
+        ({}, {1: {"x": 1}, "1": {"x": 2}}, "configurations: [1, '1']: two of them have the same name as text. Rename one."),
         ({"x": [len]}, {}, "space: x: [<built-in function len>] cannot be recorded. Give numbers, texts, and lists of them."),
         ({"y": [1]}, {}, "space: y: the function has no such parameter."),
     ],

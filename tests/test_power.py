@@ -22,6 +22,13 @@ def test_the_detectable_effect_is_found_with_the_stated_power(seeds, comparisons
     assert integrated_power(power.detectable_effect(seeds, comparisons), seeds, comparisons) == pytest.approx(0.8, abs=1e-5)
 
 
+def test_many_comparisons_of_two_seeds_have_an_effect_too():
+    few, many = power.detectable_effect(2, 5000), power.detectable_effect(2, 50_000)
+    assert many / few == pytest.approx(10, rel=1e-3), "proportional to the critical t, which is large"
+    # The chi distribution with 1 degree of freedom is that of |normal|, so s < s_0 with probability 0.8.
+    assert many == pytest.approx(power._critical_t(2, 50_000) * stats.norm.isf(0.1) / np.sqrt(2), rel=1e-6)
+
+
 def test_simulated_experiments_find_the_detectable_effect_as_often_as_stated():
     differences = np.random.default_rng(0).normal(power.detectable_effect(5), 1, size=(20_000, 5))
     assert np.mean(stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.01)

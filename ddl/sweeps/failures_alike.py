@@ -1,6 +1,7 @@
 """Stops a sweep whose trials all fail with the same error, before it has trained them all."""
 
 from ddl.config import ConfigError
+from ddl.ledger_reader import LedgerReader
 from ddl.sweeps.prepare import PreparedRun
 from ddl.trial_report import TrialReport
 
@@ -14,10 +15,11 @@ class FailuresAlike:
     For other runs the plan finds such an error (`Plan.check`).
     """
 
-    def __init__(self, run: PreparedRun):
+    def __init__(self, run: PreparedRun, ledger: LedgerReader):
+        """`ledger` has the trials of `run`, and those that are added while it runs."""
         self._watching = not run.resumed and not any(type(trial.task).timed for trial in run.timed)
-        self._configurations = {trial.trial_id: trial.configuration for trial in run.trials}
-        self._needed = min(FAILURES, len(set(self._configurations.values())) or FAILURES)
+        self._ledger = ledger
+        self._needed = min(FAILURES, len({trial.configuration for trial in run.trials}) or FAILURES)
         self._failed: dict[str, str] = {}
 
     def take(self, report: TrialReport) -> None:
@@ -28,6 +30,6 @@ class FailuresAlike:
             self._watching = False
             return
         self._failed[report.trial_id] = report.reason
-        configurations = {self._configurations.get(trial_id, trial_id) for trial_id in self._failed}
+        configurations = {self._ledger.trial(trial_id).configuration for trial_id in self._failed}
         if len(self._failed) >= FAILURES and len(configurations) >= self._needed:
             raise ConfigError([f"the first {len(self._failed)} trials fail: {report.reason}."], "The sweep was stopped.")

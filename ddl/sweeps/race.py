@@ -84,9 +84,12 @@ class Race(TrialSource):
         race._drops = [Drop(**drop) for drop in record["drops"]]
         race._left, race._seeds, race._outcome = tuple(record["left"]), record["seeds"], record["outcome"]
         race._taken = {row.trial_id for row in rows}
+        counted = {drop.configuration: first_seed + drop.seeds for drop in race._drops}
         for row in rows:
             if row.status in ENDED and row.status != "failed":  # failed trials are tried again
                 race._values[row.trial_id] = best.get(row.trial_id)
+            elif row.seed < counted.get(row.configuration, first_seed):  # a decision has counted it as lost
+                race._values[row.trial_id] = None
         race._look()
         return race
 
@@ -132,7 +135,7 @@ class Race(TrialSource):
         return True
 
     def ended(self, trial_id: str, value: float | None) -> None:
-        self._values[trial_id] = value
+        self._values.setdefault(trial_id, value)
         self._look()
 
     def news(self) -> list[str]:

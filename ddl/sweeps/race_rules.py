@@ -25,6 +25,7 @@ from scipy.special import stdtr, stdtrit  # all of scipy.stats would take second
 
 ALPHA = 0.05
 SEQUENCES, SIMULATED_AT_ONCE = 1_000_000, 50_000
+"""Simulated sequences for a level, and of them at once. They are fewer for races of more than 200 seeds, which bounds time and memory."""
 FEWEST = 100
 """Fewest simulated sequences that a quantile is taken from."""
 
@@ -164,28 +165,30 @@ class PairedDifferences:
 def nominal_level(at_least: int, at_most: int, level: float) -> float:
     """The nominal level of each look with which a one-sided paired t test is wrong at any of the looks with probability `level`.
 
-    The looks are after at_least, at_least + 1, ..., at_most differences. It is the quantile `level` of the smallest p-value of a million
+    The looks are after at_least, at_least + 1, ..., at_most differences. It is the quantile `level` of the smallest p-value of
     simulated sequences of normally distributed differences without a mean, from a fixed seed. A level that too few of them reach is
     divided by the number of looks, which is a little lower than needed (Bonferroni).
     """
     if at_least == at_most:
         return level
-    if level * SEQUENCES < FEWEST:
+    shorter = min(1.0, 200 / at_most)
+    sequences, at_once = int(SEQUENCES * shorter), int(SIMULATED_AT_ONCE * shorter)
+    if level * sequences < FEWEST:
         return level / (at_most - at_least + 1)
     generator = np.random.default_rng(0)
     looks = np.arange(at_least, at_most + 1)
     smallest: list[np.ndarray] = []
     # t has heavier tails with fewer differences, so a p-value below `level` has a |t| of at least the largest sample's quantile.
     threshold = stdtrit(at_most - 1, level)
-    for _ in range(SEQUENCES // SIMULATED_AT_ONCE):
-        sampled = generator.standard_normal((at_most, SIMULATED_AT_ONCE))
+    for _ in range(sequences // at_once):
+        sampled = generator.standard_normal((at_most, at_once))
         sums, squares = sampled.cumsum(axis=0)[at_least - 1 :], np.square(sampled).cumsum(axis=0)[at_least - 1 :]
         n = looks[:, None]
         t = sums / np.sqrt(n * (squares - sums**2 / n) / (n - 1))
         look, sequence = np.nonzero(t < threshold)
         p = stdtr(looks[look] - 1.0, t[look, sequence])
-        least = np.ones(SIMULATED_AT_ONCE)
+        least = np.ones(at_once)
         np.minimum.at(least, sequence, p)
         smallest.append(least[least < level])
     found = np.sort(np.concatenate(smallest))
-    return float(found[round(level * SEQUENCES) - 1])
+    return float(found[round(level * (sequences // at_once) * at_once) - 1])

@@ -1,6 +1,6 @@
 """Prepares the rest of an interrupted run, from its ledger alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -27,10 +27,11 @@ def prepare_resume(
     trust: bool = False,
     allow_changed_code: bool = False,
     function: Callable[..., Any] | None = None,
+    again: Collection[str] = (),
 ) -> PreparedRun:
     """Prepare the rest of a run. Finished, stopped and diverged trials stay as they are, failed ones are tried again.
 
-    `trust` and `function` as in `RecordedTasks`. Raises ConfigError if the run has settings that `executor` does not support, and
+    `trust` and `function` as in `RecordedTasks`. `again`: ids of trials that are prepared although they have ended. Raises ConfigError if the run has settings that `executor` does not support, and
     ValueError if its record cannot be read or asks for more than a run from elsewhere may have, and, without `allow_changed_code`, if the
     source of its task has changed.
     """
@@ -40,7 +41,7 @@ def prepare_resume(
         advice = "Its other trials would not be comparable with those that have ended. Restore the code, begin a new run,"
         tasks.check_code(str(ledger.path.parent), advice)
     try:
-        return _rest_of_run(ledger, about, tasks, executor, address)
+        return _rest_of_run(ledger, about, tasks, executor, address, again)
     except (KeyError, TypeError, AttributeError, ValidationError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -49,7 +50,9 @@ def prepare_resume(
         ) from error
 
 
-def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks, executor: str | None, address: str | None) -> PreparedRun:
+def _rest_of_run(
+    ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks, executor: str | None, address: str | None, again: Collection[str]
+) -> PreparedRun:
     launch = Launch(**ADDED_LATER | about["launch"])
     metric = Metric(**about["sweep"]["metric"])
     executor = executor or about["executor"]
@@ -59,7 +62,7 @@ def _rest_of_run(ledger: Ledger, about: Mapping[str, Any], tasks: RecordedTasks,
     if problems:
         raise ConfigError(problems)
     rows = ledger.trials()
-    left = [row for row in rows if row.status in ("planned", "running", "failed")]
+    left = [row for row in rows if row.status in ("planned", "running", "failed") or row.trial_id in again]
     metrics = ledger.metrics()
     metrics = metrics[metrics.name == metric.name]
     source: TrialSource | None = None

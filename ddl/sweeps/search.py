@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import optuna
@@ -54,6 +54,7 @@ class TpeSearch(TrialSource):
         self._study = optuna.create_study(direction=direction, sampler=sampler)
         self._points: list[_SampledPoint] = []
         self._trial_ids: set[str] = set()
+        self._untaken: dict[str, Trial] = {}  # of the points so far, in order
         self._exhausted = False
 
     @classmethod
@@ -92,10 +93,13 @@ class TpeSearch(TrialSource):
         by_configuration: dict[str, list[TrialRow]] = {}
         for row in rows:
             by_configuration.setdefault(row.configuration, []).append(row)
-        for seeds in by_configuration.values():
+        for number, (configuration, seeds) in enumerate(by_configuration.items(), 1):
             values = {key: seeds[0].swept[f"task.{key}"] for key in search._axes}
             search._study.enqueue_trial({key: _to_optuna(settings["axes"][key], value) for key, value in values.items()})
-            search._begin(search._study.ask(search._axes), [row.trial_id for row in seeds])
+            recorded = {row.seed: row.trial_id for row in seeds}
+            point = [replace(trial, configuration=configuration) for trial in search._trials(values, number)]
+            missing = [trial for trial in point if trial.task.seed not in recorded]
+            search._begin(search._study.ask(search._axes), [*recorded.values(), *(trial.trial_id for trial in missing)], missing)
             for row in seeds:
                 if row.status in ("finished", "stopped", "diverged"):
                     search.ended(row.trial_id, best.get(row.trial_id))
@@ -108,7 +112,8 @@ class TpeSearch(TrialSource):
 
     @property
     def left(self) -> int:
-        return 0 if self._exhausted else (self._settings["samples"] - len(self._points)) * self._settings["seeds"]
+        to_sample = 0 if self._exhausted else (self._settings["samples"] - len(self._points)) * self._settings["seeds"]
+        return to_sample + len(self._untaken)
 
     @property
     def described(self) -> str:
@@ -119,22 +124,20 @@ class TpeSearch(TrialSource):
         return self._settings
 
     def groups(self) -> Iterator[list[Trial]]:
-        """Sample the remaining configurations; one trial a group."""
-        axes, base, first_seed = self._settings["axes"], self._settings["base"], self._settings["first_seed"]
-        repeats = 0
+        """The trials that an interruption has left of the points so far, then those of the remaining points; one trial a group."""
+        for trial in list(self._untaken.values()):
+            yield [trial]
+        axes, repeats = self._settings["axes"], 0
         while len(self._points) < self._settings["samples"] and repeats < REPEATS:
             optuna_trial = self._study.ask(self._axes)
             values = {key: _from_optuna(axes[key], optuna_trial.params[key]) for key in self._axes}
-            number = len(self._points) + 1
-            trials = [
-                space.sampled_trial(self._task_class, base, values, number, first_seed + index) for index in range(self._settings["seeds"])
-            ]
+            trials = self._trials(values, len(self._points) + 1)
             if trials[0].trial_id in self._trial_ids:
                 self._study.tell(optuna_trial, state=TrialState.FAIL)
                 repeats += 1
                 continue
             repeats = 0
-            self._begin(optuna_trial, [trial.trial_id for trial in trials])
+            self._begin(optuna_trial, [trial.trial_id for trial in trials], trials)
             for trial in trials:
                 yield [trial]
         self._exhausted = True
@@ -147,13 +150,20 @@ class TpeSearch(TrialSource):
         return [space.sampled_trial(self._task_class, base, point, index, seed) for index, point in enumerate(points)]
 
     def take(self, trial: Trial) -> bool:
+        self._untaken.pop(trial.trial_id)
         return True
 
     def news(self) -> list[str]:
         return []
 
-    def _begin(self, optuna_trial: optuna.Trial, trial_ids: Sequence[str]) -> None:
+    def _trials(self, values: Mapping[str, Any], number: int) -> list[Trial]:
+        """The trials of all seeds of the point of this number."""
+        first, base = self._settings["first_seed"], self._settings["base"]
+        return [space.sampled_trial(self._task_class, base, values, number, seed) for seed in range(first, first + self._settings["seeds"])]
+
+    def _begin(self, optuna_trial: optuna.Trial, trial_ids: Sequence[str], untaken: Sequence[Trial]) -> None:
         self._trial_ids.update(trial_ids)
+        self._untaken |= {trial.trial_id: trial for trial in untaken}
         self._points.append(_SampledPoint(optuna_trial, dict.fromkeys(trial_ids), set(trial_ids)))
 
     def ended(self, trial_id: str, value: float | None) -> None:

@@ -12,7 +12,7 @@ from ddl.devices import Device
 from ddl.durable import CannotWrite, writing
 from ddl.latency.measure import measure_or_explain
 from ddl.precision_setup import prepare_process
-from ddl.progress import Progress, State
+from ddl.progress import Progress, State, recordable
 from ddl.redaction import Redactor
 from ddl.storage.trials import TrialStore
 from ddl.sweeps.assignment import Assignment
@@ -64,6 +64,7 @@ class TrialRun:
         self._progress: Progress | None = None
         self._total_steps: int | None = None  # as last recorded
         self._unsaved = False
+        self._measured_at: dict[str, int] = {}
 
     def start(self) -> Iterator[TrialReport]:
         """Yield the first reports."""
@@ -83,9 +84,17 @@ class TrialRun:
     def take(self, progress: Progress) -> Iterator[TrialReport]:
         """Write figures and texts, and yield a report if there is something to record or the last report is a second old."""
         check_metric_names(progress.metrics)
+        progress = recordable(progress)
         for name, number in (("step", progress.step), ("epoch", progress.epoch or 0)):
             if not 0 <= number <= MOST:
                 raise ValueError(f"the trial yielded the {name} {number}. It must be from 0 to {MOST}.")
+        for name in progress.metrics:
+            if progress.step <= (last := self._measured_at.get(name, -1)):
+                raise ValueError(
+                    f"the trial measured {name} at step {progress.step} after step {last}. Steps must increase; a function counts them from 1 "
+                    "or leaves `step` out."
+                )
+            self._measured_at[name] = progress.step
         self._progress, self._unsaved = progress, True
         self._taken_s = self._elapsed_s()
         if self.device.rank == 0 and (progress.figures or progress.texts):

@@ -127,5 +127,6 @@ class Task(ABC):
 
 
 def with_precision(task: Task, name: str) -> Task:
-    """The task with `precision: auto` replaced by `name`; any other task unchanged."""
-    return replace(task, precision=name or "fp32") if getattr(task, "precision", None) == "auto" else task  # type: ignore[call-arg]
+    """The task with `precision: auto` replaced by `name`; any other task unchanged, also a function with a parameter of that name."""
+    chosen = task.timed and getattr(task, "precision", None) == "auto"
+    return replace(task, precision=name or "fp32") if chosen else task  # type: ignore[call-arg]

@@ -354,6 +354,11 @@ def test_without_spread_or_with_one_value_there_is_no_interval():
     assert unpaired_difference([], [2.0]) == Estimate(0, None)
 
 
+def test_an_override_of_the_seeds_is_not_replaced_by_the_default(searched, tmp_path):
+    run = ddl.confirm(searched, ["lr=0.05"], overrides=["seeds=2"], executor="inline", out=tmp_path)
+    assert len(run.trials) == 2
+
+
 def test_an_unknown_executor_is_refused(searched):
     with pytest.raises(ConfigError, match="executor: 'rai' is unknown"):
         ddl.confirm(searched, executor="rai")

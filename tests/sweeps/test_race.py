@@ -145,6 +145,26 @@ def test_a_resumed_race_takes_the_same_decisions(tmp_path, settled):
         assert {(t.configuration, t.seed) for t in resumed.trials} == {(t.configuration, t.seed) for t in settled.trials}
 
 
+def test_a_race_is_resumed_although_a_configuration_that_left_it_has_a_failed_trial(tmp_path):
+    seen = []
+
+    def interrupted(kind: str, *, seed: int):
+        seen.append((kind, seed))
+        if len(seen) == 16:
+            signal.raise_signal(signal.SIGINT)
+        if (kind, seed) == ("poor", 1):
+            raise RuntimeError("lost")
+        return score(kind, seed=seed)
+
+    with pytest.raises(Exception) as stopped:  # noqa: PT011
+        run_race(tmp_path, interrupted)
+    before = decisions(Run(stopped.value.folder))
+    assert [drop["configuration"] for drop in before["drops"]] == ["poor"]
+    resumed = ddl.resume(stopped.value.folder, function=interrupted)
+    after = decisions(resumed)
+    assert (after["drops"][0], after["outcome"]) == (before["drops"][0], "winner")
+
+
 def test_a_decision_that_was_not_recorded_is_taken_by_the_resume(tmp_path, settled):
     folder = tmp_path / "run"
     shutil.copytree(settled.folder, folder)

@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -28,8 +29,8 @@ def search(ask):
 
 
 def all_of(search: TpeSearch) -> Iterator[Trial]:
-    """The trials of all groups, each when it is asked for."""
-    return (trial for group in search.groups() for trial in group)
+    """The trials of all groups, each taken when it is asked for."""
+    return (trial for group in search.groups() for trial in group if search.take(trial))
 
 
 def worth(trial: Trial) -> float:
@@ -105,6 +106,25 @@ def test_a_resume_knows_the_samples_and_continues_to_the_same_number(search):
     rest = list(all_of(again))
     assert len(rest) == 14
     assert not {trial.trial_id for trial in rest} & {trial.trial_id for trial in sampled}
+    assert again.left == 0
+
+
+def test_an_interruption_within_a_point_leaves_no_seed_out(search):
+    tpe = search(TPE.replace("seeds: 1", "seeds: 3"))
+    assert tpe.left == 24 * 3
+    taken = []
+    for trial in all_of(tpe):
+        taken.append(trial)
+        assert tpe.left == 24 * 3 - len(taken)
+        if len(taken) == 5:
+            break
+    again = TpeSearch.resumed(json.loads(json.dumps(tpe.record())), type(taken[0].task), [row(trial, "running") for trial in taken], {})
+    assert again.left == 24 * 3 - 5
+    rest = list(all_of(again))
+    assert (rest[0].configuration, rest[0].task.seed) == (taken[4].configuration, 2)
+    assert len({trial.trial_id for trial in [*taken, *rest]}) == 24 * 3
+    seeds = Counter(trial.configuration for trial in [*taken, *rest])
+    assert set(seeds.values()) == {3}
     assert again.left == 0
 
 
