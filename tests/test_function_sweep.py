@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import sys
 import textwrap
 import threading
 from collections import Counter
+from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
@@ -459,6 +462,47 @@ def test_values_are_checked_against_the_annotations(folder):
     ]
     with pytest.raises(ConfigError, match=r"train.py:3: task.lr: missing. Give it a value."):
         ddl.run_sweep("train.py:train", ["metric=val/accuracy"], executor="inline")
+
+
+class Optimiser(StrEnum):
+    ADAM = "adam"
+
+
+def accepted(
+    lr: float = 1,
+    weight_decay: float = None,  # noqa: RUF013 - as many write it
+    betas=(0.9, 0.999),
+    hidden=[64, 64],  # noqa: B006
+    limits: tuple[float, float] | None = (0.0, 1.0),
+    blocks: list[tuple[int, int]] = [(1, 2)],  # noqa: B006
+    optimiser: Optimiser = Optimiser.ADAM,
+): ...
+
+
+def test_a_task_of_a_record_equals_that_of_the_defaults():
+    task = function_task(accepted, "tests.test_function_sweep")(seed=3)
+    assert type(task)(**json.loads(json.dumps(asdict(task)))) == task
+    assert (task.weight_decay, task.betas, task.blocks, task.optimiser) == (None, (0.9, 0.999), [(1, 2)], Optimiser.ADAM)
+    assert type(task)(seed=3, limits=[0.5, 2.0], weight_decay=0.1).limits == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        (
+            "clip: float = float('inf')",
+            "the default of clip is inf, but it should be a finite number. Correct the annotation or the default.",
+        ),
+        ("width: int = 64.5", "the default of width is 64.5, but it should be a valid integer. Correct"),
+        ("steps: dict = {1: 0.1}", "the default of steps is {1: 0.1}. A hyperparameter is a number, a text, None, or a list of them."),
+        ("lr: 'learning rate'", "an annotation cannot be evaluated (Forward reference must be an expression"),
+        ("kind: torch.dtype = None", "the annotation of kind cannot be used (Unable to generate pydantic-core schema for"),
+        ("lr: 0.1", "an annotation cannot be used (Unable to generate pydantic-core schema for 0.1). A hyperparameter is"),
+    ],
+)
+def test_a_default_or_annotation_that_cannot_be_used_is_named_before_the_start(folder, parameter, message):
+    (problem,) = problems(folder, "metric=val/loss", text=f"import torch\n\ndef train({parameter}): ...")
+    assert message in problem
 
 
 def test_a_function_has_no_scales(folder):

@@ -117,4 +117,8 @@ class OptimisedModule:
 
 
 def _to_fp32(outputs: Any) -> Any:
-    return outputs.float() if isinstance(outputs, Tensor) else tuple(map(_to_fp32, outputs))
+    if isinstance(outputs, tuple | list):
+        return tuple(map(_to_fp32, outputs))
+    if not isinstance(outputs, Tensor):
+        raise TypeError(f"the model returned {type(outputs).__name__}. It must return a tensor, or a tuple of them.")
+    return outputs.float()

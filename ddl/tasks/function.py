@@ -9,10 +9,13 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_origin, get_type_hints
+from enum import Enum
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Optional, Union, get_args, get_origin, get_type_hints
 
-from pydantic import Strict
+from pydantic import Strict, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic.errors import PydanticUserError
 
 from ddl.progress import Progress, State
 from ddl.tasks.task import STRICT, Number, Task
@@ -96,14 +99,15 @@ def function_task(function: Callable[..., Any], module: str, measurements: int =
 
     Its parameters, without those that are `OFFERED`, are the hyperparameters. Their types are those of the annotations, and a parameter
     without a default must be given a value by the sweep. `module` is the name that the function's module is imported by, `measurements`
-    their number in one trial, 0 if unknown. Raises ValueError for a function that cannot be called by keyword.
+    their number in one trial, 0 if unknown. Raises ValueError for a function that cannot be called by keyword, and for an annotation or a
+    default that cannot be used.
     """
     name = function.__qualname__
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise ValueError(f"{name}: is an async function. Write a plain one, which may call asyncio.run.")
     try:
         hints = get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
+    except (NameError, TypeError, SyntaxError, AttributeError) as error:
         raise ValueError(f"{name}: an annotation cannot be evaluated ({error}). Correct or remove it.") from error
     annotations: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
@@ -114,13 +118,14 @@ def function_task(function: Callable[..., Any], module: str, measurements: int =
             continue
         if hasattr(FunctionTask, parameter.name):
             raise ValueError(f"{name}: a hyperparameter cannot be called {parameter.name}. Rename it.")
-        annotations[parameter.name] = _strict(hints.get(parameter.name, Scalar))
+        annotations[parameter.name] = _annotation(parameter, hints)
         if parameter.default is not parameter.empty:
             value = parameter.default
             if not is_recordable(value):
                 raise ValueError(
                     f"{name}: the default of {parameter.name} is {value!r}. A hyperparameter is a number, a text, None, or a list of them."
                 )
+            _check_default(name, parameter, annotations[parameter.name])
             copied = isinstance(value, list | dict)
             defaults[parameter.name] = field(default_factory=functools.partial(copy.deepcopy, value)) if copied else value
     members = {
@@ -133,23 +138,63 @@ def function_task(function: Callable[..., Any], module: str, measurements: int =
         "_measurements": measurements,
     }
     made = type(name.rpartition(".")[2], (FunctionTask,), defaults | members)
-    return dataclass(made, frozen=True, config=STRICT, kw_only=True)  # type: ignore[return-value]
+    try:
+        return dataclass(made, frozen=True, config=STRICT, kw_only=True)  # type: ignore[return-value]
+    except PydanticUserError as error:
+        reason = str(error).partition(". ")[0].partition("\n")[0]
+        raise ValueError(
+            f"{name}: an annotation cannot be used ({reason}). A hyperparameter is a number, a text, or a list of them."
+        ) from error
 
 
 def is_recordable(value: Any) -> bool:
-    """True if a hyperparameter's value can be recorded, as JSON."""
+    """True if a hyperparameter's value can be recorded, as JSON, and is the same when it is read; a tuple is then a list."""
     try:
-        json.dumps(value)
+        return json.loads(json.dumps(value)) == _listed(value)
     except (TypeError, ValueError):
         return False
-    return True
+
+
+def _listed(value: Any) -> Any:
+    """The value with lists in place of tuples."""
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _annotation(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+    """The type of a hyperparameter: the annotation, or else that of the default. None is accepted if it is the default."""
+    unannotated = type(parameter.default) if isinstance(parameter.default, list | tuple | dict) else Scalar
+    annotation = _strict(hints.get(parameter.name, unannotated))
+    return Optional[annotation] if parameter.default is None else annotation  # noqa: UP045 - `|` takes no Annotated of Python 3.11
 
 
 def _strict(annotation: Any) -> Any:
-    """The annotation; a number has to be one, but a list may stand for a tuple, which YAML does not have."""
+    """The annotation; a number has to be one, but a list may stand for a tuple and a text for an enum, which YAML does not have."""
     if annotation is float:
         return Number
-    return Annotated[annotation, Strict(False)] if annotation is tuple or get_origin(annotation) is tuple else annotation
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        annotation = Union[tuple(_strict(argument) for argument in arguments)]  # noqa: UP007 - `|` joins two
+    elif origin in (list, tuple, dict) and arguments:
+        annotation = origin[tuple(argument if argument in (..., ()) else _strict(argument) for argument in arguments)]
+    lax = tuple in (annotation, origin) or (isinstance(annotation, type) and issubclass(annotation, Enum))
+    return Annotated[annotation, Strict(False)] if lax else annotation
+
+
+def _check_default(name: str, parameter: inspect.Parameter, annotation: Any) -> None:
+    """Raise ValueError if a default is not valid where its record is read: in a worker, a resume or a reproduction."""
+    only = type(name, (), {"__annotations__": {parameter.name: annotation}})
+    try:
+        dataclass(only, config=STRICT)(**{parameter.name: json.loads(json.dumps(parameter.default))})
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].lower().replace("input ", "it ")
+        raise ValueError(
+            f"{name}: the default of {parameter.name} is {parameter.default!r}, but {reason}. Correct the annotation or the default."
+        ) from error
+    except PydanticUserError as error:
+        reason = str(error).partition(". ")[0].partition("\n")[0]
+        raise ValueError(f"{name}: the annotation of {parameter.name} cannot be used ({reason}). Correct or remove it.") from error
 
 
 def _as_metrics(measured: Any, name: str) -> dict[str, float]:

@@ -56,8 +56,24 @@ class SupervisedTask(FitTask):
         return {}
 
     def load_data(self, device: Device) -> Any:
-        train, val = (Split(*arrays).to(device.torch) for arrays in self.data())
+        train, val = (Split(*arrays).to(device.torch) for arrays in self._checked_data())
         return (*train.hold_out(self.holdout), val) if self.holdout else (train, val)
+
+    def _checked_data(self) -> tuple[Arrays, Arrays]:
+        """What `data` returns. Raises ValueError unless that is two pairs of tensors with as many inputs as targets, and some of each."""
+        found, place = self.data(), f"{type(self).__name__}.data"
+        try:
+            pairs = [(inputs, targets) for inputs, targets in found]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{place}: must return (inputs, targets) for training and for validation, two pairs of tensors.") from error
+        if len(pairs) != 2 or not all(isinstance(array, Tensor) for pair in pairs for array in pair):
+            raise ValueError(f"{place}: must return (inputs, targets) for training and for validation, two pairs of tensors.")
+        for name, (inputs, targets) in zip(("training", "validation"), pairs, strict=True):
+            if len(inputs) != len(targets) or len(inputs) == 0:
+                raise ValueError(
+                    f"{place}: the {name} part has {len(inputs)} inputs and {len(targets)} targets. Each input needs its target."
+                )
+        return pairs[0], pairs[1]
 
     def build(self, data: Any, device: Device) -> Fitting:
         train, val, *rest = data
