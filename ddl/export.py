@@ -55,7 +55,12 @@ def export(reader: LedgerReader, trial_id: str, trust: bool = False, allow_chang
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        files = _write_model(predictor, partial)
+        try:
+            files = _write_model(predictor, partial)
+        except OSError:
+            raise
+        except TRIAL_ERRORS as error:  # of torch, about the user's model
+            raise ValueError(f"{folder}: its model cannot be exported ({error_line(error)}).") from error
         card = _model_card(reader, row, step, predictor, files)
         (partial / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
@@ -97,7 +102,7 @@ def _trained_model(tasks: RecordedTasks, about: Mapping[str, Any], row: TrialRow
 
 
 def _write_model(predictor: Predictor, folder: Path) -> list[Path]:
-    """Write the weights and the program, read them back and compare. Raises AssertionError if they differ from the model."""
+    """Write the weights and the program, read them back and compare. Raises ValueError if they differ from the model."""
     # Exported in the default memory layout, regardless of the one used for training.
     module = copy.deepcopy(predictor.module).to(memory_format=torch.contiguous_format).eval()
     weights, program = folder / "model.safetensors", folder / "model.pt2"
@@ -125,7 +130,11 @@ def _check_agreement(path: Path, predictor: Predictor, module: nn.Module, export
         inputs = _inputs(predictor, batch)
         expected = module(inputs)
         deviation = float((exported(inputs) - expected).norm() / expected.norm().clamp_min(1e-12))
-        assert deviation <= AGREEMENT, f"{path.name} deviates by {deviation:.2g} from the trained model at batch size {batch}"
+        if not deviation <= AGREEMENT:
+            raise ValueError(
+                f"{path.name} deviates by {deviation:.2g} from the trained model at batch size {batch}; in eval mode a model must not draw random "
+                "numbers, as functional.dropout does without training=self.training"
+            )
 
 
 def _inputs(predictor: Predictor, n: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 import inspect
 import reprlib
-import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,7 +15,7 @@ from ddl.overrides import SweepDraft, apply_overrides
 from ddl.schema import Launch, SweepFile
 from ddl.tasks.function import FunctionTask, function_task, is_recordable
 from ddl.tasks.loading import load_task_class
-from ddl.tasks.user_code import check_current, locate
+from ddl.tasks.user_code import locate
 from ddl.yamlfile import FOLDER, read_yaml
 
 
@@ -52,40 +51,6 @@ class FunctionSweep:
         given = {name: getattr(self, name) for name in names} | {"overrides": list(overrides)}
         named = ", ".join(f"{name}={value!r}" for name, value in given.items() if value)
         return f"ddl.sweep({self.name}, {self.space!r}, {named})"
-
-
-def locate_module(function: Callable[..., Any]) -> tuple[str, str]:
-    """(name of the function's module, folder that it is imported from). A script is imported by its file's name by a later resume.
-
-    The module is `__main__` for a function that nothing can import: one of a notebook, of a class or of another function. The folder is
-    then that of the modules that it may import. Raises ValueError if the module is being imported, if its file has changed since, and for an
-    object that is no function.
-    """
-    if not inspect.isfunction(function):
-        raise ValueError(
-            f"ddl.sweep takes a function that is defined with def, not {_short(function)}. Write one that calls it: def train(lr): return ..."
-        )
-    name = function.__module__
-    module = sys.modules.get(name)
-    file = getattr(module, "__file__", None)
-    if not function.__qualname__.isidentifier():
-        return "__main__", _import_folder(name, file)
-    if name == "__main__":
-        return (Path(file).stem if file and file.endswith(".py") else name), _import_folder(name, file)
-    assert module is not None, "the module of a function that was imported"
-    if getattr(module.__spec__, "_initializing", False):
-        raise ValueError(f"{file}: starts a sweep whenever it is imported. Put that under: if __name__ == '__main__':")
-    check_current(module, function)
-    return name, _import_folder(name, file)
-
-
-def _import_folder(name: str, file: str | None) -> str:
-    """The folder that the module of this name in `file` is imported from; the current one for a notebook, "" for an installed module."""
-    if name == "__main__" and not (file and file.endswith(".py")):
-        return str(Path.cwd())
-    if file is None or "site-packages" in file:
-        return ""
-    return str(Path(file).resolve().parents[name.count(".") + (Path(file).name == "__init__.py")])
 
 
 def find_function(reference: str, problems: list[str]) -> FunctionSweep | None:

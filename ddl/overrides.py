@@ -42,6 +42,10 @@ def apply_overrides(draft: SweepDraft, overrides: Sequence[str], hyperparameters
     keys = set(map(_key, parsed))
     if metric and draft.file["metric"]["name"] != metric and "metric.mode" not in keys:
         problems.append("command line: metric.name: another metric may have another direction. Add metric.mode=min or metric.mode=max.")
+    if "until" in keys and draft.launch["until"] == "all" and isinstance(draft.launch["seeds"], Mapping):
+        problems.append(
+            "command line: until: all gives every configuration all seeds, and a range is a race. Set a number, as in seeds=10."
+        )
     return keys
 
 

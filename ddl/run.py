@@ -14,7 +14,7 @@ from ddl.again import lost_trials, plan_again
 from ddl.config import ConfigError
 from ddl.console import quiet, terminal
 from ddl.fetched_runs import check_place
-from ddl.function_sweep import FunctionSweep, locate_module
+from ddl.function_sweep import FunctionSweep
 from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
 from ddl.open_executor import open_executor
@@ -28,6 +28,7 @@ from ddl.storage.runs import RunStore
 from ddl.sweeps.new_run import begin_run, new_folder, resume_command
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.rest_of_run import prepare_resume
+from ddl.tasks.user_code import locate_module
 
 
 def run_sweep(

@@ -14,13 +14,14 @@ import torch
 import yaml
 from pydantic.dataclasses import dataclass
 from safetensors.torch import load_file
+from torch import nn
 
 from ddl import export, launch, yamlfile
 from ddl.data import sources
 from ddl.devices import Device
 from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
-from ddl.progress import Progress
+from ddl.progress import Predictor, Progress
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.worker import run_trial
 from ddl.tasks.classification import Classification
@@ -127,10 +128,23 @@ def test_what_differs_from_the_model_is_not_left(run, folder, monkeypatch):
     before = (folder / "card.json").read_bytes()
     real = export.load_file
     monkeypatch.setattr(export, "load_file", lambda path: {name: value + 1 for name, value in real(path).items()})
-    with pytest.raises(AssertionError, match=r"model\.safetensors deviates by .* from the trained model at batch size 1"):
+    with pytest.raises(
+        ValueError, match=r"cannot be exported \(ValueError: model\.safetensors deviates by .* from the trained model at batch size 1"
+    ):
         export.export(LedgerReader(run), "one")
     assert (folder / "card.json").read_bytes() == before
     assert not (run / "trials" / "one" / "export.partial").exists()
+
+
+class Branching(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+def test_a_model_that_torch_cannot_export_is_named(run, monkeypatch):
+    monkeypatch.setattr(export, "_trained_model", lambda *_: (4, Predictor(Branching(), torch.ones(1, 3))))
+    with pytest.raises(ValueError, match=r"trials/one: its model cannot be exported \(\w+: "):
+        export.export(LedgerReader(run), "one")
 
 
 def test_the_command_prints_where_it_is(run, capsys):

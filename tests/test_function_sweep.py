@@ -21,7 +21,7 @@ import ddl
 from ddl import launch
 from ddl.config import ConfigError
 from ddl.export import export
-from ddl.function_sweep import FunctionSweep, compose_function_sweep, find_function, locate_module
+from ddl.function_sweep import FunctionSweep, compose_function_sweep, find_function
 from ddl.ledger_reader import LedgerReader
 from ddl.reproduce import reproduce
 from ddl.run_results import Run
@@ -29,7 +29,7 @@ from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.prepare import RunOptions, prepare_run
 from ddl.tasks.function import function_task
-from ddl.tasks.user_code import changed_sources
+from ddl.tasks.user_code import changed_sources, locate_module
 
 TRAIN = """\
 import torch
@@ -559,6 +559,46 @@ def test_a_script_trains_its_function_on_ray_and_a_shell_resumes_it(folder):
     refused = subprocess.run(command, capture_output=True, text=True, cwd="/")
     assert refused.returncode == launch.BAD_INPUT
     assert "the code has changed since the run began: settings.py" in refused.stderr
+
+
+def test_a_module_that_was_started_by_its_name_is_resumed_by_it(folder):
+    package = folder / "study"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    write(package, "SCALE = 3", "settings.py")
+    write(
+        package,
+        """\
+        import ddl
+        from .settings import SCALE
+
+        def train(lr):
+            yield {"val/loss": SCALE * lr if lr < 1 else lr / 0}
+
+        if __name__ == "__main__":
+            ddl.sweep(train, {"lr": [0.1, 1]}, metric="val/loss", executor="inline")
+        """,
+    )
+    subprocess.run([sys.executable, "-m", "study.train"], check=True, capture_output=True)
+    (path,) = (folder / "runs/train").iterdir()
+    assert LedgerReader(path).run()["task_class"] == "study.train.train"
+    command = [sys.executable, str(Path(launch.__file__).parents[1] / "launch.py"), "--resume", str(path)]
+    assert "3 of 6 trials left" in subprocess.run(command, capture_output=True, text=True, cwd="/").stdout
+
+
+def test_a_script_that_cannot_be_imported_again_is_refused_before_it_trains(folder):
+    text = """\
+        import ddl
+
+        def train(lr):
+            yield {"val/loss": lr}
+
+        ddl.sweep(train, {"lr": [0.1]}, metric="val/loss", executor="inline")
+        """
+    write(folder, text, "train.v2.py")
+    refused = subprocess.run([sys.executable, "train.v2.py"], capture_output=True, text=True)
+    assert "ValueError: the name of the file train.v2.py has a dot, so Python cannot import it to resume. Rename it." in refused.stderr
+    assert not (folder / "runs").exists()
 
 
 def test_what_is_no_function_is_refused(folder):

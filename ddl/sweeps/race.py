@@ -52,7 +52,9 @@ class Race(TrialSource):
         if seeds.at_least > seeds.at_most:
             problems.append(f"{where}: seeds: at_least is {seeds.at_least}, but at_most is {seeds.at_most}. Raise at_most.")
         if len(by_configuration) == 1:
-            problems.append(f"{where}: until: settled compares configurations, but this sweep has one. Add some, or set until to all.")
+            problems.append(
+                f"{where}: until: settled compares configurations, but this sweep has one. Add some, or set until: all with a number of seeds."
+            )
         if sweep.launch.search.algorithm != "random":
             problems.append(
                 f"{where}: until: settled needs configurations that stay the same, but search.algorithm: {sweep.launch.search.algorithm} "

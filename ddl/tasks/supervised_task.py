@@ -60,7 +60,7 @@ class SupervisedTask(FitTask):
         return (*train.hold_out(self.holdout), val) if self.holdout else (train, val)
 
     def _checked_data(self) -> tuple[Arrays, Arrays]:
-        """What `data` returns. Raises ValueError unless that is two pairs of tensors with as many inputs as targets, and some of each."""
+        """The result of `data`. Raises ValueError unless it is two pairs of tensors with as many inputs as targets, and some of each."""
         found, place = self.data(), f"{type(self).__name__}.data"
         try:
             pairs = [(inputs, targets) for inputs, targets in found]

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import os
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.machinery import SourceFileLoader
@@ -33,6 +34,51 @@ def folder_with(module: str, folders: Iterable[Path]) -> str:
         if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
             return str(folder.resolve())
     return ""
+
+
+def locate_module(function: Callable[..., Any]) -> tuple[str, str]:
+    """(name of the function's module, folder that it is imported from). A script is imported by its file's name by a later resume.
+
+    The module is `__main__` for a function that nothing can import: one of a notebook, of a class or of another function. The folder is
+    then that of the modules that it may import. Raises ValueError if the module is being imported, if its file has changed since, and for an
+    object that is no function.
+    """
+    if not inspect.isfunction(function):
+        raise ValueError(
+            f"ddl.sweep takes a function that is defined with def, not {reprlib.repr(function)}. Write one that calls it: def train(lr): return ..."
+        )
+    name = function.__module__
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    if not function.__qualname__.isidentifier():
+        return "__main__", _import_folder(name, file)
+    if name == "__main__":
+        return _script_module(module, file)
+    assert module is not None, "the module of a function that was imported"
+    if getattr(module.__spec__, "_initializing", False):
+        raise ValueError(f"{file}: starts a sweep whenever it is imported. Put that under: if __name__ == '__main__':")
+    check_current(module, function)
+    return name, _import_folder(name, file)
+
+
+def _script_module(script: ModuleType | None, file: str | None) -> tuple[str, str]:
+    """As `locate_module`, for a function of a script: a file, a module that was started with `python -m`, or a notebook."""
+    if not file or not file.endswith(".py"):
+        return "__main__", _import_folder("__main__", file)
+    if spec := getattr(script, "__spec__", None):
+        return spec.name, _import_folder(spec.name, file)
+    if "." in Path(file).stem:
+        raise ValueError(f"the name of the file {Path(file).name} has a dot, so Python cannot import it to resume. Rename it.")
+    return Path(file).stem, _import_folder("__main__", file)
+
+
+def _import_folder(name: str, file: str | None) -> str:
+    """The folder that the module of this name in `file` is imported from; the current one for a notebook, "" for an installed module."""
+    if name == "__main__" and not (file and file.endswith(".py")):
+        return str(Path.cwd())
+    if file is None or "site-packages" in file:
+        return ""
+    return str(Path(file).resolve().parents[name.count(".") + (Path(file).name == "__init__.py")])
 
 
 def is_reference(text: str) -> bool:

@@ -183,6 +183,7 @@ def test_a_decision_that_was_not_recorded_is_taken_by_the_resume(tmp_path, settl
         ("seeds={at_least:1,at_most:5}", "a race compares spreads, so it needs at least 2 seeds"),
         ("seeds={at_least:6,at_most:5}", "at_most"),
         ("search.algorithm=pbt", "chooses them from results"),
+        ("until=all", "until: all gives every configuration all seeds, and a range is a race. Set a number, as in seeds=10."),
     ],
 )
 def test_mistakes_are_named(tmp_path, override, message):
