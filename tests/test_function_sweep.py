@@ -166,6 +166,20 @@ def test_a_function_that_returns_a_dictionary_is_one_measurement(folder):
     assert list(run.results["score"]) == [2, 6]
 
 
+def test_a_measurement_that_a_generator_returns_is_its_last(folder):
+    write(
+        folder,
+        """\
+        def train(lr):
+            yield {"val/loss": lr}
+            return {"val/loss": 2 * lr}
+        """,
+    )
+    run = ddl.run_sweep("train.py:train", ["lr=0.1", "seeds=1", "metric=val/loss"], executor="inline")
+    curve = run.curves[run.curves["metric"] == "val/loss"]
+    assert list(zip(curve["step"], curve["value"], strict=True)) == [(1, 0.1), (2, 0.2)]
+
+
 def test_an_interrupted_sweep_from_python_is_resumed(folder):
     def train(x, *, resume=None):
         for step in range(0 if resume is None else resume["step"], 4):

@@ -61,7 +61,7 @@ class FunctionTask(Task):
                 '{"val/accuracy": 0.9}, or returns one.'
             )
         first = (resume["step"] if resume else 0) + 1
-        for number, measurement in zip(itertools.count(first), measurements, strict=False):
+        for number, measurement in zip(itertools.count(first), _with_returned(measurements), strict=False):
             yield self._progress(measurement, number)
 
     def _hyperparameters(self) -> dict[str, Any]:
@@ -87,6 +87,13 @@ class FunctionTask(Task):
         # The class is made again where it is read: pickle finds a function by its module, but not a class made of it.
         cls = type(self)
         return _rebuild, (cls._function, cls.__module__, cls._measurements, self._hyperparameters() | {"seed": self.seed})
+
+
+def _with_returned(measurements: Any) -> Iterator[Any]:
+    """The measurements, and the one that a generator returns at its end."""
+    returned = yield from measurements
+    if isinstance(returned, Mapping | Progress):
+        yield returned
 
 
 def _rebuild(function: Callable[..., Any], module: str, measurements: int, values: Mapping[str, Any]) -> FunctionTask:
