@@ -38,9 +38,9 @@ def confirm(
 ) -> Run:
     """Train configurations of a finished run again on fresh seeds, score each trial once on test data, and write the report.
 
-    run: the run, its folder or its URL. configurations: their names, by default the best one and the second. seeds: replicates of each, by default 10.
-    overrides: launch settings (`["resources.cpus=2"]`). executor, address, out: as for `run_sweep`. trust, allow_changed_code, function: as
-    for `resume`.
+    run: the run, its folder or its URL. configurations: their names, by default the best one and the second. seeds: replicates of each, by
+    default 10. overrides: launch settings (`["resources.cpus=2"]`). executor, address, out: as for `run_sweep`. trust, allow_changed_code,
+    function: as for `resume`.
 
     A task with training and validation data holds a part of its training data out (`task.holdout`): that part chooses the best epoch, and
     the former validation split becomes the test split. Other tasks are only trained on fresh seeds. Raises ConfigError, with every mistake,

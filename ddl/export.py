@@ -41,7 +41,8 @@ def export(reader: LedgerReader, trial_id: str, trust: bool = False, allow_chang
 
     All files are read back and compared with the trained model; if they differ, nothing is kept. The model of a trial that a
     scheduler stopped has trained one step more than its checkpoint; the card has the step. `trust` as in `RecordedTasks`. Raises
-    ValueError, without `allow_changed_code`, if the source of the task has changed, and for an unknown trial, one that failed or diverged or has no checkpoint, and one whose task has no model for inference.
+    ValueError, without `allow_changed_code`, if the source of the task has changed, and for an unknown trial, one that failed or diverged or
+    has no checkpoint, and one whose task has no model for inference or one that cannot be exported.
     """
     row = _exportable_row(reader, trial_id)
     folder = reader.folder / "trials" / trial_id
@@ -55,12 +56,7 @@ def export(reader: LedgerReader, trial_id: str, trust: bool = False, allow_chang
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        try:
-            files = _write_model(predictor, partial)
-        except OSError:
-            raise
-        except TRIAL_ERRORS as error:  # of torch, about the user's model
-            raise ValueError(f"{folder}: its model cannot be exported ({error_line(error)}).") from error
+        files = _write_model(predictor, partial)
         card = _model_card(reader, row, step, predictor, files)
         (partial / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
@@ -102,7 +98,19 @@ def _trained_model(tasks: RecordedTasks, about: Mapping[str, Any], row: TrialRow
 
 
 def _write_model(predictor: Predictor, folder: Path) -> list[Path]:
-    """Write the weights and the program, read them back and compare. Raises ValueError if they differ from the model."""
+    """Write the weights and the program into the new `folder` of a trial, read them back and compare.
+
+    Raises ValueError if they differ from the model, or if torch cannot export it.
+    """
+    try:
+        return _write_checked(predictor, folder)
+    except OSError:
+        raise
+    except TRIAL_ERRORS as error:  # of torch, about the user's model
+        raise ValueError(f"{folder.parent}: its model cannot be exported ({error_line(error)}).") from error
+
+
+def _write_checked(predictor: Predictor, folder: Path) -> list[Path]:
     # Exported in the default memory layout, regardless of the one used for training.
     module = copy.deepcopy(predictor.module).to(memory_format=torch.contiguous_format).eval()
     weights, program = folder / "model.safetensors", folder / "model.pt2"

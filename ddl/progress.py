@@ -73,7 +73,8 @@ class Progress:
 def recordable(progress: Progress) -> Progress:
     """The progress with its counts as integers. Raises ValueError for a count or metadata that a ledger cannot hold."""
     try:
-        json.dumps(progress.metadata)
+        if progress.metadata:  # which most steps do not have
+            json.dumps(progress.metadata)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"the trial yielded metadata that cannot be recorded ({error}). Give numbers, texts, and lists and dictionaries of them."

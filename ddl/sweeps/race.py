@@ -90,7 +90,7 @@ class Race(TrialSource):
         for row in rows:
             if row.status in ENDED and row.status != "failed":  # failed trials are tried again
                 race._values[row.trial_id] = best.get(row.trial_id)
-            elif row.seed < counted.get(row.configuration, first_seed):  # a decision has counted it as lost
+            elif row.seed < counted.get(row.configuration, first_seed):  # a decision has been taken without its value
                 race._values[row.trial_id] = None
         race._look()
         return race

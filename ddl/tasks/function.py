@@ -148,9 +148,8 @@ def function_task(function: Callable[..., Any], module: str, measurements: int =
     try:
         return dataclass(made, frozen=True, config=STRICT, kw_only=True)  # type: ignore[return-value]
     except PydanticUserError as error:
-        reason = str(error).partition(". ")[0].partition("\n")[0]
         raise ValueError(
-            f"{name}: an annotation cannot be used ({reason}). A hyperparameter is a number, a text, or a list of them."
+            f"{name}: an annotation cannot be used ({_first_sentence(error)}). A hyperparameter is a number, a text, or a list of them."
         ) from error
 
 
@@ -200,8 +199,14 @@ def _check_default(name: str, parameter: inspect.Parameter, annotation: Any) -> 
             f"{name}: the default of {parameter.name} is {parameter.default!r}, but {reason}. Correct the annotation or the default."
         ) from error
     except PydanticUserError as error:
-        reason = str(error).partition(". ")[0].partition("\n")[0]
-        raise ValueError(f"{name}: the annotation of {parameter.name} cannot be used ({reason}). Correct or remove it.") from error
+        raise ValueError(
+            f"{name}: the annotation of {parameter.name} cannot be used ({_first_sentence(error)}). Correct or remove it."
+        ) from error
+
+
+def _first_sentence(error: PydanticUserError) -> str:
+    """The problem, without pydantic's advice about its own settings."""
+    return str(error).partition(". ")[0].partition("\n")[0]
 
 
 def _as_metrics(measured: Any, name: str) -> dict[str, float]:

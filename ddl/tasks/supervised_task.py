@@ -62,12 +62,13 @@ class SupervisedTask(FitTask):
     def _checked_data(self) -> tuple[Arrays, Arrays]:
         """The result of `data`. Raises ValueError unless it is two pairs of tensors with as many inputs as targets, and some of each."""
         found, place = self.data(), f"{type(self).__name__}.data"
+        wanted = f"{place}: must return (inputs, targets) for training and for validation, two pairs of tensors."
         try:
             pairs = [(inputs, targets) for inputs, targets in found]
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{place}: must return (inputs, targets) for training and for validation, two pairs of tensors.") from error
+            raise ValueError(wanted) from error
         if len(pairs) != 2 or not all(isinstance(array, Tensor) for pair in pairs for array in pair):
-            raise ValueError(f"{place}: must return (inputs, targets) for training and for validation, two pairs of tensors.")
+            raise ValueError(wanted)
         for name, (inputs, targets) in zip(("training", "validation"), pairs, strict=True):
             if len(inputs) != len(targets) or len(inputs) == 0:
                 raise ValueError(
