@@ -32,14 +32,14 @@ def store(folder: Path, identity: str, step: int, state: State, keep_from: int |
     """Write the state after `step` steps into `folder`, then remove all but the newest `KEEP` checkpoints and those from step `keep_from`.
 
     `identity` is the trial's id. After a crash, or if the disk is full, the folder holds what it held before. Raises OSError if
-    the checkpoint cannot be written.
+    the checkpoint cannot be written, and TypeError if the state holds an object that a checkpoint cannot hold.
     """
     from safetensors.torch import save
 
-    folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     tree = _split(state, "", tensors)
     content = save(_unshare_memory(tensors))
+    folder.mkdir(parents=True, exist_ok=True)
     manifest = {"schema": SCHEMA_VERSION, "identity": identity, "step": step, "state": tree}
     manifest["sha256"] = _checksum(manifest, content)
     final = folder / f"step-{step:09d}"
@@ -130,24 +130,37 @@ def _step(checkpoint: Path) -> int:
 
 
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`value` as JSON, with its tensors moved into `tensors` under their path."""
-    from torch import Tensor
+    """`value` as JSON, with its tensors and arrays moved into `tensors` under their path."""
+    import numpy as np
+    import torch
 
     match value:
-        case Tensor():
+        case torch.Tensor() if value.layout == torch.strided and value.dtype != torch.complex128:  # what safetensors can hold
             name = name if name not in tensors else f"{name} {len(tensors)}"
             tensors[name] = value.detach().cpu().contiguous()
             return {"tensor": name}
+        case np.ndarray() if value.dtype.kind in "biufc":
+            # NumPy cannot make a read-only array or one of another byte order a tensor.
+            return {"array": _split(torch.from_numpy(value.astype(value.dtype.newbyteorder("="))), name, tensors)["tensor"]}
+        case np.bool_() | np.integer() | np.floating():
+            return value.item()
         case dict():
             if value and all(type(key) is int for key in value):  # as in an optimiser's state_dict
                 return {"numbered": [[key, _split(item, f"{name}/{key}", tensors)] for key, item in value.items()]}
-            assert all(isinstance(key, str) for key in value), f"{name}: the keys of a state are strings, or all are whole numbers"
+            if not all(isinstance(key, str) for key in value):
+                raise TypeError(
+                    f"the state's {name or 'keys'}: a checkpoint can hold dictionaries whose keys are all texts or all whole numbers."
+                )
             return {"items": {key: _split(item, f"{name}/{key}", tensors) for key, item in value.items()}}
         case list() | tuple():
             return {"list": [_split(item, f"{name}/{index}", tensors) for index, item in enumerate(value)]}
         case None | bool() | int() | float() | str():
             return value
-    raise AssertionError(f"{name}: a state cannot hold a {type(value).__name__}")
+    kind = f"tensor of {value.dtype}, {value.layout}" if isinstance(value, torch.Tensor) else type(value).__name__
+    raise TypeError(
+        f"the state's {name}: a checkpoint cannot hold a {kind}. A state is made of dictionaries, lists, tensors, NumPy "
+        "arrays, numbers, texts, booleans and None."
+    )
 
 
 def _unshare_memory(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -170,4 +183,6 @@ def _join(tree: Any, tensors: dict[str, Tensor]) -> Any:
         return {key: _join(item, tensors) for key, item in tree["numbered"]}
     if "list" in tree:
         return [_join(item, tensors) for item in tree["list"]]
+    if "array" in tree:
+        return tensors[tree["array"]].numpy()
     return tensors[tree["tensor"]]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 State = dict[str, Any]
-"""Nested dictionaries (keys are strings, or all whole numbers) and lists of tensors, numbers, strings, booleans and None, as a checkpoint can hold them."""
+"""Nested dictionaries (keys are strings, or all whole numbers) and lists of tensors, NumPy arrays, numbers, strings, booleans and None."""
 
 
 class Diverged(Exception):
