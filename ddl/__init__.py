@@ -13,7 +13,7 @@ _HOMES = {
     "resume": "ddl.run",
     "run_sweep": "ddl.run",
     "sweep": "ddl.run",
-    "task": "ddl.tasks.task",
+    "task": "ddl.tasks.hyperparameters",
 }
 """Modules of the names that `ddl` has."""
 

@@ -13,7 +13,8 @@ from ddl.hints import did_you_mean
 from ddl.metric_direction import likely_mode
 from ddl.overrides import SweepDraft, apply_overrides
 from ddl.schema import Launch, SweepFile
-from ddl.tasks.function import FunctionTask, function_task, is_recordable
+from ddl.tasks.function import FunctionTask, function_task
+from ddl.tasks.hyperparameters import is_recordable
 from ddl.tasks.loading import load_task_class
 from ddl.tasks.user_code import locate
 from ddl.yamlfile import FOLDER, read_yaml

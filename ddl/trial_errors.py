@@ -1,5 +1,6 @@
 """Errors that end one trial, or one measurement of it, and nothing else; and their description."""
 
+import os
 import re
 import traceback
 from pathlib import Path
@@ -17,6 +18,9 @@ LONGEST_REASON = 1000
 OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|(CUDA|HIP)( driver)?( error:)? out of memory|_STATUS_ALLOC_FAILED")
 """A GPU without free memory, in a description of an error: PyTorch's allocator has a class for it, libraries such as cuBLAS raise a
 RuntimeError."""
+
+_STDLIB = f"{os.path.dirname(os.__file__)}{os.sep}"
+_PACKAGE = f"{os.path.dirname(__file__)}{os.sep}"
 
 
 class InterruptSignal(KeyboardInterrupt):
@@ -44,10 +48,18 @@ def error_line(error: BaseException) -> str:
 
 
 def error_place(error: BaseException) -> str:
-    """Type, message, file and line of an error, as one line. The message alone of a timeout, which names them itself."""
+    """Type, message, file and line of an error, as one line. The message alone of a timeout, which names them itself.
+
+    The line is the last one of the user's code, or else of ddl's, rather than that of a library which it calls.
+    """
     if isinstance(error, TrialTimeout):
         return str(error)
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [
+        frame for frame in frames if not (frame.filename.startswith(_STDLIB) or re.search("<frozen|(site|dist)-packages", frame.filename))
+    ]
+    own = [frame for frame in outside if not frame.filename.startswith(_PACKAGE)]
+    frame = (own or outside or frames)[-1]
     return f"{type(error).__name__}: {_one_line(message_of(error))} ({Path(frame.filename).name}:{frame.lineno})"
 
 

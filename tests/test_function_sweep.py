@@ -436,6 +436,7 @@ def test_a_search_over_a_function_is_interrupted_and_resumed(folder, capfd):
         ("def other(): pass", "train has no train."),
         ("def trains(): pass", "train has no train. Did you mean trains?"),
         ("1 / 0", "the module train cannot be imported (ZeroDivisionError: division by zero (train.py:1))."),
+        ("import json\njson.loads('')", "the module train cannot be imported (JSONDecodeError: Expecting value: line 1 column 1 (char 0) (train.py:2))."),
         ("import nothing_like_this", "the module train cannot be imported (ModuleNotFoundError: No module named 'nothing_like_this' (train.py:1))."),
         ("def train(*lrs): pass", "train: *lrs has no name that a sweep could give. Name each hyperparameter."),
         ("def train(run): pass", "train: a hyperparameter cannot be called run. Rename it."),

@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ddl.composed_sweep import Sweep
 from ddl.config import construct
 from ddl.schema import label
 from ddl.sweeps.axes import axis_values, check_samples, has_distribution
+from ddl.tasks.hyperparameters import is_recordable
 from ddl.tasks.task import Task
 
 
@@ -64,7 +65,14 @@ def expand_points(sweep: Sweep, problems: list[str]) -> list[SpacePoint]:
 def construct_task(sweep: Sweep, point: SpacePoint, seed: int, problems: list[str]) -> Task | None:
     """The task at a point with a seed; None, with its mistakes in `problems`, if a value is invalid."""
     values = {**sweep.base, **point.swept, **sweep.forced, "seed": seed}
-    return construct(sweep.task_class, values, lambda key: assigned_at(sweep, point, key), "task.", problems)
+    task: Task | None = construct(sweep.task_class, values, lambda key: assigned_at(sweep, point, key), "task.", problems)
+    unrecordable = [] if task is None else [item.name for item in fields(task) if not is_recordable(getattr(task, item.name))]
+    for key in unrecordable:
+        problems.append(
+            f"{assigned_at(sweep, point, key)}: task.{key}: {getattr(task, key)!r} cannot be recorded. A hyperparameter is a number, a text, "
+            "or a list of them; an enumeration is a StrEnum."
+        )
+    return None if unrecordable else task
 
 
 def assigned_at(sweep: Sweep, point: SpacePoint, key: str) -> str:

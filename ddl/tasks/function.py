@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field, fields, replace
-from enum import Enum
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Optional, Union, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
-from pydantic import Strict, ValidationError
 from pydantic.dataclasses import dataclass
-from pydantic.errors import PydanticUserError
 
 from ddl.progress import Progress, State
-from ddl.tasks.task import STRICT, Number, Task
+from ddl.tasks.hyperparameters import as_task, checked_field
+from ddl.tasks.task import STRICT, Task
 
 if TYPE_CHECKING:
     from ddl.devices import Device
@@ -125,16 +120,10 @@ def function_task(function: Callable[..., Any], module: str, measurements: int =
             continue
         if hasattr(FunctionTask, parameter.name):
             raise ValueError(f"{name}: a hyperparameter cannot be called {parameter.name}. Rename it.")
-        annotations[parameter.name] = _annotation(parameter, hints)
-        if parameter.default is not parameter.empty:
-            value = parameter.default
-            if not is_recordable(value):
-                raise ValueError(
-                    f"{name}: the default of {parameter.name} is {value!r}. A hyperparameter is a number, a text, None, or a list of them."
-                )
-            _check_default(name, parameter, annotations[parameter.name])
-            copied = isinstance(value, list | dict)
-            defaults[parameter.name] = field(default_factory=functools.partial(copy.deepcopy, value)) if copied else value
+        default = MISSING if parameter.default is parameter.empty else parameter.default
+        annotations[parameter.name], default = checked_field(name, parameter.name, _hint(parameter, hints), default)
+        if default is not MISSING:
+            defaults[parameter.name] = default
     members = {
         "__annotations__": annotations,
         "__module__": module,
@@ -144,69 +133,13 @@ def function_task(function: Callable[..., Any], module: str, measurements: int =
         "_function": staticmethod(function),
         "_measurements": measurements,
     }
-    made = type(name.rpartition(".")[2], (FunctionTask,), defaults | members)
-    try:
-        return dataclass(made, frozen=True, config=STRICT, kw_only=True)  # type: ignore[return-value]
-    except PydanticUserError as error:
-        raise ValueError(
-            f"{name}: an annotation cannot be used ({_first_sentence(error)}). A hyperparameter is a number, a text, or a list of them."
-        ) from error
+    return as_task(type(name.rpartition(".")[2], (FunctionTask,), defaults | members), name)
 
 
-def is_recordable(value: Any) -> bool:
-    """True if a hyperparameter's value can be recorded, as JSON, and is the same when it is read; a tuple is then a list."""
-    try:
-        return json.loads(json.dumps(value)) == _listed(value)
-    except (TypeError, ValueError):
-        return False
-
-
-def _listed(value: Any) -> Any:
-    """The value with lists in place of tuples."""
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _annotation(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
-    """The type of a hyperparameter: the annotation, or else that of the default. None is accepted if it is the default."""
+def _hint(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+    """The type of a hyperparameter: the annotation, or else that of the default."""
     unannotated = type(parameter.default) if isinstance(parameter.default, list | tuple | dict) else Scalar
-    annotation = _strict(hints.get(parameter.name, unannotated))
-    return Optional[annotation] if parameter.default is None else annotation  # noqa: UP045 - `|` takes no Annotated of Python 3.11
-
-
-def _strict(annotation: Any) -> Any:
-    """The annotation; a number has to be one, but a list may stand for a tuple and a text for an enum, which YAML does not have."""
-    if annotation is float:
-        return Number
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, UnionType):
-        annotation = Union[tuple(_strict(argument) for argument in arguments)]  # noqa: UP007 - `|` joins two
-    elif origin in (list, tuple, dict) and arguments:
-        annotation = origin[tuple(argument if argument in (..., ()) else _strict(argument) for argument in arguments)]
-    lax = tuple in (annotation, origin) or (isinstance(annotation, type) and issubclass(annotation, Enum))
-    return Annotated[annotation, Strict(False)] if lax else annotation
-
-
-def _check_default(name: str, parameter: inspect.Parameter, annotation: Any) -> None:
-    """Raise ValueError if a default is not valid where its record is read: in a worker, a resume or a reproduction."""
-    only = type(name, (), {"__annotations__": {parameter.name: annotation}})
-    try:
-        dataclass(only, config=STRICT)(**{parameter.name: json.loads(json.dumps(parameter.default))})
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].lower().replace("input ", "it ")
-        raise ValueError(
-            f"{name}: the default of {parameter.name} is {parameter.default!r}, but {reason}. Correct the annotation or the default."
-        ) from error
-    except PydanticUserError as error:
-        raise ValueError(
-            f"{name}: the annotation of {parameter.name} cannot be used ({_first_sentence(error)}). Correct or remove it."
-        ) from error
-
-
-def _first_sentence(error: PydanticUserError) -> str:
-    """The problem, without pydantic's advice about its own settings."""
-    return str(error).partition(". ")[0].partition("\n")[0]
+    return hints.get(parameter.name, unannotated)
 
 
 def _as_metrics(measured: Any, name: str) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self, TypeVar, dataclass_transform, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self, final
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ConfigDict, Strict
@@ -46,14 +46,6 @@ def _known_precision(text: str) -> str:
 
 PrecisionName = Annotated[str, AfterValidator(_known_precision)]
 """`auto` (the fastest precision that agrees with fp32, timed before the sweep), or a precision that `Precision.parse` accepts."""
-
-Class = TypeVar("Class", bound=type)
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-def task(cls: Class) -> Class:
-    """Make a task of a user's class: its annotated fields become hyperparameters, whose values are checked. A decorator."""
-    return dataclass(cls, frozen=True, config=STRICT, kw_only=True)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, config=STRICT)
