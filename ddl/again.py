@@ -12,7 +12,7 @@ from ddl.storage.runs import RunStore
 def plan_again(ledgers: Sequence[Ledger], trial_ids: Collection[str], store: RunStore | None) -> None:
     """Make trials of a run planned again, without their measurements and files. `ledgers` are those of its sweeps.
 
-    Raises ValueError for a trial that the run does not have, and for trials of population based training, which continue from each other.
+    Raises ValueError for a trial that the run does not have, for an unreachable store, and for trials of population based training, which continue from each other.
     """
     rows = {row.trial_id for ledger in ledgers for row in ledger.trials()}
     for trial_id in trial_ids:
@@ -21,7 +21,9 @@ def plan_again(ledgers: Sequence[Ledger], trial_ids: Collection[str], store: Run
     for ledger in ledgers:
         if trial_ids and ledger.run().get("population"):
             raise ValueError("--again: trials of population based training continue from each other. Begin a new run instead.")
-    # The files first: a trial that is planned continues from the checkpoints that it has.
+    # The files first: a trial that is planned continues from the checkpoints that it has. The store's first of all, which may be unreachable.
+    if store:
+        store.remove_trials(trial_ids)
     for ledger in ledgers:
         for trial_id in trial_ids:
             folder = ledger.folder / TRIALS / trial_id
@@ -29,8 +31,6 @@ def plan_again(ledgers: Sequence[Ledger], trial_ids: Collection[str], store: Run
                 folder.unlink()
             elif folder.exists():
                 shutil.rmtree(folder)
-    if store:
-        store.remove_trials(trial_ids)
     for ledger in ledgers:
         ledger.forget(trial_ids)
 

@@ -140,11 +140,10 @@ def _evaluations(report: "RunReport", metric: str) -> dict[str, int]:
 
 
 def _earlier_confirmations(report: "RunReport", out: str) -> tuple[list[int], list[str]]:
-    """The seeds that confirmations of the run in the local folder `out` have used, and why the others could not be read."""
-    if urls.is_url(out):
-        return [], []
+    """The seeds that confirmations of the run in the folder `out` of this machine have used, and why the others could not be read."""
     seeds, unread = [], []
-    for path in sorted(Path(out).glob(f"{report.sweep}{SUFFIX}/*/{LEDGER}")):
+    place = urls.local_folder(out.rstrip("/")) if urls.is_url(out) else Path(out)
+    for path in sorted(place.glob(f"{report.sweep}{SUFFIX}/*/{LEDGER}")):
         try:
             ledger = LedgerReader(path.parent)
             if (ledger.run().get("confirms") or {}).get("created") == report.record.get("created"):

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -166,10 +167,13 @@ def _assignment(run: OpenRun, plan: Plan, trial: Trial, latency: str) -> Assignm
 
 
 def _link_trial_folder(first: OpenRun, other: OpenRun, trial_id: str) -> None:
-    """Link the folder of a trial that is in two sweeps into the second sweep's run."""
-    link = other.folder / "trials" / trial_id
+    """Link the folder of a trial that is in two sweeps into the second sweep's run, unless one is a link to the other.
+
+    The links of an interrupted run lead nowhere if the trial had not begun.
+    """
+    link, target = other.folder / "trials" / trial_id, first.folder / "trials" / trial_id
     link.parent.mkdir(exist_ok=True)
-    if not link.exists():
+    if not (os.path.lexists(link) or target.is_symlink()):
         link.symlink_to(Path("../..") / first.folder.name / "trials" / trial_id, target_is_directory=True)
 
 

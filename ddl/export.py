@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ def export(reader: LedgerReader, trial_id: str, trust: bool = False, allow_chang
     All files are read back and compared with the trained model; if they differ, nothing is kept. The model of a trial that a
     scheduler stopped has trained one step more than its checkpoint; the card has the step. `trust` as in `RecordedTasks`. Raises
     ValueError, without `allow_changed_code`, if the source of the task has changed, and for an unknown trial, one that failed or diverged or
-    has no checkpoint, and one whose task has no model for inference or one that cannot be exported.
+    has no checkpoint or none of its last step, and one whose task has no model for inference or one that cannot be exported.
     """
     row = _exportable_row(reader, trial_id)
     folder = reader.folder / "trials" / trial_id
@@ -50,14 +51,16 @@ def export(reader: LedgerReader, trial_id: str, trust: bool = False, allow_chang
     tasks = RecordedTasks(about, reader.path, trust)
     if not allow_changed_code:
         tasks.check_code(str(reader.folder), "The exported model would not be the one that was trained. Restore the code,")
-    step, predictor = _trained_model(tasks, about, row, folder)
+    metrics = reader.metrics()
+    final_metrics = metrics[metrics.trial_id == row.trial_id].drop_duplicates("name", keep="last")
+    step, predictor = _trained_model(tasks, about, row, folder, max(final_metrics.step, default=0))
     final = folder / "export"
     partial = folder / "export.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         files = _write_model(predictor, partial)
-        card = _model_card(reader, row, step, predictor, files)
+        card = _model_card(about, row, step, final_metrics, predictor, files)
         (partial / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial, final)
@@ -73,8 +76,8 @@ def _exportable_row(reader: LedgerReader, trial_id: str) -> TrialRow:
     return row
 
 
-def _trained_model(tasks: RecordedTasks, about: Mapping[str, Any], row: TrialRow, folder: Path) -> tuple[int, Predictor]:
-    """(step, model) of the newest checkpoint, on the CPU."""
+def _trained_model(tasks: RecordedTasks, about: Mapping[str, Any], row: TrialRow, folder: Path, measured: int) -> tuple[int, Predictor]:
+    """(step, model) of the newest checkpoint, on the CPU. `measured` is the step of the trial's last measurement."""
     changed = (row.metadata or {}).get("changed", {})  # by a search, during training
     task = with_precision(tasks.build({**row.task, **changed}), about["plan"]["precision"])
     checkpoint = checkpoints.newest(folder / "checkpoints", row.trial_id)
@@ -84,6 +87,11 @@ def _trained_model(tasks: RecordedTasks, about: Mapping[str, Any], row: TrialRow
         raise ValueError(
             f"{folder / 'checkpoints'}: holds no good checkpoint. Copy the run's whole folder, or "
             f"train the trial again: {program()} --resume {shlex.quote(str(folder.parent.parent))} --again {row.trial_id}"
+        )
+    if row.status == "finished" and checkpoint[0] < measured and "measurements" not in about:  # a function may measure after its last state
+        place = (row.metadata or {}).get("only_here") or "copy the run's whole folder"
+        raise ValueError(
+            f"{folder / 'checkpoints'}: the newest good checkpoint is of step {checkpoint[0]}, not of the last one, {measured}: {place}."
         )
     try:
         progress = next(task.run(Device(torch.device("cpu")), checkpoint[1]["task"]), None)
@@ -150,9 +158,10 @@ def _inputs(predictor: Predictor, n: int) -> Tensor:
     return torch.cat([torch.roll(predictor.example, shift, dims=-1) for shift in range(n)])
 
 
-def _model_card(reader: LedgerReader, row: TrialRow, step: int, predictor: Predictor, files: list[Path]) -> dict[str, Any]:
-    about, metrics, metadata = reader.run(), reader.metrics(), row.metadata or {}
-    final = metrics[metrics.trial_id == row.trial_id].drop_duplicates("name", keep="last")
+def _model_card(
+    about: Mapping[str, Any], row: TrialRow, step: int, metrics: pd.DataFrame, predictor: Predictor, files: list[Path]
+) -> dict[str, Any]:
+    metadata = row.metadata or {}
     with torch.no_grad():
         outputs = predictor.module(predictor.example)
     return {
@@ -164,7 +173,7 @@ def _model_card(reader: LedgerReader, row: TrialRow, step: int, predictor: Predi
         "step": step,
         "hyperparameters": Redactor().value(row.task),
         "data": metadata.get("data"),
-        "metrics": dict(zip(final.name, final.value, strict=True)),
+        "metrics": dict(zip(metrics.name, metrics.value, strict=True)),
         "input": _tensor_spec(predictor.example),
         "output": _tensor_spec(outputs),
         "classes": metadata.get("classes"),

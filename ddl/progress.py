@@ -71,7 +71,10 @@ class Progress:
 
 
 def recordable(progress: Progress) -> Progress:
-    """The progress with its counts as integers. Raises ValueError for a count or metadata that a ledger cannot hold."""
+    """The progress with its counts as integers and its metrics as floats.
+
+    Raises ValueError for a count or metadata that a ledger cannot hold, and TypeError for a metric that is no number.
+    """
     try:
         if progress.metadata:  # which most steps do not have
             json.dumps(progress.metadata)
@@ -79,10 +82,29 @@ def recordable(progress: Progress) -> Progress:
         raise ValueError(
             f"the trial yielded metadata that cannot be recorded ({error}). Give numbers, texts, and lists and dictionaries of them."
         ) from error
+    if progress.metrics:
+        progress = replace(progress, metrics=as_numbers(progress.metrics, "the trial"))
     if {type(progress.step), type(progress.total_steps), type(progress.epoch)} <= {int, type(None)}:
         return progress
     step, total_steps = _whole(progress.step, "step"), _whole(progress.total_steps, "total_steps")
     return replace(progress, step=step, total_steps=total_steps, epoch=None if progress.epoch is None else _whole(progress.epoch, "epoch"))
+
+
+def as_numbers(metrics: object, trial: str) -> dict[str, float]:
+    """The metrics, perhaps numbers of NumPy or torch, as floats. Raises TypeError for anything else; `trial` yielded them."""
+    if not isinstance(metrics, Mapping):
+        raise TypeError(
+            f'{trial} yielded {type(metrics).__name__}. Yield a dictionary of measurements, such as {{"val/accuracy": 0.9}}, or ddl.Progress.'
+        )
+    numbers = {}
+    for name, value in metrics.items():
+        try:
+            if isinstance(value, str) or not isinstance(name, str):
+                raise TypeError
+            numbers[name] = float(value)
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # torch raises RuntimeError for a tensor of several numbers
+            raise TypeError(f"{trial} yielded {name!r}: {type(value).__name__}. A measurement is a text and a number.") from None
+    return numbers
 
 
 def _whole(number: object, name: str) -> int:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ddl import ownership, provenance
 from ddl.again import lost_trials, plan_again
+from ddl.claimed_store import claimed_store
 from ddl.config import ConfigError
 from ddl.console import quiet, terminal
 from ddl.fetched_runs import check_place
@@ -74,7 +75,7 @@ def train_prepared(console: Console, prepared: Sequence[PreparedRun], name: str,
     url = store_url and f"{store_url}/{top.parent.name}/{top.name}"
     try:
         with contextlib.ExitStack() as contexts:
-            store = contexts.enter_context(_claimed(top, url)) if url else None
+            store = contexts.enter_context(claimed_store(console, RunStore(top, url))) if url else None
             opened = []
             for run in prepared:
                 folder, run_url = (top / run.name, url and f"{url}/{run.name}") if several else (top, url)
@@ -85,6 +86,8 @@ def train_prepared(console: Console, prepared: Sequence[PreparedRun], name: str,
     except ConfigError:  # some problems are found only when the cluster, the store or a trial's first steps are asked
         if not any_ended(top):
             shutil.rmtree(top)
+            if url:
+                RunStore(top, url).remove_run()
             for folder in created:
                 with contextlib.suppress(OSError):  # another run is in it
                     folder.rmdir()
@@ -182,7 +185,7 @@ def resume(
                 "--trust if you trust the run."
             )
     with terminal() as console, contextlib.ExitStack() as contexts:
-        store = contexts.enter_context(_claimed(run.folder, url)) if url else None
+        store = contexts.enter_context(claimed_store(console, RunStore(run.folder, url, resumed=True))) if url else None
         if store:
             store.download_ledgers()
         ledgers = [contexts.enter_context(Ledger(path)) for path in run.folders]
@@ -217,18 +220,6 @@ def _record_resume(console: Console, ledger: Ledger, changed_code: Sequence[str]
         ledger.event("changed code", ", ".join(changed_code))
         ledger.note(changed_code=sorted({*ledger.run().get("changed_code", []), *changed_code}))
         console.print(f"the code has changed since the run began: {', '.join(changed_code)}", soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path, url: str) -> Iterator[RunStore]:
-    """The object store of a run, claimed for this driver. Raises ConfigError if another driver has it."""
-    store = RunStore(folder, url)
-    try:
-        store.claim()
-    except ValueError as error:
-        raise ConfigError([str(error)]) from error
-    with store:
-        yield store
 
 
 def _finished_run(console: Console, top: Path, store: RunStore | None, headlines: Sequence[str]) -> Run:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pydantic.dataclasses import dataclass
 from safetensors.torch import load_file
 from torch import nn
 
+from ddl import checkpoints as stored
 from ddl import export, launch, yamlfile
 from ddl.data import sources
 from ddl.devices import Device
@@ -122,6 +124,18 @@ def test_the_card_says_what_it_is(folder):
     for name, checksum in card["files"].items():
         assert checksum == "sha256:" + hashlib.sha256((folder / name).read_bytes()).hexdigest()
     assert {path.name for path in folder.iterdir()} == {*card["files"], "card.json"}
+
+
+def test_an_earlier_model_is_not_exported_as_the_last_one(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    checkpoints = tmp_path / "run" / "trials" / "one" / "checkpoints"
+    (only,) = checkpoints.iterdir()
+    step, state = stored.newest(checkpoints, "one")
+    assert step == 4
+    shutil.rmtree(only)
+    stored.store(checkpoints, "one", 2, state)
+    with pytest.raises(ValueError, match=r"the newest good checkpoint is of step 2, not of the last one, 4: copy the run's whole folder\."):
+        export.export(LedgerReader(tmp_path / "run"), "one")
 
 
 def test_what_differs_from_the_model_is_not_left(run, folder, monkeypatch):

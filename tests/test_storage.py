@@ -1,7 +1,9 @@
 """Runs at a URL: a local folder and a local S3 server."""
 
 import contextlib
+import errno
 import json
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -11,8 +13,10 @@ import boto3
 import pytest
 import torch
 from moto.server import ThreadedMotoServer
+from rich.console import Console
 
 from ddl import checkpoints
+from ddl.claimed_store import claimed_store
 from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
@@ -84,6 +88,12 @@ def test_another_machine_resumes_from_the_newest_checkpoint(url, tmp_path):
     assert there == {"step-000000002", "step-000000003"}, "older ones are removed"
 
 
+def test_the_newest_checkpoint_has_the_largest_step(url, tmp_path):
+    assert stored(tmp_path / "a", url, 999_999_999, 1_000_000_000).not_uploaded == ""
+    step, _ = newest(tmp_path / "b", url)
+    assert step == 1_000_000_000
+
+
 def test_the_newer_of_here_and_there(url, tmp_path):
     stored(tmp_path / "a", url, 3)
     checkpoints.store(tmp_path / "b/checkpoints", "trial", 5, state(5))
@@ -153,11 +163,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def owned(folder: Path, url: str) -> Iterator[RunStore]:
-    store = RunStore(folder, url)
+def owned(folder: Path, url: str, resumed: bool = False) -> Iterator[RunStore]:
+    store = RunStore(folder, url, resumed)
     store.claim()
     with store:
         yield store
+
+
+def unreachable(self: RemoteFolder, *arguments: object) -> None:
+    raise Unreachable("expired credentials")
 
 
 def begun(folder: Path) -> Ledger:
@@ -196,6 +210,62 @@ def test_the_ledger_that_is_further_wins_and_the_other_is_set_aside(url, tmp_pat
     with owned(tmp_path / "a", url) as run:
         run.download_ledgers()
         assert LedgerReader(tmp_path / "a").events().kind.tolist() == ["one", "two", "three"], "the local one is further"
+
+
+def test_a_copy_with_more_measurements_is_newer(url, tmp_path):
+    with begun(tmp_path / "a") as ledger, owned(tmp_path / "a", url):
+        ledger.started("t1", 0, "somewhere")
+    with owned(tmp_path / "b", url) as run:
+        run.download_ledgers()
+    with ReportingLedger(tmp_path / "a") as ledger, owned(tmp_path / "a", url):
+        ledger.measured("t1", 1, None, 0.1, {"val/loss": 2.5}, {})
+    with owned(tmp_path / "b", url) as run:
+        run.download_ledgers()
+    assert LedgerReader(tmp_path / "b").metrics().value.tolist() == [2.5]
+
+
+def test_a_resumed_run_uploads_nothing_before_it_has_the_newer_ledger(url, tmp_path):
+    with begun(tmp_path / "a") as ledger, owned(tmp_path / "a", url):
+        ledger.event("one", "")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    with ReportingLedger(tmp_path / "a") as ledger, owned(tmp_path / "a", url):
+        ledger.event("two", "")
+    newer = RemoteFolder(url).read("ledger.sqlite")
+    with owned(tmp_path / "b", url, resumed=True):
+        time.sleep(10 * runs.UPLOAD_EVERY_S)  # interrupted during the download
+    assert RemoteFolder(url).read("ledger.sqlite") == newer
+
+
+def test_uploads_continue_after_an_error_of_this_machine(url, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with begun(tmp_path / "a") as ledger, owned(tmp_path / "a", url) as run:
+        with monkeypatch.context() as patched:
+            patched.setattr(runs.tempfile, "TemporaryDirectory", full)
+            wait_until(lambda: "No space left" in run.not_uploaded, "the error")
+        ledger.event("one", "")
+    assert run.not_uploaded == ""
+    assert "ledger.sqlite" in RemoteFolder(url).names()
+
+
+def test_a_run_that_is_interrupted_says_that_it_could_not_be_uploaded(tmp_path, monkeypatch, capsys):
+    store = RunStore(tmp_path / "a", f"file://{tmp_path}/store")
+
+    def interrupted_run():
+        with claimed_store(Console(), store):
+            monkeypatch.setattr(RemoteFolder, "read", unreachable)
+            raise KeyboardInterrupt
+
+    with begun(tmp_path / "a"), pytest.raises(KeyboardInterrupt):
+        interrupted_run()
+    assert "not uploaded: expired credentials" in capsys.readouterr().out
+
+
+def test_files_at_an_unreachable_store_are_not_removed_silently(tmp_path, monkeypatch):
+    monkeypatch.setattr(RemoteFolder, "names", unreachable)
+    with pytest.raises(ValueError, match=r"expired credentials\. The trials' files there cannot be removed now\."):
+        RunStore(tmp_path, f"file://{tmp_path}/store").remove_trials(["t1"])
 
 
 def test_one_driver_at_a_time(url, tmp_path):

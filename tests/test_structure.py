@@ -51,7 +51,7 @@ LAYERS = [
     {"function_sweep"},
     {"sweeps"},
     {"open_run", "plan_lines"},
-    {"terminal", "console", "command_line", "reproduce", "export"},
+    {"terminal", "console", "command_line", "reproduce", "export", "claimed_store"},
     {"again", "driver", "fetched_runs", "open_executor", "run_plans", "run_results", "prepared_runs"},
     {"run_report"},
     {"run_training"},

@@ -41,12 +41,14 @@ class RunStore:
     LEASE_S may find that another driver owns the run; it then stops uploading and reports that in `not_uploaded`.
     """
 
-    def __init__(self, local: Path, url: str):
+    def __init__(self, local: Path, url: str, resumed: bool = False):
+        """`resumed`: upload nothing before `download_ledgers` has returned, since the ledgers at the URL may be newer."""
         self._local, self._remote = local, RemoteFolder(url.rstrip("/"))
         self._owner = uuid.uuid4().hex
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._upload_until_end, name="storage", daemon=True)
         self._uploaded: dict[str, tuple[int, int]] = {}
+        self._local_is_newest = not resumed
         self.not_uploaded = ""
 
     @property
@@ -78,7 +80,7 @@ class RunStore:
             self.not_uploaded = f"{self._remote.url}: not uploaded within {FINAL_UPLOAD_S:g} s"
 
     def download_ledgers(self) -> None:
-        """Download each ledger that has more events than the local one, which is renamed to `.aside`.
+        """Download each ledger that is newer than the local one, which is renamed to `.aside`.
 
         Claim the run before resuming it. Raises ValueError if the URL has no run, if its ledger cannot be read (`LedgerReader`), or if
         the store is unreachable.
@@ -93,7 +95,7 @@ class RunStore:
                 with tempfile.TemporaryDirectory(dir=local.parent, prefix=".download-") as scratch:
                     draft = Path(scratch) / LEDGER
                     self._remote.download(name, draft)
-                    if _last_event(draft) <= _last_local_event(local):
+                    if LedgerReader(draft.parent).newest_rows() <= _newest_local_rows(local):
                         continue
                     for ending in ("", "-journal"):  # the journal of a killed driver must not be applied to another ledger
                         if (file := Path(f"{local}{ending}")).exists():
@@ -101,14 +103,23 @@ class RunStore:
                     os.replace(draft, local)
         except Unreachable as error:
             raise ValueError(f"{error}. The run cannot be downloaded now.") from error
+        self._local_is_newest = True
 
     def remove_trials(self, trial_ids: Iterable[str]) -> None:
-        """Remove the files of trials from the object store."""
+        """Remove the files of trials from the object store. Raises ValueError if it is unreachable."""
         folders = [(TRIALS, trial_id) for trial_id in trial_ids]
-        for name in self._remote.names() if folders else ():
-            parts = Path(name).parts
-            if not set(folders).isdisjoint(itertools.pairwise(parts)):
-                self._remote.remove(name)
+        try:
+            for name in self._remote.names() if folders else ():
+                parts = Path(name).parts
+                if not set(folders).isdisjoint(itertools.pairwise(parts)):
+                    self._remote.remove(name)
+        except Unreachable as error:
+            raise ValueError(f"{error}. The trials' files there cannot be removed now.") from error
+
+    def remove_run(self) -> None:
+        """Remove the run from the object store, unless that is unreachable."""
+        with contextlib.suppress(Unreachable):
+            self._remote.remove("")
 
     def download_figures(self) -> None:
         """Download the trials' figures and samples that are not local yet, for the report. An error sets `not_uploaded`."""
@@ -128,11 +139,12 @@ class RunStore:
             last = self._ended.wait(UPLOAD_EVERY_S)
             try:
                 self._claim()
-                self._upload()
+                if self._local_is_newest:
+                    self._upload()
                 if last:
                     self._remote.remove(LEASE)
                 self.not_uploaded = ""
-            except (Unreachable, ValueError) as error:
+            except (Unreachable, ValueError, OSError, sqlite3.Error) as error:  # the latter two for a copy in a full temporary folder
                 self.not_uploaded = str(error)
             if last:
                 return
@@ -176,14 +188,9 @@ class RunStore:
         return [path for path in (self._local / name, *self._local.glob(f"[!.]*/{name}")) if path.is_file()]
 
 
-def _last_event(ledger: Path) -> int:
-    """Sequence number of a ledger's last event, 0 if there is none. Raises ValueError if it cannot be read."""
-    return max(LedgerReader(ledger.parent).events().seq, default=0)
-
-
-def _last_local_event(ledger: Path) -> int:
-    """Like `_last_event`, but -1 for a missing or unreadable ledger, which a download replaces."""
+def _newest_local_rows(ledger: Path) -> tuple[int, int]:
+    """`LedgerReader.newest_rows`, less than any for a missing or unreadable ledger, which a download replaces."""
     try:
-        return _last_event(ledger)
+        return LedgerReader(ledger.parent).newest_rows()
     except ValueError:
-        return -1
+        return -1, -1

@@ -38,7 +38,7 @@ class TrialStore:
         local = checkpoints.newest(folder, self._identity)
         try:
             for name in self._remote_checkpoints():
-                step = int(name.removeprefix("step-"))
+                step = _step(name)
                 if local is not None and step <= local[0]:
                     break
                 self._download(name)
@@ -95,12 +95,13 @@ class TrialStore:
     def _remote_checkpoints(self) -> list[str]:
         """Names of the complete checkpoints at the URL, newest first."""
         files = self._remote.names() if self._remote is not None else []
-        return sorted((match[1] for name in files if (match := _MANIFEST.fullmatch(name))), reverse=True)
+        return sorted((match[1] for name in files if (match := _MANIFEST.fullmatch(name))), key=_step, reverse=True)
 
     def _upload(self, last: bool) -> None:
         """Upload the newest local checkpoint, its manifest last: without a manifest it is incomplete. Then remove older ones."""
         assert self._remote is not None
-        name = max((path.name for path in (self._local / "checkpoints").glob("step-?????????")), default="")
+        names = [path.name for path in (self._local / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
+        name = max(names, key=_step, default="")
         source, target = self._local / "checkpoints" / name, f"checkpoints/{name}"
         if name and name != self._uploaded:
             self._remote.remove(f"{target}/manifest.json")  # of another attempt at the same step
@@ -131,3 +132,8 @@ class TrialStore:
     def _report(self, error: Unreachable) -> None:
         self._error = str(error)
         print(f"storage: {error}. Training continues.", flush=True)
+
+
+def _step(name: str) -> int:
+    """The step of a checkpoint's folder, `step-000000100`."""
+    return int(name.removeprefix("step-"))

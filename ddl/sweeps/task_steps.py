@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from ddl.devices import Device
-from ddl.progress import Progress, StackSteps, State
+from ddl.progress import Progress, StackSteps, State, recordable
 from ddl.sweeps.isolation import seed_process
 from ddl.sweeps.time_limits import TimeLimits
 from ddl.sweeps.trial_output import Result, TrialOutput
@@ -31,7 +31,7 @@ def trial_steps(
             return
         if not isinstance(progress, Progress):
             raise TypeError(f"{type(task).__name__}.run yielded {_described(progress)} instead of a Progress.")
-        yield progress
+        yield recordable(progress)
 
 
 def stack_steps(
@@ -51,7 +51,7 @@ def stack_steps(
             outcomes = _call(partial(steps.send, leaving), limits, output)
         except StopIteration:
             return
-        leaving = yield outcomes
+        leaving = yield {index: recordable(outcome) if isinstance(outcome, Progress) else outcome for index, outcome in outcomes.items()}
 
 
 def _call(code: Callable[[], Result], limits: TimeLimits, output: TrialOutput | None) -> Result:

@@ -12,7 +12,7 @@ from ddl.devices import Device
 from ddl.durable import CannotWrite, writing
 from ddl.latency.measure import measure_or_explain
 from ddl.precision_setup import prepare_process
-from ddl.progress import Progress, State, recordable
+from ddl.progress import Progress, State
 from ddl.redaction import Redactor
 from ddl.storage.trials import TrialStore
 from ddl.sweeps.assignment import Assignment
@@ -84,7 +84,6 @@ class TrialRun:
     def take(self, progress: Progress) -> Iterator[TrialReport]:
         """Write figures and texts, and yield a report if there is something to record or the last report is a second old."""
         check_metric_names(progress.metrics)
-        progress = recordable(progress)
         for name, number in (("step", progress.step), ("epoch", progress.epoch or 0)):
             if not 0 <= number <= MOST:
                 raise ValueError(f"the trial yielded the {name} {number}. It must be from 0 to {MOST}.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 from pydantic.dataclasses import dataclass
 
-from ddl.progress import Progress, State
+from ddl.progress import Progress, State, as_numbers
 from ddl.tasks.hyperparameters import as_task, checked_field
 from ddl.tasks.task import STRICT, Task
 
@@ -65,7 +65,7 @@ class FunctionTask(Task):
     def _progress(self, measurement: Any, number: int) -> Progress:
         """`Progress` of what the function yielded as its measurement of this number, counted from 1."""
         given = measurement if isinstance(measurement, Progress) else Progress(metrics=measurement)
-        metrics = _as_metrics(given.metrics, type(self).__name__)
+        metrics = as_numbers(given.metrics, type(self).__name__)
         if given.state is not None and not callable(given.state):
             raise TypeError(f"{type(self).__name__} yielded a state that is no function. Write ddl.Progress(..., state=lambda: {{...}}).")
         step = given.step or number
@@ -140,20 +140,3 @@ def _hint(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
     """The type of a hyperparameter: the annotation, or else that of the default."""
     unannotated = type(parameter.default) if isinstance(parameter.default, list | tuple | dict) else Scalar
     return hints.get(parameter.name, unannotated)
-
-
-def _as_metrics(measured: Any, name: str) -> dict[str, float]:
-    """The measurements as numbers. Raises TypeError for anything else, with the name of the function."""
-    if not isinstance(measured, Mapping):
-        raise TypeError(
-            f'{name} yielded {type(measured).__name__}. Yield a dictionary of measurements, such as {{"val/accuracy": 0.9}}, or ddl.Progress.'
-        )
-    metrics = {}
-    for key, value in measured.items():
-        try:
-            if isinstance(value, str) or not isinstance(key, str):
-                raise TypeError
-            metrics[key] = float(value)
-        except (TypeError, ValueError):
-            raise TypeError(f"{name} yielded {key!r}: {type(value).__name__}. A measurement is a text and a number.") from None
-    return metrics

@@ -17,7 +17,6 @@ from ddl.tracking.records import LedgerReplay
 POLL_S = 2.0  # seconds between two reads of the ledger
 FIRST_PAUSE_S = 10.0  # pause after the first failure, in seconds; each further failure in a row doubles it
 FAILURES = 7  # failures in a row after which `follow` gives up: about twelve minutes
-IDLE_S = 24 * 3600.0  # seconds without a new row after which the driver is taken to be dead although it marked no end
 
 
 def follow(folder: Path, mode: str | None = None, status_stream: TextIO | None = None) -> bool:
@@ -47,10 +46,9 @@ def _publish_until_end(replay: LedgerReplay, mode: str, client: WandbClient, sta
     driver = os.getppid()
     published: dict[str, tuple[object, ...]] = {}
     failures, retry_at = 0, 0.0
-    progress, progress_at = (0, 0), time.monotonic()
     while True:
         # Checked before the ledger is read, so that the last read misses nothing.
-        ended = replay.ended() or os.getppid() != driver or time.monotonic() - progress_at > IDLE_S
+        ended = replay.ended() or os.getppid() != driver
         if ended or time.monotonic() >= retry_at:
             try:
                 _publish_changes(replay, target, published)
@@ -70,8 +68,6 @@ def _publish_until_end(replay: LedgerReplay, mode: str, client: WandbClient, sta
                 complain(f"{describe_error(error, mode)}. Trying again in {pause:.0f} s; the sweep continues.")
         if ended:
             return True
-        if (replay.read, len(published)) != progress:
-            progress, progress_at = (replay.read, len(published)), time.monotonic()
         time.sleep(POLL_S)
 
 

@@ -44,7 +44,7 @@ def publish(folder: Path, mode: str | None = None) -> Published:
     """Replay a run into W&B: every trial that has started. Publishing again sends nothing twice.
 
     `folder` is the run's; `mode` is auto, online, offline or disabled (default: the mode the run was launched with). Planned
-    trials are skipped, and online the newest row of a running trial is.
+    trials are skipped unless they have begun and were interrupted, and online the newest row of a running trial is skipped.
     Raises ValueError if the folder has no ledger, if the mode cannot be used, if another process publishes the run, and if the
     server cannot be reached.
     """
@@ -56,7 +56,7 @@ def publish(folder: Path, mode: str | None = None) -> Published:
         try:
             with publishing_lock(replay.folder):
                 replay.poll()
-                started = [trial for trial in replay.trials if trial.status != "planned"]
+                started = [trial for trial in replay.trials if trial.status != "planned" or trial.trial_id in replay.rows]
                 target = open_target(replay, mode, FollowerStatus(None), skip_complete=False)
                 rows = [target.write(replay.record(trial), final=True) for trial in started]
                 target.close()

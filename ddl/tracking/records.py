@@ -87,7 +87,7 @@ class LedgerReplay:
         # Trials are read before measurements, so that all rows of an ended trial are read.
         trials = self.reader.trials()
         before = {trial.trial_id: trial.attempts for trial in self.trials}
-        if any(trial.trial_id in self.rows and trial.attempts != before[trial.trial_id] for trial in trials):
+        if any(trial.trial_id in self.rows and trial.attempts != before.get(trial.trial_id) for trial in trials):
             # A trial has restarted, which may have deleted rows from the ledger. Read everything again.
             self.rows, self.read = {}, 0
         self.trials = trials
@@ -107,8 +107,9 @@ class LedgerReplay:
 
     @property
     def group(self) -> str:
-        """W&B group of this run's trials."""
-        return self._redactor.text(f"{self.run['sweep']['name']} {self.folder.resolve().name}")
+        """W&B group of this run's trials: the sweep, and the date and time of the run."""
+        sweep, folder = self.run["sweep"]["name"], self.folder.resolve()
+        return self._redactor.text(f"{sweep} {folder.parent.name if self._one_of_several() else folder.name}")
 
     def record(self, trial: TrialRow) -> WandbRecord:
         """The record of a trial, as of the last `poll`."""
@@ -150,9 +151,15 @@ class LedgerReplay:
             status=trial.status,
         )
 
+    def _one_of_several(self) -> bool:
+        """True if the run trains several sweeps: each then has a folder with its name."""
+        return self.folder.resolve().name == self.run["sweep"]["name"]
+
     def _run_id(self, trial_id: str) -> str:
         # The resume command has the folder's first name: it distinguishes runs of the same second, and survives moving the run.
-        identity = json.dumps([self.run["created"], self.run.get("resume", ""), trial_id])
+        # That of a run at a URL is the same for all its sweeps, which may have a trial in common.
+        sweep = [self.run["sweep"]["name"]] if self.run.get("url") and self._one_of_several() else []
+        identity = json.dumps([self.run["created"], self.run.get("resume", ""), *sweep, trial_id])
         return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 

@@ -4,8 +4,11 @@ import dataclasses
 import errno
 import importlib
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from pydantic.dataclasses import dataclass
@@ -118,6 +121,31 @@ def test_checkpoints_that_were_not_uploaded_are_named_in_the_trials_metadata(tmp
     (trial,) = LedgerReader(tmp_path).trials()
     assert trial.metadata["only_here"].startswith("only in ")
     assert str(tmp_path / "a") in trial.metadata["only_here"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Yields(Task):
+    """A class of the user's that yields one metric."""
+
+    value: ClassVar[object]
+
+    def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
+        yield Progress(step=1, total_steps=1, metrics={"val/total": self.value})
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.float16(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor([0.5]), Decimal("0.5")])
+def test_metrics_that_are_numbers_of_a_library_are_recorded_as_floats(tmp_path, ledger, monkeypatch, value):
+    monkeypatch.setattr(Yields, "value", value, raising=False)
+    record(ledger, list(run_trial(assignment(tmp_path / "a", task=Yields(seed=0)), CPU)))
+    assert LedgerReader(tmp_path).metrics().query("name == 'val/total'").value.to_list() == [0.5]
+
+
+@pytest.mark.parametrize("value", ["0.5", None, [0.5], torch.ones(2), 10**400])
+def test_a_metric_that_is_no_number_fails_its_trial(tmp_path, monkeypatch, value):
+    monkeypatch.setattr(Yields, "value", value, raising=False)
+    *_, last = run_trial(assignment(tmp_path, task=Yields(seed=0)), CPU)
+    assert last.status == "failed"
+    assert f"TypeError: the trial yielded 'val/total': {type(value).__name__}. A measurement is a text and a number." in last.reason
 
 
 @pytest.mark.parametrize(("measurements", "reason"), [(0, ""), (3, ""), (2, "it ended at step 3, not 2"), (5, "it ended at step 3, not 5")])

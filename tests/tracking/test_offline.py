@@ -65,6 +65,41 @@ def test_each_row_is_there_once_with_what_the_trial_was_and_how_it_ended(folder:
     assert (run["folder"] / "files" / summary["figures/kernels"]["path"]).read_bytes() == picture(folder, "t0").read_bytes()
 
 
+def test_a_trial_that_was_interrupted_is_published(folder: Path) -> None:
+    with create(folder, trials=2) as ledger:
+        ledger.started("t0", 0, "host")
+        measure(ledger, "t0", [0, 1])
+        ledger.interrupted()
+    assert publish(folder).trials == 1
+    assert_once(folder, {"t0"})
+
+
+def test_two_sweeps_of_a_run_have_a_group_each_which_other_runs_do_not_have(folder: Path) -> None:
+    ids = set()
+    for sweep in ("augmentation", "regularisation"):
+        about = {"name": sweep, "metric": {"name": "val/accuracy", "mode": "max"}}
+        with create(folder / sweep, trials=1, sweep=about, url="s3://runs/x", resume="launch.py --resume s3://runs/x") as ledger:
+            whole(ledger, "t0")
+        replay = records.LedgerReplay(folder / sweep)
+        replay.poll()
+        assert replay.group == f"{sweep} 2026-03-01-093000"
+        ids.add(replay.record(replay.trials[0]).run_id)
+    assert len(ids) == 2, "a trial of two sweeps is two W&B runs"
+
+
+def test_a_trial_that_is_added_while_the_ledger_is_read_is_read_in_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with create(folder, trials=2) as ledger:
+        replay = records.LedgerReplay(folder)
+        whole(ledger, "t0")
+        whole(ledger, "t1")
+    with monkeypatch.context() as patched:
+        first = replay.reader.trials()[:1]
+        patched.setattr(replay.reader, "trials", lambda: first)  # the other is added just after
+        replay.poll()
+    replay.poll()
+    assert {trial_id: len(rows) for trial_id, rows in replay.rows.items()} == {"t0": 3, "t1": 3}
+
+
 def test_no_secret_and_no_place_reaches_wandbs_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = folder.parents[2] / PLACE / "2026-03-01-093000"
     monkeypatch.setenv("SOME_API_KEY", SECRET)
