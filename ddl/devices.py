@@ -49,6 +49,11 @@ class Device:
         """The module, or an unsharded copy of a sharded one, which can be called in any way, exported and timed."""
         return sharding.unsharded(module) if self.sharded else module
 
+    def broadcast_buffers(self, module: nn.Module) -> None:
+        """Replace the module's buffers by rank 0's: each process has statistics of its own batches in those of batch normalisation."""
+        if self.world_size > 1:
+            sharding.broadcast_buffers(module)
+
     def load(self, module: nn.Module, state: dict[str, Tensor]) -> None:
         """`module.load_state_dict` of a state with unsharded tensors."""
         parts = {name: sharding.shard_like(state[name], value) for name, value in module.state_dict().items() if name in state}

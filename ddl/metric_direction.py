@@ -2,7 +2,7 @@
 
 import re
 
-SMALLER_IS_BETTER = re.compile(r"(loss|error|mae|mse|rmse|perplexity|nll|bits)(_|$)")
+SMALLER_IS_BETTER = re.compile(r"(loss|error|mae|mse|rmse|perplexity|nll|bits|(?<![a-z])(fid|kl)|divergence)(_|$)")
 """Quantities, the end of a metric's name, of which smaller values are better if the user does not say."""
 
 

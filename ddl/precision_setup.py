@@ -1,9 +1,10 @@
 """Sets a process up for a precision, and finds the precisions that are worth timing."""
 
+import contextlib
 import gc
 import platform
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import torch
 
@@ -29,6 +30,18 @@ def prepare_process(precision: str) -> None:
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+
+
+@contextlib.contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute products of fp32 tensors in fp32, whatever the trial's precision."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def ran_eagerly() -> bool:

@@ -20,6 +20,7 @@ from ddl.metrics.generated_images import ScoringClassifier
 from ddl.models.cnn import ConvNet
 from ddl.models.preprocess import Normalise
 from ddl.precision import FP32
+from ddl.precision_setup import without_tf32
 
 VERSION = 2
 """Part of the cache file name. Increase it when the network or its training below changes."""
@@ -43,7 +44,7 @@ def load_scoring_classifier(data: DataSet, epochs: int, device: torch.device) ->
     """
     file = f"{data.origin.name}-{data.origin.sha256[:16]}-{epochs}-{VERSION}.safetensors"
     # This runs during a trial's evaluation, which must not change the state of torch's generators.
-    with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.enable_grad(), without_tf32(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         model = _network(data)
         with store.lock(FOLDER):
             weights = _read(file)

@@ -38,7 +38,7 @@ def shard(module: nn.Module, device_type: str, world_size: int) -> nn.Module:
         fully_shard(block, mesh=mesh)
     # Parameters that stay gathered after a forward pass could be mistaken for unsharded ones between passes.
     fully_shard(module, mesh=mesh, reshard_after_forward=True)
-    module.register_forward_pre_hook(_broadcast_buffers)
+    module.register_forward_pre_hook(broadcast_buffers)
     return module
 
 
@@ -135,6 +135,7 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
             yield from _blocks(child)
 
 
-def _broadcast_buffers(module: nn.Module, inputs: Any) -> None:
+def broadcast_buffers(module: nn.Module, inputs: Any = None) -> None:
+    """Replace the module's buffers by rank 0's. Also a hook before a forward pass, which has `inputs`."""
     for buffer in module.buffers():
         torch.distributed.broadcast(buffer, src=0)

@@ -491,6 +491,16 @@ def test_only_the_format_tf32_uses_it(name, tf32):
         assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
 
 
+def test_a_scoring_classifier_computes_in_fp32_in_a_trial_of_another_format():
+    with InlineExecutor():
+        precision_setup.prepare_process("tf32")
+        with precision_setup.without_tf32():
+            assert not torch.backends.cuda.matmul.allow_tf32
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+
+
 def test_an_inline_run_leaves_no_setting_behind():
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     with InlineExecutor():

@@ -18,6 +18,7 @@ from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.fit import FitSettings, Member, fit
 from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.running_mean import RunningMean
 from ddl.learners.supervised import Classifier
 from ddl.precision import Precision
 from ddl.progress import Progress, State
@@ -115,11 +116,27 @@ def work(rank: int, folder: Path) -> None:
         cut_off(device, folder / f"two {strategy}")
         found["from one"] = gone_on(device, folder / "one")
         found["from another"] = gone_on(device, folder / f"two {STRATEGIES[0]}")
+        found["buffers"] = buffers_of_evaluation(device)
         found["normalised"] = measured(run(learner(device, normalised=True), device))
         found["bf16"] = measured(run(learner(device, precision="bf16 channels_last"), device))
         found["odd"] = [one.step for one in run(learner(device), device, train=25)]
         torch.save(found, folder / f"{strategy} {rank}.pt")
     torch.distributed.destroy_process_group()
+
+
+def buffers_of_evaluation(device: Device) -> list[list[float]]:
+    """The statistics of batch normalisation that a model, and the running mean of its weights, are evaluated with."""
+    network = learner(device, normalised=True)._network
+    network.train()
+    images = split(8).inputs[device.rank :: 2].float() / 255
+    network.minimise(network(images).square().mean())
+    assert network.module.norm.running_mean.abs().min() > 0
+    evaluated = [network.trained()]
+    if not device.sharded:  # such a module cannot be copied
+        mean = RunningMean(network, averaging=0.5)
+        mean.update()
+        evaluated.append(mean.module)
+    return [module.norm.running_mean.tolist() for module in evaluated]
 
 
 def reported(rank: int, folder: Path) -> None:
@@ -150,7 +167,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=STRATEGIES)
 def found(request: pytest.FixtureRequest, two: Path) -> dict:
     both = [torch.load(two / f"{request.param} {rank}.pt") for rank in range(2)]
-    for name in ("metrics", "from one", "from another", "normalised", "bf16", "odd"):
+    for name in ("metrics", "from one", "from another", "buffers", "normalised", "bf16", "odd"):
         assert both[0][name] == both[1][name], f"{name}: every process measures the same"
     return both[0] | {"strategy": request.param}
 

@@ -131,10 +131,10 @@ def _read_parquet(path: str, file: Path, target: str) -> TableFile:
     for name in names:
         _check_nulls(path, name, table[name])
     features = [name for name in names if name != target]
-    columns = [
-        table[name].cast(pa.float64()).to_numpy() if pa.types.is_decimal(table[name].type) else table[name].to_numpy() for name in features
-    ]
-    inputs = np.stack([column.astype(np.float64) for column in columns], axis=1)
+    for position, name in enumerate(names):
+        if pa.types.is_decimal(table[name].type):
+            table = table.set_column(position, name, table[name].cast(pa.float64()))
+    inputs = np.stack([table[name].to_numpy().astype(np.float64) for name in features], axis=1)
     for number, name in enumerate(features):
         check_numbers(path, name, inputs[:, number])
     values = table[target]

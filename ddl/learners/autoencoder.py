@@ -22,6 +22,7 @@ BATCH_SIZE = 1024
 
 def reconstruction_strip(originals: Tensor, reconstructions: Tensor, columns: int = 10) -> bytes:
     """A PNG with rows of `columns` originals, each above a row of their reconstructions."""
+    columns = min(columns, len(originals))
     pairs = zip(originals.split(columns), reconstructions.split(columns), strict=True)
     return figures.image_grid(torch.cat([row for pair in pairs for row in pair]), columns)
 

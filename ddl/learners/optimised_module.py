@@ -36,7 +36,7 @@ class OptimisedModule:
         self.module = module.to(device.torch)
         self._replicated = device.replicate(precision.apply(self.module))
         self.optimiser = optimiser(self.module.parameters())  # after `replicate`: sharding replaces the parameters
-        self._precision, self._device = precision, device
+        self._precision, self.device = precision, device
         self._scaler = precision.scaler(device)
         self._decay_steps, self._warmup_steps, self.clip = decay_steps, warmup_steps, clip
         self.initial_lrs = [group["lr"] for group in self.optimiser.param_groups]
@@ -54,7 +54,7 @@ class OptimisedModule:
 
     def autocast(self, part: Callable[..., Any], *inputs: Any) -> Any:
         """`through` in the module's number format alone: `torch.vmap` cannot change the memory layout."""
-        with self._precision.autocast(self._device):
+        with self._precision.autocast(self.device):
             outputs = part(*inputs)
         return _to_fp32(outputs)
 
@@ -66,12 +66,13 @@ class OptimisedModule:
         self._replicated.eval()
 
     def trained(self) -> Any:
-        """The module with its current weights, unsharded and in evaluation mode. Every process must call this.
+        """The module with its current weights and rank 0's buffers, unsharded and in evaluation mode. Every process must call this.
 
         Typed `Any` because callers use attributes of the module's own class.
         """
         self.eval()
-        return self._device.unsharded(self.module).eval()
+        self.device.broadcast_buffers(self.module)
+        return self.device.unsharded(self.module).eval()
 
     def schedule(self) -> float:
         """The next step's learning rate as a fraction of the highest one."""
@@ -101,7 +102,7 @@ class OptimisedModule:
 
     def load_state_dict(self, state: State) -> None:
         """Restore a state from `state_dict`, with unsharded tensors."""
-        self._device.load(self.module, state["model"])
+        self.device.load(self.module, state["model"])
         load_optimiser(self.optimiser, state["optimiser"])
         self.steps = state["steps"]
         if "scaler" in state:
@@ -113,7 +114,7 @@ class OptimisedModule:
 
     def load_weights(self, state: State) -> None:
         """Restore a state from `weights`, with tensors that are unsharded, or sharded as the module is."""
-        self._device.load(self.module, state)
+        self.device.load(self.module, state)
 
 
 def _to_fp32(outputs: Any) -> Any:

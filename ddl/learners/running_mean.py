@@ -31,6 +31,7 @@ class RunningMean:
                 mean.lerp_(value, 1 - keep)
             else:
                 mean.copy_(value)
+        self._network.device.broadcast_buffers(self.module)
 
     def state_dict(self) -> State:
         """The mean, with names as in stored checkpoints and hashes of first steps."""

@@ -38,8 +38,10 @@ class SentimentLearner(StackableLearner):
         self._classifier = Classifier(network, nn.Identity(), nn.Identity(), device)
         self._questions = questions
         encoded = questions.words.encode(questions.phrases, longest=1000)
-        phrases = TokenisedTexts.of(encoded, [0] * len(encoded)).to(device.torch)
-        self._phrases, *_ = phrases.batch(torch.arange(len(encoded), device=device.torch))
+        self._phrases: Tensor | None = None
+        if encoded:
+            phrases = TokenisedTexts.of(encoded, [0] * len(encoded)).to(device.torch)
+            self._phrases, *_ = phrases.batch(torch.arange(len(encoded), device=device.torch))
 
     def losses(self, network: Callable[..., Any], batch: Batch) -> dict[str, Tensor]:
         return self._classifier.losses(network, batch)
@@ -52,12 +54,14 @@ class SentimentLearner(StackableLearner):
 
     @torch.no_grad()
     def _probabilities(self) -> list[float]:
+        if self._phrases is None:
+            return []
         return self._network.through(self._network.trained(), self._phrases).softmax(1)[:, 1].tolist()
 
     def show(self, epoch: int) -> Iterator[tuple[str, bytes | str]]:
         """Yield a text with the phrases' probabilities and the word's nearest neighbours."""
         questions = self._questions
-        lines = [f"After epoch {epoch}.", "", "Probability of being positive:"]
+        lines = [f"After epoch {epoch}.", *(["", "Probability of being positive:"] if questions.phrases else [])]
         lines += [f"  {probability:.3g}  {phrase}" for phrase, probability in zip(questions.phrases, self._probabilities(), strict=True)]
         token_id = questions.words.token_id(questions.word)
         if token_id is None:

@@ -11,11 +11,12 @@ NAIVE = ("last_value", "last_year", "last_year_growth")
 
 
 def naive_forecast(values: Tensor, held_out: int, name: str) -> Tensor:
-    """Naive forecasts of the last `held_out` of monthly `values` [n], each from earlier values. Needs n >= `held_out` + 13.
-
-    Raises ValueError for an unknown `name`.
+    """Naive forecasts of the last `held_out` of monthly `values` [n], each from earlier values.
+    Raises ValueError for an unknown `name`, and for fewer than `held_out` + 13 values.
     """
     n = len(values)
+    if n < held_out + 13:
+        raise ValueError(f"held_out: {held_out} of {n} months leave too few for a naive forecast. Hold out at most {n - 13}.")
 
     def back(months: int) -> Tensor:
         return values[n - held_out - months : n - months]

@@ -29,18 +29,12 @@ class LanguageModel(nn.Module):
         return F.linear(self.dropout(self.projection(outputs)), self.embedding.weight, self.bias), state
 
 
-def tempered(log_probabilities: Tensor, temperature: Tensor | float) -> Tensor:
-    """Probabilities [..., v] at a temperature: exp(log p / T), normalised (Karshenas, equation 1).
+def tempered(logits: Tensor, temperatures: Tensor) -> Tensor:
+    """Probabilities [n, v] at temperatures [n, 1] above 0, from logits or logarithms of probabilities [n, v].
 
-    `temperature` is a number or [..., 1], one per row. Raises ValueError if one is not above 0.
+    exp(log p / T), normalised (Karshenas, equation 1).
     """
-    _require_positive(temperature)
-    return torch.softmax(log_probabilities / temperature, dim=-1)
-
-
-def _require_positive(temperature: Tensor | float) -> None:
-    if not torch.as_tensor(temperature > 0).all():
-        raise ValueError(f"temperature: {temperature} is not above 0. Use 0.01 to always sample the likeliest token.")
+    return torch.softmax(logits / temperatures, dim=-1)
 
 
 @torch.no_grad()
@@ -48,12 +42,13 @@ def generate(model: LanguageModel, prompts: Tensor, length: int, temperatures: T
     """Sample `length` token ids after each of `prompts` [n, p], row i at temperature `temperatures[i]`. Returns int64 [n, length].
 
     All rows form one batch, and each step reads one token, because the LSTM's state holds the context. Token id 0, the unknown
-    token, is never sampled.
+    token, is never sampled. Raises ValueError if a temperature is not above 0.
 
     The loop does not wait for the device. `torch.multinomial` would, to check the probabilities; it also samples p / q for q from the
     exponential distribution, and takes the largest.
     """
-    _require_positive(temperatures)
+    if not (temperatures > 0).all():
+        raise ValueError(f"temperatures: {temperatures.tolist()} are not all above 0. Use 0.01 to always sample the likeliest token.")
     model.eval()
     logits, state = model(prompts)
     sampled = torch.empty(len(prompts), length, dtype=torch.int64, device=prompts.device)
@@ -61,7 +56,7 @@ def generate(model: LanguageModel, prompts: Tensor, length: int, temperatures: T
     for step in range(length):
         logits = logits[:, -1]
         logits[:, 0] = -torch.inf
-        probabilities = torch.softmax(logits / temperatures, dim=-1)
+        probabilities = tempered(logits, temperatures)
         sampled[:, step] = (probabilities / torch.empty_like(probabilities).exponential_(generator=generator)).argmax(1)
         if step < length - 1:
             logits, state = model(sampled[:, step : step + 1], state)

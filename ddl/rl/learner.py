@@ -72,7 +72,8 @@ class QLearner:
         self._m.lerp_(g, 1 - b1)
         self._v.mul_(b2).addcmul_(g, g, value=1 - b2)
         settings = self._settings
-        lr = self._agents.lr * self._lr_factor * (1 - (1 - settings.lr_end) * env_steps / settings.env_steps) / (1 - b1**t)
+        steps = min(env_steps, settings.env_steps)  # the last rollout may be longer than the rest of the trial
+        lr = self._agents.lr * self._lr_factor * (1 - (1 - settings.lr_end) * steps / settings.env_steps) / (1 - b1**t)
         deviation = (self._v / (1 - b2**t)).sqrt_().add_(EPS)
         self.newest.sub_((self._m / deviation).mul_(lr))
 

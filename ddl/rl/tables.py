@@ -88,7 +88,7 @@ class TableTraining(Training):
         next_values = self.values(self.table)(after)
         probabilities = agents.policy.probabilities(next_values, self._env_steps)
         bootstrap = agents.update_rule.bootstrap(next_values, probabilities, uniforms[:, :envs])
-        alpha = agents.alpha * (1 - (1 - self.settings.alpha_end) * self._env_steps / total)
+        alpha = agents.alpha * (1 - (1 - self.settings.alpha_end) * min(self._env_steps, total) / total)
         change = td_target(torch.ones_like(old), terminated.float(), bootstrap, agents.gamma, old, alpha) - old
         mean = torch.zeros_like(self.table.flatten(1)).scatter_reduce(1, cells, change, "mean", include_self=False)
         self.table += mean.view_as(self.table)
@@ -97,7 +97,7 @@ class TableTraining(Training):
         self._env_state = self.environment.restart(after, over, uniforms[:, envs:])
         restarted = agents.policy.probabilities(self.values(self.table)(self._env_state), self._env_steps)
         self._actions = choose(torch.where(over.unsqueeze(1), restarted, probabilities), uniforms[:, :envs])
-        return (change / alpha).abs().mean(1)
+        return (change / alpha.clamp_min(torch.finfo(alpha.dtype).tiny)).abs().mean(1)  # alpha may end at 0
 
     def state(self, agent: int) -> State:
         return super().state(agent) | {"table": self.table[agent : agent + 1], "actions": self._actions[agent : agent + 1]}

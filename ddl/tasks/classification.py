@@ -9,7 +9,7 @@ from annotated_types import Len
 from pydantic import AfterValidator, ValidationInfo
 from pydantic.dataclasses import dataclass
 
-from ddl.data.shapes import DEFAULT_SIZE
+from ddl.data.shapes import CIFAR10_SHAPE, DEFAULT_SIZE, MNIST_SHAPE
 from ddl.tasks.fit_task import Fitting
 from ddl.tasks.image_task import FolderPath, ImageTask
 from ddl.tasks.task import STRICT, Count, CountOrZero, Depth, Fraction, Width
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from ddl.data.augment import Augmentation
     from ddl.data.splits import DataSet
     from ddl.devices import Device
+
+
+def _halve_images(widths: list[int], info: ValidationInfo) -> list[int]:
+    shapes = {"cifar10": CIFAR10_SHAPE, "mnist": MNIST_SHAPE}
+    *_, size = shapes.get(info.data.get("data_set", ""), (2 ** len(widths),))
+    if size < 2 ** len(widths):
+        raise ValueError(f"{len(widths)} blocks cannot halve {size} x {size} pixels. Use at most {size.bit_length() - 1}.")
+    return widths
 
 
 def _can_be_halved(size: int, info: ValidationInfo) -> int:
@@ -42,7 +50,7 @@ class Classification(ImageTask):
     """Data set to train and validate on; `folder` for your own images in `path`."""
     augmentation: Literal["none", "light", "aggressive"]
     """Strength of the random zoom, rotation, translation and flip of training images (Karshenas, section 1)."""
-    widths: Annotated[list[Width], Len(1, 5)]
+    widths: Annotated[list[Width], Len(1, 5), AfterValidator(_halve_images)]
     """Channels of each block of convolutions, 1 to 5 numbers; each block halves the image."""
     convolutions: Depth
     """Number of 3x3 convolutions per block."""

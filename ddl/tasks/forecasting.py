@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass as plain_dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from annotated_types import Ge
 from pydantic.dataclasses import dataclass
 
 from ddl.precision import FP32
@@ -55,13 +56,16 @@ class Forecasting(FitTask):
     """Units of the LSTM."""
     dropout: Fraction
     """Dropout probability before the output layer, 0 to below 1."""
-    weight_decay: Number
+    weight_decay: Annotated[Number, Ge(0)]
     """Weight decay of AdamW."""
     passes: Count
     """Number of passes over the training windows per epoch."""
 
     def can_stack(self) -> bool:
         return self.model == "lstm"
+
+    def stack_variant(self) -> object:
+        return self.dropout > 0  # alone, a model without dropout has no mask
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         if self.model == "lstm":

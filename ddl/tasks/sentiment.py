@@ -87,6 +87,9 @@ class Sentiment(PrecisionTask):
         lstm = not self.bidirectional and self.resolved_precision() == FP32
         return self.has_stackable_precision() and (self.model == "average" or lstm)
 
+    def stack_variant(self) -> object:
+        return self.dropout > 0  # alone, a model without dropout has no mask
+
     def load_data(self, device: Device) -> _LabelledTexts:
         from ddl.data import sources
 
@@ -113,6 +116,8 @@ class Sentiment(PrecisionTask):
         else:
             vectors, has_vector, origin = self._vectors(data.words)
             metadata |= {"vectors": origin, "words_with_vectors": has_vector.float().mean().item()}
+            fallbacks = [data.origin.fallback_for, origin.get("fallback_for", "")]
+            metadata["data"]["fallback_for"] = "; ".join(filter(None, fallbacks))
             model = LstmClassifier(vectors, self.model == "lstm", self.hidden, self.dropout, self.pooling, self.bidirectional)
         metadata["parameters"] = count_parameters([model], trainable_only=True)
         network = OptimisedModule(model, make_optimiser("adam", self.lr), self.resolved_precision(), device)

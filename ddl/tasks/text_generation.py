@@ -132,7 +132,8 @@ class TextGeneration(PrecisionTask):
 
         if not self.script:
             item = sources.load_file("plays", self.content)
-            return replace(item.origin, fallback_for=STUDY_SCRIPT), read_text(item.path)
+            fallback_for = ", and ".join(filter(None, [STUDY_SCRIPT, item.origin.fallback_for]))
+            return replace(item.origin, fallback_for=fallback_for), read_text(item.path)
         path = Path(self.script).expanduser().absolute()
         content = read_text(path)
         return Origin(path.name, f"file {path}", complete=True, fallback_for="", sha256=file_fingerprint(path)), content

@@ -119,6 +119,7 @@ def test_parquet_has_named_columns_and_a_target_and_no_index():
     assert table.train.inputs.shape[1] == 4
     assert set(table.train.inputs[:, 2].tolist()) == {0.0, 1.0}
     assert set((4 * table.val.inputs[:, 3] % 4).tolist()) == {1.0}
+    assert regression(parquet(change), "money").train.targets.dtype == torch.float32
     for kind in ("object", "category"):
         table = load_table(parquet(lambda table, kind=kind: table.astype({"kind": kind})), "classification", "kind")
         assert table.classes == ("a", "b")

@@ -24,6 +24,12 @@ def test_an_unknown_one_is_refused(passengers):
         forecasts.naive_forecast(passengers, 48, "best")
 
 
+def test_too_few_values_before_the_first_forecast_are_named(passengers):
+    assert len(forecasts.naive_forecast(passengers, 131, "last_year_growth")) == 131
+    with pytest.raises(ValueError, match=r"held_out: 132 of 144 months leave too few for a naive forecast\. Hold out at most 131\."):
+        forecasts.naive_forecast(passengers, 132, "last_year")
+
+
 def test_errors_by_hand_and_in_parts():
     actual = torch.tensor([3.0, 2.0, 4.0, 5.0])
     before = torch.tensor([[1.0, 2.0], [2.0, 3.0], [3.0, 2.0], [2.0, 4.0]])

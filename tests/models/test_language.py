@@ -18,7 +18,7 @@ def model() -> LanguageModel:
 @pytest.mark.parametrize(("temperature", "likeliest"), [(0.01, 1.0), (1.0, 0.9), (2.0, 0.680), (1000.0, 1 / 3)])
 def test_the_studys_worked_example(temperature, likeliest):
     """Section 7.3.3: 0.9, 0.05 and 0.05. At T = 2 the study prints "about 0.8"; its own equation gives 0.680."""
-    found = tempered(torch.tensor([0.9, 0.05, 0.05]).log(), temperature)
+    found = tempered(torch.tensor([[0.9, 0.05, 0.05]]).log(), torch.tensor([[temperature]]))[0]
     assert found[0].item() == pytest.approx(likeliest, abs=1e-3)
     assert found.sum().item() == pytest.approx(1.0)
     assert found[1] == found[2]
@@ -30,10 +30,10 @@ def test_each_row_has_its_own_temperature():
     assert found[:, 0].tolist() == pytest.approx([1.0, 0.680], abs=1e-3)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), torch.tensor([[1.0], [0.0]])])
-def test_a_temperature_that_is_not_above_0_is_refused(temperature):
-    with pytest.raises(ValueError, match="is not above 0"):
-        tempered(torch.zeros(2, 3), temperature)
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_a_temperature_that_is_not_above_0_is_refused(model, temperature):
+    with pytest.raises(ValueError, match="are not all above 0"):
+        generate(model, torch.tensor([[3], [4]]), 2, torch.tensor([1.0, temperature]), torch.Generator())
 
 
 def test_the_state_stands_for_all_that_came_before(model):
@@ -87,7 +87,7 @@ def test_sampling_does_not_read_each_token_from_the_device(model):
 
 
 def test_a_text_at_a_temperature_that_is_not_above_0_is_refused(model):
-    with pytest.raises(ValueError, match="is not above 0"):
+    with pytest.raises(ValueError, match="are not all above 0"):
         generate(model, torch.tensor([[3, 4]]), 3, torch.zeros(1), torch.Generator())
 
 

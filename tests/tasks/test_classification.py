@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from ddl.data import sources
 from ddl.models import cnn
@@ -95,6 +96,12 @@ def test_every_hyperparameter_of_image_folders_makes_a_difference(changed, monke
             Image.fromarray(rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(file)
     given = {"data_set": "folder", "path": "photos", "image_size": 8}
     assert last(**given) != last(**given | changed)
+
+
+def test_blocks_that_leave_no_pixel_are_named():
+    assert task(data_set="cifar10", widths=[4] * 5).widths == [4] * 5
+    with pytest.raises(ValidationError, match=r"5 blocks cannot halve 28 x 28 pixels\. Use at most 4\."):
+        task(data_set="mnist", widths=[4] * 5)
 
 
 def test_momentum_is_of_sgd_alone():

@@ -1,11 +1,12 @@
 """Tests that every hyperparameter of the sentiment task has its effect, and which phrases the three models can separate."""
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
 
-from ddl.data import reviews
+from ddl.data import reviews, sources
 from ddl.data.reviews import Reviews
 from ddl.tasks import sentiment
 from ddl.tasks.sentiment import Sentiment
@@ -105,6 +106,25 @@ def test_metadata_has_the_fallback_and_the_vectors():
     assert 0.8 < metadata["words_with_vectors"] < 1
     trained, frozen = (next(task(model=model).run(CPU)).metadata["parameters"] for model in ("lstm", "lstm_frozen"))
     assert trained - frozen == metadata["vocabulary"] * 50
+
+
+def test_a_fallback_for_the_vectors_is_one_for_the_data(monkeypatch):
+    load_file = sources.load_file
+
+    def unreachable(name, content):
+        item = load_file(name, content)
+        return replace(item, origin=replace(item.origin, fallback_for=f"the whole of {name}"))
+
+    monkeypatch.setattr(sources, "load_file", unreachable)
+    assert next(task().run(CPU)).metadata["data"]["fallback_for"] == "the whole of imdb; the whole of glove"
+    assert next(task(model="average").run(CPU)).metadata["data"]["fallback_for"] == "the whole of imdb"
+
+
+def test_phrases_are_optional():
+    metrics, text = outcome(phrases=[])
+    assert "val/accuracy" in metrics
+    assert not any("phrase" in name for name in metrics)
+    assert "probability" not in text.lower()
 
 
 def test_frozen_vectors_put_numbers_beside_8_as_in_the_studys_table_8():

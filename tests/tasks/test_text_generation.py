@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from pydantic import ValidationError
 
+from ddl.data import sources
 from ddl.tasks.text_generation import TextGeneration
 
 from .steps import CPU, make_task, without_times
@@ -98,6 +100,14 @@ def script(tmp_path):
 def test_a_script_of_the_user_is_not_a_fallback(script):
     data = next(task(script=str(script)).run(CPU)).metadata["data"]
     assert (data["name"], data["source"], data["complete"], data["fallback_for"]) == ("script.txt", f"file {script}", True, "")
+
+
+def test_a_sample_of_the_plays_is_recorded_as_a_fallback_too(monkeypatch):
+    item = sources.load_file("plays", "sample")
+    item = replace(item, origin=replace(item.origin, fallback_for="the whole of plays"))
+    monkeypatch.setattr(sources, "load_file", lambda *arguments: item)
+    data = next(task().run(CPU)).metadata["data"]
+    assert data["fallback_for"] == "the Game of Thrones script of the study, and the whole of plays"
 
 
 def test_the_plays_are_recorded_as_a_fallback():
