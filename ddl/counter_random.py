@@ -50,16 +50,17 @@ def random_mask(keys: Tensor, keep: Tensor, columns: Tensor, first_row: int, row
     """
     row_keys = _row_keys(keys, first_row, rows)
     positions = columns * _COLUMN
-    # As int32, uniform bits are below this bound with the probability `keep`; fp32 keeps 24 bits of it.
-    bounds = ((keep - 0.5) * 2**32).clamp(-(2**31), 2**31 - 128).to(torch.int32).repeat_interleave(rows).unsqueeze(1)
+    # As int32, uniform bits are at most this bound with the probability `keep`; fp32 keeps 24 bits of it.
+    bounds = ((keep - 0.5) * 2**32).clamp(256 - 2**31, 2**31 - 128).to(torch.int32) - 1
+    bounds = bounds.masked_fill(keep == 1, 2**31 - 1).repeat_interleave(rows).unsqueeze(1)  # all of them, as without a mask
     scales = keep.reciprocal().to(dtype).repeat_interleave(rows).unsqueeze(1)
     if keys.device.type != "cpu" or torch.compiler.is_compiling():
-        return (_hashed(row_keys, positions) < bounds).to(dtype).mul_(scales)
+        return (_hashed(row_keys, positions) <= bounds).to(dtype).mul_(scales)
     mask = torch.empty(len(row_keys), len(columns), dtype=dtype)
     at_once = max(BLOCK // max(len(columns), 1), 1)
     for first in range(0, len(row_keys), at_once):
         part = slice(first, first + at_once)
-        torch.lt(_hashed(row_keys[part], positions), bounds[part], out=mask[part]).mul_(scales[part])
+        torch.le(_hashed(row_keys[part], positions), bounds[part], out=mask[part]).mul_(scales[part])
     return mask
 
 

@@ -107,6 +107,14 @@ def test_nothing_is_dropped_at_a_rate_of_0():
     assert random_mask(key(), torch.ones(1), columns(COLUMNS), 0, ROWS, torch.float32).unique().tolist() == [1]
 
 
+def test_the_largest_number_is_kept_at_a_rate_of_0_alone(monkeypatch):
+    monkeypatch.setattr(
+        counter_random, "_hashed", lambda rows, positions: torch.full((len(rows), len(positions)), 2**31 - 1, dtype=torch.int32)
+    )
+    mask = random_mask(torch.cat([key(), key()]), torch.tensor([1.0, 1 - 2**-24]), columns(4), 0, 1, torch.float32)
+    assert mask.tolist() == [[1.0] * 4, [0.0] * 4]
+
+
 def test_the_numbers_are_these_for_good():
     """Trials that resume after an update of the package draw the same numbers."""
     assert random_key(3, "dropout 0") == PINNED_KEY

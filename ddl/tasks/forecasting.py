@@ -64,9 +64,6 @@ class Forecasting(FitTask):
     def can_stack(self) -> bool:
         return self.model == "lstm"
 
-    def stack_variant(self) -> object:
-        return self.dropout > 0  # alone, a model without dropout has no mask
-
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         if self.model == "lstm":
             yield from super().run(device, resume)

@@ -87,9 +87,6 @@ class Sentiment(PrecisionTask):
         lstm = not self.bidirectional and self.resolved_precision() == FP32
         return self.has_stackable_precision() and (self.model == "average" or lstm)
 
-    def stack_variant(self) -> object:
-        return self.dropout > 0  # alone, a model without dropout has no mask
-
     def load_data(self, device: Device) -> _LabelledTexts:
         from ddl.data import sources
 
