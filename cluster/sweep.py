@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_intermixed_args(arguments)
     if given.sweep is None:
         parser().error("cluster/sweep.py starts or resumes a sweep: name it with --sweep")
-    run = newest_unfinished(Path(given.out))
+    run = newest_unfinished(Path(given.out or "runs"))
     if run is None:
         return launch(arguments)
     print(f"resuming {run}", flush=True)

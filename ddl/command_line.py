@@ -26,7 +26,7 @@ USED_WITH = {
     "--trust": ("--resume", "--confirm", "--reproduce", "--publish", "--report", "--export"),
     "KEY=VALUE": ("--sweep", "--confirm"),
 }
-"""The actions that each other option belongs to. `--plan` can be added to any command: it ignores `--check`, and only reads `--out`."""
+"""The actions that each other option belongs to. `--plan` can be added to `--sweep` and `--confirm`: it ignores `--check`, and only reads `--out`."""
 VALUES = {"--scale": ("smoke", "sample", "paper"), "--executor": ("ray", "inline")}
 """The values of options that take one of a few."""
 
@@ -36,8 +36,8 @@ def parser() -> argparse.ArgumentParser:
     parse = argparse.ArgumentParser(
         prog=program(),
         description="Train every configuration of a sweep in parallel, and write a report that compares them.",
-        epilog="exit codes: 0 all trials ended, 1 some failed or were not uploaded, 2 bad input, 4 see --check, "
-        "130 interrupted (can be resumed)",
+        epilog="exit codes: 0 success; 1 a trial failed, something was not uploaded, the sweep had to stop, or --reproduce found a difference; "
+        "2 bad input, or a sweep that cannot work; 4 see --check; 130 interrupted (can be resumed)",
         allow_abbrev=False,
     )
     _add_actions(parse)
@@ -86,7 +86,11 @@ def _add_options(parse: argparse.ArgumentParser) -> None:
     )
     parse.add_argument("--steps", metavar="K", type=int, help="with --reproduce: only the first K steps (default: all recorded ones)")
     parse.add_argument("--plan", action="store_true", help="show the trials, their resources and the expected duration; train nothing")
-    parse.add_argument("--executor", metavar="{ray,inline}", help="inline: one process, trial after trial, for a debugger (default: ray)")
+    parse.add_argument(
+        "--executor",
+        metavar="{ray,inline}",
+        help="inline: one process, trial after trial, for a debugger (default: ray; with --resume: that of the run)",
+    )
     parse.add_argument("--address", metavar="auto|HOST:PORT", help="a running Ray cluster (default: a private local one)")
     parse.add_argument(
         "--out",
@@ -177,7 +181,7 @@ def _unknown_option(word: str) -> str:
     key = option.lstrip("-")
     settings = yamlfile.read_yaml(yamlfile.FOLDER / "launch.yaml", []).values
     if key.partition(".")[0] in (*settings, "task", "configurations", "samples", "metric"):
-        return f"{option}: settings have no dashes. Write {key}={value or 'VALUE'}."
+        return f"{option}: settings are written without dashes: {key}={value or 'VALUE'}."
     return f"{option}: unknown option.{did_you_mean(f'--{key}', [*ACTIONS, *USED_WITH, '--help']) or ' See --help.'}"
 
 

@@ -28,7 +28,7 @@ def other_runs(own: Path) -> list[str]:
             continue
         try:
             use = json.loads(path.read_text(encoding="utf-8"))
-            gpus = f" and {use['gpus']:g} GPUs" if use["gpus"] else ""
+            gpus = f" and {use['gpus']:g} GPU{'s' * (use['gpus'] != 1)}" if use["gpus"] else ""
             used = (
                 f"uses {use['cpus']:d} CPU core{'s' * (use['cpus'] != 1)}{gpus} of this machine"
                 if use["cpus"]

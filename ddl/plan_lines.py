@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ddl.sweeps.plan import Plan
-from ddl.units import duration
+from ddl.units import count, duration
 
 
 def print_resources(console: Console, plan: Plan) -> None:
@@ -22,7 +22,9 @@ def print_resources(console: Console, plan: Plan) -> None:
     )
     idle = capacity.idle(allocation.cpus, allocation.gpus)
     if idle.nodes:
-        console.print(f"idle: {len(idle.nodes)} nodes that cannot hold a trial ({idle.cpus} CPU cores, {idle.gpus} GPUs)")
+        console.print(
+            f"idle: {count(len(idle.nodes), 'node')} that cannot hold a trial ({count(idle.cpus, 'CPU core')}, {count(idle.gpus, 'GPU')})"
+        )
     for problem in capacity.unusable_gpus:
         console.print(Text(f"GPU not used: {problem}"), soft_wrap=True)
 

@@ -30,6 +30,7 @@ from ddl.sweeps.new_run import begin_run, new_folder, resume_command
 from ddl.sweeps.prepare import PreparedRun
 from ddl.sweeps.rest_of_run import prepare_resume
 from ddl.tasks.user_code import locate_module
+from ddl.units import count
 
 
 def run_sweep(
@@ -207,7 +208,7 @@ def resume(
         if not url and (lost := lost_trials(ledgers)):
             command = f"{resume_command(run.folder)} --again {' '.join(lost)}"
             console.print(
-                f"the files of {len(lost)} finished trials are gone; to train them again: {command}", markup=False, soft_wrap=True
+                f"the files of {count(len(lost), 'finished trial')} are gone; to train again: {command}", markup=False, soft_wrap=True
             )
         headlines = train_and_report(console, opened, run.folder, url, store)
         contexts.close()

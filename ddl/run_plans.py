@@ -99,7 +99,11 @@ def _changes(run: PreparedRun, plan: Plan) -> list[str]:
     effect = "The remaining trials may differ from the earlier ones in rounding."
     lines = []
     if run.allocation and run.allocation.size != plan.allocation.size:
-        lines.append(f"this hardware cannot hold a trial as it was planned ({run.allocation.size}); now {plan.allocation.size}. {effect}")
+        lines.append(
+            f"this machine cannot give a trial its planned resources ({run.allocation.size}); using {plan.allocation.size} instead. {effect}"
+        )
     if run.precision and run.precision != plan.precision:
-        lines.append(f"this hardware does not train in {run.precision}, as was planned; now {plan.precision or 'fp32'}. {effect}")
+        lines.append(
+            f"this machine does not support the planned precision {run.precision}; training in {plan.precision or 'fp32'} instead. {effect}"
+        )
     return lines

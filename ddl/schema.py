@@ -40,7 +40,8 @@ class Resources:
     strategy: Strategy
     """`ddp`: every worker holds the whole model. `fsdp`: every worker holds a shard of it."""
     cpus: Count | Literal["auto"]
-    """CPU cores of each worker. `auto`: the machine's cores divided by the number of trials that run at once."""
+    """CPU cores of each worker. `auto`: the cores divided by the number of workers that run at once, at most 4 for a worker on
+    a GPU."""
     gpus: Annotated[Number, Ge(0)] | Literal["auto"]
     """GPUs of each worker, 0 to 1; a fraction puts several trials on one GPU. `auto`: one usable GPU each if there are any, else
     none; small trials share a GPU if that fits in its memory and was measured to be faster."""
@@ -148,7 +149,7 @@ class Launch:
     """Most time that a trial may take for a step, in seconds, or `none`. The first step includes loading data and compilation. A trial
     that takes longer ends as failed. It applies to timing probes too, for which `none` is 10 minutes."""
     latency: Literal["none", "quick", "full"]
-    """Inference timing of each trained model. `none`: not measured. `quick`: batches of 1 and 32, in eager fp32 and in the trial's
+    """Inference timing of one trained model of each configuration. `none`: not measured. `quick`: batches of 1 and 32, in eager fp32 and in the trial's
     precision. `full`: also batches of 256, and compiled and exported forms."""
     wandb: Wandb
     """Weights & Biases."""
@@ -230,8 +231,8 @@ class SweepFile:
     reference: Reference | None = None
     """Published values to compare with."""
     plugins: list[str] = field(default_factory=list)
-    """Python modules outside `ddl` that define tasks. They are looked for next to the sweep's file, in the current folder, and among the
-    installed packages."""
+    """Python modules outside `ddl` that define tasks. They are looked for next to the sweep's file, in the folder above, in the current
+    folder, and among the installed packages."""
 
 
 def label(value: object) -> str:

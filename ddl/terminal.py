@@ -17,7 +17,7 @@ from ddl.plan_lines import print_choices, print_data, print_resources
 from ddl.sweeps.plan import Plan, makespan, report_duration
 from ddl.sweeps.space import Trial
 from ddl.trial_report import TrialReport
-from ddl.units import duration, size
+from ddl.units import count, duration, size
 
 PLAN_ROWS = 30
 RUNNING_ROWS = 16
@@ -49,7 +49,7 @@ def show_plan(
             "other: start, compilation, evaluations; in the first trial of a configuration also the timing of inference", soft_wrap=True
         )
     if len(trials) > PLAN_ROWS:
-        console.print(f"... and {len(trials) - PLAN_ROWS} more trials")
+        console.print(f"... and {count(len(trials) - PLAN_ROWS, 'more trial')}")
     for note in notes:
         console.print(Text(note), soft_wrap=True)
     print_resources(console, plan)

@@ -1,4 +1,4 @@
-"""Durations and sizes as text, the same in the terminal and in every report."""
+"""Durations, sizes and counts as text, the same in the terminal and in every report."""
 
 import math
 
@@ -26,3 +26,8 @@ def size(n_bytes: float) -> str:
             return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:.1f} TB"
+
+
+def count(n: int, noun: str) -> str:
+    """The number with its noun, such as "1 seed" or "3 seeds"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -46,7 +46,7 @@ def test_a_trial_that_lost_its_files_is_named_and_trained_again(run: Run, capfd:
     shutil.rmtree(run.folder / "trials" / lost)
     Path("steps").unlink()
     assert launch.main(["--resume", str(run.folder)]) == 0
-    assert "the files of 1 finished trials are gone; to train them again: " in capfd.readouterr().out
+    assert "the files of 1 finished trial are gone; to train again: " in capfd.readouterr().out
     assert not Path("steps").exists(), "it only says so"
     assert launch.main(["--resume", str(run.folder), "--again", lost]) == 0
     assert "are gone" not in capfd.readouterr().out

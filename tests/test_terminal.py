@@ -63,8 +63,8 @@ def test_the_plan_names_nodes_that_cannot_hold_a_trial():
         return [line for line in screen.getvalue().splitlines() if line.startswith("idle: ")]
 
     mixed = Capacity((Node(64), Node(8, 1), Node(16, 2)))
-    assert idle(Allocation(1, 4, 1, 3, 1, "ddp")) == ["idle: 1 nodes that cannot hold a trial (64 CPU cores, 0 GPUs)"]
-    assert idle(Allocation(1, 9, 1, 1, 1, "ddp")) == ["idle: 2 nodes that cannot hold a trial (72 CPU cores, 1 GPUs)"]
+    assert idle(Allocation(1, 4, 1, 3, 1, "ddp")) == ["idle: 1 node that cannot hold a trial (64 CPU cores, 0 GPUs)"]
+    assert idle(Allocation(1, 9, 1, 1, 1, "ddp")) == ["idle: 2 nodes that cannot hold a trial (72 CPU cores, 1 GPU)"]
     assert idle(Allocation(1, 1, 0, 88, 1, "ddp")) == []
 
 

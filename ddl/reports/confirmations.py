@@ -7,7 +7,8 @@ from typing import Any
 from ddl.reports import statistics
 from ddl.reports.measures import Configuration, Measured
 from ddl.reports.statistics import Comparison, Estimate
-from ddl.reports.wording import count, estimate_text, interval, metric, number
+from ddl.reports.wording import estimate_text, interval, metric, number
+from ddl.units import count
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import Any
 
 from ddl.reports.artefacts import Artefact, Image, Text
-from ddl.reports.wording import count, ranges
-from ddl.units import size
+from ddl.reports.wording import ranges
+from ddl.units import count, size
 
 IMAGE_BYTES = 500_000
 IMAGES_BYTES = 4_500_000

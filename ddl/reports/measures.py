@@ -16,7 +16,7 @@ from ddl.reports.data_sets import DataDescription, describe_data
 from ddl.reports.published import PublishedValues, column, obstacles_of, published_values
 from ddl.reports.statistics import Comparison, Estimate
 from ddl.reports.verdicts import Ordering, Verdict
-from ddl.reports.wording import count
+from ddl.units import count
 
 LARGEST = 1e150
 """Largest absolute value that counts as finite: the square of a larger one, and so its interval, is infinite."""

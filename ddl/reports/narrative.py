@@ -9,7 +9,8 @@ from ddl.reports.data_sets import DataDescription
 from ddl.reports.measures import Configuration, Measured
 from ddl.reports.published import PublishedValues
 from ddl.reports.statistics import Comparison
-from ddl.reports.wording import count, estimate_text, metric, number
+from ddl.reports.wording import estimate_text, metric, number
+from ddl.units import count
 
 
 def data_notice(data: Sequence[DataDescription]) -> str:

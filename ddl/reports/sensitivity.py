@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from ddl import power
 from ddl.reports.statistics import Comparison, paired_differences
-from ddl.reports.wording import count, number
+from ddl.reports.wording import number
+from ddl.units import count
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from ddl.reports.statistics import Comparison, Estimate
-from ddl.reports.wording import count, number
+from ddl.reports.wording import number
+from ddl.units import count
 
 REPRODUCED = "reproduced"
 BETTER = "better"

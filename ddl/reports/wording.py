@@ -50,11 +50,6 @@ def estimate_text(estimate: Estimate) -> str:
     return f"{number(estimate.mean)} {interval(estimate)}".strip()
 
 
-def count(n: int, noun: str) -> str:
-    """The number with its noun, such as "1 seed" or "3 seeds"."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
 def metric(name: str) -> str:
     """A metric, measure or cost in words, with its unit in brackets.
 

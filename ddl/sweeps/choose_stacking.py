@@ -28,7 +28,7 @@ SLOW_S, SLOWER = 0.5, 3
 LONG_STEP_S = 0.02
 """Steps of this many seconds are long. A stack saves the time in which operations are started, which is little of a long step."""
 
-TAKES_LONG = "timing that would take too long for this sweep; stack=N does it"
+TAKES_LONG = "timing a stack would take too long for this sweep; stack=N times it anyway"
 NO_GAIN = "a stack of trials with shorter steps was not faster; stack=N times it"
 
 MEMORY_SPARE = 0.1
@@ -50,8 +50,7 @@ def choose_stacking(
     `probes` are the timings of single trials by configuration. No size is larger than gives each of the allocation's places one
     stack. No stack is timed after `most_s` seconds of timing, or if that would take longer, unless `launch.stack` asks for a number; so the keys
     that take longest come first. Those with long steps come last, the shortest first: after one that is not faster, or that fails, no longer
-    ones of the same task are timed. Sweeps whose trials are compared while they train are not stacked.
-    """
+    ones of the same task are timed."""
     if launch.stack == "off" or not independent(launch):
         return Stacking(precision)
     time_packs = partial(_time_packs, allocation=allocation, executor=executor, precision=precision, out=out)

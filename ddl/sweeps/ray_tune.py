@@ -105,7 +105,7 @@ class RayExecutor:
         ray_private.stop()
         self._contexts.close()
         if died:
-            raise ExecutorDied(f"{died}, and with it all that was running") from error
+            raise ExecutorDied(f"{died}, and all running trials with it") from error
 
     def get_ready(self) -> None:
         """See `Executor.get_ready`. The cluster runs already."""

@@ -57,7 +57,7 @@ class Task(ABC):
     """
 
     data_sets: ClassVar[tuple[str, ...]] = ()
-    """Names of the data sets the task can read. They are prepared before the first trial."""
+    """Names of the data sets the task can read, for the reference."""
 
     strategies: ClassVar[tuple[Strategy, ...]] = ("ddp",)
     """Strategies by which several processes can train one trial together; empty if the task does not shard its batches with

@@ -14,6 +14,7 @@ from ddl.tracking.follower_process import FollowerStatus, publish_command
 from ddl.tracking.offline import OfflineRuns
 from ddl.tracking.online import OnlineRuns
 from ddl.tracking.records import LedgerReplay
+from ddl.units import count
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class Published:
             return "W&B: disabled in this run's settings; nothing was published."
         run = shlex.quote(str(Path(self.where).parent))
         upload = f" With a key, upload them: python -m ddl.tracking {run} --mode online" if self.mode == "offline" else ""
-        return f"W&B ({self.mode}): {self.trials} trials, {self.changed} of them with {self.rows} new rows, in {self.where}.{upload}"
+        return (
+            f"W&B ({self.mode}): {count(self.trials, 'trial')}, {self.changed} of them with {self.rows} new rows, in {self.where}.{upload}"
+        )
 
 
 def publish(folder: Path, mode: str | None = None) -> Published:

@@ -200,7 +200,7 @@ def disturb(name: str, folder: Path, chance: random.Random, kills: int) -> Count
         for lease in folder.glob(f"store/*/*/{LEASE}"):  # of the killed driver: it would expire after two minutes
             lease.unlink()
         assert code == {"driver": -signal.SIGKILL, "trial": 0}.get(victim, 1) or code == 0, (name, victim, code, said)
-        assert code != 1 or "died (SIGKILL), and with it all that was running. To continue: " in said, (name, victim, said)
+        assert code != 1 or "died (SIGKILL), and all running trials with it. To continue: " in said, (name, victim, said)
         wait_until(lambda: not living(folder), f"all processes of {name} have ended after the end of its {victim}")
         run = run_of(folder)
         assert run is not None

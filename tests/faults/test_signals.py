@@ -85,7 +85,7 @@ def test_a_sweep_whose_ray_dies_says_so_and_is_resumed(name: str, go: Path, comm
     (killed,) = [process for process in started if process.name() == name]
     killed.kill()
     _, errors = communicate(sweep, exits=1)
-    line = f"Ray's {name} died (SIGKILL), and with it all that was running. To continue: "
+    line = f"Ray's {name} died (SIGKILL), and all running trials with it. To continue: "
     assert errors.startswith(line)
     assert errors.count("\n") == 1
     assert errors.endswith(f" --resume {run.relative_to(tmp_path)}\n")
@@ -132,7 +132,7 @@ def test_a_sweep_on_a_cluster_whose_head_dies_says_so_and_is_resumed(
     (killed,) = [process for process in processes if process.name() == name]
     killed.kill()
     _, errors = communicate(sweep, exits=1)
-    line = rf"Ray's {name} on [\d.]+ does not answer any more, and with it all that was running\. To continue: .* --resume (.*)\n"
+    line = rf"Ray's {name} on [\d.]+ does not answer any more, and all running trials with it\. To continue: .* --resume (.*)\n"
     assert re.fullmatch(line, errors)[1] == str(run.relative_to(tmp_path))
     check_stopped_and_resume(run, [], go, command)
 
@@ -162,7 +162,7 @@ except ExecutorDied as error:
 
 def test_a_ray_that_died_before_the_plan_is_named(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", ASKED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "Ray's gcs_server died (SIGKILL), and with it all that was running\n", done.stderr
+    assert done.stdout == "Ray's gcs_server died (SIGKILL), and all running trials with it\n", done.stderr
 
 
 PROBED = """
@@ -206,7 +206,7 @@ def test_a_ray_that_dies_during_the_probes_is_named(name: str, command: Command,
     killed.kill()
     _, errors = communicate(sweep, exits=1)
     (run,) = tmp_path.glob("runs/probed/*")
-    assert errors.startswith(f"Ray's {name} died (SIGKILL), and with it all that was running. To continue: ")
+    assert errors.startswith(f"Ray's {name} died (SIGKILL), and all running trials with it. To continue: ")
     assert errors.endswith(f" --resume {run.relative_to(tmp_path)}\n")
     assert errors.count("\n") == 1
     assert statuses(run) == [("planned", 0), ("planned", 0)]

@@ -84,8 +84,8 @@ def planned(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 def test_a_run_that_is_resumed_without_its_gpu_is_planned_again(planned):
     plan, shown = planned(Machine(LAPTOP), allocation=ON_A_GPU, precision="bf16 channels_last cuda_graphs")
     assert (plan.allocation.gpus, plan.precision) == (0, "fp32 channels_last")
-    assert "this hardware cannot hold a trial as it was planned (cpus=4 and gpus=1); now cpus=1. The remaining trials may differ" in shown
-    assert "this hardware does not train in bf16 channels_last cuda_graphs, as was planned; now fp32 channels_last. The remaining" in shown
+    assert "this machine cannot give a trial its planned resources (cpus=4 and gpus=1); using cpus=1 instead. The remaining trials may differ" in shown
+    assert "this machine does not support the planned precision bf16 channels_last cuda_graphs; training in fp32 channels_last instead. The remaining" in shown
     assert "not used: bf16 channels_last cuda_graphs (default: no candidate on this hardware)" in shown
 
 
@@ -100,7 +100,7 @@ def test_a_run_that_is_resumed_on_a_smaller_gpu_is_planned_again(planned, runs_o
     smaller = Machine(WORKSTATION, memory=0.4, runs_out=runs_out)
     plan, shown = planned(smaller, allocation=ON_A_QUARTER, precision="fp32")
     assert (plan.allocation.gpus, plan.precision) == (0.5, "fp32")
-    assert "as it was planned (cpus=1 and gpus=0.25); now cpus=2 and gpus=0.5." in shown
+    assert "its planned resources (cpus=1 and gpus=0.25); using cpus=2 and gpus=0.5 instead." in shown
     assert planned(smaller, "resources.gpus=0.25", allocation=ON_A_QUARTER, precision="fp32")[0].allocation.gpus == 0.25, "as asked"
 
 
