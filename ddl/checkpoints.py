@@ -97,6 +97,11 @@ def newest(folder: Path, identity: str, up_to: int | None = None) -> tuple[int, 
     return None
 
 
+def newest_step(folder: Path) -> int:
+    """The step of the newest checkpoint in `folder`, which may be damaged; 0 if there is none."""
+    return max(map(_step, _newest_first(folder)), default=0)
+
+
 def _load(path: Path, identity: str) -> tuple[int, State]:
     from safetensors.torch import load
 

@@ -24,6 +24,7 @@ from ddl.sweeps.missing_metric import MissingMetric
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.plan import Plan, PlannedPack, makespan
 from ddl.sweeps.space import Trial
+from ddl.sweeps.unknown_length import check_length
 from ddl.tasks.task import with_precision
 from ddl.terminal import DisplayedTrial, ProgressDisplay
 from ddl.trial_report import TrialReport
@@ -81,6 +82,7 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
                         if warning := metrics.take(report):
                             console.print(warning, markup=False, soft_wrap=True)
                         alike.take(report)
+                        check_length(run.prepared, report)
                 if any(report.kind in ("measured", "ended") for report in reports):
                     live.refresh()
     elapsed = time.time() - began

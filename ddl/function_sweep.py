@@ -183,12 +183,22 @@ def _known(values: Any, names: Sequence[str], place: str, problems: list[str]) -
     if not isinstance(values, Mapping):
         problems.append(f"{place}: must be a dictionary of hyperparameters, not {_short(values)}.")
         return {}
+    values = {key: _plain(value) for key, value in values.items()}
     for key in values:
         if key not in names:
             problems.append(f"{place}: {key}: the function has no such parameter.{did_you_mean(str(key), names)}")
         elif not is_recordable(values[key]):
             problems.append(f"{place}: {key}: {_short(values[key])} cannot be recorded. Give numbers, texts, and lists of them.")
     return {key: value for key, value in values.items() if key in names}
+
+
+def _plain(value: Any) -> Any:
+    """The value with Python's numbers and lists in place of NumPy's and torch's."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
 
 
 def _short(value: object) -> str:

@@ -67,6 +67,10 @@ def prepare_runs(
         problems.append(
             "until: settled races the configurations of one sweep. Set it to all for several sweeps, or start one after another."
         )
+    if len(runs) > 1 and any(run.population for run in runs):
+        problems.append(
+            "search.algorithm: pbt compares the trials of one sweep. Set it to random for several sweeps, or start one after another."
+        )
     if urls.is_url(out) and any(run.population for run in runs):
         problems.append(f"--out {out}: search.algorithm: pbt needs local checkpoints. Name a folder.")
     if problems or not runs:

@@ -22,7 +22,7 @@ from ddl.sweeps.inline_executor import InlineExecutor
 from ddl.sweeps.task_steps import trial_steps
 from ddl.sweeps.time_limits import TimeLimits
 from ddl.tasks.loading import RecordedTasks, Untrusted
-from ddl.tasks.task import Task, with_precision
+from ddl.tasks.task import Task, precision_of, with_precision
 
 ROUNDING = 1e-4
 """Largest relative difference of two losses, one of them of a trial that was trained as one model with others."""
@@ -58,7 +58,7 @@ def reproduce(reader: LedgerReader, trial_id: str, steps: int | None = None, tru
     task, changed = _build_task(record, trust)
     with InlineExecutor() as executor:  # restores torch's settings and random state
         device = executor.device(_assignment(record, task))
-        prepare_process(getattr(task, "precision", ""))
+        prepare_process(precision_of(task))
         print(f"trial {record.trial.trial_id}: {record.trial.configuration}, seed {record.trial.seed}", flush=True)
         differences = [*(f"the code: {source} has changed" for source in changed), *_differences(record, device)]
         _print_differences(differences)

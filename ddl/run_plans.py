@@ -2,19 +2,21 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from ddl.config import ConfigError
 from ddl.machine_use import other_runs
+from ddl.plan_lines import show_plan
 from ddl.sweeps.allocation import Allocation, allocate, reallocate
 from ddl.sweeps.choose_plan import Planned, choose_plan, make_plan, resumed_plan, with_stacks
 from ddl.sweeps.executors import Executor, Prober
 from ddl.sweeps.known_timings import KnownTimings
 from ddl.sweeps.plan import Plan
 from ddl.sweeps.prepare import PreparedRun
-from ddl.terminal import show_activity, show_plan
+from ddl.terminal import show_activity
 from ddl.units import duration
 
 
@@ -47,7 +49,9 @@ def make_plans(
             console.print(f"[bold]{run.name}[/bold]")
         added = [run.source.described] if run.source and run.to_add else []
         shown = run.trials or (timed if task_class.timed else [])
-        show_plan(console, plan, shown, [*added, *run.notes(), *notes, *age], run.may_end_early, task_class.timed)
+        configurations, reported = len({trial.configuration for trial in timed}), run.size + run.earlier
+        lines = [*added, *run.notes(), *notes, *age]
+        show_plan(console, plan, shown, configurations, reported, lines, run.may_end_early, task_class.timed)
     return plans
 
 
@@ -89,6 +93,9 @@ def _plan(
     if not run.resumed:
         plan.check()
     plan = with_stacks(plan, planned, prober, run.launch, out)
+    if run.done:
+        plan = replace(plan, done=run.done)
+        plan = replace(plan, eta_s=plan.eta(run.trials, run.to_add))
     if known is None or known.oldest_s is None:
         return plan, []
     return plan, [f"timings of an earlier plan, {duration(known.oldest_s)} ago; --plan takes them again"]

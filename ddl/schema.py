@@ -239,5 +239,5 @@ def label(value: object) -> str:
     """A value as tables show it. Two different floats never have the same text."""
     if isinstance(value, float):
         short = f"{value:g}"
-        return short if float(short) == value else repr(value)
+        return short if float(short) == value else repr(float(value))
     return str(value)

@@ -1,9 +1,9 @@
-"""Terminal output of a sweep: the plan, and its progress as a live table on a terminal or as plain lines elsewhere."""
+"""Progress of a sweep: a live table on a terminal, plain lines elsewhere."""
 
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -13,57 +13,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ddl.plan_lines import print_choices, print_data, print_resources
-from ddl.sweeps.plan import Plan, makespan, report_duration
-from ddl.sweeps.space import Trial
+from ddl.plan_lines import aligned_table
+from ddl.sweeps.plan import makespan
 from ddl.trial_report import TrialReport
-from ddl.units import count, duration, size
+from ddl.units import duration
 
-PLAN_ROWS = 30
 RUNNING_ROWS = 16
 LINE_EVERY_S = 10
-
-
-def show_plan(
-    console: Console, plan: Plan, trials: Sequence[Trial], notes: Sequence[str] = (), may_end_early: bool = False, timed_task: bool = True
-) -> None:
-    """Print the plan: a table of trials, then `notes`, resources, data, precision, expected duration and disk use.
-
-    `may_end_early`: the expected duration is the longest one. `timed_task` as `Task.timed`.
-    """
-    untimed = not timed_task
-    table = _table("trial", "configuration", "seed", right=() if untimed else ("steps", "steps/s", "other", "expected"))
-    for trial in trials[:PLAN_ROWS]:
-        probe = plan.probes.get(trial.configuration)
-        columns = () if untimed else ("", "", "", "")
-        if probe:
-            expected_s = plan.seconds(trial)
-            steps_per_s = f"{1 / probe.step_s:.1f}" if probe.step_s else ""
-            other = duration(expected_s - probe.total_steps * probe.step_s)
-            columns = (str(probe.total_steps), steps_per_s, other, duration(expected_s))
-        table.add_row(trial.trial_id, Text(trial.configuration), str(trial.task.seed), *columns)
-    if trials:
-        console.print(table)
-    if not untimed:
-        console.print(
-            "other: start, compilation, evaluations; in the first trial of a configuration also the timing of inference", soft_wrap=True
-        )
-    if len(trials) > PLAN_ROWS:
-        console.print(f"... and {count(len(trials) - PLAN_ROWS, 'more trial')}")
-    for note in notes:
-        console.print(Text(note), soft_wrap=True)
-    print_resources(console, plan)
-    print_data(console, plan)
-    print_choices(console, plan)
-    if untimed:
-        console.print("expected: unknown until the first trial has ended")
-        return
-    timed = f"timed {len(plan.probes)} of {len({t.configuration for t in trials})} configurations"
-    disk = f"{size(plan.disk_bytes)} of {size(plan.free_bytes)} free" if plan.disk_bytes else "unknown"
-    report_s = report_duration(len(trials))
-    most = "at most " if may_end_early else ""
-    of_it = "" if math.isnan(plan.eta_s) else f" from now, {duration(report_s)} of it for the report"
-    console.print(f"expected: {most}{duration(plan.eta_s + report_s)}{of_it} ({timed}); disk: {disk}", soft_wrap=True)
 
 
 @dataclass
@@ -188,7 +144,7 @@ class ProgressDisplay:
         """
         ended_s = statistics.mean(self._ended_s or [math.nan])
         expected_s = {trial_id: trial.expected_s or ended_s for trial_id, trial in self._trials.items()}
-        mean_s = statistics.mean(expected_s.values())
+        mean_s = statistics.mean(list(expected_s.values()) or [ended_s])  # a search begins without a trial
         running = [
             expected_s[trial_id] if row.left_s is None else row.left_s / self._trials[trial_id].stacked
             for trial_id, row in self._running.items()
@@ -199,7 +155,7 @@ class ProgressDisplay:
     def _render(self) -> Table:
         metrics = list(dict.fromkeys(trial.metric for trial in self._trials.values()))
         one_metric = len(metrics) == 1
-        table = _table(
+        table = aligned_table(
             "configuration", "seed", right=("epoch", "step", f"last {metrics[0]}" if one_metric else "last metric", "steps/s", "left")
         )
         now = duration(time.monotonic() - self._began)
@@ -217,16 +173,6 @@ class ProgressDisplay:
                 "" if left_s is None else duration(left_s),
             )
         return table
-
-
-def _table(*left: str, right: Sequence[str]) -> Table:
-    """An empty table with these left- and right-aligned columns."""
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style="bold")
-    for column in left:
-        table.add_column(column)
-    for column in right:
-        table.add_column(column, justify="right")
-    return table
 
 
 def _left(seconds: float, separator: str) -> str:

@@ -10,10 +10,12 @@ import sys
 import textwrap
 import threading
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,11 +27,15 @@ from ddl.function_sweep import FunctionSweep, compose_function_sweep, find_funct
 from ddl.ledger_reader import LedgerReader
 from ddl.reproduce import reproduce
 from ddl.run_results import Run
+from ddl.schema import label
 from ddl.sweeps.assignment import Assignment
+from ddl.sweeps.failures_alike import FailuresAlike
 from ddl.sweeps.pack import Pack
 from ddl.sweeps.prepare import RunOptions, prepare_run
+from ddl.sweeps.unknown_length import check_length
 from ddl.tasks.function import function_task
 from ddl.tasks.user_code import changed_sources, locate_module
+from ddl.trial_report import TrialReport
 
 TRAIN = """\
 import torch
@@ -122,6 +128,67 @@ def test_an_error_of_all_trials_stops_the_sweep(folder, capfd):
     assert "the first 3 trials fail" in capfd.readouterr().err
     assert launch.main(["--sweep", "train.py:train", "lr=1", "times=1,0", "seeds=4", *options]) == launch.FAILED, "one of two fails"
     assert launch.main(["--sweep", "train.py:train", "lr=1", "seeds=2", *options]) == launch.FAILED, "too few to save any"
+
+
+def test_an_error_of_one_value_waits_for_trials_that_had_started(folder):
+    write(folder, TRAIN)
+    problems: list[str] = []
+    sweep = find_function("train.py:train", problems)
+    prepared = prepare_run(replace(sweep, space={"lr": [1, 2, 3, 4]}, metric="loss"), RunOptions((), "", "inline", None), problems)
+    assert problems == []
+    ids = [trial.trial_id for trial in prepared.trials]
+
+    def failures(started: int) -> FailuresAlike:
+        alike = FailuresAlike(prepared, SimpleNamespace(trial=lambda trial_id: next(t for t in prepared.trials if t.trial_id == trial_id)))
+        for trial_id in ids[:started]:
+            alike.take(TrialReport(trial_id, "started"))
+        for trial_id in ids[1:4]:
+            alike.take(TrialReport(trial_id, "ended", status="failed", reason="lion"))
+        return alike
+
+    with pytest.raises(ConfigError, match="the first 3 trials fail: lion"):
+        failures(0)
+    failures(4).take(TrialReport(ids[0], "measured", metrics={"loss": 1.0}))
+    with pytest.raises(ConfigError, match="the first 4 trials fail: lion"):
+        failures(4).take(TrialReport(ids[0], "ended", status="failed", reason="lion"))
+
+
+def test_numbers_of_numpy_are_numbers(folder):
+    run = ddl.sweep(falls, {"lr": np.linspace(0.1, 0.9, 7), "width": [np.int64(4)]}, seeds=1, metric="loss", executor="inline")
+    assert run.results["configuration"][1] == "lr=0.23333333333333334, width=4"
+    assert list(run.results["task.width"]) == [4] * 7
+    assert label(np.float64(7 / 30)) == "0.23333333333333334"
+
+
+def test_a_default_is_shown_where_other_configurations_have_a_value(folder):
+    configurations = {"plain": {"lr": 0.1}, "wide": {"lr": 0.1, "width": 99}}
+    run = ddl.sweep(falls, configurations=configurations, seeds=1, metric="loss", executor="inline")
+    assert dict(zip(run.results["configuration"], run.results["task.width"], strict=True)) == {"plain": 8, "wide": 99}
+
+
+def falls(lr: float, width: int = 8):
+    return {"loss": lr / width}
+
+
+def with_names_of_settings(precision: int = 32, batch_size: "int | str | None" = None):
+    return {"loss": precision}
+
+
+def test_parameters_may_have_the_names_of_hyperparameters_of_tasks(folder):
+    run = ddl.sweep(
+        with_names_of_settings, {"precision": [16, 32], "batch_size": [None, "auto", 8]}, seeds=1, metric="loss", executor="inline"
+    )
+    assert set(run.results["status"]) == {"finished"}
+    assert sorted(run.results["loss"]) == [16] * 3 + [32] * 3
+
+
+@pytest.mark.parametrize("override", ["early_stopping.scheduler=asha", "search.algorithm=pbt"])
+def test_trials_of_unknown_length_cannot_be_compared(override):
+    launch = SimpleNamespace(early_stopping=SimpleNamespace(scheduler="asha" if "asha" in override else "none"))
+    run = SimpleNamespace(launch=launch, population={} if "asha" in override else {"lr": {}})
+    check_length(run, TrialReport("a", "measured", total_steps=3, metrics={"loss": 1.0}))
+    with pytest.raises(ConfigError, match=rf"{override.replace('=', ': ')} compares trials after equal parts of their steps"):
+        check_length(run, TrialReport("a", "measured", metrics={"loss": 1.0}))
 
 
 def test_a_changed_function_is_not_resumed_unless_that_is_allowed(folder, capfd):

@@ -12,6 +12,8 @@ FAILURES = 3
 class FailuresAlike:
     """Watches the first trials of a run whose first steps the plan does not time, such as those of a function.
 
+    Trials that had started before the first one failed may need longer to a measurement, so they are waited for.
+
     For other runs the plan finds such an error (`Plan.check`).
     """
 
@@ -21,15 +23,19 @@ class FailuresAlike:
         self._ledger = ledger
         self._needed = min(FAILURES, len({trial.configuration for trial in run.trials}) or FAILURES)
         self._failed: dict[str, str] = {}
+        self._training: set[str] = set()
 
     def take(self, report: TrialReport) -> None:
         """Take a recorded report. Raises ConfigError if the first trials have failed with the same error before any measurement."""
+        if report.kind == "started" and not self._failed:
+            self._training.add(report.trial_id)
         if not self._watching or not (report.metrics or report.kind == "ended"):
             return
+        self._training.discard(report.trial_id)
         if report.status != "failed" or (self._failed and report.reason not in self._failed.values()):
             self._watching = False
             return
         self._failed[report.trial_id] = report.reason
         configurations = {self._ledger.trial(trial_id).configuration for trial_id in self._failed}
-        if len(self._failed) >= FAILURES and len(configurations) >= self._needed:
+        if not self._training and len(self._failed) >= FAILURES and len(configurations) >= self._needed:
             raise ConfigError([f"the first {len(self._failed)} trials fail: {report.reason}."], "The sweep was stopped.")

@@ -62,7 +62,7 @@ class Plan:
     that is added later. `inference_s` has the seconds of each trial that times inference, by its id. `failures` has the
     reason for each precision that was tried and cannot be used. `eta_s` is the time in seconds from the start of the first trial to the
     end of the last one; NaN if unknown. `stacking` says which trials are trained as one model, and `bundles` whether short trials may
-    share a pack. `errors` maps the configurations of which no step could be timed to their error and its traceback.
+    share a pack. `done` is the part of each begun trial that a resume does not train again, by its id. `errors` maps the configurations of which no step could be timed to their error and its traceback.
     """
 
     allocation: Allocation
@@ -77,6 +77,7 @@ class Plan:
     stacking: Stacking
     bundles: bool = False
     inference_s: Mapping[str, float] = field(default_factory=dict)
+    done: Mapping[str, float] = field(default_factory=dict)
     errors: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -103,7 +104,10 @@ class Plan:
     def packs(self, trials: Sequence[Trial]) -> list[PlannedPack]:
         """The trials in packs, in the order of their first members."""
         stacks, alone = self.stacking.split(trials)
-        packs = [PlannedPack(stack, True, self.stacking.seconds(stack) + sum(map(self._inference_s, stack))) for stack in stacks]
+        packs = [
+            PlannedPack(stack, True, self.stacking.seconds(stack) * max(map(self.left, stack)) + sum(map(self._inference_s, stack)))
+            for stack in stacks
+        ]
         most = math.ceil(len(alone) / (self.allocation.concurrent * BUNDLES)) if self.bundles and self.probes else 1
         bundles: list[list[Trial]] = []
         seconds = 0.0
@@ -119,7 +123,14 @@ class Plan:
     def seconds(self, trial: Trial) -> float:
         """Expected duration in seconds of a trial by itself."""
         probe = self.probes.get(trial.configuration)
-        return (mean_trial_s(self.probes) if probe is None else probe.trial_s) + self._inference_s(trial)
+        if probe is None:
+            return mean_trial_s(self.probes) * self.left(trial) + self._inference_s(trial)
+        saved_s = (probe.training_s - probe.compile_s) * self.done.get(trial.trial_id, 0.0)
+        return probe.trial_s - saved_s + self._inference_s(trial)
+
+    def left(self, trial: Trial) -> float:
+        """The part of a trial's steps that is still to be trained, 0 to 1."""
+        return 1 - self.done.get(trial.trial_id, 0.0)
 
     def _inference_s(self, trial: Trial) -> float:
         return self.inference_s.get(trial.trial_id, 0.0)

@@ -34,8 +34,8 @@ class RunOptions:
 class PreparedRun:
     """A new or resumed run, ready to be planned and trained.
 
-    `trials` are those left to train, `earlier` is the number of trials that ended before, `source` adds further trials
-    during the run. `history` has the earlier measurements for the scheduler, as (trial id, percent of its steps, metric).
+    `trials` are those left to train, `earlier` is the number of trials that ended before, `done` the part of each begun trial
+    that its newest checkpoint has, by its id; `source` adds further trials during the run. `history` has the earlier measurements for the scheduler, as (trial id, percent of its steps, metric).
     `measured` has the last value of the metric of every trial that was started. `population` are the axes that population
     based training changes. `changed_code` are the user's source files that have changed since the run began. `about` are the run's
     entries in its ledger. `notes` returns lines that the plan shows.
@@ -51,6 +51,7 @@ class PreparedRun:
     population: Mapping[str, Any]
     about: Mapping[str, Any]
     earlier: int = 0
+    done: Mapping[str, float] = field(default_factory=dict)
     precision: str | None = None
     allocation: Allocation | None = None
     history: Sequence[tuple[str, float, float]] = ()
@@ -123,6 +124,7 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
     names = {trial.configuration for trial in trials}
     published_notes: list[str] = []
     reference = _reference(composed, names, published_notes, problems)
+    measurements = composed.measurements if composed.function else None
     about = {
         "sweep": {
             "name": composed.name,
@@ -131,6 +133,7 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
             "metric": asdict(file.metric),
             "seeds": composed.launch.most_seeds,
             "keys": list(examples[0].swept),
+            "forced": [f"task.{name}" for name in composed.forced],
             "reference": asdict(reference) if reference else None,
         },
         "scale": composed.scale,
@@ -140,9 +143,7 @@ def prepare_run(sweep: str | FunctionSweep, options: RunOptions, problems: list[
         "executor": options.executor,
         **({source.entry: source.record()} if source else {}),
         "population": population,
-        **code_entries(
-            composed.task_class.__module__, composed.code_folder, composed.function, composed.measurements if composed.function else None
-        ),
+        **code_entries(composed.task_class.__module__, composed.code_folder, composed.function, measurements),
     }
     return PreparedRun(
         name=composed.name,

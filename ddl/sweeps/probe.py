@@ -16,7 +16,7 @@ from ddl.sweeps.pack import Pack
 from ddl.sweeps.probe_limits import PROBE_STALL_S
 from ddl.sweeps.task_steps import stack_steps, trial_steps
 from ddl.sweeps.time_limits import TimeLimits
-from ddl.tasks.task import Task, with_precision
+from ddl.tasks.task import Task, precision_of, with_precision
 from ddl.timing_probe import time_candidates
 from ddl.timings import Timings
 from ddl.trial_errors import TRIAL_ERRORS, error_line
@@ -47,9 +47,9 @@ def time_pack(
     tasks = [member.task for member in pack.members]
     task = tasks[0]
     names, refused = [""], dict[str, str]()
-    if hasattr(task, "precision"):
-        names = [task.precision]
-        if task.precision == "auto":
+    if precision := precision_of(task):
+        names = [precision]
+        if precision == "auto":
             names, refused = _possible(precisions, candidates(device, getattr(task, "precision_options", None)))
 
     def start(name: str) -> Iterator[Progress]:

@@ -61,7 +61,7 @@ def _population_scheduler(launch: Launch, metric: Metric, axes: Mapping[str, Any
             ((kind, bounds),) = axis.items()
             if kind != "choice":
                 low, high = bounds[0], bounds[1] - 1 if kind == "randint" else bounds[1]
-                config[CHANGED][key] = type(low)(min(max(config[CHANGED][key], low), high))
+                config[CHANGED][key] = (int if kind == "randint" else float)(min(max(config[CHANGED][key], low), high))
         return config
 
     return _Population(
@@ -169,7 +169,8 @@ class _EachMember(_MoreMemory):
         for report in result["reports"]:
             if report.status == "diverged":
                 self.remove(report.trial_id)
-        measured = [report for report in result["reports"] if math.isfinite(report.metrics.get(self._metric, math.nan))]
+        known = [report for report in result["reports"] if report.total_steps]  # the driver ends the sweep otherwise
+        measured = [report for report in known if math.isfinite(report.metrics.get(self._metric, math.nan))]
         # The best first: of trials that measure at the same moment, those behind are then compared with all others.
         for report in sorted(measured, key=lambda report: report.metrics[self._metric], reverse=self._mode == "max"):
             percent = min(100 * report.step / report.total_steps, 100.0)  # a function may take more steps than it was said to

@@ -1,13 +1,16 @@
 """Prepares the rest of an interrupted run, from its ledger alone."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from ddl import checkpoints
 from ddl.config import ConfigError
 from ddl.ledger import Ledger
 from ddl.ledger_tables import COUNTED, TrialRow
+from ddl.run_folder import TRIALS
 from ddl.schema import ADDED_LATER, Launch, Metric
 from ddl.sweeps.allocation import check_inline, recorded_allocation
 from ddl.sweeps.executor_choice import check_address
@@ -93,6 +96,7 @@ def _rest_of_run(
         population=about.get("population", {}),
         about=about,
         earlier=len(rows) - len(left),
+        done=_parts_done(ledger.folder, left),
         # The same precision and number of threads as before, so that the results are those of an undisturbed run.
         precision=plan["precision"] if plan else None,
         allocation=recorded_allocation(plan) if plan else None,
@@ -100,6 +104,13 @@ def _rest_of_run(
         measured=dict(zip(metrics.trial_id, metrics.value, strict=True)),
         changed_code=tasks.changed,
     )
+
+
+def _parts_done(run: Path, rows: Sequence[TrialRow]) -> dict[str, float]:
+    """The part of its steps that the newest local checkpoint of each trial has, by the trial's id."""
+    steps = {row.trial_id: checkpoints.newest_step(run / TRIALS / row.trial_id / "checkpoints") for row in rows if row.attempts}
+    total = {row.trial_id: (row.metadata or {}).get("total_steps") or 0 for row in rows}
+    return {trial_id: min(step / total[trial_id], 1.0) for trial_id, step in steps.items() if step and total[trial_id]}
 
 
 def _recorded_trial(row: TrialRow, tasks: RecordedTasks) -> Trial:

@@ -21,6 +21,7 @@ from ddl.sweeps.time_limits import TimeLimits
 from ddl.sweeps.trial_output import trial_output
 from ddl.sweeps.trial_run import TrialRun, cannot_write_report, list_not_finite, open_store
 from ddl.sweeps.worker import RECORD_NOW, GiveUp, trial_reports
+from ddl.tasks.task import precision_of
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_errors import TRIAL_ERRORS, error_place
 from ddl.trial_report import RESTARTED, TrialReport, stopped_report
@@ -141,7 +142,7 @@ class _Stack:
         yield [report for trial in self._running.values() for report in trial.start()]
         first = self._running[0].assignment
         tasks = [trial.assignment.task for trial in self._running.values()]
-        prepare_process(getattr(tasks[0], "precision", ""))
+        prepare_process(precision_of(tasks[0]))
         reason = ""
         with self._sampler, self._limits, trial_output(f"{first.trial_id}, ...", first.log) as output:
             try:

@@ -45,11 +45,11 @@ class TpeSearch(TrialSource):
     entry = "search"
     may_end_early = False
 
-    def __init__(self, settings: Mapping[str, Any], task_class: type[Task]):
-        """`settings` as returned by `record`."""
+    def __init__(self, settings: Mapping[str, Any], task_class: type[Task], earlier: int = 0):
+        """`settings` as returned by `record`; `earlier` is the number of points that were sampled before an interruption."""
         self._settings, self._task_class = dict(settings), task_class
         self._axes = {key: _distribution(axis) for key, axis in settings["axes"].items()}
-        sampler = optuna.samplers.TPESampler(seed=_sampler_seed(settings), n_startup_trials=max(5, settings["samples"] // 5))
+        sampler = optuna.samplers.TPESampler(seed=_sampler_seed(settings, earlier), n_startup_trials=max(5, settings["samples"] // 5))
         direction = StudyDirection.MAXIMIZE if settings["mode"] == "max" else StudyDirection.MINIMIZE
         self._study = optuna.create_study(direction=direction, sampler=sampler)
         self._points: list[_SampledPoint] = []
@@ -89,10 +89,10 @@ class TpeSearch(TrialSource):
         cls, settings: Mapping[str, Any], task_class: type[Task], rows: Sequence[TrialRow], best: Mapping[str, float | None]
     ) -> Self:
         """Continue an interrupted search. `rows` are all trials sampled so far, `best` is the best value of each that ended well."""
-        search = cls(settings, task_class)
         by_configuration: dict[str, list[TrialRow]] = {}
         for row in rows:
             by_configuration.setdefault(row.configuration, []).append(row)
+        search = cls(settings, task_class, len(by_configuration))
         for number, (configuration, seeds) in enumerate(by_configuration.items(), 1):
             values = {key: seeds[0].swept[f"task.{key}"] for key in search._axes}
             search._study.enqueue_trial({key: _to_optuna(settings["axes"][key], value) for key, value in values.items()})
@@ -104,11 +104,6 @@ class TpeSearch(TrialSource):
                 if row.status in ("finished", "stopped", "diverged"):
                     search.ended(row.trial_id, best.get(row.trial_id))
         return search
-
-    @property
-    def keys(self) -> list[str]:
-        """Columns of the sampled values, e.g. `task.lr`."""
-        return [f"task.{key}" for key in self._axes]
 
     @property
     def left(self) -> int:
@@ -202,6 +197,7 @@ def _to_optuna(axis: Any, value: Any) -> Any:
     return value if options is None else options.index(value)
 
 
-def _sampler_seed(settings: Mapping[str, Any]) -> int:
-    content = f"{settings['name']}/{settings['first_seed']}".encode()
+def _sampler_seed(settings: Mapping[str, Any], earlier: int) -> int:
+    # With the same seed, a resume would sample the earlier points again.
+    content = f"{settings['name']}/{settings['first_seed']}{f'/{earlier}' if earlier else ''}".encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=4).digest())

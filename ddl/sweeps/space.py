@@ -53,6 +53,8 @@ def expand_trials(sweep: Sweep, problems: list[str]) -> list[Trial]:
     no_effect = check_no_effect(sweep, problems)
     check_shown(sweep, problems)
     check_names(sweep, points, problems)
+    # Also the default of a hyperparameter that only other configurations name.
+    swept = list(dict.fromkeys(key for point in points for key in point.swept))
     trials: list[Trial] = []
     known: dict[str, SpacePoint] = {}
     reported: set[str] = set()
@@ -65,7 +67,7 @@ def expand_trials(sweep: Sweep, problems: list[str]) -> list[Trial]:
                 if trial_id in known and not no_effect:
                     found = [duplicate(sweep, known[trial_id], point)]
                 known[trial_id] = point
-                trials.append(Trial(trial_id, len(trials), point.name, {f"task.{key}": getattr(task, key) for key in point.swept}, task))
+                trials.append(Trial(trial_id, len(trials), point.name, {f"task.{key}": getattr(task, key) for key in swept}, task))
             problems += [line for line in found if line not in reported]
             reported |= set(found)
         if reported or no_effect:

@@ -130,6 +130,8 @@ def check_workers(sweep: Sweep, tasks: Sequence[Task], problems: list[str]) -> N
         return
     if most > 1 and strategy not in supported:
         problems.append(f"resources.strategy: the task {sweep.file.task} does not support {strategy}. Use {' or '.join(supported)}.")
+    if most == 1:  # a user's `batch_size` may then be anything
+        return
     where = sweep.where.get("space.batch_size" if "batch_size" in sweep.space else "batch_size", "command line")
     multiple = math.lcm(*range(fewest, most + 1))
     fix = f"Use a multiple of {multiple}, or change" if multiple <= MAX_BOUND else "Change"

@@ -17,6 +17,7 @@ from ddl.redaction import Redactor
 from ddl.storage.trials import TrialStore
 from ddl.sweeps.assignment import Assignment
 from ddl.sweeps.first_steps import STEPS, FirstSteps
+from ddl.tasks.task import precision_of
 from ddl.telemetry.describe import describe_device
 from ddl.telemetry.usage import Usage
 from ddl.trial_report import RESTARTED, TrialReport, check_metric_names
@@ -166,7 +167,7 @@ class TrialRun:
         metrics = {"time/train_s": self.report.elapsed_s} if finished else {}
         # A sharded model is not timed: gathering it would need all ranks.
         if finished and self._progress is not None and device.rank == 0 and not device.sharded:
-            precision = getattr(self.assignment.task, "precision", "fp32")
+            precision = precision_of(self.assignment.task) or "fp32"
             prepare_process("")  # inference in fp32 is timed without TF32
             latencies = measure_or_explain(self._progress.predictor, device, self.assignment.latency, precision)
             metrics |= latencies.metrics

@@ -16,7 +16,7 @@ from ddl.sweeps.time_limits import TimeLimits, hang_log
 from ddl.sweeps.trial_output import trial_output
 from ddl.sweeps.trial_run import TrialRun, cannot_write_report, list_not_finite, open_store
 from ddl.tasks.function import FunctionTask
-from ddl.tasks.task import Task
+from ddl.tasks.task import Task, precision_of
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_errors import TRIAL_ERRORS, error_place, out_of_memory
 from ddl.trial_report import RESTARTED, TrialReport, ended_report
@@ -63,7 +63,7 @@ def trial_reports(
     Yields `RECORD_NOW` where all reports so far have to be recorded before the next one is asked for: a checkpoint then contains them.
     """
     with Isolation() as isolation, open_store(assignment, device) as store:
-        prepare_process(getattr(assignment.task, "precision", ""))
+        prepare_process(precision_of(assignment.task))
         saved = device.broadcast(store.newest() if device.rank == 0 else None)
         sampler = DeviceSampler(device, assignment.cpus, min(assignment.gpus, 1))
         trial = TrialRun(assignment, device, saved, store, sampler.usage)

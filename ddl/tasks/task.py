@@ -118,7 +118,12 @@ class Task(ABC):
         raise NotImplementedError(f"{cls.__name__} cannot train trials as one model")
 
 
+def precision_of(task: Task) -> str:
+    """The task's precision, or "" for a task without one. A function may have a parameter of that name that means something else."""
+    precision = getattr(task, "precision", "") if task.timed else ""
+    return precision if isinstance(precision, str) else ""
+
+
 def with_precision(task: Task, name: str) -> Task:
-    """The task with `precision: auto` replaced by `name`; any other task unchanged, also a function with a parameter of that name."""
-    chosen = task.timed and getattr(task, "precision", None) == "auto"
-    return replace(task, precision=name or "fp32") if chosen else task  # type: ignore[call-arg]
+    """The task with `precision: auto` replaced by `name`; any other task unchanged."""
+    return replace(task, precision=name or "fp32") if precision_of(task) == "auto" else task  # type: ignore[call-arg]

@@ -38,6 +38,7 @@ def create(
     endings: Mapping[tuple[str, int], tuple[str, str]] | None = None,
     swept: Mapping[str, Mapping[str, Any]] | None = None,
     alter: Callable[[str, int, int, dict[str, float]], dict[str, float]] = lambda configuration, seed, epoch, metrics: metrics,
+    forced: Sequence[str] = (),
     **run: Any,
 ) -> Path:
     """A run whose configurations end near `final` val/accuracy.
@@ -54,7 +55,7 @@ def create(
         "sweep": {
             "name": "augmentation", "title": "Augmentation strength on CIFAR-10 (synthetic)", "task": "classification",
             "metric": {"name": "val/accuracy", "mode": "max"}, "seeds": len(seeds), "keys": list(trials[0].swept),
-            "reference": reference,
+            "forced": list(forced), "reference": reference,
         },
         "scale": scale,
         "command": f"python launch.py --sweep augmentation --scale {scale}",

@@ -72,6 +72,7 @@ def test_best_and_last_are_both_there(make_run):
         ({"data": GENUINE | {"fallback_for": "Tiny ImageNet"}}, "on CIFAR-10, a fallback data set for Tiny ImageNet"),
         ({"data": {"name": "CIFAR-10", "source": "somewhere"}}, "on a sample"),
         ({"overrides": ["seeds=3", "task.epochs=2"]}, "with other hyperparameters: task.epochs=2"),
+        ({"overrides": ["task.augmentation=none"], "forced": ["task.augmentation"]}, "with other hyperparameters: task.augmentation=none"),
     ],
 )
 def test_a_run_that_is_not_comparable_gets_no_other_verdict(make_run, options, expected):

@@ -84,8 +84,14 @@ def planned(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 def test_a_run_that_is_resumed_without_its_gpu_is_planned_again(planned):
     plan, shown = planned(Machine(LAPTOP), allocation=ON_A_GPU, precision="bf16 channels_last cuda_graphs")
     assert (plan.allocation.gpus, plan.precision) == (0, "fp32 channels_last")
-    assert "this machine cannot give a trial its planned resources (cpus=4 and gpus=1); using cpus=1 instead. The remaining trials may differ" in shown
-    assert "this machine does not support the planned precision bf16 channels_last cuda_graphs; training in fp32 channels_last instead. The remaining" in shown
+    assert (
+        "this machine cannot give a trial its planned resources (cpus=4 and gpus=1); using cpus=1 instead. The remaining trials may differ"
+        in shown
+    )
+    assert (
+        "this machine does not support the planned precision bf16 channels_last cuda_graphs; training in fp32 channels_last instead. The remaining"
+        in shown
+    )
     assert "not used: bf16 channels_last cuda_graphs (default: no candidate on this hardware)" in shown
 
 

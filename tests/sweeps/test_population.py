@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import ddl
 from ddl import config
 from ddl.ledger_reader import LedgerReader
 from ddl.schema import Metric
@@ -84,9 +85,20 @@ def test_a_function_that_continues_from_states_can_be_a_population(command: Comm
 
 def test_a_changed_value_stays_within_its_axis() -> None:
     settings = config.compose_sweep("augmentation", ["search.algorithm=pbt"], "smoke", []).launch
-    scheduler = make_scheduler(settings, Metric("val/come", "max"), {"a": {"uniform": [0.5, 0.9]}, "b": {"randint": [2, 5]}}, {})
+    axes = {"a": {"uniform": [0.5, 0.9]}, "b": {"randint": [2, 5]}}
+    scheduler = make_scheduler(settings, Metric("val/come", "max"), axes, {})
     for seen, allowed in (({"a": 1.08, "b": 6}, {"a": 0.9, "b": 4}), ({"a": 0.4, "b": 1}, {"a": 0.5, "b": 2}), ({"a": 0.7, "b": 3},) * 2):
         assert scheduler._custom_explore_fn({CHANGED: dict(seen)}) == {CHANGED: allowed}
+    whole = make_scheduler(settings, Metric("val/come", "max"), {"c": {"uniform": [0, 1]}, "d": {"loguniform": [1, 100]}}, {})
+    assert whole._custom_explore_fn({CHANGED: {"c": 0.37, "d": 2.5}}) == {CHANGED: {"c": 0.37, "d": 2.5}}, "whole bounds, but not values"
+
+
+def test_a_population_is_one_sweep(ask, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ask("samples: 4\nspace: {task.lr: {loguniform: [0.001, 0.1]}}\n")
+    (tmp_path / "other.yaml").write_text((tmp_path / "small.yaml").read_text())
+    with pytest.raises(config.ConfigError, match=r"pbt compares the trials of one sweep\. Set it to random for several sweeps"):
+        ddl.run_sweep("small.yaml,other.yaml", ["search.algorithm=pbt"], scale="smoke")
 
 
 @pytest.mark.parametrize(

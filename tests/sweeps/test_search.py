@@ -109,6 +109,15 @@ def test_a_resume_knows_the_samples_and_continues_to_the_same_number(search):
     assert again.left == 0
 
 
+def test_a_resume_does_not_sample_the_earlier_points_again(search, monkeypatch):
+    monkeypatch.setattr("ddl.sweeps.search.REPEATS", 2)
+    tpe = search()
+    sampling = all_of(tpe)
+    rows = [row(next(sampling), "running") for _ in range(4)]  # none has a value, so the next points are random
+    again = TpeSearch.resumed(json.loads(json.dumps(tpe.record())), type(next(sampling).task), rows, {})
+    assert len(list(all_of(again))) == 20
+
+
 def test_an_interruption_within_a_point_leaves_no_seed_out(search):
     tpe = search(TPE.replace("seeds: 1", "seeds: 3"))
     assert tpe.left == 24 * 3
