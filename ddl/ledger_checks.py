@@ -19,7 +19,7 @@ from ddl.scratch import scratch_folder
 _RECORD = {
     "changed_code": list, "code": dict, "code_folder": str, "command": str, "commit": str, "confirms": dict, "confirms.compared": int, "confirms.configurations": dict, "confirms.created": str,
     "confirms.evaluations": dict, "confirms.folder": str, "confirms.holdout": float, "confirms.measure": str, "confirms.metric": dict, "confirms.test_seen": bool, "confirms.winner": str, "created": str, "diff": str, "executor": str, "files": list, "host": dict, "launch": dict, "mark": str, "measurements": int, "overrides": list, "plan": dict, "plan.cpus_per_trial": int,
-    "plan.num_workers": int, "plan.precision": str, "population": dict, "race": dict, "resume": str, "scale": str, "search": dict, "sweep": dict, "sweep.keys": list, "sweep.metric": dict,
+    "plan.num_workers": int, "plan.precision": str, "population": dict, "race": dict, "resume": str, "scale": str, "search": dict, "sweep": dict, "sweep.forced": list, "sweep.keys": list, "sweep.metric": dict,
     "sweep.metric.mode": str, "sweep.metric.name": str, "sweep.name": str, "sweep.reference": dict, "sweep.task": str, "sweep.title": str,
     "task_class": str, "url": str, "versions": dict,
 }  # fmt: skip

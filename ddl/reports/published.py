@@ -74,7 +74,8 @@ def obstacles_of(run: Mapping[str, Any], trials: Sequence[TrialRow]) -> list[str
     reasons += [f"on {d.name}, a fallback data set for {d.fallback_for}" for d in data if d.fallback_for]
     reasons += [f"on a sample of {d.name} ({d.source})" for d in data if not d.fallback_for and not d.complete]
     # An override of a hyperparameter that configurations set replaces it in all of them; one of an axis takes some of its values.
-    swept = set(run["sweep"].get("keys", [])).difference(run["sweep"].get("forced", []))
+    forced = run["sweep"].get("forced") or []
+    swept = [key for key in run["sweep"].get("keys") or [] if key not in forced]
     given = [o.lstrip("+~") for o in run.get("overrides", [])]
     changed = [o for o in given if o.startswith("task.") and o.split("=")[0] not in swept]
     if changed:
