@@ -24,7 +24,6 @@ class SeedCurve:
 
     seed: int
     x: tuple[float, ...]
-    seconds: tuple[float, ...]
     values: tuple[float, ...]
     positions: Mapping[str, tuple[float, ...]]
 
@@ -33,14 +32,12 @@ class SeedCurve:
 class MeanCurve:
     """One configuration's mean curve.
 
-    `x`, `seconds` (trained so far, mean over seeds), `mean`, `low`, `high` and `n` have one entry per point; `low` and `high` are NaN
-    if n < 2. `seeds` is empty if there are too many to distinguish. `positions` has the points on each of the panel's axes: seeds are
+    `x`, `mean`, `low`, `high` and `n` have one entry per point; `low` and `high` are NaN if n < 2. `seeds` is empty if there are too many to distinguish. `positions` has the points on each of the panel's axes: seeds are
     averaged at the same `x`, so on another axis a point is at the mean position of its seeds.
     """
 
     configuration: str
     x: tuple[float, ...]
-    seconds: tuple[float, ...]
     mean: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -130,12 +127,11 @@ def _series(configuration: str, points: pd.DataFrame, columns: Mapping[str, str]
     if few and points["trial_id"].nunique() <= FEW_SEEDS:
         for _, rows in points.groupby(["seed", "trial_id"]):
             at = {axis: _floats(rows[column]) for axis, column in columns.items()}
-            seeds.append(SeedCurve(int(rows["seed"].iloc[0]), _floats(rows["x"]), at["seconds"], _floats(rows["value"]), at))
+            seeds.append(SeedCurve(int(rows["seed"].iloc[0]), _floats(rows["x"]), _floats(rows["value"]), at))
     positions = {axis: _floats(groups[column].mean() if column != "x" else mean.index) for axis, column in columns.items()}
     return MeanCurve(
         configuration,
         _floats(mean.index),
-        positions["seconds"],
         _floats(mean),
         _floats(mean - half),
         _floats(mean + half),
