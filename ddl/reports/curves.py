@@ -32,8 +32,9 @@ class SeedCurve:
 class MeanCurve:
     """One configuration's mean curve.
 
-    `x`, `mean`, `low`, `high` and `n` have one entry per point; `low` and `high` are NaN if n < 2. `seeds` is empty if there are too many to distinguish. `positions` has the points on each of the panel's axes: seeds are
-    averaged at the same `x`, so on another axis a point is at the mean position of its seeds.
+    `x`, `mean`, `low`, `high` and `n` have one entry per point; `low` and `high` are NaN if n < 2. `seeds` is empty if there are too many
+    to distinguish. `positions` has the points on each of the panel's axes: seeds are averaged at the same `x`, so on another axis a point is
+    at the mean position of its seeds.
     """
 
     configuration: str
