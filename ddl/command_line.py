@@ -182,7 +182,9 @@ def _unknown_option(word: str) -> str:
     settings = yamlfile.read_yaml(yamlfile.FOLDER / "launch.yaml", []).values
     if key.partition(".")[0] in (*settings, "task", "configurations", "samples", "metric"):
         return f"{option}: settings are written without dashes: {key}={value or 'VALUE'}."
-    return f"{option}: unknown option.{did_you_mean(f'--{key}', [*ACTIONS, *USED_WITH, '--help']) or ' See --help.'}"
+    options = [name.removeprefix("--") for name in (*ACTIONS, *USED_WITH, "--help")]  # the dashes alone would make short names similar
+    similar = did_you_mean(key, options).replace("mean ", "mean --")
+    return f"{option}: unknown option." + (similar or f" See --help. A hyperparameter is written task.{key}={value or 'VALUE'}.")
 
 
 def _unknown_value(option: str, value: str) -> str:
