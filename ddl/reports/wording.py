@@ -13,13 +13,13 @@ MINUS = "\N{MINUS SIGN}"
 _SPLITS = {"train": "training", "val": "validation"}
 _UNITS = {
     "s": "s", "ms": "ms", "us": "µs", "wh": "Wh", "j": "J", "w": "W", "percent": "%", "celsius": "°C", "bytes": "bytes", "kb": "kB",
-    "mb": "MB", "gb": "GB", "mib": "MiB", "gib": "GiB", "mhz": "MHz",
+    "mb": "MB", "gb": "GB", "mib": "MiB", "gib": "GiB", "mhz": "MHz", "db": "dB",
 }  # fmt: skip
-_INITIALS = {"cpu", "gpu", "sm", "td", "kl", "fid", "psnr", "ssim", "auc", "elbo", "bleu", "mse", "mae"}
+_INITIALS = {"cpu", "gpu", "sm", "td", "kl", "fid", "psnr", "ssim", "auc", "elbo", "bleu", "mse", "rmse", "mae"}
 
 
 def number(value: float | None) -> str:
-    """Four decimals below 10, two below 100, one below 1,000, else none; scientific notation below 0.001 and from 10^9; a dash for None."""
+    """Five decimals below 0.01, four below 10, two below 100, one below 1,000, else none; scientific notation below 0.001 and from 10^9; a dash for None."""
     if value is None:
         return ABSENT
     if not math.isfinite(value):
@@ -33,8 +33,10 @@ def number(value: float | None) -> str:
         text = f"{value:.1f}"
     elif size >= 10:
         text = f"{value:.2f}"
-    elif size >= 1e-3 or size == 0:
+    elif size >= 0.01 or size == 0:
         text = f"{value:.4f}"
+    elif size >= 1e-3:
+        text = f"{value:.5f}"
     else:
         text = f"{value:.2e}"
     return text.replace("-", MINUS)

@@ -8,7 +8,7 @@ from ddl.units import duration, size
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.79481, "0.7948"), (-0.5, "~0.5000"), (0.0, "0.0000"), (1.2e-5, "1.20e~05"), (92.731, "92.73"), (415.34, "415.3"), (9621.4, "9,621"), (6.8e40, "6.800e+40"),
+        (0.79481, "0.7948"), (0.004914, "0.00491"), (0.01, "0.0100"), (-0.5, "~0.5000"), (0.0, "0.0000"), (1.2e-5, "1.20e~05"), (92.731, "92.73"), (415.34, "415.3"), (9621.4, "9,621"), (6.8e40, "6.800e+40"),
         (None, "\N{EN DASH}"), (float("nan"), "NaN"), (float("-inf"), "~∞"),
     ],
 )  # fmt: skip
@@ -34,7 +34,7 @@ def test_sizes_and_intervals():
     ("name", "text"),
     [
         ("val/accuracy", "validation accuracy"), ("best val/accuracy", "best validation accuracy"), ("last train/loss", "last training loss"),
-        ("test/episode_return", "test episode return"), ("train/td_error", "training TD error"), ("loss", "loss"),
+        ("test/episode_return", "test episode return"), ("train/td_error", "training TD error"), ("val/psnr_db", "validation PSNR (dB)"), ("val/rmse_passengers", "validation RMSE passengers"), ("loss", "loss"),
         ("latency/p50_ms_batch1", "latency p50, batch 1 (ms)"), ("latency/p95_ms_batch_64", "latency p95, batch 64 (ms)"),
         ("time/images_per_s", "images / s"), ("time/train_s", "train time (s)"), ("device/energy_wh", "energy (Wh)"),
         ("device/gpu_utilisation_percent", "GPU utilisation (%)"), ("device/images_per_wh", "images / Wh"), ("elapsed_s", "training time"),
