@@ -12,7 +12,8 @@ from ddl.storage.runs import RunStore
 def plan_again(ledgers: Sequence[Ledger], trial_ids: Collection[str], store: RunStore | None) -> None:
     """Make trials of a run planned again, without their measurements and files. `ledgers` are those of its sweeps.
 
-    Raises ValueError for a trial that the run does not have, for an unreachable store, and for trials of population based training, which continue from each other.
+    Raises ValueError for a trial that the run does not have, for an unreachable store, and for trials of population based training, which
+    continue from each other.
     """
     rows = {row.trial_id for ledger in ledgers for row in ledger.trials()}
     for trial_id in trial_ids:

@@ -22,7 +22,7 @@ def claimed_store(console: Console, store: RunStore) -> Iterator[RunStore]:
     try:
         with store:
             yield store
-    except BaseException:
+    except BaseException:  # Ctrl-C included; raised again
         if store.not_uploaded:
             console.print(f"not uploaded: {store.not_uploaded}", markup=False, soft_wrap=True)
         raise

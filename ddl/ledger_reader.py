@@ -136,7 +136,10 @@ class LedgerReader:
             return pd.read_sql_query("SELECT seq, at, trial_id, kind, detail FROM events ORDER BY seq", connection)
 
     def newest_rows(self) -> tuple[int, int]:
-        """Sequence numbers of the newest event and the newest measurement, 0 without one. Of two copies of a ledger, the newer has the larger pair."""
+        """Sequence numbers of the newest event and the newest measurement, 0 without one.
+
+        Of two copies of a ledger, the newer has the larger pair.
+        """
         with self._connection() as connection:
             event, measurement = connection.execute("SELECT (SELECT max(seq) FROM events), (SELECT max(seq) FROM metrics)").fetchone()
             return event or 0, measurement or 0

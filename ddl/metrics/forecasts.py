@@ -12,6 +12,7 @@ NAIVE = ("last_value", "last_year", "last_year_growth")
 
 def naive_forecast(values: Tensor, held_out: int, name: str) -> Tensor:
     """Naive forecasts of the last `held_out` of monthly `values` [n], each from earlier values.
+
     Raises ValueError for an unknown `name`, and for fewer than `held_out` + 13 values.
     """
     n = len(values)

@@ -19,7 +19,10 @@ _INITIALS = {"cpu", "gpu", "sm", "td", "kl", "fid", "psnr", "ssim", "auc", "elbo
 
 
 def number(value: float | None) -> str:
-    """Five decimals below 0.01, four below 10, two below 100, one below 1,000, else none; scientific notation below 0.001 and from 10^9; a dash for None."""
+    """Five decimals below 0.01, four below 10, two below 100, one below 1,000, else none; a dash for None.
+
+    Scientific notation below 0.001 and from 10^9.
+    """
     if value is None:
         return ABSENT
     if not math.isfinite(value):
