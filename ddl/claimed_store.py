@@ -24,5 +24,5 @@ def claimed_store(console: Console, store: RunStore) -> Iterator[RunStore]:
             yield store
     except BaseException:  # Ctrl-C included; raised again
         if store.not_uploaded:
-            console.print(f"not uploaded: {store.not_uploaded}", markup=False, soft_wrap=True)
+            console.print(f"not uploaded: {store.not_uploaded}", soft_wrap=True)
         raise

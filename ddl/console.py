@@ -1,6 +1,7 @@
 """Standard output, log file and signal handlers of the process that runs a sweep."""
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -17,6 +18,9 @@ from ddl.trial_errors import InterruptSignal, raise_interrupt
 
 _ONE_THREAD = threading.RLock()
 """Held by the thread that runs a sweep."""
+
+_plain = functools.partial(Console, highlight=False, markup=False, emoji=False)
+"""A console that prints texts as they are: a folder may be called `[draft]` or `:key:`."""
 
 AGAIN_S = 0.05
 """Seconds after which an interruption that Python has ignored is sent again."""
@@ -42,17 +46,17 @@ def terminal() -> Iterator[Console]:
 @contextlib.contextmanager
 def _console() -> Iterator[Console]:
     if Console().is_jupyter:  # its standard output is not a file, and cannot show a table that is updated in place
-        yield Console(file=sys.stdout, highlight=False, force_jupyter=False, force_terminal=False)
+        yield _plain(file=sys.stdout, force_jupyter=False, force_terminal=False)
         return
     try:
         copy = os.dup(sys.stdout.fileno())
     except (OSError, ValueError):  # standard output is no file if a test captures it
-        yield Console(file=sys.stdout, highlight=False)
+        yield _plain(file=sys.stdout)
         return
     with os.fdopen(copy, "w", encoding="utf-8") as stream:
         output = UntilItBreaks(stream)
         try:
-            yield Console(file=output, highlight=False)  # type: ignore[arg-type]  # it needs these methods only
+            yield _plain(file=output)  # type: ignore[arg-type]  # it needs these methods only
         finally:
             output.flush()
 

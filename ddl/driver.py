@@ -39,7 +39,7 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
     began = time.time()
     runs_of_trial: dict[str, list[OpenRun]] = {}
     queue: list[tuple[OpenRun, Plan, PlannedPack]] = []
-    for run, plan in planned:
+    for run, plan in sorted(planned, key=lambda item: item[0].folder):  # as a resume finds them: the first run of a trial stores its files
         new = [trial for trial in run.prepared.trials if trial.trial_id not in runs_of_trial]
         queue += [(run, plan, pack) for pack in plan.packs(new)]
         for trial in run.prepared.trials:
@@ -80,7 +80,7 @@ def train_runs(console: Console, planned: Sequence[tuple[OpenRun, Plan]], execut
                 for run, metrics, alike in watched:
                     for report in reports_of[run]:
                         if warning := metrics.take(report):
-                            console.print(warning, markup=False, soft_wrap=True)
+                            console.print(warning, soft_wrap=True)
                         alike.take(report)
                         check_length(run.prepared, report)
                 if any(report.kind in ("measured", "ended") for report in reports):
@@ -192,4 +192,4 @@ def _update_source(console: Console, run: OpenRun, reports: Sequence[TrialReport
         run.ledger.note(**{source.entry: source.record()})
         for line in news:
             run.ledger.event(source.entry, line)
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)

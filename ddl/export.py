@@ -78,8 +78,7 @@ def _exportable_row(reader: LedgerReader, trial_id: str) -> TrialRow:
 
 def _trained_model(tasks: RecordedTasks, about: Mapping[str, Any], row: TrialRow, folder: Path, measured: int) -> tuple[int, Predictor]:
     """(step, model) of the newest checkpoint, on the CPU. `measured` is the step of the trial's last measurement."""
-    changed = (row.metadata or {}).get("changed", {})  # by a search, during training
-    task = with_precision(tasks.build({**row.task, **changed}), about["plan"]["precision"])
+    task = with_precision(tasks.build(row.hyperparameters(about)), about["plan"]["precision"])
     checkpoint = checkpoints.newest(folder / "checkpoints", row.trial_id)
     if checkpoint is None and "measurements" in about:
         raise ValueError(f"{folder}: the function {about['sweep']['name']} yielded no state, so there is no trained model.")

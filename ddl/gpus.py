@@ -52,15 +52,19 @@ def machine_gpus() -> MachineGpus:
             kernels = torch.cuda.get_arch_list()
         except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
             return MachineGpus((), (f"{_nvml_names() or 'GPU'}: CUDA does not start: {_first_line(error)}.",))
-    if "CUDA_VISIBLE_DEVICES" not in os.environ and any(MIG_NAME in gpu.name for gpu in found):
+    if any(MIG_NAME in gpu.name for gpu in found) and (slices := _visible_slices()):
         # CUDA shows one MIG slice only.
-        slices = [device for device in nvml_devices() if device.slice_of]
-        found = [gpu for gpu in found if MIG_NAME not in gpu.name] + [
-            CudaGpu(0, device.uuid, device.name, _version(device.compute_capability)) for device in slices
-        ]
+        found = [gpu for gpu in found if MIG_NAME not in gpu.name] + slices
     usable = tuple(gpu for gpu in found if has_kernels(gpu.capability, kernels))
     problems = (_no_kernels(gpu, kernels) for gpu in found if not has_kernels(gpu.capability, kernels))
     return MachineGpus(usable, tuple(problems))
+
+
+def _visible_slices() -> list[CudaGpu]:
+    """The MIG slices of this machine that CUDA_VISIBLE_DEVICES names by UUID, or all if it is not set."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    slices = [device for device in nvml_devices() if device.slice_of and (named is None or device.uuid in named.split(","))]
+    return [CudaGpu(0, device.uuid, device.name, _version(device.compute_capability)) for device in slices]
 
 
 def use_only(gpus: Iterable[CudaGpu]) -> None:

@@ -69,6 +69,9 @@ def _run(arguments: Sequence[str]) -> int:
     except Interrupted as interrupted:
         complain(interrupted)
         return INTERRUPTED
+    except KeyboardInterrupt:  # before a run begins, or in a command that trains nothing
+        complain("interrupted")
+        return INTERRUPTED
 
 
 def _print_problem(*texts: object) -> None:

@@ -26,7 +26,7 @@ _RECORD = {
 """Types of the entries of the run's record, and of those inside them. An entry may also be missing or null."""
 
 _METADATA: dict[str, Any] = {
-    "classes": list, "device": dict, "first_steps": dict, "latency": dict, "left_behind": str, "only_here": str, "parameters": int, "precision": str,
+    "changed": dict, "classes": list, "device": dict, "first_steps": dict, "latency": dict, "left_behind": str, "only_here": str, "parameters": int, "precision": str,
     "stacked": int, "total_steps": int,
     "data": {"name": str, "source": str, "fallback_for": str, "sha256": str, "complete": bool, "train": int, "val": int},
 }  # fmt: skip

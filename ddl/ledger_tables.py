@@ -77,3 +77,8 @@ class TrialRow:
     metadata: Mapping[str, Any] | None = None
     started_at: float | None = None
     ended_at: float | None = None
+
+    def hyperparameters(self, run: Mapping[str, Any]) -> dict[str, Any]:
+        """`task`, with the values that population based training last gave the trial. `run` is the ledger's record of the run."""
+        changed = (self.metadata or {}).get("changed", {}) if run.get("population") else {}
+        return {**self.task, **changed}

@@ -77,10 +77,10 @@ def recordable(progress: Progress) -> Progress:
     """
     try:
         if progress.metadata:  # which most steps do not have
-            json.dumps(progress.metadata)
+            json.dumps(progress.metadata, allow_nan=False)  # SQLite's JSON has no NaN
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"the trial yielded metadata that cannot be recorded ({error}). Give numbers, texts, and lists and dictionaries of them."
+            f"the trial yielded metadata that cannot be recorded ({error}). Give finite numbers, texts, and lists and dictionaries of them."
         ) from error
     if progress.metrics:
         progress = replace(progress, metrics=as_numbers(progress.metrics, "the trial"))

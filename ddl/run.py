@@ -207,9 +207,7 @@ def resume(
             _record_resume(console, each.ledger, each.prepared.changed_code)
         if not url and (lost := lost_trials(ledgers)):
             command = f"{resume_command(run.folder)} --again {' '.join(lost)}"
-            console.print(
-                f"the files of {count(len(lost), 'finished trial')} are gone; to train again: {command}", markup=False, soft_wrap=True
-            )
+            console.print(f"the files of {count(len(lost), 'finished trial')} are gone; to train again: {command}", soft_wrap=True)
         headlines = train_and_report(console, opened, run.folder, url, store)
         contexts.close()
         return _finished_run(console, run.folder, store, headlines)
@@ -227,7 +225,7 @@ def _finished_run(console: Console, top: Path, store: RunStore | None, headlines
     """The run, after its last upload; prints the parts that were not uploaded, and then the main findings."""
     missing = _not_uploaded(console, top, store) if store else []
     for line in headlines:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     return Run(top, tuple(missing))
 
 
@@ -238,5 +236,5 @@ def _not_uploaded(console: Console, top: Path, store: RunStore) -> list[str]:
     missing += [store.not_uploaded] if store.not_uploaded else []
     console.print(f"uploaded to {store.url}" + (", except:" if missing else ""), soft_wrap=True)
     for line in missing:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     return missing

@@ -30,7 +30,7 @@ def make_plans(
     plans: list[Plan] = []
     if runs[0].address is None:
         for line in other_runs(scratch):
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
     precisions: dict[type, str] = {}
     trials = sum(run.size for run in runs)
     for run in runs:
@@ -46,7 +46,7 @@ def make_plans(
         precisions.setdefault(task_class, plan.precision)
         plans.append(plan)
         if len(runs) > 1:
-            console.print(f"[bold]{run.name}[/bold]")
+            console.print(run.name, style="bold")
         added = [run.source.described] if run.source and run.to_add else []
         shown = run.trials or (timed if task_class.timed else [])
         configurations, reported = len({trial.configuration for trial in timed}), run.size + run.earlier

@@ -92,7 +92,5 @@ def write_results_and_report(console: Console, folders: Sequence[Path], top: Pat
         report = write_report(folders, top / "report.html")
     for trial in Run(top).trials:
         if trial.status in LOST:
-            console.print(
-                f"{trial.status}: {trial.configuration} seed {trial.seed} ({trial.trial_id}): {trial.reason}", markup=False, soft_wrap=True
-            )
+            console.print(f"{trial.status}: {trial.configuration} seed {trial.seed} ({trial.trial_id}): {trial.reason}", soft_wrap=True)
     return [*report.headlines(), *filter(None, [report.runs[0].next_step if len(folders) == 1 else ""])]

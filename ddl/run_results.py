@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class BestConfiguration:
     """The configuration that the report names first.
 
-    hyperparameters: those that vary in the sweep, as `task.NAME`. measure: what the report leads with, as in "best val/accuracy" (the best
+    hyperparameters: those that vary in the sweep, as `task.NAME`; after population based training the values that the best trial ended with.
+    measure: what the report leads with, as in "best val/accuracy" (the best
     of a trial's measurements) or "last val/accuracy". mean: over the `n` seeds; low, high: its 95% interval, None with one seed. trials:
     the ids of the n trials in the mean, the best first.
     """
@@ -99,7 +100,10 @@ class Run:
         assert estimate.mean is not None
         ids = {trial.seed: trial.trial_id for trial in report.trials if trial.configuration == best.name}
         trials = tuple(ids[seed] for seed in sorted(values, key=values.__getitem__, reverse=report.primary_mode == "max"))
-        return BestConfiguration(best.name, best.swept, report.primary, estimate.mean, estimate.low, estimate.high, estimate.n, trials)
+        (first,) = [trial for trial in report.trials if trial.trial_id == trials[0]]
+        ended_with = first.hyperparameters(report.record)  # population based training changes them
+        given = {key: ended_with.get(key.removeprefix("task."), value) for key, value in best.swept.items()}
+        return BestConfiguration(best.name, given, report.primary, estimate.mean, estimate.low, estimate.high, estimate.n, trials)
 
     def _repr_html_(self) -> str:
         """The report, as a notebook shows it: a frame with the page."""

@@ -100,7 +100,10 @@ def _plan_and_train(console: Console, runs: Sequence[OpenRun], scratch: Path, to
     local = prepared[0].address is None
     if local:
         announce(scratch, top)
-    with open_executor(prepared, scratch) as executor:
+    with contextlib.ExitStack() as contexts:
+        if prepared[0].population and not local:  # Ray stores a population's checkpoints where it finds Tune's files, on every node
+            scratch = contexts.enter_context(scratch_folder("tune", base=top))
+        executor = contexts.enter_context(open_executor(prepared, scratch))
         from ddl import driver  # late: meanwhile the fork server imports what workers need
         from ddl.run_plans import make_plans
 

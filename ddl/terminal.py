@@ -78,9 +78,8 @@ class ProgressDisplay:
         self._ended_s: list[float] = []
         self._began = time.monotonic()
         self._last_line = 0.0
-        self._live = (
-            Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True) if console.is_terminal else None
-        )
+        live = Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True)
+        self._live = live if can_redraw(console) else None
 
     def __enter__(self) -> Self:
         if self._live:
@@ -184,11 +183,16 @@ def _metric_text(running: _RunningTrial, trial: DisplayedTrial) -> str:
     return "" if value is None else f", last {trial.metric} {value:.4g}"
 
 
+def can_redraw(console: Console) -> bool:
+    """True if the console can change what it has printed. A dumb terminal (`TERM=dumb`, as in Emacs) cannot."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 @contextmanager
 def show_activity(console: Console, text: str) -> Iterator[None]:
     """Show `text`, on a terminal with a spinner while the block runs."""
-    if console.is_terminal:
-        with console.status(text):
+    if can_redraw(console):
+        with console.status(Text(text)):
             yield
     else:
         console.print(text)

@@ -17,6 +17,7 @@ OTHER_COLUMNS = [
     "epoch",
     "elapsed_s",
     "parameters",
+    "stacked",
     "precision",
     "data",
     "data_source",

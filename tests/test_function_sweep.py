@@ -36,6 +36,7 @@ from ddl.sweeps.unknown_length import check_length
 from ddl.tasks.function import function_task
 from ddl.tasks.user_code import changed_sources, locate_module
 from ddl.trial_report import TrialReport
+from tests.ledgers import edited_ledger
 
 TRAIN = """\
 import torch
@@ -319,6 +320,8 @@ def test_a_measurement_that_is_none_fails_the_trial(folder, measured, reason):
         ("epoch=0.25", "ValueError: the trial yielded the epoch 0.25. It must be a whole number."),
         ("step=1.5", "ValueError: the trial yielded the step 1.5. It must be a whole number."),
         ("step=torch.tensor(3), total_steps=np.int64(5), epoch=np.int32(1)", ""),
+        ("metadata={'best': float('inf')}", "ValueError: the trial yielded metadata that cannot be recorded (Out of range float"),
+        ("metadata={'changed': True}", ""),
         ("metadata={'size': np.int64(5)}", "ValueError: the trial yielded metadata that cannot be recorded (Object of type int64"),
     ],
 )
@@ -831,3 +834,19 @@ def test_a_function_that_refers_to_much_data_is_refused_before_the_start(folder,
     assert len(first(10)) == 1
     with pytest.raises(ConfigError, match=r"<lambda> refers to 1\d\.\d kB of data, which each trial would send to a worker process."):
         first(2500)
+
+
+def test_measurements_that_only_the_checkpoint_has_are_recorded_by_a_resume(folder):
+    """The ledger was restored from a copy that is older than the trial's last checkpoint."""
+
+    def train(lr, *, resume=None):
+        for step in range(0 if resume is None else resume["step"], 3):
+            yield ddl.Progress(metrics={"val/loss": lr * step}, total_steps=3, state=lambda: {"step": step + 1})  # noqa: B023
+
+    run = ddl.sweep(train, {"lr": [0.5]}, metric="val/loss", seeds=1, executor="inline", overrides=["checkpoint_every_s=0.000001"])
+    with edited_ledger(run.folder) as db:
+        db.execute("DELETE FROM metrics WHERE name = 'val/loss' AND step > 1")
+        db.execute("UPDATE trials SET status = 'planned'")
+    resumed = ddl.resume(run.folder, function=train)
+    curve = resumed.curves[resumed.curves["metric"] == "val/loss"].sort_values("step")
+    assert list(zip(curve["step"], curve["value"], strict=True)) == [(1, 0.0), (2, 0.5), (3, 1.0)]

@@ -11,6 +11,7 @@ import torch
 from ddl import gpus
 from ddl.gpus import has_kernels, machine_gpus
 from ddl.prepared_runs import default_scale
+from ddl.sweeps.private_executor import PrivateExecutor
 
 KERNELS = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 
@@ -115,9 +116,13 @@ def test_all_slices_of_a_gpu_in_mig_mode_are_used_although_cuda_shows_one(machin
     name = "NVIDIA H100 MIG 3g.40gb"
     seen = [SeenByNvml("NVIDIA H100"), SeenByNvml(name, "MIG-a", slice_of="GPU-0"), SeenByNvml(name, "MIG-b", slice_of="GPU-0")]
     monkeypatch.setattr(gpus, "nvml_devices", lambda: seen)
-    assert [gpu.uuid for gpu in machine_gpus().usable] == ["MIG-a", "MIG-b"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # restored after the test
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    with PrivateExecutor(lambda: None, 60.0) as executor:
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-a,MIG-b"
+        assert executor.capacity().gpus == 2, "also when they are named"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-b")
-    assert [gpu.uuid for gpu in machine_gpus().usable] == ["GPU-0"], "the user has chosen"
+    assert [gpu.uuid for gpu in machine_gpus().usable] == ["MIG-b"], "the user has chosen"
 
 
 @pytest.mark.parametrize(

@@ -168,3 +168,12 @@ def test_an_installed_package_has_no_launch_py(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(program, "__file__", str(tmp_path / "ddl" / "program.py"))
     monkeypatch.setattr("sys.argv", ["/usr/bin/jupyter"])
     assert program.program() == "ddl"
+
+
+def test_an_interrupted_command_says_so_without_a_traceback(monkeypatch, capsys) -> None:
+    def interrupted(given, command):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "_run_action", interrupted)
+    assert launch.main(["--sweep", "augmentation", "--plan"]) == launch.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"

@@ -262,6 +262,20 @@ def test_a_run_that_is_interrupted_says_that_it_could_not_be_uploaded(tmp_path, 
     assert "not uploaded: expired credentials" in capsys.readouterr().out
 
 
+def test_a_second_interruption_during_the_last_upload_leaves_no_lease(url, tmp_path, monkeypatch):
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    first = RunStore(tmp_path / "first", url)
+    first.claim()
+    with first:
+        monkeypatch.setattr(first._thread, "join", interrupt)
+        monkeypatch.setattr(first, "_upload_until_end", lambda: None)
+    assert "interrupted during the last upload" in first.not_uploaded
+    wait_until(lambda: "lease.json" not in RemoteFolder(url).names(), "the release")
+    RunStore(tmp_path / "second", url).claim()
+
+
 def test_files_at_an_unreachable_store_are_not_removed_silently(tmp_path, monkeypatch):
     monkeypatch.setattr(RemoteFolder, "names", unreachable)
     with pytest.raises(ValueError, match=r"expired credentials\. The trials' files there cannot be removed now\."):

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from ddl.console import terminal
 from ddl.plan_lines import show_plan
 from ddl.sweeps.allocation import Allocation
 from ddl.sweeps.capacity import Capacity, Node
 from ddl.sweeps.plan import Plan, report_duration
 from ddl.sweeps.space import Trial
 from ddl.sweeps.stacking import Stacking
-from ddl.terminal import DisplayedTrial, ProgressDisplay
+from ddl.terminal import DisplayedTrial, ProgressDisplay, show_activity
 from ddl.timings import TimingProbe
 from ddl.trial_report import TrialReport
 from ddl.units import duration
@@ -115,3 +116,25 @@ def test_a_trials_last_step_and_its_end_are_one_line(monkeypatch):
     first, last = screen.getvalue().splitlines()
     assert first.startswith("[0/1] light seed 0 step 5/10, last val/loss 0.5; about ")
     assert last == "[1/1] light seed 0 finished, last val/loss 0.25 after 2.0 s"
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch):
+    monkeypatch.setattr("ddl.terminal.LINE_EVERY_S", 0)
+    monkeypatch.setenv("TERM", "dumb")
+    screen = io.StringIO()
+    console = Console(file=screen, width=300, force_terminal=True)
+    with (
+        show_activity(console, "timing"),
+        ProgressDisplay(console, {"a": DisplayedTrial("light", 0, "val/loss", 1.0)}, 0, 0, 1) as progress,
+    ):
+        progress.update(TrialReport("a", "measured", step=5, total_steps=10, metrics={"val/loss": 0.5}))
+        first, second = screen.getvalue().splitlines()
+    assert first == "timing"
+    assert second.startswith("[0/1] light seed 0 step 5/10, last val/loss 0.5")
+
+
+@pytest.mark.parametrize("name", ["[draft]", "[/x]", "a:key:b"])
+def test_names_are_printed_as_they_are(name, capfd):
+    with terminal() as console:
+        console.print(f"to resume it if interrupted: ddl --resume {name}", soft_wrap=True)
+    assert capfd.readouterr().out == f"to resume it if interrupted: ddl --resume {name}\n"

@@ -35,7 +35,7 @@ def _run(run: RunReport, several: bool) -> str:
             None,
             [
                 f"## {escape(run.title)} ({escape(run.name)})" if several else "",
-                f"> **Not the full data.** {escape(run.notice)}" if run.notice else "",
+                "\n>\n".join(f"> **{first}** {escape(text)}" for first, text in run.notices.items()),
                 escape(run.answer),
                 escape(f"{narrative.setting(run, run.statuses, run.scale)} {narrative.judgement(run)} {' '.join(places)}"),
                 markdown_table([escape(column) for column in table.columns], [[escape(cell) for cell in row] for row in table.rows]),

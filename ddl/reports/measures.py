@@ -14,6 +14,7 @@ from ddl.power import ALL_PAIRS
 from ddl.reports import metric_kinds, statistics, verdicts
 from ddl.reports.data_sets import DataDescription, describe_data
 from ddl.reports.published import PublishedValues, column, obstacles_of, published_values
+from ddl.reports.results import per_trial
 from ddl.reports.statistics import Comparison, Estimate
 from ddl.reports.verdicts import Ordering, Verdict
 from ddl.units import count
@@ -129,7 +130,7 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
     # `time/train_s` is the `elapsed_s` of a finished trial.
     measured = [name for name in frame.columns if metric_kinds.is_cost(name) and name not in (*milestones, "time/train_s")]
     costs = ("parameters", "elapsed_s", *(name for name in measured if "p90_" not in name and "p99_" not in name))
-    rows = dict(list(frame.groupby("configuration")))
+    rows = dict(list(per_trial(frame).groupby("configuration")))
     members: dict[str, list[TrialRow]] = {}
     for trial in trials:
         members.setdefault(trial.configuration, []).append(trial)
@@ -145,6 +146,10 @@ def measure_run(run: Mapping[str, Any], trials: Sequence[TrialRow], frame: pd.Da
         configurations = (*best_first, *(c for c in configurations if c.name not in first))
     pairs, note = _pairs([c.name for c in configurations], [c.name for c in best_first], reference, winner)
     comparisons = {m: tuple(statistics.compare({c.name: c.values[m] for c in configurations}, pairs)) for m in measures}
+    if run.get("population"):
+        comparisons = {
+            m: tuple(statistics.untested(pair, "trials continued from each other") for pair in found) for m, found in comparisons.items()
+        }
     ordering = None
     if reference is not None and reference.measure:
         ours = {c.name: c.estimates[reference.measure] for c in configurations}

@@ -92,15 +92,13 @@ class RunReport(Measured):
         return tuple(trial for trial in self.trials if trial.status in LOST)
 
     @property
-    def notice(self) -> str:
-        """Warning if the data are a sample or a fallback data set, or if the code has changed during the run, else ""."""
-        changed = ", ".join(self.record.get("changed_code") or [])
-        code = f"The code changed during the run ({changed}): not all trials were trained by the same code." if changed else ""
-        return " ".join(filter(None, [narrative.data_notice(self.data), code]))
+    def notices(self) -> Mapping[str, str]:
+        """Warnings that a reader needs before any number, by their first words."""
+        return narrative.notices(self.data, self.record)
 
     @cached_property
     def caption(self) -> str:
-        """Short form of `notice` for every table and figure."""
+        """Short form of the notice on the data for every table and figure, "" if they are complete and genuine."""
         return narrative.data_caption(self.data)
 
     @cached_property

@@ -12,6 +12,11 @@ from ddl.reports.statistics import Comparison
 from ddl.reports.wording import estimate_text, metric, number
 from ddl.units import count
 
+POPULATION = (
+    "Trials continued from each other's weights with changed hyperparameters. Configurations have the names and hyperparameters that their "
+    "trials began with, their seeds are not independent, and differences between them are not tested."
+)
+
 
 def data_notice(data: Sequence[DataDescription]) -> str:
     """Warning that the data are a sample or a fallback data set; "" if they are complete and genuine."""
@@ -22,6 +27,17 @@ def data_notice(data: Sequence[DataDescription]) -> str:
         elif not d.complete:
             sentences.append(f"The data are a sample of {d.name}, not the full data set: {d.source}{sizes}.")
     return " ".join(sentences)
+
+
+def notices(data: Sequence[DataDescription], record: Mapping[str, Any]) -> dict[str, str]:
+    """Warnings by their first words: on the data, on code that changed during the run, and on trials that continued from each other."""
+    changed = ", ".join(record.get("changed_code") or [])
+    found = {
+        "Not the full data.": data_notice(data),
+        "Changed code.": f"The code changed during the run ({changed}): not all trials were trained by the same code." if changed else "",
+        "Population based training.": POPULATION if record.get("population") else "",
+    }
+    return {first: text for first, text in found.items() if text}
 
 
 def data_caption(data: Sequence[DataDescription]) -> str:
@@ -67,6 +83,11 @@ def answer(measured: Measured, race: Mapping[str, Any] | None = None) -> str:
         text += f", n = {second.trials_text(measured.primary)}"
     if between.p_holm is None:
         return text + f" (difference not tested: {between.untested})."
+    lead = between.lead_of(best.name, measured.primary_mode)
+    if lead is not None and lead < 0:
+        reading = "significant" if between.significant else "not significant"
+        seeds = count(between.difference.n, "seed")
+        return text + f", but on the {seeds} that both have “{second.name}” is better by {number(-lead)} ({reading})."
     return text + (
         " (difference significant)."
         if between.significant

@@ -80,4 +80,6 @@ def obstacles_of(run: Mapping[str, Any], trials: Sequence[TrialRow]) -> list[str
     changed = [o for o in given if o.startswith("task.") and o.split("=")[0] not in swept]
     if changed:
         reasons.append(f"with other hyperparameters: {', '.join(changed)}")
+    if run.get("population"):
+        reasons.append("with hyperparameters that population based training changed")
     return reasons

@@ -23,7 +23,8 @@ def read_results(folder: Path) -> pd.DataFrame:
     line gave one value; counted (False for a trial that no mean of the report contains, because it failed, diverged or has not ended);
     epoch and elapsed_s (seconds trained) at the last measurement; the last value of each metric under its name; `best <metric>`, the best
     measurement of the sweep's metric (NaN for a trial that diverged); the last value of each cost (`time/...`, `device/...`,
-    `latency/...`); parameters, precision, data, data_source, data_complete, fallback_for ("" unless the data are a fallback data set).
+    `latency/...`); parameters; stacked (number of trials that were trained as one model with this one, in `elapsed_s` seconds together; 1
+    alone); precision, data, data_source, data_complete, fallback_for ("" unless the data are a fallback data set).
     """
     reader = LedgerReader(folder)
     return results_frame(reader.run("sweep.metric.name", "sweep.metric.mode"), reader.trials(), reader.metrics())
@@ -54,12 +55,23 @@ def results_frame(run: Mapping[str, Any], trials: list[TrialRow], metrics: pd.Da
     metadata = [dict(t.metadata or {}) for t in trials]
     data = [dict(f.get("data") or {}) for f in metadata]
     rows["parameters"] = pd.array([f.get("parameters") for f in metadata], dtype="Int64")
+    rows["stacked"] = [f.get("stacked", 1) for f in metadata]
     rows["precision"] = [f.get("precision", "") for f in metadata]
     rows["data"] = [d.get("name", "") for d in data]
     rows["data_source"] = [d.get("source", "") for d in data]
     rows["data_complete"] = pd.array([d.get("complete") for d in data], dtype="boolean")
     rows["fallback_for"] = [d.get("fallback_for", "") for d in data]
     return rows
+
+
+def per_trial(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with costs that can be compared between trials of stacks and trials alone.
+
+    A stacked trial's time is that of all members, and its speed counts only its own examples.
+    """
+    speeds = [name for name in frame.columns if name.startswith("time/") and name.endswith("_per_s")]
+    parts = {"elapsed_s": frame["elapsed_s"] / frame["stacked"], **{name: frame[name] * frame["stacked"] for name in speeds}}
+    return frame.assign(**parts)
 
 
 def write_results(folder: Path, rows: pd.DataFrame | None = None) -> None:

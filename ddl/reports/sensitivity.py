@@ -13,11 +13,12 @@ from ddl.units import count
 class Sensitivity:
     """The smallest mean difference that is found with probability `power.POWER`.
 
-    `seeds` is the smallest number of common seeds of a tested pair, `spread` the standard deviation of the paired differences, pooled
-    over the pairs. `needed` is the number of seeds for a difference of `margin`, None if there is no margin or it takes too many.
+    `seeds` is the largest number of common seeds of a tested pair, `fewer` is True if another pair has fewer. `spread` is the standard
+    deviation of the paired differences, pooled over the pairs. `needed` is the number of seeds for a difference of `margin`, None if there is no margin or it takes too many.
     """
 
     seeds: int
+    fewer: bool
     comparisons: int
     spread: float
     difference: float
@@ -33,17 +34,19 @@ def find_sensitivity(
     spread = power.pooled_spread(paired_differences(values[c.first], values[c.second]) for c in tested)
     if not spread:
         return None
-    seeds = min(c.difference.n for c in tested)
+    seeds = max(c.difference.n for c in tested)
+    fewer = any(c.difference.n < seeds for c in tested)
     difference = power.detectable_effect(seeds, len(tested)) * spread
     needed = power.seeds_needed(margin / spread, len(tested)) if margin > 0 else None
-    return Sensitivity(seeds, len(tested), spread, difference, margin, needed)
+    return Sensitivity(seeds, fewer, len(tested), spread, difference, margin, needed)
 
 
 def sensitivity_text(found: Sensitivity) -> str:
     """The sensitivity as sentences, with the reason why a test without the normal distribution is no way out if there are few seeds."""
     family = f" in each of {found.comparisons} comparisons" if found.comparisons > 1 else ""
+    most = " in common, the most of any pair," if found.fewer else ""
     text = (
-        f"With {count(found.seeds, 'seed')} this run can show differences from {number(found.difference)} on (found with a probability of "
+        f"With {count(found.seeds, 'seed')}{most} this run can show differences from {number(found.difference)} on (found with a probability of "
         f"{power.POWER:.0%}{family}; the spread of the paired differences is {number(found.spread)})."
     )
     if found.margin > 0:

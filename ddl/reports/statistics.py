@@ -8,7 +8,7 @@ Test Procedure", Scand. J. Statist. 6, 1979) keeps the probability of any false 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit  # all of scipy.stats would take seconds to import
@@ -63,6 +63,12 @@ class Comparison:
     def significant(self) -> bool:
         """True if the corrected p-value is below `ALPHA`."""
         return self.p_holm is not None and self.p_holm < ALPHA
+
+    def lead_of(self, name: str, mode: str) -> float | None:
+        """Lead of configuration `name` over the other one, positive if it is better by `mode` ("max", "min"); None without common seeds."""
+        assert name in (self.first, self.second), name
+        sign = (1 if self.first == name else -1) * (1 if mode == "max" else -1)
+        return None if self.difference.mean is None else sign * self.difference.mean
 
 
 def t_quantile(degrees: float | np.ndarray) -> float | np.ndarray:
@@ -182,6 +188,11 @@ def compare(values: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str
         )
         for (first, second), (difference, p, untested) in zip(pairs, tested, strict=True)
     ]
+
+
+def untested(comparison: Comparison, reason: str) -> Comparison:
+    """The comparison without its test and its probability of superiority, which assume independent seeds."""
+    return replace(comparison, p=None, p_holm=None, untested=reason, superiority=None)
 
 
 def paired_differences(first: Mapping[int, float], second: Mapping[int, float]) -> np.ndarray:

@@ -75,7 +75,8 @@ def compare_order(
 ) -> Ordering | None:
     """Compare the order of the configurations with the reference's; None if all reference values are equal.
 
-    `mode` (max, min) says which end comes first. `comparisons` are the tested pairs, in either direction.
+    `mode` (max, min) says which end comes first. `comparisons` are the tested pairs, in either direction. The order of a pair is that of the
+    means over common seeds if there are any, because the test is of these.
     """
     expected = tuple(sorted(reference, key=lambda name: reference[name], reverse=mode == "max"))
     pairs = [(a, b) for a, b in combinations(expected, 2) if reference[a] != reference[b]]
@@ -88,11 +89,16 @@ def compare_order(
         mean_b = ours[b].mean if b in ours else None
         if mean_a is None or mean_b is None:
             unmeasured += 1
-        elif (mean_a - mean_b) * (reference[a] - reference[b]) > 0:
+            continue
+        pair = tested[frozenset((a, b))]
+        lead = pair.lead_of(a, mode)
+        if lead is None:
+            lead = (mean_a - mean_b) * (1 if mode == "max" else -1)
+        if lead > 0:
             same += 1
-            significant += tested[frozenset((a, b))].significant
+            significant += pair.significant
         else:
-            swapped.append(tested[frozenset((a, b))])
+            swapped.append(pair)
     sentence = _sentence(expected, len(pairs), same, significant, swapped, unmeasured)
     return Ordering(expected, len(pairs), same, significant, tuple(swapped), unmeasured, sentence)
 

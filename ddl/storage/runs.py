@@ -75,7 +75,13 @@ class RunStore:
 
     def __exit__(self, *exception: object) -> None:
         self._ended.set()
-        self._thread.join(FINAL_UPLOAD_S)
+        try:
+            self._thread.join(FINAL_UPLOAD_S)
+        except KeyboardInterrupt:  # the run may be resumed at once, so nobody may own it
+            self.not_uploaded = f"{self._remote.url}: interrupted during the last upload"
+            with contextlib.suppress(Unreachable):
+                self._remote.remove(LEASE)
+            return
         if self._thread.is_alive():
             self.not_uploaded = f"{self._remote.url}: not uploaded within {FINAL_UPLOAD_S:g} s"
 

@@ -91,17 +91,21 @@ class RaceRules:
     def look(self, values: Values, worst: float | None) -> Look:
         """Look at the `values` of the configurations that are left, which have equally many.
 
-        `worst` is the worst value of any trial of the race so far, and counts as the value of a trial that failed or diverged. It is None
-        if no trial has a value; nothing is decided then, until `at_most`.
+        `worst` is the worst value of any trial of the race so far, and counts as the value of a trial that failed or diverged. A seed that
+        all configurations lost says nothing about their differences and does not count. Nothing is decided before `at_least` seeds count,
+        and `worst` is None if no trial has a value.
         """
         names = list(values)
         seeds = len(values[names[0]])
         assert seeds >= self.at_least, "a look before the first round has ended"
         last = UNDECIDED if seeds >= self.at_most else ""
-        if worst is None:
+        rounds = [own for own in zip(*values.values(), strict=True) if any(value is not None for value in own)]
+        if worst is None or len(rounds) < self.at_least:
             return Look((), tuple(names), last)
         sign = 1.0 if self.mode == "max" else -1.0
-        scores = sign * np.array([[worst if value is None else value for value in own] for own in values.values()], dtype=np.float64)
+        scores = sign * np.array(
+            [[worst if value is None else value for value in own] for own in zip(*rounds, strict=True)], dtype=np.float64
+        )
         differences = PairedDifferences.of(scores)
         p_values = differences.p_of_at_least_zero()
         drops = []

@@ -20,6 +20,9 @@ from ddl.sweeps.probe_limits import MEETING_S
 from ddl.timings import Timings
 from ddl.trial_errors import error_line
 
+PROCESS_DIED = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError)
+"""Errors that Ray raises if a task's process dies: by itself, with its node, or ended because the node was short of memory."""
+
 
 def probe_on_cluster(
     packs: Sequence[Pack], precisions: list[str] | None, window_s: float, stall_s: float
@@ -42,7 +45,7 @@ def probe_on_cluster(
     for number, (reference, key) in enumerate(zip(pending, keys, strict=True)):
         try:
             results.append(get(reference))
-        except ray.exceptions.WorkerCrashedError as error:
+        except PROCESS_DIED as error:
             _check_alive()
             hang = internal_kv._internal_kv_get(key)  # of a process that ended itself
             results.append(Timings([], {"": hang.decode() if hang else error_line(error)}))

@@ -123,8 +123,11 @@ class RayExecutor:
         nodes = {node["NodeID"]: node["NodeManagerHostname"] for node in ray_probe.alive_nodes() if node["Resources"].get("GPU")}
         look = ray.remote(num_cpus=0, max_calls=1)(machine_gpus)  # without GPUs of its own it sees all, unless Ray hides them
         pending = [look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote() for node in nodes]
-        found = zip(nodes.values(), ray.get(pending), strict=True)
-        return [f"{host}: {problem}" for host, gpus in found for problem in gpus.problems]
+        problems = []
+        for host, reference in zip(nodes.values(), pending, strict=True):
+            with contextlib.suppress(*ray_probe.PROCESS_DIED, ray.exceptions.TaskUnschedulableError):  # a node that has left has no GPUs
+                problems += [f"{host}: {problem}" for problem in ray_probe.get(reference).problems]
+        return problems
 
     def probe(self, packs: Sequence[Pack], precisions: list[str] | None, window_s: float) -> list[Timings]:
         """See `Executor.probe`. All run at once. A probe whose process dies has no timings, like one that raises."""

@@ -91,7 +91,7 @@ def _rest_of_run(
         metric=metric,
         executor=executor,
         address=address,
-        trials=[_recorded_trial(row, tasks) for row in left],
+        trials=[_recorded_trial(row, about, tasks) for row in left],
         source=source,
         population=about.get("population", {}),
         about=about,
@@ -113,9 +113,9 @@ def _parts_done(run: Path, rows: Sequence[TrialRow]) -> dict[str, float]:
     return {trial_id: min(step / total[trial_id], 1.0) for trial_id, step in steps.items() if step and total[trial_id]}
 
 
-def _recorded_trial(row: TrialRow, tasks: RecordedTasks) -> Trial:
-    """The trial of a ledger row, with the hyperparameters that population based training last gave it."""
-    task = tasks.build({**row.task, **(row.metadata or {}).get("changed", {})})
+def _recorded_trial(row: TrialRow, about: Mapping[str, Any], tasks: RecordedTasks) -> Trial:
+    """The trial of a ledger row. `about` is the record of its run."""
+    task = tasks.build(row.hyperparameters(about))
     return Trial(trial_id=row.trial_id, position=row.position, configuration=row.configuration, swept=row.swept, task=task)
 
 

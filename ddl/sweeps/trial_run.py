@@ -72,13 +72,11 @@ class TrialRun:
         metadata: dict[str, Any] = {"device": describe_device(self.device.torch)}
         if self.assignment.changed:
             metadata["changed"] = dict(self.assignment.changed)
-        if self._stacked > 1:
-            metadata["stacked"] = self._stacked
-        elif self.resume_state is not None:
-            metadata["stacked"] = None  # an earlier attempt may have been in a stack
+        metadata["stacked"] = self._stacked if self._stacked > 1 else None  # None: an earlier attempt may have been in a stack
         yield replace(self.report, kind="started", place=_place(self.device), metadata=metadata)
-        if self.assignment.url and self.device.rank == 0:
-            # The ledger's copy may be older than the checkpoint's. The ledger skips measurements that it has.
+        # The ledger may be older than the checkpoint: restored from a copy, or in an object store. It skips measurements that it has.
+        # A trial of a population may continue from another one's checkpoint.
+        if self.device.rank == 0 and not self.assignment.changed:
             for measurement in self._measured:
                 yield replace(self.report, kind="measured", **measurement)
 

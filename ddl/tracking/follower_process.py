@@ -79,7 +79,7 @@ def publish_live(console: Console, folder: Path, mode: str) -> Iterator[None]:
     finally:
         _wait(process, status)
         if process.returncode != 0:
-            console.print(f"W&B does not have all of this run. Publish it later: {publish_command(folder)}", soft_wrap=True, markup=False)
+            console.print(f"W&B does not have all of this run. Publish it later: {publish_command(folder)}", soft_wrap=True)
 
 
 def publish_command(folder: Path) -> str:

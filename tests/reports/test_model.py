@@ -9,6 +9,7 @@ from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
 from ddl.reports import html, model, narrative
 from ddl.reports.data_sets import DataDescription
+from ddl.reports.markdown import render_markdown
 from ddl.reports.results import read_results
 from ddl.reports.sections.comparisons import comparison_table
 from ddl.reports.sections.curves import curves_note, run_panels
@@ -45,7 +46,7 @@ def test_estimates_and_verdicts_of_a_finished_run(make_run):
     assert "augmentation / aggressive: not reproduced (better), higher" in line
     assert "0.6604" in line
     assert "0.5989" in line
-    assert (run.notice, run.caption) == ("", "")
+    assert (run.notices, run.caption) == ({}, "")
     assert "“none” leads on best validation accuracy: 0.8004" in run.answer
     assert "3 configurations \N{MULTIPLICATION SIGN} 3 seeds at paper scale, on CIFAR-10, official host" in narrative.setting(
         run, run.statuses, run.scale
@@ -471,3 +472,39 @@ def test_an_accuracy_has_a_binomial_error_on_a_validation_set_of_known_size(make
 def test_a_loss_has_no_binomial_error(make_run):
     sweep = {"name": "s", "metric": {"name": "val/loss", "mode": "min"}, "keys": []}
     assert model.build_report([make_run({"none": 0.8}, epochs=2, sweep=sweep)]).runs[0].configurations[0].binomial_errors == {}
+
+
+def test_a_lead_by_easy_seeds_is_not_called_significant(make_run):
+    def alter(configuration, seed, epoch, metrics):
+        return metrics | {"val/accuracy": (0.7 if seed > 2 else 0.9) + (0.01 + seed / 1000 if configuration == "b" else 0.0)}
+
+    lost = {("a", seed): ("failed", "") for seed in (3, 4)}
+    (run,) = model.build_report([make_run({"a": 0.8, "b": 0.8}, seeds=range(5), epochs=2, alter=alter, endings=lost)]).runs
+    assert run.leader == "a"
+    assert run.answer.endswith("“b” is second with 0.8320, but on the 3 seeds that both have “b” is better by 0.0110 (significant).")
+
+
+def test_trials_that_continued_from_each_other_are_not_tested(make_run):
+    folder = make_run({"a": 0.9, "b": 0.8}, epochs=2, population={"augmentation": ["a", "b"]})
+    with edited_ledger(folder) as db:
+        db.execute("UPDATE trials SET metadata = json_set(metadata, '$.changed', json_object('augmentation', 'c'))")
+    (run,) = model.build_report([folder]).runs
+    assert {pair.p_holm for pair in run.comparisons[run.primary]} == {None}
+    assert "(difference not tested: trials continued from each other)" in run.answer
+    assert "names and hyperparameters that their trials began with" in run.notices["Population based training."]
+    assert Run(folder).best.hyperparameters == {"task.augmentation": "c"}
+
+
+def test_lost_trials_in_the_curves_are_mentioned(make_run):
+    final = {"none": 0.8, "light": 0.7}
+    (whole,) = model.build_report([make_run(final, epochs=2)]).runs
+    (lost,) = model.build_report([make_run(final, epochs=2, endings={("none", 0): ("diverged", "")})]).runs
+    assert curves_note(whole) == ""
+    assert curves_note(lost) == "Trials that failed or diverged are included up to their last measurement, unlike in the tables."
+
+
+def test_changed_code_is_not_taken_for_a_sample(make_run):
+    (run,) = model.build_report([make_run({"a": 0.8}, epochs=1, changed_code=["train.py"])]).runs
+    assert list(run.notices) == ["Changed code."]
+    assert "train.py" in render_markdown(model.build_report([run.folder]))
+    assert "Not the full data" not in render_markdown(model.build_report([run.folder]))

@@ -1,6 +1,8 @@
+import re
+
 import pytest
 
-from ddl.reports import model
+from ddl.reports import html, model
 from ddl.reports.sections.parallel import parallel_coordinates
 
 
@@ -41,3 +43,15 @@ def test_nothing_is_drawn_before_anything_is_measured(make_run):
     configurations = swept((0.1, 8, "tanh"), (0.01, 16, "relu"))
     endings = {(name, seed): ("planned", "") for name in configurations for seed in range(3)}
     assert parallel(make_run, configurations, endings=endings) is None
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_the_best_line_is_blue(make_run, mode):
+    """`--p` is the part of the colour of the best."""
+    final = {"c0": 0.5, "c1": 0.6, "c2": 0.7}
+    sweep = {"name": "s", "metric": {"name": "val/accuracy", "mode": mode}, "keys": []}
+    exact = {"spread": 0.0, "alter": lambda c, s, e, m: m | {"val/accuracy": final[c]}, "sweep": sweep}
+    folder = make_run(final, epochs=1, swept=swept((0.1, 8, "tanh"), (0.01, 16, "relu"), (0.001, 12, "tanh")), **exact)
+    page = html.render_html(model.build_report([folder]))
+    parts = dict(reversed(line) for line in re.findall(r'style="--p: (\d+)%" data-text="(c\d):', page))
+    assert parts == ({"c0": "0", "c1": "50", "c2": "100"} if mode == "max" else {"c0": "100", "c1": "50", "c2": "0"})

@@ -71,6 +71,6 @@ def test_the_plan_says_which_trials_were_trained_as_one_model(make_run):
         ledger.note(plan=plan | {"stacks": [stack, stack | {"members": 16, "stacked_s": 120.0, "used": False}]})
         ledger.started(ledger.trials()[0].trial_id, 0, "", {"stacked": 4})
     page = html.render_html(model.build_report([run]))
-    assert "have the training time of the whole model: none (up to 4 trials)." in page
+    assert "have an equal part of its training time, and its whole speed: none (up to 4 trials)." in page
     assert "up to 4 trials (none, ...), 9.0 s each instead of 1 min 30 s; not used: 16 trials (none, ...), 2 min each" in page
     assert "The training time of a trial is that of all trials of its model." in page

@@ -5,6 +5,7 @@ import pytest
 from scipy import optimize, stats
 
 from ddl.reports import html, model, narrative
+from ddl.reports.sections.comparisons import comparison_table
 from ddl.reports.sensitivity import find_sensitivity, sensitivity_text
 from ddl.reports.statistics import compare
 
@@ -72,3 +73,22 @@ def test_the_page_has_the_margin_of_the_launch_settings(make_run):
     assert "(the margin of this sweep) would take 2 seeds." in text(wide)
     assert "cannot tell: difference not significant" in text(none)
     assert "the margin of this sweep" not in text(none)
+
+
+def test_a_configuration_with_few_seeds_does_not_speak_for_the_others():
+    values = {"a": {s: 0.8 + s % 3 / 100 for s in range(9)}, "b": {s: 0.8 + s % 4 / 100 for s in range(9)}, "c": {0: 0.7, 1: 0.75, 2: 0.71}}
+    found = find_sensitivity(compare(values, PAIRS), values)
+    assert (found.seeds, found.comparisons) == (9, 3)
+    assert sensitivity_text(found).startswith("With 9 seeds in common, the most of any pair, this run can show differences from")
+
+
+def test_a_configuration_that_left_a_race_is_left_out(make_run):
+    race = {
+        "seeds": 3,
+        "left": ["a", "b"],
+        "outcome": "equivalent",
+        "drops": [{"configuration": "c", "seeds": 2}],
+        "rules": {"margin": 0.1},
+    }
+    (run,) = model.build_report([make_run({"a": 0.8, "b": 0.79, "c": 0.5}, epochs=1, race=race)]).runs
+    assert "in each of" not in comparison_table(run).sensitivity, "one comparison"

@@ -1,7 +1,10 @@
 import pytest
 
 from ddl.reports import model
+from ddl.reports.sections.results import costs_caption
 from ddl.reports.sections.tradeoffs import find_tradeoffs, pareto_front, tradeoff_figures
+
+from ..ledgers import edited_ledger
 
 
 def test_the_front_by_hand():
@@ -58,3 +61,26 @@ def test_one_seed_has_no_whiskers(make_run):
     run = model.build_report([folder]).runs[0]
     points = tradeoff_figures(tradeoffs(run), run.shown, run.primary)[0]["data"][1:]
     assert [(p["error_x"], p["error_y"]) for p in points] == [({"visible": False}, {"visible": False})] * 2
+
+
+def test_a_stacked_trial_has_its_part_of_the_time_and_the_whole_speed(make_run):
+    """Four trials as one model take 8 s together where a trial alone takes 4: they are cheaper."""
+    folder = make_run(
+        {"stacked": 0.7, "alone": 0.7}, epochs=1, alter=lambda c, s, e, m: m | {"time/images_per_s": 50.0 if c == "stacked" else 100.0}
+    )
+    with edited_ledger(folder) as db:
+        db.execute("UPDATE trials SET metadata = json_set(metadata, '$.stacked', 4) WHERE configuration = 'stacked'")
+        db.execute(
+            "UPDATE metrics SET elapsed_s = CASE WHEN trial_id IN (SELECT trial_id FROM trials WHERE configuration = 'stacked') THEN 8 ELSE 4 END"
+        )
+    (run,) = model.build_report([folder]).runs
+    costs = {c.name: (c.costs["elapsed_s"], c.costs["time/images_per_s"]) for c in run.configurations}
+    assert costs == {"stacked": (2.0, 200.0), "alone": (4.0, 100.0)}
+    assert "have an equal part of its training time, and its whole speed: stacked (up to 4 trials)." in costs_caption(run)
+    assert list(run.frame["stacked"]) == [4, 4, 4, 1, 1, 1]
+
+
+def test_energy_per_image_is_no_speed(make_run):
+    folder = make_run({"a": 0.8, "b": 0.7}, epochs=1, alter=lambda c, s, e, m: m | {"device/energy_j_per_image": 1.0 + (c == "a")})
+    found = {t.cost: t.more_is_better for t in tradeoffs(model.build_report([folder]).runs[0])}
+    assert found["device/energy_j_per_image"] is False

@@ -74,3 +74,13 @@ def test_order_reads_the_best_first_where_less_is_better():
 
 def test_equal_reference_values_order_nothing():
     assert ordering({"a": 0.8, "b": 0.8}, {"a": [0.5], "b": [0.4]}) is None
+
+
+def test_a_lead_by_easy_seeds_is_no_order():
+    """b is better on both seeds that both have; a lacks the hard ones."""
+    values = {"a": {0: 0.90, 1: 0.905, 2: 0.898}, "b": {0: 0.91, 1: 0.914, 2: 0.909, 3: 0.70, 4: 0.72}}
+    estimates = {name: estimate(own.values()) for name, own in values.items()}
+    o = compare_order({"a": 0.8, "b": 0.7}, "max", estimates, compare(values, [("a", "b")]))
+    assert estimates["a"].mean > estimates["b"].mean
+    assert (o.same, o.significant, len(o.reversed)) == (0, 0, 1)
+    assert "Reversed: a / b (significant)." in o.sentence

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from benchmarks import races
-from ddl.sweeps.race_rules import EQUIVALENT, UNDECIDED, WINNER, RaceRules, nominal_level
+from ddl.sweeps.race_rules import EQUIVALENT, UNDECIDED, WINNER, Look, RaceRules, nominal_level
 
 
 def rules(configurations: int = 3, at_least: int = 3, at_most: int = 12, margin: float = 0.0, mode: str = "max") -> RaceRules:
@@ -124,3 +124,13 @@ def test_a_clear_lead_needs_fewer_trials():
     *_, settled, spent = races.percentages(races.SETTINGS["far"], 5, 3, 20, 100)
     assert settled == 100
     assert spent < 50
+
+
+def test_a_seed_that_all_lost_is_no_evidence_that_they_are_equal():
+    lost = [None] * 60
+    decide = rules(2, at_most=64, margin=0.009).look
+    assert decide({"a": A, "c": C}, 0.5).outcome == ""
+    assert decide({"a": A + lost, "c": C + lost}, 0.5) == Look((), ("a", "c"), UNDECIDED), "not equivalent"
+    assert rules(2, at_least=4, margin=1.0).look({"a": [*A[:3], None], "c": [*C[:3], None]}, 0.5).outcome == "", "too few to look at"
+    (before,), (after,) = (rules(2).look({"a": A + more, "b": B + more}, min(B)).drops for more in ([], [None]))
+    assert (after.p, after.low, after.high) == (before.p, before.low, before.high)

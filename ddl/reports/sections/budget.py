@@ -7,6 +7,7 @@ import pandas as pd
 
 from ddl.reports import wording
 from ddl.reports.model import RunReport
+from ddl.reports.results import per_trial
 from ddl.reports.sections.section import Block, HeadingBlock, Section, TableBlock
 
 UNEQUAL = 0.10
@@ -36,11 +37,9 @@ def budget_table(run: RunReport) -> BudgetTable | None:
     if len(run.configurations) < 2 or run.metrics.empty:
         return None
     steps = run.metrics.groupby("trial_id")["step"].max()
-    # A stacked trial's `elapsed_s` is the time of the whole stack.
-    stacked = pd.Series([(trial.metadata or {}).get("stacked", 1) for trial in run.trials], index=run.frame.index)
-    frame = run.frame.assign(steps=run.frame["trial_id"].map(steps), training_s=run.frame["elapsed_s"] / stacked)
+    frame = per_trial(run.frame).assign(steps=run.frame["trial_id"].map(steps))
     counted = {"env steps": "train/env_steps"} if "train/env_steps" in frame else {"steps": "steps"}
-    sums = {"epochs": "epoch", **counted, "training time": "training_s", "energy (Wh)": "device/energy_wh"}
+    sums = {"epochs": "epoch", **counted, "training time": "elapsed_s", "energy (Wh)": "device/energy_wh"}
     shown = {title: column for title, column in sums.items() if column in frame and frame[column].notna().any()}
     rows = []
     of_configuration = dict(list(frame.groupby("configuration")))

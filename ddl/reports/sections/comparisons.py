@@ -66,7 +66,8 @@ def comparison_table(run: RunReport) -> ComparisonTable | None:
                 pair.first, pair.second, seeds, tuple(_cell(run.comparisons[m][i], run.margins.get(m, 0.0)) for m in run.measures)
             )
         )
-    found = find_sensitivity(pairs, {c.name: c.values[run.primary] for c in run.configurations}, run.margins.get(run.primary, 0.0))
+    tested = [pair for pair in pairs if not {pair.first, pair.second} & run.dropped.keys()]
+    found = find_sensitivity(tested, {c.name: c.values[run.primary] for c in run.configurations}, run.margins.get(run.primary, 0.0))
     superiority = any(cell.comparison.superiority is not None for row in rows for cell in row.cells)
     notes = [CAPTION, SUPERIORITY if superiority else "", run.comparisons_note, RACE_NOTE if run.record.get("race") else ""]
     return ComparisonTable(" ".join(filter(None, notes)), tuple(rows), superiority, sensitivity_text(found) if found else "")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ddl.ledger_tables import LOST
 from ddl.reports.curves import MeanCurve, Panel, curve_panels
 from ddl.reports.embedding import EmbeddingBudget
 from ddl.reports.model import RunReport
@@ -25,7 +26,7 @@ Positions = dict[str, list[float | None]]
 
 @dataclass(frozen=True)
 class CurveFigures:
-    """The figures of all panels, the horizontal axes that any of them has, and a note if not every configuration is plotted."""
+    """The figures of all panels, the horizontal axes that any of them has, and what to know about them, or ""."""
 
     figures: list[dict[str, Any]]
     axes: list[str]
@@ -39,9 +40,15 @@ def run_panels(run: RunReport) -> tuple[Panel, ...]:
 
 
 def curves_note(run: RunReport) -> str:
-    """The configurations in the plots as a sentence, if not all of them are; else ""."""
-    total = len(run.configurations)
-    return f"The {len(run.shown)} best of {total} configurations by {metric(run.primary)}." if len(run.shown) < total else ""
+    """Sentences on the configurations that the plots leave out, and on the trials that only they have; "" if there are none."""
+    total, sentences = len(run.configurations), []
+    if len(run.shown) < total:
+        sentences.append(f"The {len(run.shown)} best of {total} configurations by {metric(run.primary)}.")
+    if any(trial.status in LOST for trial in run.trials):
+        sentences.append("Trials that failed or diverged are included up to their last measurement, unlike in the tables.")
+    if run.statuses["stopped"]:
+        sentences.append("Where a trial was stopped early, the mean continues without it.")
+    return " ".join(sentences)
 
 
 def panel_figures(panels: Sequence[Panel], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -128,7 +135,8 @@ def _wandb(run: RunReport) -> Iterator[Block]:
     if panels:
         yield HeadingBlock("Curves")
         yield LinePlotsBlock({panel.metric: panel.x_name for panel in panels})
-        yield TextBlock("Lines: mean over the seeds of a configuration. Shaded bands: standard error.", caption=True)
+        text = f"{curves_note(run)} Lines: mean over the seeds of a configuration. Shaded bands: standard error."
+        yield TextBlock(text.strip(), caption=True)
 
 
 SECTION = Section("curves.html.j2", _build, _wandb, script="curves.js")

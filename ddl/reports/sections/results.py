@@ -56,16 +56,13 @@ class ResultsData:
 
 
 def costs_caption(run: RunReport) -> str:
-    """The caption of the costs, with the trials whose times are those of several trials."""
-    stacked: dict[str, int] = {}
-    for trial in run.trials:
-        members = (trial.metadata or {}).get("stacked", 1)
-        if members > 1:
-            stacked[trial.configuration] = max(members, stacked.get(trial.configuration, 1))
+    """The caption of the costs, with the configurations that were trained as one model with others."""
+    largest = run.frame.groupby("configuration", sort=False)["stacked"].max()
     text = "Mean over seeds of each trial's last measurement."
-    if stacked:
-        text += " Trials that were trained as one model have the training time of the whole model: "
-        text += ", ".join(f"{name} (up to {members} trials)" for name, members in stacked.items()) + "."
+    if stacked := [f"{name} (up to {members} trials)" for name, members in largest.items() if members > 1]:
+        text += (
+            f" Trials that were trained as one model have an equal part of its training time, and its whole speed: {', '.join(stacked)}."
+        )
     return text
 
 

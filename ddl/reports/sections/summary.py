@@ -12,8 +12,8 @@ def _setting(run: RunReport) -> str:
 
 
 def _wandb(run: RunReport) -> Iterator[Block]:
-    if run.notice:
-        yield TextBlock(run.notice, lead="Not the full data.", notice=True)
+    for first, text in run.notices.items():
+        yield TextBlock(text, lead=first, notice=True)
     yield TextBlock("", lead=run.answer)
     yield TextBlock(_setting(run))
 

@@ -18,6 +18,7 @@ from ddl.reports.wording import cost, interval, metric, number
 SHAPES = ("circle", "square")
 
 _PRICE = re.compile(r"_(s|ms|us|j|wh|kwh|bytes|kb|mb|gb|kib|mib|gib)(_|$)")
+_SPEED = re.compile(r"_per_(s|ms|us|min|h|second|minute|hour)(_|$)")
 _FIRST = (re.compile(r"latency.*p50"), re.compile(r"elapsed_s|time/train_s"), re.compile(r"energy"), re.compile(r"parameters"))
 
 
@@ -91,7 +92,7 @@ def tradeoff_figures(tradeoffs: Sequence[Tradeoff], names: Sequence[str], measur
 
 
 def _tradeoff(configurations: Sequence[Configuration], name: str, measure: str, mode: str) -> Tradeoff:
-    more_is_better = "_per_" in name
+    more_is_better = _SPEED.search(name) is not None
     estimates = [(c.cost_estimates[name], c.estimates[measure]) for c in configurations]
     signs = -1 if more_is_better else 1, -1 if mode == "max" else 1
     on_front = pareto_front([(signs[0] * (price.mean or 0.0), signs[1] * (value.mean or 0.0)) for price, value in estimates])
