@@ -23,6 +23,7 @@ from ddl import checkpoints, provenance
 from ddl.devices import Device
 from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
+from ddl.models.dropout import Dropout
 from ddl.program import program
 from ddl.progress import Predictor
 from ddl.redaction import Redactor
@@ -119,7 +120,7 @@ def _write_model(predictor: Predictor, folder: Path) -> list[Path]:
 
 def _write_checked(predictor: Predictor, folder: Path) -> list[Path]:
     # Exported in the default memory layout, regardless of the one used for training.
-    module = copy.deepcopy(predictor.module).to(memory_format=torch.contiguous_format).eval()
+    module = _without_dropout(copy.deepcopy(predictor.module)).to(memory_format=torch.contiguous_format).eval()
     weights, program = folder / "model.safetensors", folder / "model.pt2"
     tensors = {name: tensor.detach() for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
     # Not `save_file`, which makes the file readable by its owner only, whatever the umask.
@@ -137,6 +138,15 @@ def _write_checked(predictor: Predictor, folder: Path) -> list[Path]:
     for path, model in ((weights, restored), (program, torch.export.load(program).module())):
         _check_agreement(path, predictor, module, model)
     return [weights, program]
+
+
+def _without_dropout(module: nn.Module) -> nn.Module:
+    """The module without ddl's dropout, which does nothing in evaluation and has buffers for its random numbers."""
+    for parent in list(module.modules()):
+        for name, part in list(parent.named_children()):
+            if isinstance(part, Dropout):
+                setattr(parent, name, nn.Identity())
+    return module
 
 
 @torch.no_grad()

@@ -16,10 +16,12 @@ from ddl.data.splits import Split
 from ddl.devices import Device
 from ddl.epoch_orders import EpochOrders
 from ddl.fit import FitSettings, Member, fit
-from ddl.learners.learner import Batch, Learner, Pipeline
+from ddl.learners.learner import Batch, Learner, Pipeline, SeveralNetworksLearner
 from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.stacked import StackedLearner
 from ddl.learners.supervised import Classifier
 from ddl.models.cnn import ConvNet
+from ddl.models.dropout import Dropout
 from ddl.precision import Precision
 from ddl.progress import Diverged, Progress
 from tests.tasks.steps import without_times
@@ -148,7 +150,7 @@ def test_the_model_can_be_taken_as_it_is_used_with_an_input_for_it():
     val = split(5)
     *_, last = run(Shows(), val=val)
     predictor = last.predictor()
-    assert torch.equal(predictor.module(predictor.example), 2 * val.inputs[:1])
+    assert torch.equal(predictor.module(predictor.example), 2 * val.inputs[2:3])
     *_, last = run(Notes())
     assert last.predictor() is None
 
@@ -422,3 +424,33 @@ def test_a_rate_far_too_high_diverges_for_real():
     )
     with pytest.raises(Diverged, match="training loss"):
         list(run(learner, split(40), split(5), epochs=10))
+
+
+class TwoNetworks(SeveralNetworksLearner):
+    """Notes which units its dropout keeps."""
+
+    def __init__(self):
+        network = OptimisedModule(
+            Dropout(0.5), lambda parameters: torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1), Precision.parse("fp32"), CPU
+        )
+        super().__init__({"first": network})
+        self.kept: list[list[bool]] = []
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        self.kept.append((self.modules["first"].train()(torch.ones(1, 64)) > 0)[0].tolist())
+        return {"loss": torch.zeros(())}
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        return {}
+
+
+def test_dropout_of_a_learner_with_several_networks_changes_from_step_to_step():
+    masks = []
+    for seed in (0, 0, 1):
+        learner = TwoNetworks()
+        stack = StackedLearner([learner], [seed], CPU)
+        for step in range(2):
+            stack.step((torch.zeros(1),), step)
+        masks.append(learner.kept)
+    assert masks[0][0] != masks[0][1]
+    assert masks[0] == masks[1] != masks[2]

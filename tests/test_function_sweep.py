@@ -22,6 +22,7 @@ import torch
 import ddl
 from ddl import launch
 from ddl.config import ConfigError
+from ddl.devices import Device
 from ddl.export import export
 from ddl.function_sweep import FunctionSweep, compose_function_sweep, find_function
 from ddl.ledger_reader import LedgerReader
@@ -850,3 +851,14 @@ def test_measurements_that_only_the_checkpoint_has_are_recorded_by_a_resume(fold
     resumed = ddl.resume(run.folder, function=train)
     curve = resumed.curves[resumed.curves["metric"] == "val/loss"].sort_values("step")
     assert list(zip(curve["step"], curve["value"], strict=True)) == [(1, 0.0), (2, 0.5), (3, 1.0)]
+
+
+def test_a_function_without_resume_starts_again_with_its_first_measurement():
+    def train(lr):
+        for step in range(3):
+            yield ddl.Progress(metrics={"val/loss": lr * step}, state=lambda: {"lost": True})
+
+    task = function_task(train, __name__)(lr=0.5, seed=0)
+    progress = list(task.run(Device(torch.device("cpu")), {"step": 2, "state": {}}))
+    assert [(each.step, each.metrics["val/loss"]) for each in progress] == [(1, 0.0), (2, 0.5), (3, 1.0)]
+    assert {each.state for each in progress} == {None}, "nothing could continue from one"

@@ -154,7 +154,7 @@ def held_out(names: Sequence[str], labels: Sequence[int], fraction: float = VAL_
     """
     classes: dict[int, list[tuple[str, int]]] = {}
     for index, (name, label) in enumerate(zip(names, labels, strict=True)):
-        classes.setdefault(label, []).append((hashlib.sha256(name.encode()).hexdigest(), index))
+        classes.setdefault(label, []).append((hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest(), index))
     held = [False] * len(names)
     for members in classes.values():
         for _, index in sorted(members)[: max(1, round(fraction * len(members)))]:

@@ -116,6 +116,11 @@ class SeveralNetworksLearner(Learner):
     def __init__(self, networks: Mapping[str, HasState]):
         self._networks = networks
 
+    @property
+    def modules(self) -> nn.ModuleDict:
+        """The modules of the networks, by name."""
+        return nn.ModuleDict({name: each.module for name, each in self._networks.items() if isinstance(each, OptimisedModule)})
+
     @final
     def state_dict(self) -> State:
         return {name: network.state_dict() for name, network in self._networks.items()}

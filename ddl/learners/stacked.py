@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ddl.devices import Device, seed_step
-from ddl.learners.learner import Batch, Learner, SingleNetworkLearner, StackableLearner
+from ddl.learners.learner import Batch, Learner, SeveralNetworksLearner, SingleNetworkLearner, StackableLearner
 from ddl.learners.optimised_module import OptimisedModule
 from ddl.learners.stacked_optimiser import StackedOptimiser
 from ddl.models.dropout import DropoutKeys
@@ -33,7 +33,8 @@ class StackedLearner:
 
     def _build(self) -> None:
         if not all(isinstance(learner, SingleNetworkLearner) for learner in self._learners):
-            self._keys = DropoutKeys([], [], 0)
+            several = [learner.modules for learner in self._learners if isinstance(learner, SeveralNetworksLearner)]
+            self._keys = DropoutKeys(several, self._seeds, self._device.rank)
             return
         networks = [learner.network for learner in self._learners if isinstance(learner, SingleNetworkLearner)]
         if len(networks) == 1 and self._stack:

@@ -40,18 +40,15 @@ class ConvNet(nn.Module):
                 layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=not normalised))
                 if normalised:
                     layers.append(nn.BatchNorm2d(width))
-                dropped = [Dropout(dropout)] if dropout else []
                 if number < convolutions - 1:
-                    layers += [nn.ReLU(), *dropped]
+                    layers += [nn.ReLU(), Dropout(dropout)]
                 else:  # ReLU after pooling has the same result as before it, from a quarter of the numbers
-                    layers += [*dropped, nn.MaxPool2d(2), nn.ReLU()]
+                    layers += [Dropout(dropout), nn.MaxPool2d(2), nn.ReLU()]
                 channels, count = width, count + 1
             size //= 2
         self.features = nn.Sequential(*layers)
-        head: list[nn.Module] = [nn.Flatten(), nn.Linear(channels * size * size, dense), nn.ReLU()]
-        if dropout:
-            head.append(Dropout(dropout))
-        self.head = nn.Sequential(*head, nn.Linear(dense, classes))
+        hidden = nn.Linear(channels * size * size, dense)
+        self.head = nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), Dropout(dropout), nn.Linear(dense, classes))
         initialise = initialise_glorot if initialisation == "glorot" else initialise_zeros
         initialise(self)
 

@@ -48,9 +48,7 @@ class MLP(nn.Module):
         width = len(standardise.mean)
         layers: list[nn.Module] = [standardise]
         for units in hidden:
-            layers += [nn.Linear(width, units), nn.ReLU()]
-            if dropout:
-                layers.append(Dropout(dropout))
+            layers += [nn.Linear(width, units), nn.ReLU(), Dropout(dropout)]
             width = units
         layers.append(nn.Linear(width, outputs or 1))
         self.layers = nn.Sequential(*layers)

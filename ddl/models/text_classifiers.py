@@ -53,7 +53,7 @@ class LstmClassifier(nn.Module):
         if self.pooling == "max":
             pooled = outputs.masked_fill((tokens == 0).unsqueeze(2), -torch.inf).amax(1)
         else:
-            pooled = outputs[torch.arange(len(tokens), device=tokens.device), counts - 1]
+            pooled = outputs[torch.arange(tokens.shape[0], device=tokens.device), counts - 1]  # not len(): export would fix it
             if self.lstm.bidirectional:
                 pooled = torch.cat([pooled[:, : self.hidden], outputs[:, 0, self.hidden :]], dim=1)
         return self.head(self.dropout(pooled))

@@ -1,5 +1,6 @@
 """A trial in a worker process: turns the steps of its task into reports and checkpoints."""
 
+import contextlib
 import math
 import socket
 import time
@@ -20,6 +21,7 @@ from ddl.sweeps.first_steps import STEPS, FirstSteps
 from ddl.tasks.task import precision_of
 from ddl.telemetry.describe import describe_device
 from ddl.telemetry.usage import Usage
+from ddl.trial_errors import TRIAL_ERRORS
 from ddl.trial_report import RESTARTED, TrialReport, check_metric_names
 
 REPORT_EVERY_S = 1.0
@@ -164,13 +166,17 @@ class TrialRun:
         usage = self._usage().metrics(device.world_size) if finished or device.world_size == 1 else self.report.usage
         metrics = {"time/train_s": self.report.elapsed_s} if finished else {}
         # A sharded model is not timed: gathering it would need all ranks.
-        if finished and self._progress is not None and device.rank == 0 and not device.sharded:
-            precision = precision_of(self.assignment.task) or "fp32"
-            prepare_process("")  # inference in fp32 is timed without TF32
-            latencies = measure_or_explain(self._progress.predictor, device, self.assignment.latency, precision)
-            metrics |= latencies.metrics
-            if latencies.metadata:
-                yield replace(self.report, kind="measured", metadata={"latency": latencies.metadata})
+        if finished and self._progress is not None and not device.sharded and self.assignment.latency != "none":
+            if device.rank:
+                with contextlib.suppress(*TRIAL_ERRORS):  # rank 0 has the same error, and reports it
+                    self._progress.predictor()  # collective
+            else:
+                precision = precision_of(self.assignment.task) or "fp32"
+                prepare_process("")  # inference in fp32 is timed without TF32
+                latencies = measure_or_explain(self._progress.predictor, device, self.assignment.latency, precision)
+                metrics |= latencies.metrics
+                if latencies.metadata:
+                    yield replace(self.report, kind="measured", metadata={"latency": latencies.metadata})
         yield replace(self.report, kind="ended", status=status, reason=reason, metrics={**metrics, **usage}, usage=usage)
 
     def close(self) -> tuple[Assignment, TrialReport]:

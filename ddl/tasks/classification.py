@@ -78,7 +78,7 @@ class Classification(ImageTask):
         return self.has_stackable_precision()
 
     def stack_variant(self) -> object:
-        return self.dropout > 0  # without dropout, the network has no layers for it
+        return self.dropout > 0  # in a stack, a member without dropout would compute masks too
 
     def load_data(self, device: Device) -> DataSet:
         if self.data_set == "folder":

@@ -45,6 +45,7 @@ class FunctionTask(Task):
 
     def run(self, device: Device, resume: State | None = None) -> Iterator[Progress]:
         cls = type(self)
+        resume = resume if cls.can_resume() else None  # it starts again, and so does the number of its measurements
         taken = inspect.signature(cls._function).parameters
         offered = {"seed": self.seed, "device": device.torch, "resume": resume and resume["state"]}
         arguments = {name: value for name, value in offered.items() if name in taken} | self._hyperparameters()
@@ -74,7 +75,7 @@ class FunctionTask(Task):
             import torch
 
             loss = torch.tensor(next(iter(metrics.values())), dtype=torch.float64)
-        take_state = given.state
+        take_state = given.state if self.can_resume() else None
         state = take_state and (lambda: {"step": number, "state": take_state()})
         return replace(given, step=step, total_steps=given.total_steps or self._measurements, metrics=metrics, loss=loss, state=state)
 

@@ -67,7 +67,7 @@ class Tabular(FitTask):
         return True
 
     def stack_variant(self) -> object:
-        return self.dropout > 0  # without dropout, the network has no layers for it
+        return self.dropout > 0  # in a stack, a member without dropout would compute masks too
 
     def load_data(self, device: Device) -> Table:
         from ddl.data.tables import load_table

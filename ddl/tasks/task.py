@@ -96,7 +96,7 @@ class Task(ABC):
         return False
 
     def stack_variant(self) -> object:
-        """A value that trials of one stack must also have in common, such as the presence of a layer that a hyperparameter removes at 0."""
+        """A value that trials of one stack must also have in common, such as the use of a layer that does nothing at 0."""
         return None
 
     @final

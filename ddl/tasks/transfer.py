@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -129,8 +130,15 @@ class Transfer(ImageTask):
                 _features(split, prepare, network.body, self.resolved_precision(), device) for split in (train, val, test) if split
             )
             test = tested[0] if tested else None
+        weights = weights_metadata.get("sha256", weights_metadata["source"])
+        if resume and resume.get("weights", weights) != weights:
+            raise ValueError(
+                f"the head was trained on the features of other weights ({resume['weights']}) than those that are there now ({weights}). "
+                "Restore them, or train the trial again with --again."
+            )
         for progress in self.train(learner, train, val, device, metadata, resume, test):
-            yield replace(progress, predictor=predictor)
+            state = progress.state and partial(_with_weights, progress.state, weights)
+            yield replace(progress, predictor=predictor, state=state)
 
     def _pretrain(self, body: Body) -> dict[str, Any]:
         """Load the initial weights, and return their metadata."""
@@ -156,6 +164,11 @@ class Transfer(ImageTask):
         return {"source": source, "sha256": file_digest(path, "sha256")}
 
 
+def _with_weights(state: Callable[[], State], weights: str) -> State:
+    """The state with the digest or the source of the body's weights, which a head's own state lacks."""
+    return {**state(), "weights": weights}
+
+
 def _features(split: Split, prepare: nn.Module, module: nn.Module, precision: Precision, device: Device) -> Split:
     """Replace the inputs of a split by the body's features, fp32 [n, width]."""
     import torch
@@ -165,5 +178,5 @@ def _features(split: Split, prepare: nn.Module, module: nn.Module, precision: Pr
     module.eval()
     run = precision.apply(module)
     with torch.no_grad(), precision.autocast(device):
-        features = [run(precision.layout(prepare(images))).float() for images in split.inputs.split(FEATURE_BATCH)]
+        features = [run(precision.layout(prepare(images))).to(torch.float32, copy=True) for images in split.inputs.split(FEATURE_BATCH)]
     return Split(torch.cat(features), split.targets)

@@ -1,9 +1,10 @@
 import json
+import os
 
 import pytest
 import torch
 
-from ddl.data.splits import Origin, Split, fingerprint, from_tensors, to_tensors
+from ddl.data.splits import Origin, Split, fingerprint, from_tensors, held_out, to_tensors
 
 
 def split(n: int = 6) -> Split:
@@ -60,3 +61,8 @@ def test_the_metadata_of_an_origin_is_json():
     metadata = Origin("cifar10", "bundled sample", False, "the whole of cifar10", "0" * 64).metadata()
     assert json.loads(json.dumps(metadata)) == metadata
     assert set(metadata) == {"name", "source", "complete", "fallback_for", "sha256"}
+
+
+def test_a_name_that_is_no_utf_8_can_be_held_out():
+    names = [*(f"{n}.jpg" for n in range(9)), os.fsdecode(b"caf\xe9.jpg")]
+    assert sum(held_out(names, [0] * 10)) == 2

@@ -105,6 +105,6 @@ def run_folder(output: str, cwd: Path) -> Path:
 
 
 def settled(folder: Path) -> pd.DataFrame:
-    """A run's results without times and device metrics."""
+    """A run's results without times, device metrics and sizes of stacks."""
     frame = pd.read_csv(folder / "results.csv")
-    return frame[[name for name in frame if not name.startswith(("time/", "device/", "latency/", "elapsed"))]]
+    return frame[[name for name in frame if not name.startswith(("time/", "device/", "latency/", "elapsed", "stacked"))]]

@@ -14,7 +14,7 @@ from ray.cluster_utils import Cluster
 from ddl.ledger_reader import LedgerReader
 from tests.waiting import HANG_S, wait_until
 
-from .command import ANYWHERE, PLUGIN, communicate, run_folder, start
+from .command import ANYWHERE, PLUGIN, Command, communicate, run_folder, start
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(1200)]
 
@@ -85,3 +85,12 @@ def test_a_preempted_worker_loses_no_step_and_no_retry(cluster: Cluster, tmp_pat
     assert len(workers) == 2
     workers[-1].send_signal(signal.SIGTERM)
     assert_whole(process, tmp_path)
+
+
+def test_the_model_of_several_workers_is_timed(command: Command, tmp_path: Path) -> None:
+    """Its buffers are rank 0's in every worker, so all of them take part."""
+    options = ("configurations=dropout", "seeds=1", "resources.num_workers=2", "resources.cpus=1")
+    done = command("--sweep", "regularisation", "--scale", "smoke", *options)
+    (trial,) = LedgerReader(run_folder(done.stdout, tmp_path)).trials()
+    assert "(2 workers)" in trial.place
+    assert "not_measured" not in trial.metadata["latency"]

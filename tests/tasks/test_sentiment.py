@@ -179,3 +179,19 @@ def test_vectors_of_the_users_own(tmp_path):
 def test_an_empty_phrase_is_named():
     with pytest.raises(ValueError, match="a text is empty"):
         next(task(phrases=[" "]).run(CPU))
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes .* were assigned during export")  # of PyTorch's LSTM
+@pytest.mark.parametrize("model", ["average", "lstm"])
+def test_a_typical_text_is_timed_and_exported(model, tmp_path):
+    """Half of the validation texts are shorter. The exported program takes batches of any size."""
+    progress = last(model=model, pooling="last")
+    predictor = progress.predictor()
+    data = task().load_data(CPU)
+    assert predictor.example.shape[1] == int(data.val.lengths.median())
+    exported = torch.export.export(
+        predictor.module.eval(), (predictor.example.repeat(2, 1),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    for n in (1, 3):
+        texts = predictor.example.repeat(n, 1)
+        assert torch.allclose(exported.module()(texts), predictor.module(texts), atol=1e-6)

@@ -322,3 +322,16 @@ def test_every_hyperparameter_makes_a_difference(weights_file):
     assert figures(run(optimiser="sgd", momentum=0.9)) != figures(run(optimiser="sgd"))
     left = {item.name for item in dataclasses.fields(Transfer)} - CHANGES.keys()
     assert left == {"weights", "momentum", "data_set", "content", "if_no_weights", "path", "selected_by"}
+
+
+def test_a_head_does_not_continue_on_the_features_of_other_weights(weights_file, tmp_path):
+    path, given = weights_file
+    for one in task(trained="head", epochs=2, weights=str(path)).run(CPU):
+        if one.step == 1:
+            state = one.state()
+            break
+    *_, last = task(trained="head", epochs=2, weights=str(path)).run(CPU, state)
+    assert last.step == 4
+    torch.save({name: 1.1 * value for name, value in given.items()}, path)
+    with pytest.raises(ValueError, match="the head was trained on the features of other weights"):
+        next(task(trained="head", epochs=2, weights=str(path)).run(CPU, state))
