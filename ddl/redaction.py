@@ -20,10 +20,10 @@ _WORDS = "(?:key|token|secret|passw(?:or)?d|passphrase|pat|credential)s?"
 _VARIABLE = re.compile(rf"(?:^|_)[a-z0-9]*{_WORDS}(?:_|$)", re.IGNORECASE)
 _PLACE = re.compile(r"(?:_|^)(?:path|file|dir|folder|sock)$", re.IGNORECASE)
 _FIELD = re.compile(
-    r"(?:^|[_.-])(?:(?:api|access|private|secret)_?key|secret|token|password|passwd|passphrase|credentials?)$", re.IGNORECASE
+    r"(?:^|[_.-])(?:(?:api|access|private|secret)[_-]?key|secret|token|password|passwd|passphrase|credentials?)$", re.IGNORECASE
 )
 _ASSIGNED = re.compile(
-    r"(?P<key>(?:api_?key|access_?key|password|passwd|secret|signature)['\"]?\s*[=:]\s*['\"]?)[^\s,;&'\"]+"
+    r"(?P<key>(?:(?:api|access|private)[_-]?key|password|passwd|passphrase|secret|signature)['\"]?\s*[=:]\s*['\"]?)[^\s,;&'\"]+"
     # A word after `token:` may be an ordinary one, or the loss of a token.
     r"|(?P<token>(?:token|\b_?sig|\b_?auth)['\"]?\s*[=:]\s*['\"]?)(?![-+.\d]+(?:e[-+]?\d+)?\b)(?=[^\s,;&'\"]*\d)[^\s,;&'\"]{8,}"
     r"|(?P<header>\bauthorization['\"]?\s*[=:]\s*['\"]?(?:(?:basic|bearer|token)\s+)?|\bbearer\s+(?=\S*\d))[^\s,;&'\"]{8,}",
@@ -45,6 +45,7 @@ _ABSOLUTE = re.compile(
     r"(?P<url>\b[a-z][a-z0-9+.-]{0,20}://[^\s'\"<>,;()]+)"
     # In quotes, as in Python's messages about files, a path may contain spaces.
     r"|(?P<quote>['\"])(?:~?/|[A-Za-z]:[\\/]|\\\\)[^'\"\n]*(?P=quote)"
+    r"|(?P<flag>(?<!\S)-[A-Za-z]+)(?:~?/)(?=\S)[^\s'\"<>|,;()\[\]]*"  # of a compiler, as in -I/usr/include
     rf"|(?<![\w.~)\]<-])(?:~?/|[A-Za-z]:[\\/]|\\\\)(?=\S){_REST}",
     re.IGNORECASE,
 )
@@ -114,7 +115,10 @@ def _redact_match(match: re.Match[str]) -> str:
     if match["quote"]:
         return f"{match['quote']}{PATH}{match['quote']}"
     if not match["url"]:
+        return f"{match['flag'] or ''}{PATH}"
+    try:
+        address = urlsplit(match["url"])
+    except ValueError:  # a bracket, or a host that is none
         return PATH
-    address = urlsplit(match["url"])
     # Drop user, password and query: a query may contain a signature.
     return PATH if address.scheme == "file" else f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"

@@ -28,6 +28,9 @@ def redactor(tmp_path: Path) -> Redactor:
         ("file:///srv/data/x", "(path)"),
         ("mirror https://me:pass@mirror.example/cifar/?sig=abc", "mirror https://mirror.example/cifar/"),
         ("val/accuracy 3 / 4, and/or 5 images/s, ./here, </b>", "val/accuracy 3 / 4, and/or 5 images/s, ./here, </b>"),
+        ("[https://data.example.com]", "[(path)"),  # no valid URL
+        ("http://[foo and http://a[0]/b", "(path) and (path)"),
+        ("g++ -I/opt/project/include -L/data/lib -Wall -O2", "g++ -I(path) -L(path) -Wall -O2"),
         ("official files, www.cs.toronto.edu", "official files, www.cs.toronto.edu"),
     ],
 )
@@ -44,6 +47,10 @@ def test_secrets_and_places_go_and_the_rest_stays(redactor: Redactor, text: str,
         ("-----BEGIN EC PRIVATE KEY----- MHcCAQ -----END EC PRIVATE KEY----- after", "(withheld) after"),
         ("cannot clone https://me:hunter2@host.example/x.git", "cannot clone https://(withheld)@host.example/x.git"),
         ("{'password': 'hunter2', 'api_key': 'x'}", "{'password': '(withheld)', 'api_key': '(withheld)'}"),
+        (
+            "--api-key=0123abcd x-api-key: 0123abcd {'private-key': 'z'}",
+            "--api-key=(withheld) x-api-key: (withheld) {'private-key': '(withheld)'}",
+        ),
         ("Authorization: Bearer abcdefgh1234", "Authorization: Bearer (withheld)"),
         ("https://host/x?sig=ab12cd34ef&n=1", "https://host/x?sig=(withheld)&n=1"),
         ("/srv/data/x.bin: no such file", "/srv/data/x.bin: no such file"),  # a path is kept in what is not published

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddl.devices import Device
-from ddl.durable import CannotWrite, writing
+from ddl.durable import CannotWrite, replace_file, writing
 from ddl.latency.measure import measure_or_explain
 from ddl.precision_setup import prepare_process
 from ddl.progress import Progress, State
@@ -234,4 +234,4 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         with writing(folder / name):
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
+            replace_file(folder / name, content)

@@ -58,7 +58,8 @@ class DeviceSampler:
         """Usage so far, as the mean over the trial's workers, so that each resumes with an equal part. All workers must call this."""
         with self._lock:
             usage = deepcopy(self._usage)
-            usage.seconds += self._clock() - self._read_at
+            if not self._stopped.is_set():  # what comes after is no part of the trial
+                usage.seconds += self._clock() - self._read_at
         return usage.averaged(self._device)
 
     def _run(self) -> None:

@@ -19,11 +19,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ddl.tracking", description="Replay a run into W&B.")
     parser.add_argument("run", metavar="RUN", type=Path, help="the run's folder")
     parser.add_argument("--follow", action="store_true", help="publish while the sweep runs, until it ends")
+    parser.add_argument("--driver", type=int, help="with --follow: process whose death ends it (default: its parent)")
     parser.add_argument("--mode", choices=MODES, help="default: the mode the run was launched with")
     given = parser.parse_args(arguments)
     if given.follow:
         signal.signal(signal.SIGTERM, lambda number, frame: _exit_now(given.run))
-        return 0 if follow(given.run, given.mode, sys.stdout) else 1
+        return 0 if follow(given.run, given.mode, sys.stdout, given.driver) else 1
     try:
         check_links(given.run)
         print(publish(given.run, given.mode))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import wandb
-from PIL import UnidentifiedImageError
+from PIL import Image
 from pydantic import ValidationError
 from wandb.errors import AuthenticationError, Error
 from wandb.sdk import wandb_setup
@@ -153,16 +153,18 @@ def finish_wandb_run(run: Any, record: WandbRecord, **summary: Any) -> None:
 def _load_figure(path: Path) -> Any:
     """W&B's object for an image file. For any other file it warns and returns None: the trial's other data must be published."""
     if path.suffix.lower() == ".svg":
-        return wandb.Html(path.read_text(encoding="utf-8", errors="replace"), inject=False)
+        return wandb.Html(path.read_text(encoding="utf-8", errors="replace"), inject=False, data_is_not_path=True)
     try:
+        with Image.open(path) as image:
+            image.load()  # W&B's client would leave the file open
         return wandb.Image(str(path))
-    except UnidentifiedImageError:
-        complain(f"W&B: {path}: not an image, skipped")
+    except (OSError, Image.DecompressionBombError) as error:  # no image, half of one, or a huge one
+        complain(f"W&B: {path}: skipped ({str(error) or type(error).__name__})")
         return None
 
 
 def _html_page(text: str) -> Any:
-    return wandb.Html(f'<pre style="white-space: pre-wrap">{html.escape(text)}</pre>', inject=False)
+    return wandb.Html(f'<pre style="white-space: pre-wrap">{html.escape(text)}</pre>', inject=False, data_is_not_path=True)
 
 
 def _has_key() -> bool:

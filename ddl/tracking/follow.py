@@ -11,7 +11,7 @@ from ddl.tracking.connection import WANDB_ERRORS, WandbClient
 from ddl.tracking.follower_process import FollowerStatus
 from ddl.tracking.offline import OfflineRuns
 from ddl.tracking.online import OnlineRuns
-from ddl.tracking.publish import describe_error, open_target, publish_later, publishing_lock
+from ddl.tracking.publish import describe_error, open_target, publish_later, publishing_lock, write_trials
 from ddl.tracking.records import LedgerReplay
 
 POLL_S = 2.0  # seconds between two reads of the ledger
@@ -19,13 +19,16 @@ FIRST_PAUSE_S = 10.0  # pause after the first failure, in seconds; each further 
 FAILURES = 7  # failures in a row after which `follow` gives up: about twelve minutes
 
 
-def follow(folder: Path, mode: str | None = None, status_stream: TextIO | None = None) -> bool:
+def follow(folder: Path, mode: str | None = None, status_stream: TextIO | None = None, driver: int | None = None) -> bool:
     """Publish a run until its driver marks the end or dies. Returns True if W&B then has all of it.
+
+    `driver` is the process that trains, the parent of this one: it may die before this process has begun (default: the parent now).
 
     Online runs get each row as it is measured, offline runs each trial as it ends. Failures are printed on standard error and
     retried with growing pauses, FAILURES times in a row and once more at the end; none is raised. The status of each request
     goes to `status_stream`, one word per line (`FollowerStatus`).
     """
+    driver = driver or os.getppid()
     try:
         replay = LedgerReplay(Path(folder))
         with WandbClient() as client:
@@ -33,7 +36,7 @@ def follow(folder: Path, mode: str | None = None, status_stream: TextIO | None =
             if mode == "disabled":
                 return True
             with publishing_lock(replay.folder):
-                return _publish_until_end(replay, mode, client, FollowerStatus(status_stream))
+                return _publish_until_end(replay, mode, client, FollowerStatus(status_stream), driver)
     except ValueError as error:
         complain(str(error))
     except WANDB_ERRORS as error:
@@ -41,17 +44,17 @@ def follow(folder: Path, mode: str | None = None, status_stream: TextIO | None =
     return False
 
 
-def _publish_until_end(replay: LedgerReplay, mode: str, client: WandbClient, status: FollowerStatus) -> bool:
+def _publish_until_end(replay: LedgerReplay, mode: str, client: WandbClient, status: FollowerStatus, driver: int) -> bool:
     target = open_target(replay, mode, status, skip_complete=True)
-    driver = os.getppid()
     published: dict[str, tuple[object, ...]] = {}
+    refused: dict[str, str] = {}
     failures, retry_at = 0, 0.0
     while True:
         # Checked before the ledger is read, so that the last read misses nothing.
         ended = replay.ended() or os.getppid() != driver
         if ended or time.monotonic() >= retry_at:
             try:
-                _publish_changes(replay, target, published)
+                refused |= _publish_changes(replay, target, client, published)
                 if ended:
                     target.close()
                 failures = 0
@@ -67,15 +70,25 @@ def _publish_until_end(replay: LedgerReplay, mode: str, client: WandbClient, sta
                 retry_at = time.monotonic() + pause
                 complain(f"{describe_error(error, mode)}. Trying again in {pause:.0f} s; the sweep continues.")
         if ended:
-            return True
+            for line in refused.values():
+                complain(line)
+            return not refused
         time.sleep(POLL_S)
 
 
-def _publish_changes(replay: LedgerReplay, target: OfflineRuns | OnlineRuns, published: dict[str, tuple[object, ...]]) -> None:
-    """Publish every trial whose state in the ledger differs from the one in `published`, and update `published`."""
+def _publish_changes(
+    replay: LedgerReplay, target: OfflineRuns | OnlineRuns, client: WandbClient, published: dict[str, tuple[object, ...]]
+) -> dict[str, str]:
+    """Publish every trial whose state in the ledger differs from the one in `published`, and update `published`.
+
+    Returns a line for each trial that W&B refuses; it is published again when its state changes.
+    """
     replay.poll()
-    for trial in replay.trials:
-        state = (trial.status, trial.attempts, bool(trial.metadata), len(replay.rows.get(trial.trial_id, ())))
-        if trial.status != "planned" and published.get(trial.trial_id) != state:
-            target.write(replay.record(trial), final=False)
-            published[trial.trial_id] = state
+    states = {
+        trial.trial_id: (trial.status, trial.attempts, bool(trial.metadata), len(replay.rows.get(trial.trial_id, ())))
+        for trial in replay.trials
+    }
+    changed = [trial for trial in replay.trials if trial.status != "planned" and published.get(trial.trial_id) != states[trial.trial_id]]
+    written, refused = write_trials(replay, target, client, changed, final=False)
+    published.update({trial_id: states[trial_id] for trial_id in (*written, *refused)})
+    return refused

@@ -63,7 +63,7 @@ def publish_live(console: Console, folder: Path, mode: str) -> Iterator[None]:
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     with (folder / "launch.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ddl.tracking", str(folder), "--follow"],
+            [sys.executable, "-m", "ddl.tracking", str(folder), "--follow", "--driver", str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -1,13 +1,14 @@
 """Publishes a finished or interrupted run to Weights & Biases: one W&B run per trial, grouped by sweep, replayed from the ledger."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ddl.ledger_tables import TrialRow
 from ddl.tracking import connection
 from ddl.tracking.connection import WANDB_ERRORS, WandbClient
 from ddl.tracking.follower_process import FollowerStatus, publish_command
@@ -48,11 +49,11 @@ def publish(folder: Path, mode: str | None = None) -> Published:
 
     `folder` is the run's; `mode` is auto, online, offline or disabled (default: the mode the run was launched with). Planned
     trials are skipped unless they have begun and were interrupted, and online the newest row of a running trial is skipped.
-    Raises ValueError if the folder has no ledger, if the mode cannot be used, if another process publishes the run, and if the
-    server cannot be reached.
+    Raises ValueError if the folder has no ledger, if the mode cannot be used, if another process publishes the run, if the
+    server cannot be reached, and, after all others are published, if W&B refuses a trial.
     """
     replay = LedgerReplay(Path(folder))
-    with WandbClient():
+    with WandbClient() as client:
         mode = connection.resolve_mode(replay.run, mode)
         if mode == "disabled":
             return Published(mode, "")
@@ -61,12 +62,44 @@ def publish(folder: Path, mode: str | None = None) -> Published:
                 replay.poll()
                 started = [trial for trial in replay.trials if trial.status != "planned" or trial.trial_id in replay.rows]
                 target = open_target(replay, mode, FollowerStatus(None), skip_complete=False)
-                rows = [target.write(replay.record(trial), final=True) for trial in started]
+                written, refused = write_trials(replay, target, client, started, final=True)
                 target.close()
         except WANDB_ERRORS as error:
             raise ValueError(f"{describe_error(error, mode)}. {publish_later(folder)}") from error
-        changed = sum(count > 0 for count in rows)
-        return Published(mode, target.where, len(started), changed, sum(rows), target.entity, target.project, replay.group)
+        if refused:
+            raise ValueError("\n".join([*refused.values(), f"W&B has the other {count(len(written), 'trial')}."]))
+        changed = sum(rows > 0 for rows in written.values())
+        return Published(mode, target.where, len(started), changed, sum(written.values()), target.entity, target.project, replay.group)
+
+
+def write_trials(
+    replay: LedgerReplay, target: OfflineRuns | OnlineRuns, client: WandbClient, trials: Sequence[TrialRow], final: bool
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Write the trials: (the number of new rows of each, a line for each that W&B refuses), by trial id. `final` as for `OnlineRuns.write`.
+
+    A trial is refused if the next one is not: a run that was deleted at W&B cannot be written again. Errors of two trials in a row are
+    the server's or the network's, and are raised.
+    """
+    written: dict[str, int] = {}
+    refused: dict[str, str] = {}
+    failed: tuple[TrialRow, BaseException] | None = None
+    for trial in trials:
+        try:
+            written[trial.trial_id] = target.write(replay.record(trial), final)
+        except WANDB_ERRORS as error:
+            if failed:
+                raise
+            failed = trial, error
+            target.reset()
+            client.restart()
+            continue
+        if failed:
+            row, reason = failed
+            refused[row.trial_id] = f"W&B does not take trial {row.trial_id} ({row.configuration} seed {row.seed}): {_first_line(reason)}."
+            failed = None
+    if failed:
+        raise failed[1]
+    return written, refused
 
 
 def open_target(replay: LedgerReplay, mode: str, status: FollowerStatus, skip_complete: bool) -> OfflineRuns | OnlineRuns:
@@ -95,8 +128,11 @@ def publishing_lock(folder: Path) -> Iterator[None]:
 
 def describe_error(error: BaseException, mode: str | None) -> str:
     """First line of a W&B error, after the server's address if `mode` is online."""
-    line = (str(error).splitlines() or [""])[0].rstrip(". ") or type(error).__name__
-    return f"W&B at {connection.server()}: {line}" if mode == "online" else f"W&B: {line}"
+    return f"W&B at {connection.server()}: {_first_line(error)}" if mode == "online" else f"W&B: {_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0].rstrip(". ") or type(error).__name__
 
 
 def publish_later(folder: Path) -> str:

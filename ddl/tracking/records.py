@@ -15,7 +15,8 @@ from ddl.redaction import Redactor
 from ddl.run_folder import trial_files
 
 FORMAT = 1  # version of the record; a higher number makes every trial be published again
-TAG_LENGTH = 64  # maximum length of a tag in W&B, in characters
+TAG_LENGTH = JOB_TYPE_LENGTH = 64  # maximum length of a tag and of a job type in W&B, in characters
+NAME_LENGTH = 128  # of the name of a run and of a group
 SAMPLE_CHARACTERS = 100_000  # maximum length of a sample text; the rest is cut off
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
 TEXTS = (".txt",)
@@ -109,7 +110,7 @@ class LedgerReplay:
     def group(self) -> str:
         """W&B group of this run's trials: the sweep, and the date and time of the run."""
         sweep, folder = self.run["sweep"]["name"], self.folder.resolve()
-        return self._redactor.text(f"{sweep} {folder.parent.name if self._one_of_several() else folder.name}")
+        return self._redactor.text(f"{sweep} {folder.parent.name if self._one_of_several() else folder.name}")[:NAME_LENGTH]
 
     def record(self, trial: TrialRow) -> WandbRecord:
         """The record of a trial, as of the last `poll`."""
@@ -135,9 +136,9 @@ class LedgerReplay:
         return WandbRecord(
             trial_id=trial.trial_id,
             run_id=self._run_id(trial.trial_id),
-            name=redact(f"{trial.configuration}, seed {trial.seed}" + (f" [{kind}]" if kind else "")),
+            name=_shortened(redact(trial.configuration), f", seed {trial.seed}" + (f" [{kind}]" if kind else "")),
             group=self.group,
-            job_type=redact(str(sweep.get("task", ""))),
+            job_type=redact(str(sweep.get("task", "")))[:JOB_TYPE_LENGTH],
             tags=tuple(dict.fromkeys(redact(str(tag))[:TAG_LENGTH] for tag in tags if tag)),
             notes=redact(notes),
             config=redact(config),
@@ -205,6 +206,12 @@ def _files_by_name(folder: Path, trial_id: str, subfolder: str, suffixes: Sequen
             name = Path(relative).with_suffix("").as_posix().replace(".", "_")
             found[name if name not in found else f"{name}_{path.suffix[1:]}"] = path
     return found
+
+
+def _shortened(configuration: str, end: str) -> str:
+    """The name of a W&B run. A sampled configuration names all its hyperparameters, which `config` has in full."""
+    room = NAME_LENGTH - len(end)
+    return (configuration if len(configuration) <= room else f"{configuration[: room - 3]}...") + end
 
 
 def _truncate(text: str) -> str:

@@ -22,6 +22,7 @@ from ddl.tasks.task import STRICT, Count, Task
 from ddl.telemetry.device_sampler import DeviceSampler
 from ddl.trial_report import TrialReport
 from tests.telemetry.conftest import FakeDevice, FakeGpu
+from tests.waiting import wait_until
 
 CPU, GPU = Device(torch.device("cpu")), Device(torch.device("cuda", 0))
 EVERYWHERE = {"device/cpu_utilisation_percent", "device/memory_peak_mb"}
@@ -220,3 +221,15 @@ def test_the_thread_ends_with_the_trial_also_where_nobody_waits_for_its_end(tmp_
     assert samplers()
     trial.close()
     assert not samplers()
+
+
+def test_what_follows_a_trial_is_no_part_of_its_usage() -> None:
+    """Later members of a stack report after the models of earlier ones were timed."""
+    now = [0.0]
+    with DeviceSampler(CPU, cores=1, gpu_fraction=0.0, every_s=0.01, clock=lambda: now[0]) as sampler:
+        now[0] = 10.0
+        wait_until(lambda: sampler.usage().seconds == 10.0 and sampler.usage().metrics(1), "a reading")
+    at_end = sampler.usage()
+    now[0] = 1000.0
+    assert sampler.usage() == at_end
+    assert "device/memory_peak_mb" in sampler.usage().metrics(1), "not left out for a gap"

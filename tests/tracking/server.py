@@ -33,6 +33,8 @@ class Server(ThreadingHTTPServer):
         self.runs: dict[str, Held] = {}
         self.reports: dict[str, dict[str, Any]] = {}
         self.received: list[bytes] = []
+        self.deleted: set[str] = set()
+        """Trials whose runs were deleted: their ids cannot be used again."""
         self.lock = threading.Lock()
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -49,6 +51,8 @@ class Server(ThreadingHTTPServer):
             held = self.runs.get(variables["name"])
             return {"model": project | {"bucket": held and _bucket(variables["name"], held)}}
         if "UpsertBucket" in query:
+            if json.loads(variables.get("config") or "{}").get("trial_id", {}).get("value") in self.deleted:
+                raise PermissionError(f"run {variables['name']} was previously created and deleted; try a new run name")
             inserted = variables["name"] not in self.runs
             held = self.runs.setdefault(variables["name"], Held())
             held.begun += variables.get("displayName") is not None

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from PIL import Image
 
 from ddl.tracking import connection, records
 from ddl.tracking.__main__ import main
@@ -247,10 +248,26 @@ def test_a_figure_that_is_no_image_costs_only_itself(folder: Path, capfd: pytest
         whole(ledger, "t0")
     picture(folder, "t0", "good.png")
     picture(folder, "t0", "bad.png").write_bytes(b"")
+    half = picture(folder, "t0", "half.png")
+    Image.effect_noise((64, 64), 50).save(half)
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
     publish(folder)
     (run,) = assert_once(folder, {"t0"}).values()
     assert [name for name in run["summary"] if name.startswith("figures/")] == ["figures/good"]
-    assert "bad.png: not an image, skipped" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "bad.png: skipped (cannot identify image file" in said
+    assert "half.png: skipped (" in said
+
+
+def test_a_figure_that_names_a_page_is_published_as_it_is(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "private.html").write_text("canary-private")
+    with create(folder, trials=1) as ledger:
+        whole(ledger, "t0")
+    picture(folder, "t0").with_name("page.svg").write_text(str(tmp_path / "private.html"))
+    publish(folder)
+    pages = [path.read_text() for path in (folder / "wandb").rglob("*.html")]
+    assert pages
+    assert not any("canary-private" in page for page in pages)
 
 
 def test_following_publishes_ended_trials_and_ends_with_the_drivers_mark(folder: Path) -> None:

@@ -230,3 +230,30 @@ def test_a_server_that_falls_silent_is_given_up_in_time_and_no_row_is_sent_twice
         silent.clear()
     publish(folder)
     assert_once(folder, server, {"t0"})
+
+
+def test_a_trial_that_the_server_refuses_costs_only_itself(folder: Path, server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    with create(folder, trials=3) as ledger:
+        for trial_id in ("t0", "t1", "t2"):
+            whole(ledger, trial_id)
+        ledger.event("trained", "")
+    server.deleted.add("t1")
+    assert not follow(folder)
+    assert set(held(server)) == {"t0", "t2"}
+    assert "W&B does not take trial t1 (strength 1 seed 7): " in capfd.readouterr().err
+    with pytest.raises(ValueError, match=r"(?s)does not take trial t1 .*previously created and deleted.*W&B has the other 2 trials\."):
+        publish(folder)
+    server.deleted.clear()
+    assert publish(folder).rows == 3
+    assert_once(folder, server, {"t0", "t1", "t2"})
+
+
+def test_a_driver_that_died_before_its_follower_began_is_noticed(folder: Path, server: Server) -> None:
+    with create(folder, trials=1) as ledger:
+        ledger.started("t0", 0, "somewhere cpu")
+        measure(ledger, "t0", range(3))
+    with subprocess.Popen(["true"]) as driver:
+        pass
+    follower = subprocess.run([sys.executable, "-m", "ddl.tracking", str(folder), "--follow", "--driver", str(driver.pid)], timeout=HANG_S)
+    assert follower.returncode == 0
+    assert held(server)["t0"].summary["status"] == "interrupted"

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from ddl.ledger_tables import TrialRow
 from ddl.tracking.records import LedgerReplay
-from tests.tracking.conftest import create, measure, picture, whole
+from tests.tracking.conftest import SAMPLE, create, measure, picture, whole
 
 from ..ledgers import ReportingLedger
 
@@ -107,3 +108,19 @@ def test_the_fingerprint_is_of_all_that_is_published(folder: Path) -> None:
     figure.write_bytes(figure.read_bytes() + b" ")
     seen.append(fingerprint())
     assert len(set(seen)) == 6
+
+
+def test_names_are_as_long_as_wandb_allows(folder: Path) -> None:
+    long = "sample 17, " + ", ".join(f"hyperparameter_{n}=0.0123456789" for n in range(9))
+    rows = [TrialRow("t0", 0, long, {}, {}, 7)]
+    sweep = {"name": "s" * 200, "task": "t" * 100, "metric": {"name": "val/accuracy", "mode": "max"}, "keys": []}
+    folder.mkdir(parents=True)
+    with ReportingLedger.create(folder, {"sweep": sweep, "created": "2026-03-01T09:30:00+0000"}, rows) as ledger:
+        ledger.started("t0", 0, "", {"data": SAMPLE})
+    replay = LedgerReplay(folder)
+    replay.poll()
+    record = replay.record(replay.trials[0])
+    assert (len(record.name), len(record.group), len(record.job_type)) == (128, 128, 64)
+    assert record.name.startswith("sample 17, hyperparameter_0=")
+    assert record.name.endswith("..., seed 7 [SAMPLE DATA]")
+    assert record.config["configuration"] == long
