@@ -164,6 +164,7 @@ def _assignment(run: OpenRun, plan: Plan, trial: Trial, latency: str) -> Assignm
         url=run.url and f"{run.url}/trials/{trial.trial_id}",
         trial_timeout_s=None if launch.trial_timeout_s == "none" else launch.trial_timeout_s,
         stall_timeout_s=None if launch.stall_timeout_s == "none" else launch.stall_timeout_s,
+        may_grow=run.prepared.executor == "ray" and not population,
         **optional,
     )
 

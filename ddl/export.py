@@ -11,6 +11,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from ddl.devices import Device
 from ddl.ledger_reader import LedgerReader
 from ddl.ledger_tables import TrialRow
 from ddl.models.dropout import Dropout
+from ddl.precision import Precision
 from ddl.program import program
 from ddl.progress import Predictor
 from ddl.redaction import Redactor
 from ddl.tasks.loading import RecordedTasks
-from ddl.tasks.task import with_precision
+from ddl.tasks.task import Task, precision_of, with_precision
 from ddl.trial_errors import TRIAL_ERRORS, error_line
 
 EXPORTABLE = ("finished", "stopped")
@@ -79,7 +81,7 @@ def _exportable_row(reader: LedgerReader, trial_id: str) -> TrialRow:
 
 def _trained_model(tasks: RecordedTasks, about: Mapping[str, Any], row: TrialRow, folder: Path, measured: int) -> tuple[int, Predictor]:
     """(step, model) of the newest checkpoint, on the CPU. `measured` is the step of the trial's last measurement."""
-    task = with_precision(tasks.build(row.hyperparameters(about)), about["plan"]["precision"])
+    task = _uncompiled(with_precision(tasks.build(row.hyperparameters(about)), about["plan"]["precision"]))
     checkpoint = checkpoints.newest(folder / "checkpoints", row.trial_id)
     if checkpoint is None and "measurements" in about:
         raise ValueError(f"{folder}: the function {about['sweep']['name']} yielded no state, so there is no trained model.")
@@ -103,6 +105,15 @@ def _trained_model(tasks: RecordedTasks, about: Mapping[str, Any], row: TrialRow
     if progress is None or predictor is None:
         raise ValueError(f"{folder}: {about['sweep']['task']} has no model for inference, so there is nothing to export.")
     return progress.step, predictor
+
+
+def _uncompiled(task: Task) -> Task:
+    """The task without compilation: a stopped trial takes one more step, for which it would take half a minute."""
+    name = precision_of(task)
+    if not name:
+        return task
+    precision = replace(Precision.parse(name), compiled=False, cuda_graphs=False)
+    return replace(task, precision=str(precision))  # type: ignore[call-arg]
 
 
 def _write_model(predictor: Predictor, folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ import torch
 from ddl import gpus
 from ddl.gpus import has_kernels, machine_gpus
 from ddl.prepared_runs import default_scale
+from ddl.sweeps.assignment import Assignment
+from ddl.sweeps.inline_executor import InlineExecutor
 from ddl.sweeps.private_executor import PrivateExecutor
 
 KERNELS = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
@@ -163,3 +166,14 @@ def test_the_first_gpu_is_not_hidden_if_its_uuid_is_unknown(monkeypatch):
 )
 def test_machine_code_runs_within_a_major_version_and_ptx_on_later_ones(capability, kernels, runs):
     assert has_kernels(capability, kernels) == runs
+
+
+def test_a_trial_on_the_cpu_hides_no_gpu_from_the_next_sweep(machine, tmp_path):
+    """`--executor inline` trains several sweeps in one process, of which some need no GPU."""
+    machine(("NVIDIA A100", (8, 0)))
+    task = SimpleNamespace()
+    with InlineExecutor() as executor:
+        before = executor.capacity().gpus
+        assert executor.device(Assignment("a", task, 1, 1, 0.0, tmp_path, 1.0)).torch.type == "cpu"
+        assert executor.capacity().gpus == before == 1
+        assert executor.device(Assignment("b", task, 1, 1, 1.0, tmp_path, 1.0)).torch.type == "cuda"

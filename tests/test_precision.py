@@ -544,3 +544,11 @@ def test_fp16_scales_the_loss_so_that_small_gradients_survive_and_a_checkpoint_k
     again.load_state_dict(state)
     assert again.state_dict()["scaler"] == state["scaler"]
     assert "scaler" not in OptimisedModule(nn.Linear(4, 1), make_optimiser("sgd", 1.0), Precision.parse("bf16"), CPU).state_dict()
+
+
+def test_an_old_pytorch_has_no_cuda_graphs_in_threads(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    names = candidates(Device(torch.device("cuda")))
+    assert any("compiled" in name for name in names)
+    assert not any("cuda_graphs" in name for name in names)

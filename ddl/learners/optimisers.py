@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
@@ -44,8 +45,16 @@ def load_optimiser(optimiser: Optimizer, state: State) -> None:
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     slots: dict[int, Any] = {
         int(key): {
-            name: sharding.shard_like(value, parameters[int(key)]) if isinstance(value, Tensor) else value for name, value in slot.items()
+            name: _like(sharding.shard_like(value, parameters[int(key)]), parameters[int(key)]) if isinstance(value, Tensor) else value
+            for name, value in slot.items()
         }
         for key, slot in state["state"].items()
     }
     optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _like(value: Tensor, parameter: Tensor) -> Tensor:
+    """The value in the parameter's order in memory, which fused kernels need and on a CPU do not check. Checkpoints have channels first."""
+    if value.shape != parameter.shape or value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)

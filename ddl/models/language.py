@@ -19,14 +19,20 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.dropout = nn.Dropout(dropout)
-        self.lstm = nn.LSTM(embedding, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        # With several layers in one nn.LSTM, cuDNN would set up the random numbers of the dropout between them again after every seeding.
+        self.lstms = nn.ModuleList(nn.LSTM(hidden if layer else embedding, hidden, batch_first=True) for layer in range(layers))
         self.projection = nn.Linear(hidden, embedding)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         nn.init.normal_(self.embedding.weight, std=embedding**-0.5)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        outputs, state = self.lstm(self.dropout(self.embedding(tokens)), state)
-        return F.linear(self.dropout(self.projection(outputs)), self.embedding.weight, self.bias), state
+        outputs, states = self.embedding(tokens), []
+        for layer, lstm in enumerate(self.lstms):
+            before = None if state is None else (state[0][layer : layer + 1], state[1][layer : layer + 1])
+            outputs, after = lstm(self.dropout(outputs), before)
+            states.append(after)
+        hidden, cells = (torch.cat(parts) for parts in zip(*states, strict=True))
+        return F.linear(self.dropout(self.projection(outputs)), self.embedding.weight, self.bias), (hidden, cells)
 
 
 def tempered(logits: Tensor, temperatures: Tensor) -> Tensor:

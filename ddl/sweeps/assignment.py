@@ -44,12 +44,13 @@ class Assignment:
     trial_timeout_s: float | None = None
     stall_timeout_s: float | None = None
     log: Path | None = None
+    may_grow: bool = True
 
 
-def device_of(assignment: Assignment, gpu: int = 0) -> Device:
+def device_of(assignment: Assignment, gpu: int = 0, hide: bool = True) -> Device:
     """The device of a trial that this process trains alone: the CPU, or the GPU with this index among those that it sees.
 
-    Also prepares the process for training on the trial's cores.
+    Also prepares the process for training on the trial's cores. `hide`: hide all GPUs for good from a process that trains on the CPU.
     """
     import torch
 
@@ -57,8 +58,8 @@ def device_of(assignment: Assignment, gpu: int = 0) -> Device:
 
     prepare_for_training(assignment.cpus)
     if not assignment.gpus:
-        # With num_gpus=0 Ray leaves all GPUs visible (ray#62492).
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        if hide:  # with num_gpus=0 Ray leaves all GPUs visible (ray#62492)
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return Device(torch.device("cpu"))
     return Device(torch.device("cuda", gpu))
 

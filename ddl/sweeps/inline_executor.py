@@ -74,4 +74,5 @@ class InlineExecutor:
     @staticmethod
     def device(assignment: Assignment) -> Device:
         """The CPU, or the first usable GPU: this process sees all GPUs, also those that are not usable."""
-        return device_of(assignment, machine_gpus().usable[0].index if assignment.gpus else 0)
+        # Not hidden: the next pack may need the GPU.
+        return device_of(assignment, machine_gpus().usable[0].index if assignment.gpus else 0, hide=False)

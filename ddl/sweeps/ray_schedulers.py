@@ -135,12 +135,17 @@ class _EachMember(_MoreMemory):
         super().__init__(**options)
         self._added: set[_Member] = set()
         self._stopped: set[str] = set()
+        self._compared_at: dict[str, float] = {}
         self._published: dict[str, set[str]] = {}  # by the id of Tune's trial, of packs of several
 
     def compare(self, trial_id: str, percent: float, value: float) -> None:
-        """Compare a trial with the others at `percent` of its steps. A trial that is stopped stays so."""
-        if trial_id in self._stopped:
+        """Compare a trial with the others at `percent` of its steps, once: a trial that continues reports its measurements again.
+
+        A trial that is stopped stays so.
+        """
+        if trial_id in self._stopped or percent <= self._compared_at.get(trial_id, -1.0):
             return
+        self._compared_at[trial_id] = percent
         member: Any = _Member(trial_id)
         controller: Any = _EmptyController()
         if member not in self._added:

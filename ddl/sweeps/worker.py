@@ -129,7 +129,7 @@ def _reports(
                 raise
             output.run(traceback.print_exc)
             status, reason = "failed", error_place(error)
-            if out_of_memory(error) and 0 < assignment.gpus < 1:
+            if out_of_memory(error) and 0 < assignment.gpus < 1 and assignment.may_grow:
                 larger = f"out of memory with gpus={assignment.gpus:g}, starts again with gpus={larger_fraction(assignment.gpus):g}"
                 yield replace(trial.report, kind="out_of_memory", reason=larger)
                 return

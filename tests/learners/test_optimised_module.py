@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ddl import checkpoints
 from ddl.devices import Device
 from ddl.learners.optimised_module import OptimisedModule
+from ddl.learners.optimisers import make_optimiser
 from ddl.precision import Precision
 
 CPU = Device(torch.device("cpu"))
@@ -66,3 +68,29 @@ def test_one_cycle_continues_after_a_restore():
     other = network(decay_steps=8, warmup_steps=3)
     other.load_state_dict(made.state_dict())
     assert moves(other, 3) == pytest.approx([0.75, 1.0, 0.8])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp32 channels_last", "bf16 channels_last"])
+def test_a_restored_network_takes_the_steps_of_one_that_was_not_interrupted(precision, tmp_path):
+    def made() -> OptimisedModule:
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(64, 1))
+        return OptimisedModule(module, make_optimiser("adam", 0.01), Precision.parse(precision), CPU)
+
+    def steps(network: OptimisedModule, n: int) -> list[float]:
+        losses = []
+        for _ in range(n):
+            loss = network(images).float().square().mean()
+            network.minimise(loss)
+            losses.append(loss.item())
+        return losses
+
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    first = made()
+    steps(first, 3)
+    checkpoints.store(tmp_path, "trial", 3, first.state_dict())
+    second = made()
+    second.load_state_dict(checkpoints.newest(tmp_path, "trial")[1])
+    assert steps(second, 3) == steps(first, 3)
+    for parameter, state in second.optimiser.state.items():
+        assert state["exp_avg"].stride() == parameter.stride(), "fused kernels read memory in order"

@@ -99,3 +99,20 @@ def test_the_unknown_token_is_never_drawn_and_the_same_numbers_give_the_same_tex
     assert torch.equal(first, again)
     assert (first > 0).all()
     assert len({tuple(row) for row in first.tolist()}) > 10
+
+
+def test_its_layers_are_those_of_one_lstm_with_dropout_between_them():
+    torch.manual_seed(0)
+    model = LanguageModel(vocabulary=12, embedding=6, hidden=8, layers=2, dropout=0.5)
+    torch.manual_seed(0)
+    torch.nn.Embedding(12, 6)
+    whole = torch.nn.LSTM(6, 8, 2, batch_first=True, dropout=0.5)
+    tokens = torch.randint(0, 12, (3, 9))
+    torch.manual_seed(1)
+    found, (hidden, cell) = model(tokens)
+    torch.manual_seed(1)
+    outputs, (expected_hidden, expected_cell) = whole(model.dropout(model.embedding(tokens)))
+    assert torch.allclose(hidden, expected_hidden, atol=1e-6)
+    assert torch.allclose(cell, expected_cell, atol=1e-6)
+    expected = torch.nn.functional.linear(model.dropout(model.projection(outputs)), model.embedding.weight, model.bias)
+    assert torch.allclose(found, expected, atol=1e-5)

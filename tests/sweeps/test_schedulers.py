@@ -72,6 +72,17 @@ def test_the_one_behind_is_stopped_and_the_one_ahead_is_not(kind, metric, sign):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_measurement_that_a_trial_repeats_when_it_continues_is_not_compared_again(kind):
+    race = Race(kind)
+    assert race.report("first", 20.0, 3.0) == TrialScheduler.CONTINUE
+    for name in "abc":
+        race.report(name, 20.0, 6.0)
+        race.report(name, 40.0, 6.0)
+    assert race.report("first", 20.0, 3.0) == TrialScheduler.CONTINUE
+    assert race.report("first", 40.0, 10.0) == TrialScheduler.CONTINUE, "its mean is 6.5"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_trial_is_stopped_before_the_grace_period_or_without_a_measurement(kind):
     race = Race(kind)
     for name in "abc":
