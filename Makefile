@@ -32,7 +32,7 @@ campaign: .venv/installed
 test-gpu: .venv/installed
 	$(BIN)/python -m pytest -m gpu -rs
 
-# The campaigns of tests/faults/, which write docs/reliability.md.
+# All campaigns of tests/faults/ except the soak. They write docs/reliability.md.
 faults: .venv/installed
 	$(BIN)/python -m pytest -m campaign tests/faults
 

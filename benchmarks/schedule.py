@@ -89,6 +89,9 @@ def run(lengths: list[float], seeds: int, nodes: int, devices: int) -> tuple[Uti
     # Imported after ddl.sweeps, which sets the variables that Ray reads on import.
     from ray.cluster_utils import Cluster
 
+    from ddl.ray_private import keep_token
+
+    keep_token(Path.home() / ".ray" / "auth_token")  # its processes require one
     with tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(
             initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000}

@@ -1,6 +1,7 @@
 """Training speed of trials that are trained as one model, compared with the same trials alone.
 
-    python -m benchmarks.stacks forecasting [--members 1 4 16 32 64] [--rounds 3] [--seconds 5] [--set model=lstm longest=50]
+    python -m benchmarks.stacks forecasting [--members 4 16 32 64] [--rounds 3] [--seconds 5]
+    python -m benchmarks.stacks sentiment --set model=lstm content=sample longest=50 precision=fp32
 
 One process per core, each with one thread, trains at the same time: one trial alone, or a stack of 1/cores of the members. The unit is the
 member-step: a step of one trial. The alternatives take turns; each round's ratio is to the trials alone of the same round, which is robust

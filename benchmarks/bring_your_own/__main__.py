@@ -53,7 +53,7 @@ def table() -> str:
 def command(files: Sequence[str]) -> list[str]:
     """The command that runs the program of these files."""
     if files[-1].endswith(".yaml"):
-        return [sys.executable, "-m", "ddl.launch", "--sweep", files[-1]]
+        return [sys.executable, "-m", "ddl.launch", "--scale", "sample", "--sweep", files[-1]]
     return [sys.executable, *files]
 
 

@@ -32,26 +32,39 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.replace("`", "").strip().lower()).replace(" ", "-") for heading in headings}
 
 
-def commands(path: Path) -> Iterator[list[str]]:
-    """Words of every shell command in fenced blocks without a language, or with `sh`, `bash` or `console`.
-
-    A command ends at a comment, or at two spaces if a description follows.
-    """
+def lines(path: Path) -> Iterator[str]:
+    """Lines of the fenced blocks without a language, or with `sh`, `bash` or `console`, without comments. A continued line is one line."""
     for fence in FENCE.finditer(path.read_text(encoding="utf-8")):
-        if fence["info"].split(" ")[0] not in ("", "sh", "bash", "console"):
+        if fence["info"].split(" ")[0] in ("", "sh", "bash", "console"):
+            for line in re.sub(r"\s*\\\n\s*", " ", fence["body"]).splitlines():
+                yield re.split(r"(?:^|\s)#", line.strip().removeprefix("$ "))[0].rstrip()
+
+
+def commands(path: Path) -> Iterator[list[str]]:
+    """Words of every shell command in `lines`."""
+    for line in lines(path):
+        yield from _split(line)
+
+
+def _split(line: str) -> Iterator[list[str]]:
+    """Words of the commands in a line, and of those in a quoted argument, such as that of `ray exec`."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # an unbalanced quote: not a shell command, or one that spans lines
+        return
+    command: list[str] = []
+    for word in [*words, "&&"]:
+        if " && " in word:
+            yield from _split(word)
+        if word != "&&":
+            command.append(word)
             continue
-        for line in fence["body"].replace("\\\n", " ").splitlines():
-            line = re.split(r"\s{2,}|\s#", line.strip().removeprefix("$ "))[0]
-            for part in line.split("&&"):
-                try:
-                    words = shlex.split(part)
-                except ValueError:  # an unbalanced quote: not a shell command, or one that spans lines
-                    continue
-                while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
-                    words = words[1:]
-                if words:
-                    words[0] = words[0].removeprefix(".venv/bin/")
-                    yield words
+        while command and re.fullmatch(r"[A-Z_]+=\S*", command[0]):
+            command = command[1:]
+        if command:
+            command[0] = command[0].removeprefix(".venv/bin/")
+            yield command
+        command = []
 
 
 def files(path: Path) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""The campaigns on killed processes, launches at the same moment, and the soak: a small part of each here, all of them by `make faults`."""
+"""The campaigns on killed processes and on launches at the same moment, and the soak: a small part of each.
+
+`make faults` runs both campaigns in full. The soak has its own command: `python -m tests.faults.soak`.
+"""
 
 import os
 from pathlib import Path
