@@ -1,6 +1,7 @@
 """For every test: one thread and a fixed seed, so that no result depends on the machine or on the test before."""
 
 import os
+import secrets
 import shutil
 import signal
 import tempfile
@@ -36,14 +37,20 @@ CACHE = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the whole session, its worker processes and every command it starts a cache of its own instead of the user's."""
+    """Give the whole session, its worker processes and every command it starts a cache of its own, and keep them from the user's accounts:
+    W&B is offline and finds no key, and Ray reads a token of the session.
+    """
     for number in (signal.SIGHUP, signal.SIGINT):  # ignored under nohup and in the background, also by the commands that tests interrupt
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGHUP else signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         config.stash[CACHE] = tempfile.mkdtemp(prefix="ddl-test-cache-")
-        os.environ["DDL_CACHE"] = config.stash[CACHE]
-        os.environ["XDG_CONFIG_HOME"] = config.stash[CACHE]  # with the key that marks runs
+        folder = Path(config.stash[CACHE])
+        os.environ["DDL_CACHE"] = str(folder)
+        os.environ["XDG_CONFIG_HOME"] = str(folder)  # with the key that marks runs
+        os.environ.pop("WANDB_API_KEY", None)
+        os.environ |= {"WANDB_MODE": "offline", "NETRC": str(folder / "netrc"), "RAY_AUTH_TOKEN_PATH": str(folder / "ray_token")}
+        (folder / "ray_token").write_text(secrets.token_hex(32))  # Ray makes none at a path that is set
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -1,6 +1,7 @@
 """A run folder that comes from elsewhere is data: it runs no code, reads no other file and deletes nothing."""
 
 import json
+import re
 import shutil
 import sqlite3
 import struct
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ddl.launch import BAD_INPUT, main
 from ddl.ledger import Ledger
 from ddl.ledger_reader import LedgerReader
 from ddl.reports import artefacts
+from ddl.reports.wording import ABSENT, MINUS
 from ddl.run_folder import LEDGER, check_links
 from ddl.storage.runs import RunStore
 from ddl.sweeps import prepare, rest_of_run
@@ -497,30 +500,72 @@ def test_damage_is_named_in_a_line(foreign, capsys, command, statement, said):
     assert len(message.splitlines()) == 1
 
 
-@pytest.mark.parametrize("damaged", ["launch", "plan", "task_class", "executor"])
-@pytest.mark.parametrize("value", [None, [], {"x": 1}, 3])
-def test_settings_that_cannot_be_read_are_named_by_resume(foreign, capsys, damaged, value):
-    if damaged == "plan" and value in (None, []):
-        pytest.skip("a run without a plan is planned")
-    record(foreign, **{damaged: value})
-    assert LEDGER in refused(capsys, "--resume", str(foreign), "--executor", "inline")
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"launch": None}, "the run's record has no launch"),
+        ({"launch": []}, "launch is a list"),
+        ({"launch": {"x": 1}}, "validation errors for Launch"),
+        ({"launch": 3}, "launch is a int"),
+        ({"plan": []}, "plan is a list"),
+        ({"plan": {"x": 1}}, "KeyError: 'precision'"),
+        ({"plan": 3}, "plan is a int"),
+        *(({key: None}, f"the run's record has no {key}") for key in ("task_class", "executor")),
+        *(({key: []}, f"{key} is a list") for key in ("task_class", "executor")),
+        *(({key: {"x": 1}}, f"{key} is a dict") for key in ("task_class", "executor")),
+        *(({key: 3}, f"{key} is a int") for key in ("task_class", "executor")),
+    ],
+)
+def test_settings_that_cannot_be_read_are_named_by_resume(foreign, capsys, entry, said):
+    record(foreign, **entry)
+    message = refused(capsys, "--resume", str(foreign), "--executor", "inline")
+    assert LEDGER in message
+    assert said in message
+
+
+def page_lines(page: str) -> list[str]:
+    """The texts of a report, and the rows of its tables with ` | ` between the cells and a hyphen for a dash or minus; without the time
+    of writing."""
+    shown = re.sub(r"<(script|style).*?</\1>|Written \S+", "", page, flags=re.S)
+    shown = re.sub(r"</t[dh]>", " | ", re.sub(r"\s+", " ", shown))
+    shown = re.sub(r"<[^>]*>", "", re.sub(r"</?(?:tr|p|h\d|dt)[ >]", r"\n\g<0>", shown))
+    return [" ".join(unescape(line).replace(ABSENT, "-").replace(MINUS, "-").split()) for line in shown.splitlines()]
+
+
+def reported(folder: Path) -> list[str]:
+    """The lines of a run's report."""
+    assert main(["--report", str(folder)]) == 0
+    return page_lines((folder / "report.html").read_text())
 
 
 @pytest.mark.parametrize(
-    ("statement", "values"),
-    [
-        ("INSERT OR REPLACE INTO run (key, value) VALUES ('plan', ?)", ['{"precision": "fp32"}']),
-        ("INSERT OR REPLACE INTO run (key, value) VALUES ('plan', ?)", ['{"probes": 1, "stacks": "x"}']),
-        ("UPDATE trials SET metadata = ?", ['{"data": 3}']),
-        ("UPDATE trials SET metadata = ?", ['{"parameters": "many"}']),
-        ("UPDATE trials SET metadata = ?", ['{"precision": [], "data": {"complete": "x"}}']),
-        ("UPDATE trials SET swept = ?", ['{"task.augmentation": {"x": [1]}}']),
-    ],
+    "metadata",
+    ['{"data": 3}', '{"parameters": "many"}', '{"precision": [], "data": {"complete": "x"}}', '{"total_steps": [], "stacked": {}}'],
 )
-def test_a_record_of_another_shape_gives_a_report_or_a_message(foreign, capsys, statement, values):
-    alter(foreign, statement, *values)
-    if main(["--report", str(foreign)]):
-        assert LEDGER in capsys.readouterr().err
+def test_metadata_of_another_shape_are_as_if_there_were_none(foreign, metadata):
+    alter(foreign, "UPDATE trials SET metadata = '{}'")
+    before = reported(foreign)
+    alter(foreign, "UPDATE trials SET metadata = ?", metadata)
+    assert reported(foreign) == before
+
+
+def test_a_swept_value_of_another_shape_changes_no_result(foreign):
+    before = reported(foreign)
+    alter(foreign, "UPDATE trials SET swept = ?", '{"task.augmentation": {"x": [1]}}')
+    assert reported(foreign) == before
+
+
+def test_a_plan_without_its_allocation_is_reported_without_it(foreign):
+    assert {"Precision", "Concurrent trials", "CPU cores per trial"} <= set(reported(foreign))
+    record(foreign, plan={"precision": "fp32"})
+    lines = reported(foreign)
+    assert {"Precision", "fp32"} <= set(lines)
+    assert not {"Concurrent trials", "CPU cores per trial"} & set(lines)
+
+
+def test_a_plan_of_another_shape_is_named_by_report(foreign, capsys):
+    record(foreign, plan={"probes": 1, "stacks": "x"})
+    assert f"{LEDGER}: no report can be made of this record (TypeError: " in refused(capsys, "--report", str(foreign))
 
 
 @pytest.mark.parametrize("command", ["--report", "--resume"])
@@ -541,5 +586,8 @@ def test_flipped_and_missing_bytes_are_named(foreign, capsys, command, damage):
 
 
 def test_a_metric_of_another_name_is_reported_as_not_measured(foreign):
+    alter(foreign, "UPDATE trials SET status = 'finished'")
     alter(foreign, "UPDATE metrics SET name = 'val/other' WHERE name = 'val/accuracy'")
-    assert main(["--report", str(foreign)]) == 0
+    lines = reported(foreign)
+    assert "No trial has a value of val/accuracy (3 finished)." in lines
+    assert any(line.startswith("none | 0 of 1; 1 without a value | - | - |") for line in lines)

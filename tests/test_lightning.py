@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ddl
 
-lightning = pytest.importorskip("lightning.pytorch", reason="lightning is not installed: pip install 'ddl[lightning]'")
+lightning = pytest.importorskip("lightning.pytorch", reason="lightning is not installed: pip install -e '.[lightning]'")
 pytestmark = pytest.mark.filterwarnings("default")  # of Lightning, about numbers of workers and loggers
 
 

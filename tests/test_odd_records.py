@@ -1,9 +1,12 @@
-"""Odd values of an honest task, and odd records of a received run, end in a message or a dash."""
+"""Odd values of an honest task, and odd records of a received run, end in a message, or in a page that shows them as recorded."""
 
 import csv
 import io
+import json
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from ddl import checkpoints
@@ -13,7 +16,7 @@ from ddl.units import duration
 from tests.sweeps.command import command
 
 from .ledgers import ReportingLedger
-from .test_foreign_runs import alter, begun, prepare_actions, refused
+from .test_foreign_runs import alter, begun, page_lines, prepare_actions, refused
 
 __all__ = ["command"]
 
@@ -29,24 +32,58 @@ def trained(tmp_path: Path) -> Path:
     return folder
 
 
+NO_VALUE = (
+    "No trial has a value of val/accuracy (3 finished).",
+    "none | 0 of 1; 1 without a value | - | - |",
+    "none - light (n = 0) | - | - |",
+)
+FAR_APART = "UPDATE metrics SET value = CASE WHEN seq % 2 THEN 1e308 ELSE -1e308 END"
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        (
+            "UPDATE metrics SET value = 1e308",
+            (*NO_VALUE, "none | - | 0.5 s |", "none | 0 | finished | 1 | 1.000e+308 | 1.000e+308 | 1.000e+308 | 0.5 s |"),
+        ),
+        (FAR_APART, (*NO_VALUE, "light | 0 | finished | 1 | -1.000e+308 | -1.000e+308 | 1.000e+308 | 0.5 s |")),
+        ("UPDATE metrics SET value = 9e999, elapsed_s = 9e999", (*NO_VALUE, "none | 0 | finished | 1 | ∞ | ∞ | ∞ | unknown |")),
+        ("UPDATE metrics SET elapsed_s = -1e308", ("Configuration | best validation accuracy | x time (s) |", "none | 0.5000 | 1.0000 |")),
+        ("UPDATE trials SET started_at = 9e999, ended_at = -9e999", ("Took unknown (from the start",)),
+        ("""UPDATE trials SET metadata = '{"data": "mine", "parameters": "many", "precision": {}, "stacked": "a"}'""", ()),
+        ("""UPDATE trials SET metadata = '{"data": {"name": [], "train": "x"}, "parameters": 99999999999999999999}'""", ()),
+        ("""UPDATE trials SET swept = '{"task.augmentation": 123456789012345678901234567890}'""", ()),
+    ],
+)
+def test_an_odd_value_counts_in_no_mean(trained, statement, expected):
+    """The page shows the `expected` texts, which it did not show before. Without them it shows nothing else than before."""
+    before = page_lines(html.render_html(model.build_report([trained])))
+    alter(trained, statement)
+    changed = [line for line in page_lines(html.render_html(model.build_report([trained]))) if line not in before]
+    for text in expected:
+        assert any(line.startswith(text) for line in changed), f"{text} is not in {changed}"
+    assert expected or not changed
+    results.write_results(trained)
+    assert len(pd.read_parquet(trained / "results.parquet")) == 3
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         "UPDATE metrics SET value = 1e308",
-        "UPDATE metrics SET value = CASE WHEN seq % 2 THEN 1e308 ELSE -1e308 END",
+        FAR_APART,
         "UPDATE metrics SET value = 9e999, elapsed_s = 9e999",
         "UPDATE metrics SET elapsed_s = -1e308",
-        "UPDATE trials SET started_at = 9e999, ended_at = -9e999",
-        """UPDATE trials SET metadata = '{"data": "mine", "parameters": "many", "precision": {}, "stacked": "a"}'""",
-        """UPDATE trials SET metadata = '{"data": {"name": [], "train": "x"}, "parameters": 99999999999999999999}'""",
-        """UPDATE trials SET swept = '{"task.augmentation": 123456789012345678901234567890}'""",
     ],
 )
-def test_an_odd_value_is_a_dash(trained, statement):
+def test_a_browser_can_read_the_data_of_plots_with_odd_values(trained, statement):
     alter(trained, statement)
-    html.render_html(model.build_report([trained]))
-    results.write_results(trained)
-    assert (trained / "results.parquet").is_file()
+    page = html.render_html(model.build_report([trained]))
+    islands = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.S)
+    assert islands
+    for island in islands:
+        json.loads(island, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
 
 
 @pytest.mark.parametrize("name", ["epoch", "best val/accuracy", "a\x1b[2J", ""])

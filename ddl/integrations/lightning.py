@@ -1,4 +1,4 @@
-"""PyTorch Lightning in a function that is swept (`pip install 'ddl[lightning]'`): a `Trainer.fit` that yields its measurements."""
+"""PyTorch Lightning in a function that is swept (`pip install -e '.[lightning]'`): a `Trainer.fit` that yields its measurements."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

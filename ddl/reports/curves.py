@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ddl.reports.measures import LARGEST
 from ddl.reports.metric_kinds import COUNTERS, in_order, is_cost, milestones
 from ddl.reports.statistics import t_quantile
 
@@ -87,7 +88,7 @@ def curve_panels(
 
 
 def _panel(metric: str, rows: pd.DataFrame, shown: Sequence[str], few: bool) -> Panel | None:
-    finite = rows[np.isfinite(rows["value"])]
+    finite = rows[rows["value"].abs() <= LARGEST]
     if finite.empty:
         return None
     counters = [axis for axis in COUNTERS.values() if axis in finite and finite[axis].notna().all()]

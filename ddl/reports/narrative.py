@@ -61,7 +61,8 @@ def answer(measured: Measured, race: Mapping[str, Any] | None = None) -> str:
     """The best configuration, and if the next one differs significantly, or how the race ended."""
     ranked = measured.best_first
     if not ranked:
-        return "No trial has finished yet."
+        finished = any(configuration.counted for configuration in measured.configurations)
+        return f"No trial has a value of {metric(measured.primary)} yet." if finished else "No trial has finished yet."
     best = ranked[0]
     estimate = best.estimates[measured.primary]
     leads = "leads on" if len(measured.configurations) > 1 else "is the only configuration;"

@@ -45,7 +45,7 @@ class RunStore:
         """`resumed`: upload nothing before `download_ledgers` has returned, since the ledgers at the URL may be newer."""
         self._local, self._remote = local, RemoteFolder(url.rstrip("/"))
         self._owner = uuid.uuid4().hex
-        self._ended = threading.Event()
+        self._ended, self._abandoned = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._upload_until_end, name="storage", daemon=True)
         self._uploaded: dict[str, tuple[int, int]] = {}
         self._local_is_newest = not resumed
@@ -79,6 +79,7 @@ class RunStore:
             self._thread.join(FINAL_UPLOAD_S)
         except KeyboardInterrupt:  # the run may be resumed at once, so nobody may own it
             self.not_uploaded = f"{self._remote.url}: interrupted during the last upload"
+            self._abandoned.set()
             with contextlib.suppress(Unreachable):
                 self._remote.remove(LEASE)
             return
@@ -156,7 +157,9 @@ class RunStore:
                 return
 
     def _claim(self) -> None:
-        """Take or renew the lease. Raises ValueError if another driver has it."""
+        """Take or renew the lease, unless the last upload was abandoned. Raises ValueError if another driver has it."""
+        if self._abandoned.is_set():
+            return
         content = self._remote.read(LEASE)
         if content is not None:
             try:

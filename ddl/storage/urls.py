@@ -1,11 +1,12 @@
 """URLs of object stores, and the local folders of the runs that are uploaded there."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ddl.data.cache import cache_folder
+from ddl.redaction import WITHHELD
 
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file", "local")
 """Schemes of the stores that can hold runs. The clients of others, such as FTP's, connect as soon as they are made."""
@@ -17,12 +18,15 @@ def is_url(text: str) -> bool:
 
 
 def url_problem(url: str) -> str:
-    """Error message for a URL that cannot hold runs, or "" for a valid one. Makes no request."""
-    parts = urlsplit(url)
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment or "::" in url:
+    """Error message for a URL that cannot hold runs, or "" for a valid one. Makes no request.
+
+    The message has neither users and passwords nor options: one may be a secret. Neither is parsed, because an unquoted password may contain
+    any character: a user ends at the last @.
+    """
+    shown = re.split(r"[?#]", re.sub(r"://.*@", f"://{WITHHELD}@", url, flags=re.DOTALL))[0]
+    if re.search(r"://[^/]*[@:]|[?#]|::", url):
         return f"{shown}: must not contain a user, a password or options. Set credentials in the environment (AWS_ACCESS_KEY_ID, ...)."
-    if parts.scheme not in STORES:
+    if url.partition("://")[0] not in STORES:
         return f"{shown}: not a usable store. Use s3, gs, az, or file for a folder."
     try:
         filesystem(url)

@@ -37,7 +37,7 @@ SMALLER = {"[0.1, 0.01, 0.001]": "[0.1, 0.01]", "range(5)": "range(1)", "seeds=5
 )
 def test_a_program_prints_the_mean_of_each_configuration(tmp_path: Path, program: str):
     if program.startswith("lightning"):
-        pytest.importorskip("lightning.pytorch", reason="lightning is not installed: pip install 'ddl[lightning]'")
+        pytest.importorskip("lightning.pytorch", reason="lightning is not installed: pip install -e '.[lightning]'")
     for shared in ("train.py", "lightning_module.py"):
         (tmp_path / shared).write_bytes((FOLDER / shared).read_bytes())
     text = (FOLDER / program).read_text()
@@ -54,8 +54,8 @@ def test_a_program_prints_the_mean_of_each_configuration(tmp_path: Path, program
     assert all(0 < float(mean) < 1 for _, mean in means)
 
 
-def test_the_task_is_trained():
-    """Its files are those of the page, which tests/docs trains."""
+def test_the_files_of_the_task_are_those_of_the_page():
+    """tests/docs trains the page's."""
     printed = pages.files(pages.ROOT / "docs" / "adding-a-task.md")
     for name in PROGRAMS["A task", "ddl"]:
         assert (FOLDER / name).read_text() == printed[f"my/{name}"]

@@ -131,7 +131,7 @@ def link_packages(folder: Path, names: Iterable[str]) -> None:
 
 def run(*command: object, exits: int = 0, **how: object) -> str:
     """Output of a command that sees no packages but its interpreter's, or its errors if `exits` is not 0."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV", "WANDB_API_KEY")}
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, **how)
     assert done.returncode == exits, done.stdout + done.stderr
     return done.stderr if exits else done.stdout

@@ -71,5 +71,9 @@ def test_a_fill_of_zeros_shows_at_the_border_and_reflections_do_not():
 
 
 def test_a_variant_trains():
-    *_, last = replace(variants()["light sampled once"], train_limit=64, val_limit=32).run(CPU)
-    assert 0 <= last.metrics["val/accuracy"] <= 1
+    run = replace(variants()["light sampled once"], train_limit=64, val_limit=32).run(CPU)
+    first = {name: value.clone() for name, value in next(run).predictor().module.named_parameters()}
+    *_, last = run
+    assert first
+    assert not [name for name, value in last.predictor().module.named_parameters() if torch.equal(value, first[name])]
+    assert {"train/loss", "val/accuracy"} <= last.metrics.keys()

@@ -27,7 +27,6 @@ ANYWHERE = ("-c", "from ddl.launch import main; raise SystemExit(main())")
 def start(*arguments: str, cwd: Path, how: Sequence[str] = SCRIPT, **variables: str) -> subprocess.Popen:
     """In a session of its own, so that a signal to its group reaches all it started and not the tests."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(PLUGIN)])} | variables
-    environment.pop("WANDB_API_KEY", None)
     process = subprocess.Popen(
         [sys.executable, *how, *arguments],
         cwd=cwd,
@@ -77,7 +76,6 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(PLUGIN))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # a private Ray cluster changes it
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
 
     def command(*arguments: str, exits: int = 0) -> subprocess.CompletedProcess:
         capsys.readouterr()

@@ -29,8 +29,7 @@ A_JOB = '{"runtime_env": {}, "metadata": {}}'
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head that trains nothing and two nodes with a core each; none of their processes can import ddl by itself."""
-    # The user's own token: a process reads it once, and an earlier test may have made this one do so.
-    subprocess.run([RAY, "get-auth-token", "--generate"], check=True, capture_output=True, timeout=HANG_S)
+    # With the session's token: a process reads it once, and an earlier test may have made this one do so.
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_AUTH_MODE", "token")
         environment.delenv("PYTHONPATH", raising=False)
@@ -47,7 +46,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.mark.campaign
 def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Cluster, tmp_path: Path) -> None:
-    arguments = ("task.pause_s=0.2", "checkpoint_every_s=0.1", "--address", cluster.address, "--out", str(tmp_path / "out"))
+    # The node that is left would take a minute for the rest, long enough for the one that comes to get a trial.
+    arguments = ("task.pause_s=0.5", "checkpoint_every_s=0.1", "--address", cluster.address, "--out", str(tmp_path / "out"))
     process = start("--sweep", RACE, "--scale", "smoke", *arguments, cwd=tmp_path, how=ANYWHERE, DDL_CACHE="/nodes/cache")
 
     def reader() -> LedgerReader | None:
@@ -62,7 +62,7 @@ def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Clus
     wait_until(measured, "two trials under way")
     lost = cluster.list_all_nodes()[-1]
     cluster.remove_node(lost, allow_graceful=False)
-    cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+    cluster.add_node(num_cpus=1, object_store_memory=80_000_000, env_vars={"DDL_TEST_NODE": "the new node"})
     output, _ = communicate(process)
 
     folder = run_folder(output, tmp_path)
@@ -77,6 +77,7 @@ def test_a_sweep_outlives_a_node_that_goes_and_uses_one_that_comes(cluster: Clus
     metrics = LedgerReader(folder).metrics()
     for trial_id, come in metrics[metrics.name == "val/come"].groupby("trial_id"):
         assert come.step.tolist() == list(range(1, 21)), trial_id
+    assert {row.metadata["node"] for row in rows} == {"", "the new node"}, "the nodes share a host name, so the place does not name them"
     assert all(not Path(row.metadata["package"]).is_relative_to(ROOT) for row in rows), "the workers run what the driver sent"
     assert {row.metadata["cache"] for row in rows} == {"/nodes/cache"}, "and look for data where the driver does"
     assert "2 nodes" in " ".join(output.split()) or "3 nodes" in " ".join(output.split())

@@ -279,19 +279,22 @@ def test_every_mistake_is_named_at_once_and_nothing_is_written(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "said"),
     [
-        ("--swep", "augmentation"),
-        (),
-        ("--sweep", "augmentation", "--scale", "huge"),
-        ("--resume", "nowhere"),
-        ("--sweep", "augmentation,augmentation"),
-        ("--sweep", "augmentation,regularisation", "early_stopping.scheduler=asha"),
+        (("--swep", "augmentation"), "--swep: unknown option. Did you mean --sweep?"),
+        ((), "nothing to do: name one of --sweep, --list, "),
+        (("--sweep", "augmentation", "--scale", "huge"), "--scale: 'huge' is unknown. Use smoke, sample, paper."),
+        (("--resume", "nowhere"), "nowhere: not a run folder, it has no ledger.sqlite. Name a folder below runs/."),
+        (("--sweep", "augmentation,augmentation"), "--sweep 'augmentation,augmentation': names a sweep twice. Name each once."),
+        (
+            ("--sweep", "augmentation,regularisation", "early_stopping.scheduler=asha"),
+            "early_stopping.scheduler: compares the trials of one sweep. Use none for several sweeps.",
+        ),
     ],
 )
-def test_a_mistyped_option_is_refused(arguments: tuple[str, ...], command: Command, tmp_path: Path) -> None:
+def test_a_mistyped_option_is_refused(arguments: tuple[str, ...], said: str, command: Command, tmp_path: Path) -> None:
     done = command(*arguments, exits=2)
-    assert done.stderr
+    assert done.stderr.startswith(said)
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 

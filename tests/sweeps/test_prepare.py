@@ -140,6 +140,10 @@ def test_a_run_of_several_sweeps_is_an_earlier_run_too(ask, earlier, tmp_path: P
 
 
 def test_an_earlier_run_that_cannot_be_read_is_passed_over(ask, earlier, tmp_path: Path) -> None:
-    folder = earlier("2026-01-01-000000", [0.80, 0.82], [0.79, 0.80])
-    (folder / "ledger.sqlite").write_bytes(b"no ledger")
+    readable = earlier("2026-01-01-000000", [0.80, 0.82], [0.79, 0.80])
+    damaged = earlier("2026-01-02-000000", [0.80, 0.90], [0.79, 0.80])
+    assert f"by the spread of {damaged}," in plan_note(ask, tmp_path, AXIS)
+    (damaged / "ledger.sqlite").write_bytes(b"no ledger")
+    assert f"by the spread of {readable}," in plan_note(ask, tmp_path, AXIS)
+    (readable / "ledger.sqlite").write_bytes(b"no ledger")
     assert "standard deviations" in plan_note(ask, tmp_path, AXIS)

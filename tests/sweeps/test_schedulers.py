@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
 from ddl import config
 from ddl.ledger_reader import LedgerReader
@@ -146,11 +146,16 @@ def test_of_a_pack_of_several_only_those_behind_are_stopped(kind, metric, sign, 
     assert race.report("worst", 45.0, sign * 100.0) == TrialScheduler.STOP, "a trial that is stopped stays so"
 
 
+@pytest.mark.parametrize(("kind", "rule"), [("asha", AsyncHyperBandScheduler), ("median", MedianStoppingRule)])
+def test_a_scheduler_has_the_rule_of_its_name(kind, rule):
+    scheduler = make_scheduler(replace(DEFAULTS, early_stopping=EarlyStopping(kind, 0.1, 3.0)), MORE, {}, ())
+    assert isinstance(scheduler, rule)
+
+
 def test_none_is_the_default():
     assert DEFAULTS.early_stopping.scheduler == "none"
     assert DEFAULTS.search.algorithm == "random"
     assert isinstance(make_scheduler(DEFAULTS, MORE, {}, ()), InOrder)
-    assert make_scheduler(replace(DEFAULTS, early_stopping=EarlyStopping("asha", 0.1, 3.0)), MORE, {}, ()) is not None
 
 
 @pytest.mark.filterwarnings("default")  # as in the command's own process

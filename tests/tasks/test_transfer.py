@@ -132,8 +132,16 @@ def test_features_that_are_computed_once_train_the_head_as_those_of_every_step_d
 
 
 def test_a_head_trains_in_every_precision_that_a_probe_may_choose():
+    settings = {"trained": "head", "lr": 0.01, "epochs": 2}
+    untrained = run(**settings | {"lr": 1e-9})[-1].metrics["val/loss"]
+    fp32 = run(**settings)[-1].metrics["val/loss"]
+    assert fp32 < untrained - 0.02
     for precision in candidates(CPU):
-        assert run(trained="head", precision=precision)[-1].metrics["val/loss"] > 0
+        before = state_of(next(task(**settings, precision=precision).run(CPU)))
+        last = run(**settings, precision=precision)[-1]
+        after = state_of(last)
+        assert not [name for name, value in before.items() if name.startswith("head.") and torch.equal(after[name], value)], precision
+        assert last.metrics["val/loss"] == pytest.approx(fp32, abs=0.005), precision
 
 
 def test_a_body_sees_each_image_once_where_nothing_of_it_changes(monkeypatch):
