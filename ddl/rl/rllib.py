@@ -6,9 +6,10 @@ ppo/cartpole_ppo}.py). One difference: RLlib's PPO example samples in 4 processe
 """
 
 import logging
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class RLlibAgent:
                     self._done = offset + int(result["num_env_steps_sampled_lifetime"])
                     self._seconds += time.perf_counter() - began
                     self._ended = ended + int(result.get("num_episodes_lifetime", 0))
-                    self._recent = result.get("episode_return_mean")
+                    self._recent = latest_return(result, self._recent)
                     due = self._done // self._every > before // self._every or self._done >= self._env_steps
                     yield self._step(self._measure() if due else {})
             finally:
@@ -187,3 +188,9 @@ class RLlibAgent:
         learners = self._algorithm.learner_group
         learners.set_weights({_MODULE: {name: value.numpy() for name, value in self._weights.items()}})
         self._algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=learners, inference_only=True)
+
+
+def latest_return(result: Mapping[str, Any], before: float | None) -> float | None:
+    """Mean return of the recent episodes in RLlib's `result`, or `before` if no episode ended: RLlib then leaves it out or has NaN."""
+    mean = result.get("episode_return_mean")
+    return before if mean is None or not math.isfinite(mean) else float(mean)

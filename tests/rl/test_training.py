@@ -12,6 +12,7 @@ from ddl.rl.env_runners import make_sampler
 from ddl.rl.environments import EnvState, find_environment
 from ddl.rl.learner import QLearner
 from ddl.rl.replay import TransitionBatch
+from ddl.rl.rllib import latest_return
 from ddl.rl.vectorised_agents import VectorisedAgents
 from ddl.rl.vectorised_training import VectorisedTraining
 from tests.tasks.steps import without_times
@@ -191,3 +192,10 @@ def test_settings_that_contradict_each_other_are_rejected(changed, message):
 def test_no_agents_are_rejected():
     with pytest.raises(ValueError, match="agents: the list is empty"):
         VectorisedAgents([], CPU)
+
+
+def test_an_rllib_iteration_in_which_no_episode_ends_has_not_diverged():
+    """RLlib's mean over no episode is NaN."""
+    assert latest_return({"episode_return_mean": 205.0}, 42.0) == 205.0
+    assert latest_return({"episode_return_mean": float("nan")}, 205.0) == 205.0
+    assert latest_return({}, None) is None
