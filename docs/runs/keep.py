@@ -2,7 +2,7 @@
 
     python docs/runs/keep.py [RUN ...]
 
-A run replaces the kept one of the same sweep and scale; a race and a confirmation are kept next to it. The paths of the machine that it
+A run replaces the kept one of the same sweep and scale; a race, a confirmation and a run with held-out data are kept next to it. The paths of the machine that it
 was trained on are taken out of its record. A run that is kept already is left as it is.
 """
 
@@ -40,8 +40,9 @@ include runs at the paper scale. The metrics are explained in [generation.md](ge
 
 
 def name_of(record: Mapping[str, Any]) -> str:
-    """The folder of a run: its sweep and scale, and `race` or `confirmation` if it is one."""
+    """The folder of a run: its sweep and scale, and `race`, `confirmation` or `holdout` if it is one."""
     kinds = [kind for key, kind in (("race", "race"), ("confirms", "confirmation")) if record.get(key)]
+    kinds += ["holdout"] * any(override.startswith("task.holdout=") for override in record.get("overrides", []))
     return "-".join([record["sweep"]["name"], record["scale"], *kinds])
 
 
