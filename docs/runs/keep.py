@@ -2,8 +2,8 @@
 
     python docs/runs/keep.py [RUN ...]
 
-A run replaces the kept one of the same sweep and scale; a race, a confirmation and a run with held-out data are kept next to it. The paths of the machine that it
-was trained on are taken out of its record. A run that is kept already is left as it is.
+A run replaces the kept one of the same sweep and scale; a race, a confirmation, and a run with held-out data or other seeds, are kept next to
+it. The paths of the machine that it was trained on are taken out of its record. A run that is kept already is left as it is.
 """
 
 import argparse
@@ -40,9 +40,11 @@ include runs at the paper scale. The metrics are explained in [generation.md](ge
 
 
 def name_of(record: Mapping[str, Any]) -> str:
-    """The folder of a run: its sweep and scale, and `race`, `confirmation` or `holdout` if it is one."""
+    """The folder of a run: its sweep and scale, `race`, `confirmation` or `holdout` if it is one, or else its first seed if that was given."""
     kinds = [kind for key, kind in (("race", "race"), ("confirms", "confirmation")) if record.get(key)]
-    kinds += ["holdout"] * any(override.startswith("task.holdout=") for override in record.get("overrides", []))
+    given = dict(override.partition("=")[::2] for override in record.get("overrides", []))
+    kinds += ["holdout"] * ("task.holdout" in given)
+    kinds += [f"seed-{given['first_seed']}"] if "first_seed" in given and not kinds else []
     return "-".join([record["sweep"]["name"], record["scale"], *kinds])
 
 

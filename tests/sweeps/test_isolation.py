@@ -147,8 +147,10 @@ def test_a_task_that_seeds_nothing_repeats_a_resume_and_no_numbers_of_its_beginn
         left = iter([False])
         first = list(run_trial(assignment(folder, "none"), CPU, lambda left=left: next(left, True)))
         torch.rand(7), np.random.rand(7), random.random()
-        resumed.append(numbers(list(run_trial(assignment(folder, "none"), CPU)), "none 0"))
-        assert not {*numbers(first, "none 0")} & {*resumed[-1]}
+        beginning, again = numbers(first, "none 0"), numbers(list(run_trial(assignment(folder, "none"), CPU)), "none 0")
+        assert again[: len(beginning)] == beginning, "measurements that the ledger may have lost"
+        resumed.append(again[len(beginning) :])
+        assert not {*beginning} & {*resumed[-1]}
     assert resumed[0] == resumed[1]
     assert len(resumed[0]) == 2
 

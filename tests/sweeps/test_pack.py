@@ -82,7 +82,7 @@ def test_a_stack_records_of_each_trial_what_it_would_record_alone(pack):
 def test_its_trials_are_marked_as_trained_together(pack):
     started = next(run_pack(pack("none", "none"), CPU))
     assert [(report.kind, report.metadata["stacked"]) for report in started] == [("started", 2)] * 2
-    assert "stacked" not in next(run_pack(pack("none", where="alone"), CPU))[0].metadata
+    assert next(run_pack(pack("none", where="alone"), CPU))[0].metadata["stacked"] is None
 
 
 def test_a_checkpoint_does_not_show_whether_its_trial_was_in_a_stack(pack):
