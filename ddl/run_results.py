@@ -21,9 +21,8 @@ class BestConfiguration:
     """The configuration that the report names first.
 
     hyperparameters: those that vary in the sweep, as `task.NAME`; after population based training the values that the best trial ended with.
-    measure: what the report leads with, as in "best val/accuracy" (the best
-    of a trial's measurements) or "last val/accuracy". mean: over the `n` seeds; low, high: its 95% interval, None with one seed. trials:
-    the ids of the n trials in the mean, the best first.
+    measure: what the report leads with, as in "best val/accuracy" (the best of a trial's measurements) or "last val/accuracy". mean: over
+    the `n` seeds; low, high: its 95% interval, None with one seed. trials: the ids of the n trials in the mean, the best first.
     """
 
     name: str
@@ -100,9 +99,10 @@ class Run:
         assert estimate.mean is not None
         ids = {trial.seed: trial.trial_id for trial in report.trials if trial.configuration == best.name}
         trials = tuple(ids[seed] for seed in sorted(values, key=values.__getitem__, reverse=report.primary_mode == "max"))
-        (first,) = [trial for trial in report.trials if trial.trial_id == trials[0]]
-        ended_with = first.hyperparameters(report.record)  # population based training changes them
-        given = {key: ended_with.get(key.removeprefix("task."), value) for key, value in best.swept.items()}
+        given = best.swept
+        if report.record.get("population"):
+            (first,) = [trial for trial in report.trials if trial.trial_id == trials[0]]
+            given = {key: first.hyperparameters(report.record)[key.removeprefix("task.")] for key in best.swept}
         return BestConfiguration(best.name, given, report.primary, estimate.mean, estimate.low, estimate.high, estimate.n, trials)
 
     def _repr_html_(self) -> str:

@@ -14,7 +14,8 @@ class Sensitivity:
     """The smallest mean difference that is found with probability `power.POWER`.
 
     `seeds` is the largest number of common seeds of a tested pair, `fewer` is True if another pair has fewer. `spread` is the standard
-    deviation of the paired differences, pooled over the pairs. `needed` is the number of seeds for a difference of `margin`, None if there is no margin or it takes too many.
+    deviation of the paired differences, pooled over the pairs. `needed` is the number of seeds for a difference of `margin`, None if there
+    is no margin or it takes too many.
     """
 
     seeds: int

@@ -131,7 +131,7 @@ class Transfer(ImageTask):
             )
             test = tested[0] if tested else None
         weights = weights_metadata.get("sha256", weights_metadata["source"])
-        if resume and resume.get("weights", weights) != weights:
+        if cached and resume and resume.get("weights", weights) != weights:
             raise ValueError(
                 f"the head was trained on the features of other weights ({resume['weights']}) than those that are there now ({weights}). "
                 "Restore them, or train the trial again with --again."

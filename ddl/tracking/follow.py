@@ -52,6 +52,10 @@ def _publish_until_end(replay: LedgerReplay, mode: str, client: WandbClient, sta
     while True:
         # Checked before the ledger is read, so that the last read misses nothing.
         ended = replay.ended() or os.getppid() != driver
+        if ended:  # the reason may have gone
+            for trial_id in refused:
+                published.pop(trial_id, None)
+            refused = {}
         if ended or time.monotonic() >= retry_at:
             try:
                 refused |= _publish_changes(replay, target, client, published)
