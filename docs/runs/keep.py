@@ -61,7 +61,7 @@ def keep(folder: Path) -> None:
         with closing(sqlite3.connect(folder / LEDGER)) as source:
             source.execute("VACUUM INTO ?", (str(Path(copy) / LEDGER),))
         with Ledger(Path(copy)) as ledger:
-            ledger.note(**without_paths(record), resume="", mark="")
+            ledger.note(**without_paths(record), resume="", mark="", code_folder="")
         kept.mkdir(exist_ok=True)
         os.replace(shutil.copy(Path(copy) / LEDGER, kept / f"new-{LEDGER}"), kept / LEDGER)
 
