@@ -76,7 +76,7 @@ def _image_candidates(device: Device) -> list[str]:
         return ["fp32", "fp32 channels_last"]
     half = "bf16" if major >= 8 else "fp16"
     single = ["tf32 channels_last"] if major >= 8 else ["fp32 channels_last"]
-    # Before, the second trial of a process failed, because each runs in a thread of its own (pytorch#123177).
+    # Before PyTorch 2.14 the second trial of a process failed, because each runs in a thread of its own (pytorch#123177).
     graphs = [" cuda_graphs"] if torch.torch_version.TorchVersion(torch.__version__) >= "2.14" else []
     return ["fp32", *single, *(f"{half} channels_last{option}" for option in ("", " compiled", *graphs))]
 

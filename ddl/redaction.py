@@ -45,7 +45,7 @@ _ABSOLUTE = re.compile(
     r"(?P<url>\b[a-z][a-z0-9+.-]{0,20}://[^\s'\"<>,;()]+)"
     # In quotes, as in Python's messages about files, a path may contain spaces.
     r"|(?P<quote>['\"])(?:~?/|[A-Za-z]:[\\/]|\\\\)[^'\"\n]*(?P=quote)"
-    r"|(?P<flag>(?<!\S)-[A-Za-z]+)(?:~?/)(?=\S)[^\s'\"<>|,;()\[\]]*"  # of a compiler, as in -I/usr/include
+    rf"|(?P<flag>(?<!\S)-[A-Za-z]+)~?/(?=\S){_REST}"  # of a compiler, as in -I/usr/include
     rf"|(?<![\w.~)\]<-])(?:~?/|[A-Za-z]:[\\/]|\\\\)(?=\S){_REST}",
     re.IGNORECASE,
 )

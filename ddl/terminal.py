@@ -78,8 +78,9 @@ class ProgressDisplay:
         self._ended_s: list[float] = []
         self._began = time.monotonic()
         self._last_line = 0.0
-        live = Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True)
-        self._live = live if can_redraw(console) else None
+        self._live = (
+            Live(console=console, get_renderable=self._render, refresh_per_second=2, transient=True) if can_redraw(console) else None
+        )
 
     def __enter__(self) -> Self:
         if self._live:

@@ -44,17 +44,18 @@ def load_optimiser(optimiser: Optimizer, state: State) -> None:
     """Restore a state from `optimiser_state` with unsharded tensors. The optimiser keeps its current hyperparameters."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     slots: dict[int, Any] = {
-        int(key): {
-            name: _like(sharding.shard_like(value, parameters[int(key)]), parameters[int(key)]) if isinstance(value, Tensor) else value
-            for name, value in slot.items()
-        }
+        int(key): {name: _placed_like(value, parameters[int(key)]) if isinstance(value, Tensor) else value for name, value in slot.items()}
         for key, slot in state["state"].items()
     }
     optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
-def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    """The value in the parameter's order in memory, which fused kernels need and on a CPU do not check. Checkpoints have channels first."""
+def _placed_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """This process's shard of the value, in the parameter's order in memory.
+
+    Fused kernels need that order, and on a CPU do not check it. Checkpoints have channels first.
+    """
+    value = sharding.shard_like(value, parameter)
     if value.shape != parameter.shape or value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)

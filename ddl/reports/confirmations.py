@@ -7,7 +7,7 @@ from typing import Any
 from ddl.reports import statistics
 from ddl.reports.measures import Configuration, Measured
 from ddl.reports.statistics import Comparison, Estimate
-from ddl.reports.wording import estimate_text, interval, metric, number
+from ddl.reports.wording import estimate_text, metric, number
 from ddl.units import count
 
 
@@ -141,18 +141,13 @@ def _lead(configurations: Sequence[Confirmed], comparisons: Sequence[Comparison]
         return ""
     best, second = (c.name for c in measured)
     (pair,) = [c for c in comparisons if {c.first, c.second} == {best, second}]
-    sign = (1 if pair.first == best else -1) * (1 if mode == "max" else -1)
-    if pair.difference.mean is None:
+    lead = pair.lead_of(best, mode).mean
+    if lead is None:
         return f"Its lead over “{second}” cannot be tested: no seed is common to both."
     fresh = (
         f"the {count(pair.difference.n, 'fresh seed')} on which both have a value" if any(c.missing for c in measured) else "fresh seeds"
     )
-    lead = sign * pair.difference.mean
-    ends = sorted(sign * end for end in (pair.difference.low, pair.difference.high) if end is not None)
-    amount = number(abs(lead))
-    if len(ends) == 2:
-        low, high = ends if lead >= 0 else (-ends[1], -ends[0])
-        amount += f" {interval(Estimate(pair.difference.n, abs(lead), low, high))}"
+    amount = estimate_text(pair.lead_of(best if lead > 0 else second, mode))
     if pair.p_holm is None:
         return f"Its lead over “{second}” was not tested on {fresh}: {pair.untested}."
     if lead > 0:

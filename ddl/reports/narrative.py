@@ -84,7 +84,7 @@ def answer(measured: Measured, race: Mapping[str, Any] | None = None) -> str:
         text += f", n = {second.trials_text(measured.primary)}"
     if between.p_holm is None:
         return text + f" (difference not tested: {between.untested})."
-    lead = between.lead_of(best.name, measured.primary_mode)
+    lead = between.lead_of(best.name, measured.primary_mode).mean
     if lead is not None and lead < 0:
         reading = "significant" if between.significant else "not significant"
         seeds = count(between.difference.n, "seed")

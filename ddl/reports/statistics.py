@@ -64,11 +64,14 @@ class Comparison:
         """True if the corrected p-value is below `ALPHA`."""
         return self.p_holm is not None and self.p_holm < ALPHA
 
-    def lead_of(self, name: str, mode: str) -> float | None:
-        """Lead of configuration `name` over the other one, positive if it is better by `mode` ("max", "min"); None without common seeds."""
+    def lead_of(self, name: str, mode: str) -> Estimate:
+        """Lead of configuration `name` over the other one: the difference, positive if `name` is better by `mode` ("max", "min")."""
         assert name in (self.first, self.second), name
-        sign = (1 if self.first == name else -1) * (1 if mode == "max" else -1)
-        return None if self.difference.mean is None else sign * self.difference.mean
+        d = self.difference
+        if (self.first == name) == (mode == "max"):
+            return d
+        mean, low, high = (None if value is None else -value for value in (d.mean, d.high, d.low))
+        return Estimate(d.n, mean, low, high, d.method)
 
 
 def t_quantile(degrees: float | np.ndarray) -> float | np.ndarray:

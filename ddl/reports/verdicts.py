@@ -91,7 +91,7 @@ def compare_order(
             unmeasured += 1
             continue
         pair = tested[frozenset((a, b))]
-        lead = pair.lead_of(a, mode)
+        lead = pair.lead_of(a, mode).mean
         if lead is None:
             lead = (mean_a - mean_b) * (1 if mode == "max" else -1)
         if lead > 0:

@@ -26,6 +26,7 @@ class Assignment:
     every measurement, and keep those of the last steps, by this fraction of all steps. `url`: copy of the trial's folder in an
     object store, or empty. `latency`: how to time the trained model (`ddl.latency`). `trial_timeout_s` and `stall_timeout_s`: limits of
     an attempt (`TimeLimits`), or None. `log`: file for the output of its code, or None for the process's standard output.
+    `may_grow`: a trial that runs out of memory with a fraction of a GPU is started again with a larger one.
     """
 
     trial_id: str
